@@ -1,1 +1,28 @@
-//! x
+//! The one door to the machine.
+//!
+//! Every crate of `nic-driver` that reads or changes a Linux machine does so through a [`Host`]: a cheap-to-clone
+//! value that holds a root folder and the way commands are executed. Handed a fixture tree, the same code reads
+//! the fixture; handed a replay of commands, it executes nothing.
+//!
+//! What it offers:
+//! - files below the root: [`Host::read`], [`Host::list`], [`Host::link_name`];
+//! - kernel attributes: [`Host::attribute`], [`Host::write_attribute`], [`Host::write_attribute_within`], with the
+//!   kernel's errno kept in the error;
+//! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
+//! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline;
+//! - facts: [`KernelRelease`], [`BootId`], [`OsRelease`].
+//!
+//! What it is not: it knows nothing of NICs, modules or packages, and nothing of netlink, which does not go
+//! through the file system and speaks of the running kernel only (see [`Host::is_running_machine`]).
+//!
+//! Start reading at [`Host`].
+
+mod command;
+mod facts;
+mod files;
+mod host;
+
+pub use command::{Captured, CommandError, Invocation, Replay};
+pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
+pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
+pub use host::Host;

@@ -1,0 +1,89 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Replay;
+
+/// A machine, or a tree that looks like one.
+///
+/// Cloning is cheap (one reference count). Paths given to its methods are absolute paths *of that machine*; the
+/// root is put in front of them.
+#[derive(Clone, Debug)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    commands: Commands,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Commands {
+    Execute,
+    Replay(Replay),
+}
+
+impl Host {
+    /// The machine this process is running on: root `/`, commands executed for real.
+    #[must_use]
+    pub fn running() -> Self {
+        Self::new(PathBuf::from("/"), Commands::Execute)
+    }
+
+    /// A tree at `root`, which may be a fixture or the mounted file system of another machine.
+    ///
+    /// Commands are not executed: each fails with [`crate::CommandError::NotRecorded`], unless a replay is given
+    /// with [`Host::with_replay`]. `Host::at("/")` is the same as [`Host::running`].
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        if root == Path::new("/") {
+            return Self::running();
+        }
+        Self::new(root, Commands::Replay(Replay::default()))
+    }
+
+    /// The same tree, with commands answered from `replay`.
+    #[must_use]
+    pub fn with_replay(&self, replay: Replay) -> Self {
+        Self::new(self.inner.root.clone(), Commands::Replay(replay))
+    }
+
+    fn new(root: PathBuf, commands: Commands) -> Self {
+        Self { inner: Arc::new(Inner { root, commands }) }
+    }
+
+    /// Whether this is the machine the process runs on, and so the one netlink and the kernel's module loader
+    /// speak of.
+    #[must_use]
+    pub fn is_running_machine(&self) -> bool {
+        self.inner.root == Path::new("/")
+    }
+
+    /// The folder that stands for `/`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Where the machine's absolute path `path` is found from this process.
+    #[must_use]
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        if self.is_running_machine() {
+            return path.to_path_buf();
+        }
+        self.inner.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    pub(crate) fn commands(&self) -> &Commands {
+        &self.inner.commands
+    }
+
+    /// Whether the process may change the machine: its effective user is root.
+    #[must_use]
+    pub fn is_privileged() -> bool {
+        rustix::process::geteuid().is_root()
+    }
+}

@@ -1,1 +1,44 @@
-//! x
+//! SR-IOV network cards: what they are, and how to give them back what they were.
+//!
+//! A NIC's physical functions (PFs) carry virtual functions (VFs) that the kernel forgets when the PF's driver is
+//! unloaded: their number, the attributes that the PF holds for them, the drivers they were bound to, and all that
+//! was set on their netdevs. This crate reads all of it into plain data ([`NicState`]), plans what is to be done to
+//! get back there ([`plan_restore`]), does it ([`restore()`]) and verifies the result ([`compare()`]).
+//!
+//! It identifies devices by PCI address and netdevs by ifindex. Names are what it restores, never what it goes by:
+//! while VFs appear, udev renames them.
+//!
+//! What it is not: it loads and unloads no kernel modules, and stores nothing; those who use it do.
+//!
+//! Start reading at [`NicState`], then [`observe()`], `plan.rs`, `restore.rs`.
+
+mod address;
+mod state;
+
+mod observe;
+
+mod compare;
+mod names;
+mod plan;
+
+mod arrivals;
+mod restore;
+mod sysfs;
+mod teardown;
+
+pub use address::{DeviceAddress, ParseAddressError, PciAddress};
+pub use arrivals::{Arrival, ArrivalError, Arrivals};
+pub use compare::{Difference, Gravity, Part, compare};
+pub use names::{NameTaken, Rename, plan_names};
+pub use observe::{DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, find_pfs, observe};
+pub use plan::{
+    BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RestoreObstacle, RestorePlan, VfPlan, obstacles,
+    plan_admin_after, plan_admin_before, plan_binding, plan_finish, plan_netdev, plan_prepare, plan_restore,
+    vfs_need_binding,
+};
+pub use restore::{
+    RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, Stage, StepFailure, VfOutcome, restore,
+};
+pub use state::{NetdevState, NicState, PfState, RepresentorState, VfNetdev, VfState};
+pub use sysfs::{VfWriteError, set_num_vfs};
+pub use teardown::{RemoveVfsError, await_pfs, remove_vfs};

@@ -1,0 +1,39 @@
+//! Exit codes: what a caller can tell from the number alone. `docs/exit-codes.md` is the table for people.
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or nothing had to be done.
+    Success = 0,
+    /// Failed before anything was changed, for a reason without a code of its own.
+    Failed = 1,
+    /// The command line or a setting is wrong. Nothing was changed.
+    Usage = 2,
+    /// Something stands in the way of the reload. Nothing was changed.
+    Blocked = 3,
+    /// It failed half way, and the machine was put back to what it was.
+    PutBack = 4,
+    /// It failed half way: the node is degraded. What was saved is on disk, and a further run goes on from there.
+    Degraded = 5,
+    /// The process is not root. Nothing was changed.
+    NotRoot = 10,
+    /// There is no PF of the family. Nothing was changed.
+    NoPf = 11,
+    /// A PF that had VFs has no SR-IOV, or too few VFs, or is gone. Nothing was changed.
+    PfUnsuitable = 12,
+    /// A module file is missing or damaged. Nothing was changed.
+    NoModule = 13,
+    /// The stored snapshot cannot be read, or is not of this boot. Nothing was changed.
+    BadSnapshot = 14,
+    /// There is no stored snapshot. Nothing was changed.
+    NoSnapshot = 15,
+    /// The packages are missing, damaged, or not for this machine. Nothing was changed.
+    BadPackage = 16,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,156 @@
+//! NIC families as data: which devices, which drivers, which modules.
+
+use std::path::{Path, PathBuf};
+
+use nic_host::{Host, ReadError};
+use nic_kmod::ModuleName;
+use nic_sriov::DeviceSelector;
+use serde::{Deserialize, Serialize};
+
+/// Everything the phases need to know of a kind of NIC. No code asks for a vendor by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NicFamily {
+    /// The name it is chosen by.
+    pub name: String,
+    /// What it is, in a few words.
+    pub description: String,
+    /// Its devices.
+    pub devices: DeviceSelector,
+    /// Its kernel modules.
+    pub modules: FamilyModules,
+}
+
+/// The kernel modules of a family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FamilyModules {
+    /// A reload is due when one of these differs from what is installed. The first is the one without which there
+    /// is no NIC.
+    pub identity: Vec<ModuleName>,
+    /// What else belongs to the stack and is unloaded with it.
+    #[serde(default)]
+    pub stack: Vec<ModuleName>,
+    /// What is loaded afterwards, in order.
+    pub load: Vec<ModuleName>,
+    /// Those of `load` whose devices probe concurrently (module parameter `async_probe`).
+    #[serde(default)]
+    pub async_probe: Vec<ModuleName>,
+    /// Modules on top of the driver that come and go with it.
+    #[serde(default)]
+    pub auxiliary: Vec<ModuleName>,
+    /// Storage over RDMA: unloaded only when that is allowed.
+    #[serde(default)]
+    pub storage: Vec<ModuleName>,
+    /// Other vendors' RDMA drivers: unloaded only when that is allowed.
+    #[serde(default)]
+    pub third_party: Vec<ModuleName>,
+    /// Not loaded by alias while the modules are swapped.
+    pub blacklist: Vec<ModuleName>,
+}
+
+impl FamilyModules {
+    /// What a reload unloads, whether or not it is loaded.
+    #[must_use]
+    pub fn unloaded(&self) -> Vec<ModuleName> {
+        let mut modules = self.identity.clone();
+        for module in self.stack.iter().chain(&self.auxiliary).chain(&self.load) {
+            if !modules.contains(module) {
+                modules.push(module.clone());
+            }
+        }
+        modules
+    }
+}
+
+/// A family that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FamilyError {
+    /// No such name, and not a path either.
+    #[error("there is no NIC family {name:?}: built in are {}; a path to a TOML file works too", NAMES.join(", "))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// The file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file is not a family.
+    #[error("{} does not describe a NIC family", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// The description is incomplete.
+    #[error("{}: the family {name} lists no module under {list}", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// The family.
+        name: String,
+        /// The list.
+        list: &'static str,
+    },
+}
+
+const NAMES: [&str; 3] = ["mlx5", "igb", "netdevsim"];
+
+impl NicFamily {
+    /// A built-in family by its name, or one described in a file by its path (which holds a `/` or ends in `.toml`).
+    pub fn open(name_or_path: &str) -> Result<Self, FamilyError> {
+        let built_in = match name_or_path {
+            "mlx5" => include_str!("../families/mlx5.toml"),
+            "igb" => include_str!("../families/igb.toml"),
+            "netdevsim" => include_str!("../families/netdevsim.toml"),
+            path if path.contains('/') || path.ends_with(".toml") => {
+                let text = Host::running().read(path)?;
+                return Self::parse(Path::new(path), &text);
+            }
+            name => return Err(FamilyError::Unknown { name: name.to_owned() }),
+        };
+        Self::parse(Path::new(name_or_path), built_in)
+    }
+
+    /// Reads a description. `path` is for the error alone.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, FamilyError> {
+        let family: Self = toml::from_str(text)
+            .map_err(|source| FamilyError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        for (list, modules) in [("identity", &family.modules.identity), ("load", &family.modules.load)] {
+            if modules.is_empty() {
+                return Err(FamilyError::Empty { path: path.to_owned(), name: family.name, list });
+            }
+        }
+        Ok(family)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_families_are_complete() {
+        for name in NAMES {
+            let family = NicFamily::open(name).unwrap();
+            assert_eq!(family.name, name);
+            assert!(!family.devices.pf_drivers.is_empty());
+            for module in family.modules.load.iter().chain(&family.modules.async_probe) {
+                assert!(family.modules.unloaded().contains(module), "{name}: {module} is loaded, never unloaded");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_family_is_said() {
+        let error = NicFamily::open("mlx4").unwrap_err();
+        assert!(error.to_string().contains("mlx5, igb, netdevsim"), "{error}");
+        let text = include_str!("../families/igb.toml").replace("blacklist", "blocklist");
+        let error = NicFamily::parse(Path::new("my.toml"), &text).unwrap_err();
+        assert!(matches!(&error, FamilyError::Parse { path, .. } if path == Path::new("my.toml")), "{error}");
+        let text = include_str!("../families/igb.toml").replace("load = [\"igb\", \"igbvf\"]", "load = []");
+        assert!(matches!(NicFamily::parse(Path::new("my.toml"), &text), Err(FamilyError::Empty { list: "load", .. })));
+    }
+}

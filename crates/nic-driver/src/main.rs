@@ -1,0 +1,11 @@
+//! The `nic-driver` program: parses, sets up logs, calls one function, and turns its result into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use nic_driver::cli::{Cli, run};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    run(&cli).into()
+}

@@ -1,0 +1,114 @@
+use std::path::Path;
+
+use nic_host::{Host, ReadError, WriteError};
+use nic_packages::{
+    Architecture, CheckError, DistributionFamily, InstallPlan, InstallRecord, InstallState, PackageSet, ReadSetError,
+    UnknownDistributionError,
+};
+use serde::Serialize;
+
+use super::Context;
+use crate::Exit;
+use crate::state::InstalledError;
+
+/// An installation that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The process is not root.
+    #[error("installing packages needs root")]
+    NotRoot,
+    /// `/etc/os-release` could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The distribution is not known.
+    #[error(transparent)]
+    Distribution(#[from] UnknownDistributionError),
+    /// The packages could not be read.
+    #[error(transparent)]
+    Set(#[from] ReadSetError),
+    /// The packages are not for this machine.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// What is installed could not be seen.
+    #[error(transparent)]
+    Observe(#[from] nic_packages::ObserveError),
+    /// The record of an earlier installation is damaged.
+    #[error(transparent)]
+    Record(#[from] InstalledError),
+    /// A step failed.
+    #[error(transparent)]
+    Install(#[from] nic_packages::InstallError),
+    /// What was installed could not be recorded.
+    #[error("the packages are installed, and that could not be recorded")]
+    Write(#[from] WriteError),
+}
+
+impl InstallError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NotRoot => Exit::NotRoot,
+            Self::Distribution(_) | Self::Set(_) | Self::Check(_) => Exit::BadPackage,
+            Self::Read(_) | Self::Observe(_) | Self::Record(_) => Exit::Failed,
+            // The package manager changed what is on the disk; what runs is untouched.
+            Self::Install(_) | Self::Write(_) => Exit::Failed,
+        }
+    }
+}
+
+/// What was installed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Installed {
+    /// The packages, or those that already were.
+    pub record: InstallRecord,
+    /// Whether anything had to be installed.
+    pub changed: bool,
+}
+
+/// Installs the driver packages in `folder` and makes the kernel's module index anew.
+///
+/// What is on the disk changes, what runs does not: that is for [`super::reload`].
+pub async fn install(context: &Context, folder: &Path) -> Result<Installed, InstallError> {
+    if !Host::is_privileged() {
+        return Err(InstallError::NotRoot);
+    }
+    let host = &context.host;
+    let format = DistributionFamily::of(&host.os_release()?)?.package_format();
+    let set = PackageSet::read(host, folder, format)?;
+    set.check(&context.kernel, &Architecture::of_this_program())?;
+    let earlier = context.store.installed()?;
+
+    let phase = context.journal.phase("install");
+    let result = carry_out(context, &phase, &set, earlier).await;
+    match &result {
+        Ok(installed) if installed.changed => {
+            phase.end(&format!("{} packages installed", installed.record.packages.len()), Exit::Success);
+        }
+        Ok(_) => phase.end("the packages were installed already", Exit::Success),
+        Err(error) => phase.end(&crate::error_chain(error), error.exit()),
+    }
+    result
+}
+
+async fn carry_out(
+    context: &Context,
+    phase: &crate::state::PhaseRecord,
+    set: &PackageSet,
+    earlier: Option<InstallRecord>,
+) -> Result<Installed, InstallError> {
+    let host = &context.host;
+    let state = InstallState::observe(host, set, &context.kernel).await?;
+    let plan = InstallPlan::new(set, &context.kernel, &state);
+    let changed = plan.installs_packages();
+    let step = phase.step(format!("install packages from {}", set.folder.display()));
+    let mut record = step.record(plan.apply(host).await)?;
+    // What an earlier version brought under another name is still ours to remove.
+    for package in earlier.into_iter().flat_map(|earlier| earlier.packages) {
+        if !record.packages.iter().any(|installed| installed.name == package.name) {
+            record.packages.push(package);
+        }
+    }
+    context.store.put_installed(&record)?;
+    Ok(Installed { record, changed })
+}

@@ -1,0 +1,17 @@
+//! The phases: what each command does, composed from the libraries. No mechanism of their own.
+
+mod context;
+mod inspect;
+mod install;
+mod reload;
+mod restore;
+mod snapshot;
+mod terminate;
+
+pub use context::{Context, ContextError, Settings};
+pub use inspect::{PlanError, ReloadForecast, Status, StatusError, plan_reload, plan_restore_sriov, status};
+pub use install::{InstallError, Installed, install};
+pub use reload::{ModuleTree, ReloadError, Reloaded, reload};
+pub use restore::{RestorePhaseError, Restored, restore_sriov};
+pub use snapshot::{TakeSnapshotError, TakenSnapshot, snapshot};
+pub use terminate::{TerminateError, Terminated, terminate};

@@ -1,0 +1,163 @@
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use nic_host::{Host, WriteError};
+use nic_kmod::{LoadError, LoadRequest, ModuleName, load};
+use nic_sriov::{LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome, restore};
+use serde::Serialize;
+
+use super::Context;
+use crate::Exit;
+use crate::state::{Entry, PhaseRecord, Snapshot, SnapshotError, SnapshotStage};
+
+/// A restore that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RestorePhaseError {
+    /// The process is not root.
+    #[error("restoring SR-IOV needs root")]
+    NotRoot,
+    /// The host is a tree.
+    #[error("only the running machine can be restored; {0} is a tree")]
+    NotRunningMachine(String),
+    /// The stored snapshot cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// There is none.
+    #[error("there is no snapshot in {0}: nothing is known that could be restored")]
+    NoSnapshot(String),
+    /// The machine could not be observed.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The restore was not begun.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The driver of a VF could not be loaded.
+    #[error("the driver {driver}, which VFs had, cannot be loaded")]
+    Driver {
+        /// The driver.
+        driver: String,
+        /// Why.
+        #[source]
+        source: LoadError,
+    },
+    /// The machine is restored, and that could not be recorded.
+    #[error("the machine is restored, and the snapshot could not be marked as verified")]
+    Write(#[from] WriteError),
+}
+
+impl RestorePhaseError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NotRoot => Exit::NotRoot,
+            Self::Snapshot(_) => Exit::BadSnapshot,
+            Self::NoSnapshot(_) => Exit::NoSnapshot,
+            Self::Restore(RestoreError::Obstacles(_)) => Exit::PfUnsuitable,
+            Self::Driver { .. } => Exit::NoModule,
+            Self::NotRunningMachine(_) | Self::Observe(_) | Self::Restore(_) | Self::Write(_) => Exit::Failed,
+        }
+    }
+}
+
+/// What came of a restore.
+#[derive(Debug, Clone, Serialize)]
+pub struct Restored {
+    /// All of it.
+    pub outcome: RestoreOutcome,
+}
+
+impl Restored {
+    /// The exit code: a VF that is not what it was leaves the node degraded.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.outcome.is_verified() { Exit::Success } else { Exit::Degraded }
+    }
+
+    /// In one sentence.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let vfs = self.outcome.vfs.len();
+        let verified = self.outcome.vfs.iter().filter(|vf| vf.verified).count();
+        if self.outcome.steps == 0 && self.outcome.is_verified() {
+            return format!("nothing to do: all {vfs} VFs are what the snapshot says");
+        }
+        let races = self.outcome.renamed_after_arrival();
+        format!("{verified} of {vfs} VFs verified after {} steps; {races} were first seen under another name", self.outcome.steps)
+    }
+}
+
+/// Gives the NICs back what the stored snapshot says, and verifies it.
+pub async fn restore_sriov(context: &Context) -> Result<Restored, RestorePhaseError> {
+    if !Host::is_privileged() {
+        return Err(RestorePhaseError::NotRoot);
+    }
+    if !context.host.is_running_machine() {
+        return Err(RestorePhaseError::NotRunningMachine(context.host.root().display().to_string()));
+    }
+    let snapshot = context.store.snapshot_of(&context.boot_id, &context.family.name)?;
+    let Some(snapshot) = snapshot else {
+        return Err(RestorePhaseError::NoSnapshot(context.store.folder().display().to_string()));
+    };
+    let phase = context.journal.phase("restore-sriov");
+    let result = carry_out(context, &phase, snapshot).await;
+    match &result {
+        Ok(restored) => phase.end(&restored.summary(), restored.exit()),
+        Err(error) => phase.end(&crate::error_chain(error), error.exit()),
+    }
+    result
+}
+
+async fn carry_out(
+    context: &Context,
+    phase: &PhaseRecord,
+    mut snapshot: Snapshot,
+) -> Result<Restored, RestorePhaseError> {
+    load_vf_drivers(context, phase, &snapshot.nics).await?;
+    let LinkSource::Kernel(kernel) = LinkSource::open(&context.host).await? else {
+        return Err(RestorePhaseError::NotRunningMachine(context.host.root().display().to_string()));
+    };
+    let step = phase.step("restore and verify");
+    let on_event = |event| phase.write(Entry::Restore { restore: event });
+    let options = context.settings.restore_options();
+    let restored = restore(&context.host, &kernel, &context.family.devices, &snapshot.nics, options, &on_event).await;
+    let outcome = match restored {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            step.failed(&error);
+            return Err(error.into());
+        }
+    };
+    let restored = Restored { outcome };
+    step.ok(Some(restored.summary()));
+    phase.write(Entry::RestoreResult {
+        renamed_after_arrival: restored.outcome.renamed_after_arrival(),
+        result: Box::new(restored.outcome.clone()),
+    });
+    if restored.outcome.is_verified() {
+        snapshot.stage = SnapshotStage::Verified { at: Timestamp::now() };
+        context.store.put_snapshot(&snapshot)?;
+    }
+    Ok(restored)
+}
+
+/// Loads the drivers that VFs had and that are not there: a VF can be bound only to a driver that is registered.
+async fn load_vf_drivers(
+    context: &Context,
+    phase: &PhaseRecord,
+    nics: &NicState,
+) -> Result<(), RestorePhaseError> {
+    let vfs = nics.pfs.iter().flat_map(|pf| &pf.vfs).filter(|vf| vf.address.is_some());
+    let drivers: BTreeSet<&String> = vfs.filter_map(|vf| vf.driver.as_ref()).collect();
+    for driver in drivers {
+        if context.host.exists(format!("/sys/bus/pci/drivers/{driver}")) {
+            continue;
+        }
+        // The PCI driver's name is the module's, up to `-` and `_` (`vfio-pci`); for others modprobe says so.
+        let Ok(module) = driver.parse::<ModuleName>() else { continue };
+        let step = phase.step(format!("load {module}"));
+        step.record(load(&context.host, &LoadRequest::new(module), context.settings.timeout).await)
+            .map_err(|source| RestorePhaseError::Driver { driver: driver.clone(), source })?;
+    }
+    Ok(())
+}

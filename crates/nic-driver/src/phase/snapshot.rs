@@ -1,0 +1,131 @@
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use nic_host::WriteError;
+use nic_kmod::{LoadedModules, ModuleName, ReadLoadedError};
+use nic_sriov::{LinkSource, ObserveError, find_pfs, observe};
+use serde::Serialize;
+
+use super::Context;
+use crate::Exit;
+use crate::state::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
+
+/// A snapshot that was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeSnapshotError {
+    /// The NICs could not be observed.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The loaded modules could not be read.
+    #[error(transparent)]
+    Modules(#[from] ReadLoadedError),
+    /// There is nothing to take one of.
+    #[error(
+        "there is no PF of the NIC family {family}: no device on the bus {bus}{} is bound to {}",
+        vendor.as_ref().map(|vendor| format!(" of vendor {vendor}")).unwrap_or_default(),
+        drivers.join(" or ")
+    )]
+    NoPf {
+        /// The family.
+        family: String,
+        /// Its bus.
+        bus: String,
+        /// Its vendor.
+        vendor: Option<String>,
+        /// Its PF drivers.
+        drivers: Vec<String>,
+    },
+    /// A snapshot that still has to be restored is in the place.
+    #[error(
+        "{} is armed: the machine has not been restored from it yet, and a snapshot taken now would be of a \
+         half-restored machine. Run `nic-driver restore-sriov` first",
+        path.display()
+    )]
+    Armed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It could not be stored.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl TakeSnapshotError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NoPf { .. } => Exit::NoPf,
+            Self::Armed { .. } => Exit::Blocked,
+            Self::Observe(_) | Self::Modules(_) | Self::Write(_) => Exit::Failed,
+        }
+    }
+}
+
+/// A snapshot that was taken by hand.
+#[derive(Debug, Clone, Serialize)]
+pub struct TakenSnapshot {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Where it is stored.
+    pub path: PathBuf,
+    /// Where the one before it is now, when that could not be read.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Takes a snapshot and stores it. It is used by an explicit `restore-sriov`; a reload takes its own.
+pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, TakeSnapshotError> {
+    let set_aside = match context.store.snapshot() {
+        Ok(Some(old)) if old.is_armed() && old.boot_id == context.boot_id => {
+            return Err(TakeSnapshotError::Armed { path: context.store.snapshot_path() });
+        }
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(error = crate::error_chain(&error), "the stored snapshot is set aside");
+            // Not readable at all may also mean that it cannot be moved; then the write below says why.
+            if matches!(error, SnapshotError::Read(_)) {
+                None
+            } else {
+                Some(context.store.set_snapshot_aside(Timestamp::now())?)
+            }
+        }
+    };
+    let snapshot = observe_now(context, SnapshotStage::Stored).await?;
+    context.store.put_snapshot(&snapshot)?;
+    Ok(TakenSnapshot { snapshot, path: context.store.snapshot_path(), set_aside })
+}
+
+/// Observes the machine; stores nothing.
+pub(super) async fn observe_now(context: &Context, stage: SnapshotStage) -> Result<Snapshot, TakeSnapshotError> {
+    let selector = &context.family.devices;
+    let pfs = find_pfs(&context.host, selector)?;
+    if pfs.is_empty() {
+        return Err(TakeSnapshotError::NoPf {
+            family: context.family.name.clone(),
+            bus: selector.bus.clone(),
+            vendor: selector.vendor.clone(),
+            drivers: selector.pf_drivers.clone(),
+        });
+    }
+    let source = LinkSource::open(&context.host).await?;
+    let nics = observe(&context.host, &source, selector, &pfs).await?;
+    Ok(Snapshot {
+        schema: SNAPSHOT_SCHEMA,
+        taken_at: Timestamp::now(),
+        boot_id: context.boot_id.clone(),
+        kernel: context.kernel.clone(),
+        family: context.family.name.clone(),
+        stage,
+        modules: loaded_stack(context)?,
+        nics,
+    })
+}
+
+/// The modules of the family that are loaded now, in the kernel's order.
+fn loaded_stack(context: &Context) -> Result<Vec<ModuleName>, ReadLoadedError> {
+    let modules = &context.family.modules;
+    let mut stack = modules.unloaded();
+    stack.extend(modules.storage.iter().chain(&modules.third_party).cloned());
+    let loaded = LoadedModules::read(&context.host)?;
+    Ok(loaded.iter().map(|module| module.name.clone()).filter(|name| stack.contains(name)).collect())
+}

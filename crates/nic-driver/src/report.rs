@@ -1,0 +1,301 @@
+//! What the journal tells: the timeline, the modules' identities at each checkpoint, the VFs, and how long the NIC
+//! was away. Pure: events in, text out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use comfy_table::{Table, presets};
+use jiff::Timestamp;
+use nic_sriov::{Difference, RestoreEvent, RestoreOutcome, Stage, VfOutcome};
+use serde::Serialize;
+
+use crate::state::{Entry, JournalEvent, ModuleCheckpoint, StepOutcome};
+
+/// The step with which a reload takes the NIC away.
+const NIC_GOES: &str = "remove the VFs";
+
+/// All that an operator wants to know of what happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// What happened, in order.
+    pub timeline: Vec<TimelineRow>,
+    /// The modules' identities, moment by moment.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Each time the NIC was away.
+    pub outages: Vec<Outage>,
+    /// The VFs after the last restore that changed something, or after the last one.
+    pub vfs: Vec<VfOutcome>,
+    /// What was different from the snapshot after it.
+    pub differences: Vec<Difference>,
+}
+
+/// A row of the timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TimelineRow {
+    /// When it began.
+    pub at: Timestamp,
+    /// The phase.
+    pub phase: String,
+    /// The step; `None` for the phase as a whole.
+    pub step: Option<String>,
+    /// How long it took, in milliseconds; `None` when its end is not in the journal.
+    pub took_ms: Option<u64>,
+    /// How it ended.
+    pub outcome: String,
+}
+
+/// The modules' identities at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Checkpoint {
+    /// When.
+    pub at: Timestamp,
+    /// Which moment.
+    pub label: String,
+    /// The modules.
+    pub modules: Vec<ModuleCheckpoint>,
+}
+
+/// One time the NIC was away: from the first VF's removal until the last VF was back and verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outage {
+    /// From.
+    pub from: Timestamp,
+    /// How long in milliseconds; `None` when it has not ended.
+    pub took_ms: Option<u64>,
+}
+
+impl Report {
+    /// Reads the journal's events.
+    #[must_use]
+    pub fn of(events: &[JournalEvent]) -> Self {
+        let mut report = Self {
+            timeline: Vec::new(),
+            checkpoints: Vec::new(),
+            outages: Vec::new(),
+            vfs: Vec::new(),
+            differences: Vec::new(),
+        };
+        let mut open = OpenRows::default();
+        let mut away_since: Option<&JournalEvent> = None;
+        for event in events {
+            match &event.entry {
+                Entry::PhaseBegan { phase } => open.begin(&mut report.timeline, event, phase, None),
+                Entry::StepBegan { phase, step } => {
+                    if step == NIC_GOES && away_since.is_none() {
+                        away_since = Some(event);
+                    }
+                    open.begin(&mut report.timeline, event, phase, Some(step));
+                }
+                Entry::PhaseEnded { phase, outcome, exit } => {
+                    let outcome = match exit {
+                        0 => outcome.clone(),
+                        exit => format!("{outcome} (exit code {exit})"),
+                    };
+                    open.end(&mut report.timeline, event, phase, None, outcome);
+                }
+                Entry::StepEnded { phase, step, outcome, detail, .. } => {
+                    let text = match (outcome, detail) {
+                        (StepOutcome::Ok, None) => "ok".to_owned(),
+                        (StepOutcome::Ok, Some(detail)) => detail.clone(),
+                        (StepOutcome::Failed, detail) => {
+                            format!("FAILED: {}", detail.as_deref().unwrap_or("no reason given"))
+                        }
+                    };
+                    open.end(&mut report.timeline, event, phase, Some(step), text);
+                }
+                Entry::Checkpoint { label, modules } => report.checkpoints.push(Checkpoint {
+                    at: event.at,
+                    label: label.clone(),
+                    modules: modules.clone(),
+                }),
+                Entry::Restore { restore } => open.stage(&mut report.timeline, event, restore),
+                Entry::RestoreResult { result, .. } => {
+                    report.note_result(result);
+                    if let Some(from) = away_since.take_if(|_| result.is_verified()) {
+                        report.outages.push(outage(from, Some(event)));
+                    }
+                }
+            }
+        }
+        report.outages.extend(away_since.map(|from| outage(from, None)));
+        report
+    }
+
+    fn note_result(&mut self, result: &RestoreOutcome) {
+        if result.steps > 0 || self.vfs.is_empty() {
+            self.vfs.clone_from(&result.vfs);
+        }
+        self.differences.clone_from(&result.differences);
+    }
+}
+
+fn outage(from: &JournalEvent, until: Option<&JournalEvent>) -> Outage {
+    let took_ms = until.map(|until| until.uptime_ms.saturating_sub(from.uptime_ms));
+    Outage { from: from.at, took_ms }
+}
+
+/// The rows whose end has not been read yet, by process, phase and step.
+#[derive(Default)]
+struct OpenRows {
+    rows: BTreeMap<(u32, String, Option<String>), (usize, u64)>,
+}
+
+impl OpenRows {
+    fn begin(&mut self, timeline: &mut Vec<TimelineRow>, event: &JournalEvent, phase: &str, step: Option<&str>) {
+        let key = (event.pid, phase.to_owned(), step.map(str::to_owned));
+        self.rows.insert(key, (timeline.len(), event.uptime_ms));
+        timeline.push(TimelineRow {
+            at: event.at,
+            phase: phase.to_owned(),
+            step: step.map(str::to_owned),
+            took_ms: None,
+            outcome: "CUT OFF: its end is not in the journal".to_owned(),
+        });
+    }
+
+    fn end(
+        &mut self,
+        timeline: &mut [TimelineRow],
+        event: &JournalEvent,
+        phase: &str,
+        step: Option<&str>,
+        outcome: String,
+    ) {
+        let key = (event.pid, phase.to_owned(), step.map(str::to_owned));
+        let Some((position, began)) = self.rows.remove(&key) else { return };
+        if let Some(row) = timeline.get_mut(position) {
+            row.took_ms = Some(event.uptime_ms.saturating_sub(began));
+            row.outcome = outcome;
+        }
+    }
+
+    fn stage(&mut self, timeline: &mut Vec<TimelineRow>, event: &JournalEvent, restore: &RestoreEvent) {
+        match restore {
+            RestoreEvent::StageBegan { pf, stage } => {
+                self.begin(timeline, event, "restore-sriov", Some(&format!("  {pf} {}", stage_text(*stage))));
+            }
+            RestoreEvent::StageEnded { pf, stage } => {
+                let step = format!("  {pf} {}", stage_text(*stage));
+                self.end(timeline, event, "restore-sriov", Some(&step), "ok".to_owned());
+            }
+            RestoreEvent::VfBound { .. } | RestoreEvent::VfArrived { .. } | RestoreEvent::VfDone { .. } => {}
+        }
+    }
+}
+
+fn stage_text(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Prepare => "PF prepared, VFs created",
+        Stage::Admin => "admin attributes",
+        Stage::Vfs => "VFs bound and configured",
+        Stage::Finish => "PF finished",
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.timeline.is_empty() {
+            return writeln!(f, "The journal is empty: nothing has happened yet.");
+        }
+        writeln!(f, "Timeline")?;
+        writeln!(f, "{}", self.timeline_table())?;
+        if !self.checkpoints.is_empty() {
+            writeln!(f, "\nModules (srcversion, else build-id)")?;
+            writeln!(f, "{}", self.checkpoint_table())?;
+        }
+        if !self.vfs.is_empty() {
+            let verified = self.vfs.iter().filter(|vf| vf.verified).count();
+            writeln!(f, "\nVirtual functions after the last restore: {verified} of {} verified", self.vfs.len())?;
+            writeln!(f, "{}", self.vf_table())?;
+        }
+        for difference in &self.differences {
+            writeln!(f, "differs: {difference}")?;
+        }
+        if !self.outages.is_empty() {
+            writeln!(f, "\nThe NIC was away")?;
+        }
+        for outage in &self.outages {
+            match outage.took_ms {
+                Some(took) => writeln!(f, "  from {} for {}", clock(outage.from), seconds(took))?,
+                None => writeln!(f, "  from {}: its VFs have not been restored yet", clock(outage.from))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn timeline_table(&self) -> Table {
+        let mut table = table(&["time", "phase", "step", "took", "outcome"]);
+        for row in &self.timeline {
+            table.add_row([
+                clock(row.at),
+                if row.step.is_none() { row.phase.clone() } else { String::new() },
+                row.step.clone().unwrap_or_default(),
+                row.took_ms.map(seconds).unwrap_or_default(),
+                row.outcome.clone(),
+            ]);
+        }
+        table
+    }
+
+    fn checkpoint_table(&self) -> Table {
+        let mut table = table(&["time", "checkpoint", "module", "version", "identity"]);
+        for checkpoint in &self.checkpoints {
+            for (position, module) in checkpoint.modules.iter().enumerate() {
+                let identity = match (&module.srcversion, &module.build_id) {
+                    (Some(srcversion), _) => srcversion.clone(),
+                    (None, Some(build_id)) => format!("build-id {build_id}"),
+                    (None, None) if module.loaded => "unknown".to_owned(),
+                    (None, None) => "not loaded".to_owned(),
+                };
+                let first = position == 0;
+                table.add_row([
+                    if first { clock(checkpoint.at) } else { String::new() },
+                    if first { checkpoint.label.clone() } else { String::new() },
+                    module.module.clone(),
+                    module.version.clone().unwrap_or_else(|| "-".to_owned()),
+                    identity,
+                ]);
+            }
+        }
+        table
+    }
+
+    fn vf_table(&self) -> Table {
+        let mut table = table(&["virtual function", "name", "first seen as", "waited", "steps", "result"]);
+        for vf in &self.vfs {
+            table.add_row([
+                vf.part.to_string(),
+                vf.name.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+                vf.first_seen_as.clone().unwrap_or_default(),
+                vf.waited_ms.map(seconds).unwrap_or_default(),
+                vf.steps.to_string(),
+                match (vf.verified, vf.retried) {
+                    (true, false) => "verified",
+                    (true, true) => "verified, bound twice",
+                    (false, _) => "WRONG",
+                }
+                .to_owned(),
+            ]);
+        }
+        table
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header.to_vec());
+    table
+}
+
+fn clock(at: Timestamp) -> String {
+    at.strftime("%H:%M:%S%.3f").to_string()
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!("{}.{:03} s", milliseconds / 1000, milliseconds % 1000)
+}
+
+#[cfg(test)]
+mod tests;

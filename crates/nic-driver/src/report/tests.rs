@@ -1,0 +1,91 @@
+use nic_host::BootId;
+use nic_sriov::{Part, RestoreOutcome, VfOutcome};
+
+use super::*;
+
+fn event(milliseconds: u64, entry: Entry) -> JournalEvent {
+    let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+    let after = jiff::SignedDuration::from_millis(i64::try_from(milliseconds).unwrap());
+    JournalEvent { at: start + after, uptime_ms: milliseconds, boot_id: BootId("boot".into()), pid: 7, entry }
+}
+
+fn began(milliseconds: u64, phase: &str, step: Option<&str>) -> JournalEvent {
+    let phase = phase.to_owned();
+    event(milliseconds, match step {
+        None => Entry::PhaseBegan { phase },
+        Some(step) => Entry::StepBegan { phase, step: step.to_owned() },
+    })
+}
+
+fn ended(milliseconds: u64, phase: &str, step: &str, outcome: StepOutcome, detail: Option<&str>) -> JournalEvent {
+    event(milliseconds, Entry::StepEnded {
+        phase: phase.to_owned(),
+        step: step.to_owned(),
+        outcome,
+        detail: detail.map(str::to_owned),
+        took_ms: 0,
+    })
+}
+
+fn night() -> Vec<JournalEvent> {
+    let module = |srcversion: Option<&str>, version: Option<&str>| ModuleCheckpoint {
+        module: "igb".into(),
+        loaded: true,
+        version: version.map(str::to_owned),
+        srcversion: srcversion.map(str::to_owned),
+        build_id: Some("00ff".into()),
+    };
+    let vf = VfOutcome {
+        part: Part::Vf { pf: "0000:01:00.0".parse().unwrap(), index: 0, address: "0000:01:10.0".parse().ok() },
+        name: "enp1s0v0".parse().ok(),
+        first_seen_as: Some("eth0".into()),
+        waited_ms: Some(412),
+        steps: 6,
+        retried: false,
+        verified: true,
+    };
+    let result = RestoreOutcome { steps: 9, vfs: vec![vf], failures: Vec::new(), differences: Vec::new() };
+    vec![
+        began(0, "reload", None),
+        event(1, Entry::Checkpoint { label: "before the reload".into(), modules: vec![module(None, None)] }),
+        began(10, "reload", Some("remove the VFs")),
+        ended(250, "reload", "remove the VFs", StepOutcome::Ok, None),
+        event(900, Entry::Checkpoint {
+            label: "after the reload".into(),
+            modules: vec![module(Some("ABCDEF"), Some("25.10-1.2.8.0"))],
+        }),
+        event(901, Entry::PhaseEnded { phase: "reload".into(), outcome: "reloaded".into(), exit: 0 }),
+        began(1000, "restore-sriov", None),
+        event(3010, Entry::RestoreResult { renamed_after_arrival: 1, result: Box::new(result) }),
+        event(3020, Entry::PhaseEnded { phase: "restore-sriov".into(), outcome: "done".into(), exit: 0 }),
+    ]
+}
+
+#[test]
+fn a_night_is_told() {
+    insta::assert_snapshot!(Report::of(&night()));
+}
+
+#[test]
+fn the_nic_is_away_from_the_first_removal_to_the_verified_restore() {
+    let report = Report::of(&night());
+    assert_eq!(report.outages.len(), 1);
+    assert_eq!(report.outages[0].took_ms, Some(3000));
+}
+
+#[test]
+fn what_was_cut_off_or_failed_is_said() {
+    let events = [
+        began(0, "reload", None),
+        began(5, "reload", Some("remove the VFs")),
+        ended(7, "reload", "remove the VFs", StepOutcome::Ok, None),
+        began(8, "reload", Some("unload igb")),
+        ended(9, "reload", "unload igb", StepOutcome::Failed, Some("in use")),
+        began(10, "reload", Some("load igb")),
+    ];
+    let report = Report::of(&events);
+    assert_eq!(report.outages, [Outage { from: events[1].at, took_ms: None }]);
+    let text = report.to_string();
+    assert!(text.contains("FAILED: in use"), "{text}");
+    assert_eq!(text.matches("CUT OFF").count(), 2, "{text}");
+}

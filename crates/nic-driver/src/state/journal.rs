@@ -1,0 +1,315 @@
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nic_host::{BootId, ReadError};
+use nic_sriov::{RestoreEvent, RestoreOutcome};
+use serde::{Deserialize, Serialize};
+
+use super::store::StateStore;
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEvent {
+    /// Wall-clock time.
+    pub at: Timestamp,
+    /// Time since boot, sleep included, in milliseconds: durations are taken from this one, which no clock
+    /// adjustment moves.
+    pub uptime_ms: u64,
+    /// The boot.
+    pub boot_id: BootId,
+    /// The process that wrote it.
+    pub pid: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// What a journal line says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Entry {
+    /// A phase begins.
+    PhaseBegan {
+        /// `install`, `reload`, `restore-sriov`, `terminate`.
+        phase: String,
+    },
+    /// A phase has ended.
+    PhaseEnded {
+        /// The phase.
+        phase: String,
+        /// In one sentence, how.
+        outcome: String,
+        /// The exit code that goes with it.
+        exit: u8,
+    },
+    /// A step begins.
+    StepBegan {
+        /// The phase.
+        phase: String,
+        /// The step.
+        step: String,
+    },
+    /// A step has ended.
+    StepEnded {
+        /// The phase.
+        phase: String,
+        /// The step.
+        step: String,
+        /// Whether it succeeded.
+        outcome: StepOutcome,
+        /// What is worth knowing of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+    },
+    /// The modules' identities at one moment.
+    Checkpoint {
+        /// Which moment.
+        label: String,
+        /// The modules.
+        modules: Vec<ModuleCheckpoint>,
+    },
+    /// Something within a restore.
+    Restore {
+        /// What.
+        restore: RestoreEvent,
+    },
+    /// What came of a restore.
+    RestoreResult {
+        /// How many VFs were first seen under another name than their final one.
+        renamed_after_arrival: usize,
+        /// All of it.
+        result: Box<RestoreOutcome>,
+    },
+}
+
+/// Whether a step succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// It did.
+    Ok,
+    /// It did not.
+    Failed,
+}
+
+/// One module's identity at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleCheckpoint {
+    /// The module.
+    pub module: String,
+    /// Whether it is loaded.
+    pub loaded: bool,
+    /// `MODULE_VERSION`, where it has one.
+    pub version: Option<String>,
+    /// Its srcversion, where it has one.
+    pub srcversion: Option<String>,
+    /// Its build-id, where the kernel shows one.
+    pub build_id: Option<String>,
+}
+
+/// A journal that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// It could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A line that is not the last is damaged.
+    #[error("{} line {line} is no journal event", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Writes the journal. Clones write the same one.
+///
+/// A journal line that cannot be written stops nothing: the machine in its half-done state matters more. It is
+/// logged, and counted.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    store: StateStore,
+    boot_id: BootId,
+    lost: Arc<Mutex<usize>>,
+}
+
+impl Journal {
+    /// The journal of `store`.
+    #[must_use]
+    pub fn open(store: &StateStore, boot_id: &BootId) -> Self {
+        Self { store: store.clone(), boot_id: boot_id.clone(), lost: Arc::default() }
+    }
+
+    /// Writes one line.
+    pub fn write(&self, entry: Entry) {
+        let event = JournalEvent {
+            at: Timestamp::now(),
+            uptime_ms: uptime_ms(),
+            boot_id: self.boot_id.clone(),
+            pid: std::process::id(),
+            entry,
+        };
+        let written = serde_json::to_vec(&event).map_err(|error| error.to_string()).and_then(|mut line| {
+            line.push(b'\n');
+            self.store.append(&self.store.journal_path(), &line).map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                format!("{error}: {cause}")
+            })
+        });
+        if let Err(error) = written {
+            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            *lost += 1;
+            tracing::error!(error, lost = *lost, "a journal line is lost");
+        }
+    }
+
+    /// Begins a phase.
+    #[must_use]
+    pub fn phase(&self, phase: &str) -> PhaseRecord {
+        tracing::info!(phase, "begins");
+        self.write(Entry::PhaseBegan { phase: phase.to_owned() });
+        PhaseRecord { journal: self.clone(), phase: phase.to_owned() }
+    }
+
+    /// The journal's events. A last line that a crash has cut off is passed over; any other damage is an error.
+    pub fn read(store: &StateStore) -> Result<Vec<JournalEvent>, JournalError> {
+        let path = store.journal_path();
+        let Some(text) = store.read_if_exists(&path)? else { return Ok(Vec::new()) };
+        let whole = text.ends_with('\n');
+        let lines: Vec<&str> = text.lines().collect();
+        let mut events = Vec::with_capacity(lines.len());
+        for (number, line) in lines.iter().enumerate() {
+            match serde_json::from_str(line) {
+                Ok(event) => events.push(event),
+                Err(error) if !whole && number + 1 == lines.len() => {
+                    tracing::warn!(path = %path.display(), %error, "the journal's last line was cut off; passed over");
+                }
+                Err(source) => return Err(JournalError::Parse { path, line: number + 1, source }),
+            }
+        }
+        Ok(events)
+    }
+}
+
+/// A phase under way.
+#[derive(Debug)]
+pub struct PhaseRecord {
+    journal: Journal,
+    phase: String,
+}
+
+impl PhaseRecord {
+    /// Begins a step.
+    #[must_use]
+    pub fn step(&self, step: impl Into<String>) -> StepRecord<'_> {
+        let step = step.into();
+        tracing::debug!(phase = self.phase, step, "begins");
+        self.journal.write(Entry::StepBegan { phase: self.phase.clone(), step: step.clone() });
+        StepRecord { phase: self, step, began: Instant::now() }
+    }
+
+    /// Writes a line that is neither the beginning nor the end of a step.
+    pub fn write(&self, entry: Entry) {
+        self.journal.write(entry);
+    }
+
+    /// Ends the phase.
+    pub fn end(self, outcome: &str, exit: crate::Exit) {
+        tracing::info!(phase = self.phase, outcome, "ends");
+        let outcome = outcome.to_owned();
+        self.journal.write(Entry::PhaseEnded { phase: self.phase, outcome, exit: exit as u8 });
+    }
+}
+
+/// A step under way.
+#[derive(Debug)]
+pub struct StepRecord<'phase> {
+    phase: &'phase PhaseRecord,
+    step: String,
+    began: Instant,
+}
+
+impl StepRecord<'_> {
+    /// Ends the step well.
+    pub fn ok(self, detail: impl Into<Option<String>>) {
+        self.end(StepOutcome::Ok, detail.into());
+    }
+
+    /// Ends the step with its failure.
+    pub fn failed(self, error: &dyn std::error::Error) {
+        self.end(StepOutcome::Failed, Some(crate::error_chain(error)));
+    }
+
+    /// Ends the step as `result` says, and hands it on.
+    pub fn record<T, E: std::error::Error>(self, result: Result<T, E>) -> Result<T, E> {
+        match &result {
+            Ok(_) => self.ok(None),
+            Err(error) => self.failed(error),
+        }
+        result
+    }
+
+    fn end(self, outcome: StepOutcome, detail: Option<String>) {
+        let took_ms = milliseconds(self.began.elapsed());
+        tracing::info!(phase = self.phase.phase, step = self.step, ?outcome, took_ms, detail, "step ended");
+        let phase = self.phase.phase.clone();
+        self.phase.journal.write(Entry::StepEnded { phase, step: self.step, outcome, detail, took_ms });
+    }
+}
+
+fn uptime_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let milliseconds = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
+    u64::try_from(milliseconds).unwrap_or(0)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal() -> (tempfile::TempDir, StateStore, Journal) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path());
+        let journal = Journal::open(&store, &BootId("boot".into()));
+        (folder, store, journal)
+    }
+
+    #[test]
+    fn phases_and_steps_are_read_back_in_order() {
+        let (_folder, store, journal) = journal();
+        let phase = journal.phase("reload");
+        phase.step("unload igb").ok(None);
+        phase.step("load igb").failed(&std::io::Error::other("no such module"));
+        phase.end("degraded", crate::Exit::Degraded);
+        let entries: Vec<Entry> = Journal::read(&store).unwrap().into_iter().map(|event| event.entry).collect();
+        assert_eq!(entries.len(), 6);
+        assert_eq!(entries[0], Entry::PhaseBegan { phase: "reload".into() });
+        assert!(matches!(&entries[4], Entry::StepEnded { outcome: StepOutcome::Failed, detail: Some(detail), .. }
+            if detail == "no such module"));
+        assert!(matches!(&entries[5], Entry::PhaseEnded { exit: 5, .. }));
+    }
+
+    #[test]
+    fn a_torn_last_line_is_passed_over_and_other_damage_is_not() {
+        let (_folder, store, journal) = journal();
+        drop(journal.phase("reload"));
+        drop(journal.phase("terminate"));
+        let whole = std::fs::read_to_string(store.journal_path()).unwrap();
+        std::fs::write(store.journal_path(), &whole[..whole.len() - 9]).unwrap();
+        assert_eq!(Journal::read(&store).unwrap().len(), 1);
+        std::fs::write(store.journal_path(), format!("{{}}\n{whole}")).unwrap();
+        assert!(matches!(Journal::read(&store), Err(JournalError::Parse { line: 1, .. })));
+    }
+}

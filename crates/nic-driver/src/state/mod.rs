@@ -1,0 +1,9 @@
+//! What is kept on disk between processes: the snapshot, the journal, and what was installed.
+
+mod journal;
+mod snapshot;
+mod store;
+
+pub use journal::{Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord};
+pub use snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
+pub use store::{InstalledError, StateStore};

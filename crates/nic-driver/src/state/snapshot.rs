@@ -1,0 +1,114 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use nic_host::{BootId, KernelRelease, ReadError};
+use nic_kmod::ModuleName;
+use nic_sriov::NicState;
+use serde::{Deserialize, Serialize};
+
+/// The version of the snapshot file's form.
+pub const SNAPSHOT_SCHEMA: u32 = 1;
+
+/// All that is needed to give the NICs back what they had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// The version of the file's form.
+    pub schema: u32,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// In which boot. It is worth nothing in another.
+    pub boot_id: BootId,
+    /// Under which kernel.
+    pub kernel: KernelRelease,
+    /// The NIC family it is of.
+    pub family: String,
+    /// How far it has come.
+    pub stage: SnapshotStage,
+    /// The modules of the family's stack that were loaded, for loading them again.
+    pub modules: Vec<ModuleName>,
+    /// The NICs.
+    pub nics: NicState,
+}
+
+/// A snapshot's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum SnapshotStage {
+    /// Taken by hand. The machine may rightly change after it.
+    Stored,
+    /// A destructive step follows or has followed. It is the truth until a restore from it has been verified.
+    Armed {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// A restore from it was verified: the machine was read back and equals it.
+    Verified {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl fmt::Display for SnapshotStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stored => f.write_str("stored"),
+            Self::Armed { at } => write!(f, "armed at {at:.0}"),
+            Self::Verified { at } => write!(f, "verified at {at:.0}"),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Whether the machine is to be restored from it before anything else is done.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        matches!(self.stage, SnapshotStage::Armed { .. })
+    }
+}
+
+/// A stored snapshot that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file is damaged, or something else.
+    #[error("{} is not a snapshot that can be read", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The file is of another version of this program.
+    #[error("{} has schema {found}; this program reads schema {SNAPSHOT_SCHEMA}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u64,
+    },
+    /// The file is of another boot: the VFs it speaks of are gone for good.
+    #[error("{} is of boot {found}, and this is boot {running}", path.display())]
+    OtherBoot {
+        /// The file.
+        path: PathBuf,
+        /// Its boot.
+        found: BootId,
+        /// This one.
+        running: BootId,
+    },
+    /// The file is of another NIC family.
+    #[error("{} is of the NIC family {found}, and {asked} was asked for", path.display())]
+    OtherFamily {
+        /// The file.
+        path: PathBuf,
+        /// Its family.
+        found: String,
+        /// The one asked for.
+        asked: String,
+    },
+}

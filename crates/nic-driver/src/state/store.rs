@@ -1,0 +1,196 @@
+use std::path::{Path, PathBuf};
+
+use nic_host::{BootId, Host, ReadError, WriteError};
+use nic_packages::InstallRecord;
+
+use super::snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
+
+/// The state directory.
+///
+/// It is named as this process sees it, also when the host is a tree elsewhere: the state is this program's own.
+#[derive(Debug, Clone)]
+pub struct StateStore {
+    files: Host,
+    folder: PathBuf,
+}
+
+/// The record of what was installed, unreadable.
+#[derive(Debug, thiserror::Error)]
+pub enum InstalledError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file is damaged.
+    #[error("{} is not a record of installed packages that can be read", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl StateStore {
+    /// The store in `folder`, which is created with the first file.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { files: Host::running(), folder: folder.into() }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The snapshot's file.
+    #[must_use]
+    pub fn snapshot_path(&self) -> PathBuf {
+        self.folder.join("snapshot.json")
+    }
+
+    /// The journal's file.
+    #[must_use]
+    pub fn journal_path(&self) -> PathBuf {
+        self.folder.join("journal.jsonl")
+    }
+
+    fn installed_path(&self) -> PathBuf {
+        self.folder.join("installed.json")
+    }
+
+    /// The stored snapshot, whatever boot it is of; `None` where there is none.
+    pub fn snapshot(&self) -> Result<Option<Snapshot>, SnapshotError> {
+        let path = self.snapshot_path();
+        let Some(text) = self.files.read_if_exists(&path)? else { return Ok(None) };
+        let parse_error = |source| SnapshotError::Parse { path: path.clone(), source };
+        // The schema is looked at first: another version's fields would otherwise read like damage.
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(parse_error)?;
+        match value.get("schema").and_then(serde_json::Value::as_u64) {
+            Some(schema) if schema != u64::from(SNAPSHOT_SCHEMA) => {
+                Err(SnapshotError::Schema { path: path.clone(), found: schema })
+            }
+            _ => serde_json::from_value(value).map(Some).map_err(parse_error),
+        }
+    }
+
+    /// The stored snapshot, when it is of this boot and this family.
+    pub fn snapshot_of(&self, boot: &BootId, family: &str) -> Result<Option<Snapshot>, SnapshotError> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(None) };
+        let path = self.snapshot_path();
+        if snapshot.boot_id != *boot {
+            return Err(SnapshotError::OtherBoot { path, found: snapshot.boot_id, running: boot.clone() });
+        }
+        if snapshot.family != family {
+            return Err(SnapshotError::OtherFamily { path, found: snapshot.family, asked: family.to_owned() });
+        }
+        Ok(Some(snapshot))
+    }
+
+    /// Stores a snapshot durably in place of the one that is there.
+    pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
+        self.put(&self.snapshot_path(), snapshot)
+    }
+
+    /// Moves a snapshot that cannot be used out of the way, under a name that says when. Returns that name.
+    pub fn set_snapshot_aside(&self, now: jiff::Timestamp) -> Result<PathBuf, WriteError> {
+        let from = self.snapshot_path();
+        let stamp = now.strftime("%Y%m%dT%H%M%S%.3fZ");
+        let to = self.folder.join(format!("snapshot.json.aside-{stamp}"));
+        std::fs::rename(&from, &to).map_err(|source| WriteError {
+            path: from,
+            value: format!("(rename to {})", to.display()),
+            source,
+        })?;
+        Ok(to)
+    }
+
+    /// What was installed, and not removed since.
+    pub fn installed(&self) -> Result<Option<InstallRecord>, InstalledError> {
+        let path = self.installed_path();
+        let Some(text) = self.files.read_if_exists(&path)? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|source| InstalledError::Parse { path, source })
+    }
+
+    /// Stores what was installed.
+    pub fn put_installed(&self, record: &InstallRecord) -> Result<(), WriteError> {
+        self.put(&self.installed_path(), record)
+    }
+
+    /// Forgets what was installed.
+    pub fn forget_installed(&self) -> Result<(), WriteError> {
+        self.files.remove_file(self.installed_path()).map(|_| ())
+    }
+
+    pub(super) fn append(&self, path: &Path, line: &[u8]) -> Result<(), WriteError> {
+        self.files.append_durably(path, line)
+    }
+
+    pub(super) fn read_if_exists(&self, path: &Path) -> Result<Option<String>, ReadError> {
+        self.files.read_if_exists(path)
+    }
+
+    fn put<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<(), WriteError> {
+        let mut text = serde_json::to_vec_pretty(value).map_err(|error| WriteError {
+            path: path.to_owned(),
+            value: "(serialisation)".to_owned(),
+            source: error.into(),
+        })?;
+        text.push(b'\n');
+        self.files.write_durably(path, &text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nic_sriov::NicState;
+
+    use super::*;
+    use crate::state::SnapshotStage;
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            schema: SNAPSHOT_SCHEMA,
+            taken_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            boot_id: BootId("boot-1".into()),
+            kernel: "6.12.1".parse().unwrap(),
+            family: "igb".into(),
+            stage: SnapshotStage::Stored,
+            modules: vec!["igb".parse().unwrap()],
+            nics: NicState::default(),
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_read_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path().join("state"));
+        assert_eq!(store.snapshot().unwrap(), None);
+        store.put_snapshot(&snapshot()).unwrap();
+        assert_eq!(store.snapshot_of(&BootId("boot-1".into()), "igb").unwrap(), Some(snapshot()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path());
+        store.put_snapshot(&snapshot()).unwrap();
+        let boot = BootId("boot-1".into());
+        let other_boot = store.snapshot_of(&BootId("boot-2".into()), "igb").unwrap_err();
+        assert!(matches!(other_boot, SnapshotError::OtherBoot { .. }), "{other_boot}");
+        let other_family = store.snapshot_of(&boot, "mlx5").unwrap_err();
+        assert!(matches!(other_family, SnapshotError::OtherFamily { .. }), "{other_family}");
+
+        let whole = std::fs::read_to_string(store.snapshot_path()).unwrap();
+        std::fs::write(store.snapshot_path(), whole.replace("\"schema\": 1", "\"schema\": 9")).unwrap();
+        assert!(matches!(store.snapshot(), Err(SnapshotError::Schema { found: 9, .. })));
+        std::fs::write(store.snapshot_path(), &whole[..whole.len() / 2]).unwrap();
+        let truncated = store.snapshot().unwrap_err();
+        assert!(truncated.to_string().contains("snapshot.json"), "{truncated}");
+
+        let aside = store.set_snapshot_aside("2026-01-02T03:04:05Z".parse().unwrap()).unwrap();
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), whole[..whole.len() / 2]);
+        assert_eq!(store.snapshot().unwrap(), None);
+    }
+}

@@ -1,0 +1,265 @@
+//! Two states of the same NICs, compared field by field.
+
+use std::fmt;
+
+use nic_netlink::{Eswitch, PhysPortName, Setting, VfAttributes};
+use serde::{Deserialize, Serialize};
+
+use crate::{DeviceAddress, NetdevState, NicState, PciAddress, PfState, VfNetdev, VfState};
+
+/// The thing that differs: a PF, one of its VFs, or one of its representors.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// A PF.
+    Pf(DeviceAddress),
+    /// A VF.
+    Vf {
+        /// Its PF.
+        pf: DeviceAddress,
+        /// Its index.
+        index: u32,
+        /// Its own address, where it has one.
+        address: Option<PciAddress>,
+    },
+    /// A representor.
+    Representor {
+        /// The PF on whose eswitch it is.
+        pf: DeviceAddress,
+        /// The port it stands for.
+        port: PhysPortName,
+    },
+}
+
+impl Part {
+    pub(crate) fn of_vf(pf: &PfState, vf: &VfState) -> Self {
+        Self::Vf { pf: pf.address.clone(), index: vf.index, address: vf.address }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pf(address) => write!(f, "PF {address}"),
+            Self::Vf { pf, index, address: None } => write!(f, "VF {index} of {pf}"),
+            Self::Vf { pf, index, address: Some(address) } => write!(f, "VF {index} of {pf} ({address})"),
+            Self::Representor { pf, port } => write!(f, "representor {port} of {pf}"),
+        }
+    }
+}
+
+/// Whether a difference is a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gravity {
+    /// The machine is not as it was.
+    Wrong,
+    /// The driver that runs now has no such attribute: it cannot be given back.
+    Unsupported,
+    /// It cannot be equal by its nature, as with a netdev that was in a pod's network namespace.
+    Stated,
+}
+
+/// One attribute that is not what the snapshot says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Whose it is.
+    pub part: Part,
+    /// The attribute, as the snapshot file names it.
+    pub attribute: String,
+    /// What the snapshot says.
+    pub saved: String,
+    /// What was found.
+    pub found: String,
+    /// Whether that is a fault.
+    pub gravity: Gravity,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} is {}, was {}", self.part, self.attribute, self.found, self.saved)?;
+        match self.gravity {
+            Gravity::Wrong => Ok(()),
+            Gravity::Unsupported => f.write_str(" (the driver has no such attribute)"),
+            Gravity::Stated => f.write_str(" (cannot be given back)"),
+        }
+    }
+}
+
+/// All that is different on the machine (`found`) from the snapshot (`saved`), in the snapshot's order.
+#[must_use]
+pub fn compare(saved: &NicState, found: &NicState) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for pf in &saved.pfs {
+        let mut collector = Collector { part: Part::Pf(pf.address.clone()), differences: &mut differences };
+        match found.pf(&pf.address) {
+            None => collector.note("presence", &"present", &"absent"),
+            Some(found) => compare_pf(pf, found, &mut differences),
+        }
+    }
+    differences
+}
+
+fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference>) {
+    let mut pf = Collector { part: Part::Pf(saved.address.clone()), differences };
+    pf.option("driver", saved.driver.as_ref(), found.driver.as_ref());
+    pf.value("num_vfs", &saved.num_vfs, &found.num_vfs);
+    if let (Some(saved), Some(found)) = (saved.drivers_autoprobe, found.drivers_autoprobe) {
+        pf.value("drivers_autoprobe", &saved, &found);
+    }
+    pf.eswitch(saved.eswitch.as_ref(), found.eswitch.as_ref());
+    match (&saved.netdev, &found.netdev) {
+        (Some(saved), Some(found)) => pf.netdev(saved, found),
+        (Some(saved), None) => pf.note("netdev", &saved.name, &"absent"),
+        (None, _) => {}
+    }
+    for saved_vf in &saved.vfs {
+        let mut vf = Collector { part: Part::of_vf(saved, saved_vf), differences };
+        match found.vf(saved_vf.index) {
+            None => vf.note("presence", &"present", &"absent"),
+            Some(found_vf) => vf.vf(saved_vf, found_vf),
+        }
+    }
+    for saved_port in &saved.representors {
+        let part = Part::Representor { pf: saved.address.clone(), port: saved_port.port };
+        let mut representor = Collector { part, differences };
+        match found.representors.iter().find(|found| found.port == saved_port.port) {
+            None => representor.note("presence", &"present", &"absent"),
+            Some(found) => representor.netdev(&saved_port.netdev, &found.netdev),
+        }
+    }
+}
+
+struct Collector<'a> {
+    part: Part,
+    differences: &'a mut Vec<Difference>,
+}
+
+impl Collector<'_> {
+    fn note(&mut self, attribute: &str, saved: &dyn fmt::Display, found: &dyn fmt::Display) {
+        self.note_as(Gravity::Wrong, attribute, saved, found);
+    }
+
+    fn note_as(
+        &mut self,
+        gravity: Gravity,
+        attribute: &str,
+        saved: &dyn fmt::Display,
+        found: &dyn fmt::Display,
+    ) {
+        self.differences.push(Difference {
+            part: self.part.clone(),
+            attribute: attribute.to_owned(),
+            saved: saved.to_string(),
+            found: found.to_string(),
+            gravity,
+        });
+    }
+
+    fn value<T: PartialEq + fmt::Display>(&mut self, attribute: &str, saved: &T, found: &T) {
+        if saved != found {
+            self.note(attribute, saved, found);
+        }
+    }
+
+    fn option<T: PartialEq + fmt::Display>(&mut self, attribute: &str, saved: Option<&T>, found: Option<&T>) {
+        if saved != found {
+            self.note(attribute, &OrNone(saved), &OrNone(found));
+        }
+    }
+
+    fn setting<T: PartialEq + fmt::Display>(&mut self, attribute: &str, saved: &Setting<T>, found: &Setting<T>) {
+        match (saved, found) {
+            // What the old driver could not report was never known.
+            (Setting::Unsupported, _) | (Setting::NotSet, Setting::Unsupported) => {}
+            (Setting::Set(saved), Setting::Unsupported) => {
+                self.note_as(Gravity::Unsupported, attribute, saved, &"unsupported");
+            }
+            (saved, found) if saved == found => {}
+            (saved, found) => self.note(attribute, saved, found),
+        }
+    }
+
+    fn eswitch(&mut self, saved: Option<&Eswitch>, found: Option<&Eswitch>) {
+        match (saved, found) {
+            (Some(saved), Some(found)) => {
+                self.value("eswitch.mode", &saved.mode, &found.mode);
+                self.option("eswitch.inline_mode", saved.inline_mode.as_ref(), found.inline_mode.as_ref());
+                self.option("eswitch.encap_mode", saved.encap_mode.as_ref(), found.encap_mode.as_ref());
+            }
+            (Some(saved), None) => {
+                self.note_as(Gravity::Unsupported, "eswitch.mode", &saved.mode, &"unsupported");
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn vf(&mut self, saved: &VfState, found: &VfState) {
+        self.option("address", saved.address.as_ref(), found.address.as_ref());
+        self.option("driver", saved.driver.as_ref(), found.driver.as_ref());
+        self.option("driver_override", saved.driver_override.as_ref(), found.driver_override.as_ref());
+        match (&saved.admin, &found.admin) {
+            (Some(saved), Some(found)) => self.admin(saved, found),
+            (Some(_), None) => self.note("admin", &"known", &"unknown: the PF has no netdev"),
+            (None, _) => {}
+        }
+        match (&saved.netdev, &found.netdev) {
+            (VfNetdev::Here(saved), VfNetdev::Here(found)) => self.netdev(saved, found),
+            (VfNetdev::Here(saved), _) => self.note("netdev", &saved.name, &"absent"),
+            (VfNetdev::Away, VfNetdev::Here(found)) => {
+                let here = format!("{} in this namespace", found.name);
+                self.note_as(Gravity::Stated, "netdev", &"in another network namespace", &here);
+            }
+            // A wrong driver is a difference of its own, above.
+            (VfNetdev::Away | VfNetdev::Unbound | VfNetdev::OtherDriver, _) => {}
+        }
+    }
+
+    fn admin(&mut self, saved: &VfAttributes, found: &VfAttributes) {
+        self.setting("admin.mac", &saved.mac, &found.mac);
+        self.setting("admin.vlan", &saved.vlan, &found.vlan);
+        self.setting("admin.spoof_check", &saved.spoof_check, &found.spoof_check);
+        self.setting("admin.trust", &saved.trust, &found.trust);
+        self.value("admin.link_state", &saved.link_state, &found.link_state);
+        self.setting("admin.min_tx_rate", &saved.min_tx_rate, &found.min_tx_rate);
+        self.setting("admin.max_tx_rate", &saved.max_tx_rate, &found.max_tx_rate);
+        self.setting("admin.query_rss", &saved.query_rss, &found.query_rss);
+        self.setting("admin.node_guid", &saved.node_guid, &found.node_guid);
+        self.setting("admin.port_guid", &saved.port_guid, &found.port_guid);
+    }
+
+    fn netdev(&mut self, saved: &NetdevState, found: &NetdevState) {
+        self.value("name", &saved.name, &found.name);
+        if saved.altnames != found.altnames {
+            self.note("altnames", &List(&saved.altnames), &List(&found.altnames));
+        }
+        self.value("address", &saved.address, &found.address);
+        self.value("mtu", &saved.mtu, &found.mtu);
+        self.value("up", &saved.up, &found.up);
+        self.value("tx_queue_length", &saved.tx_queue_length, &found.tx_queue_length);
+        self.option("alias", saved.alias.as_ref(), found.alias.as_ref());
+        self.value("group", &saved.group, &found.group);
+        self.value("promiscuous", &saved.promiscuous, &found.promiscuous);
+        self.value("all_multicast", &saved.all_multicast, &found.all_multicast);
+        self.option("master", saved.master.as_ref(), found.master.as_ref());
+    }
+}
+
+struct OrNone<'a, T>(Option<&'a T>);
+
+impl<T: fmt::Display> fmt::Display for OrNone<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+struct List<'a>(&'a [String]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("none") } else { f.write_str(&self.0.join(" ")) }
+    }
+}

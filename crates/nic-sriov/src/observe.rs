@@ -1,0 +1,317 @@
+//! Reading the machine: sysfs for what a device is, one link dump for all that its netdevs are.
+
+use std::collections::BTreeMap;
+
+use nic_host::{Host, ListError, ReadError};
+use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    DeviceAddress, NetdevState, NicState, PciAddress, PfState, RepresentorState, VfNetdev, VfState,
+};
+
+/// Which devices are the PFs of a NIC family, and which drivers make VFs' netdevs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceSelector {
+    /// The bus in sysfs: `pci`, `netdevsim`.
+    pub bus: String,
+    /// The PCI vendor, e.g. `0x15b3`; `None` on buses without vendors.
+    #[serde(default)]
+    pub vendor: Option<String>,
+    /// The drivers that PFs of the family are bound to.
+    pub pf_drivers: Vec<String>,
+    /// The drivers whose VFs have netdevs.
+    pub vf_drivers: Vec<String>,
+}
+
+/// A machine that could not be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// A folder of sysfs could not be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// An attribute could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// An attribute's value is not what the kernel documents.
+    #[error("{path} holds {value:?}, which is not {expected}")]
+    Value {
+        /// The attribute.
+        path: String,
+        /// What it holds.
+        value: String,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// A question to the kernel over netlink failed.
+    #[error("cannot read the links over netlink")]
+    Netlink(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A question to the kernel over devlink failed.
+    #[error("cannot read the eswitch of {device} over devlink")]
+    Devlink {
+        /// The PF.
+        device: DeviceAddress,
+        /// What went wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Where netlink's answers come from: the running kernel, or a recording that lies in a fixture tree.
+#[derive(Debug, Clone)]
+pub enum LinkSource {
+    /// The running kernel.
+    Kernel(KernelLinks),
+    /// A recording.
+    Recorded(Recording),
+}
+
+/// The connections to the running kernel.
+#[derive(Debug, Clone)]
+pub struct KernelLinks {
+    /// rtnetlink.
+    pub netlink: Netlink,
+    /// devlink; `None` where the kernel has none.
+    pub devlink: Option<Devlink>,
+}
+
+/// What was recorded of a kernel's answers.
+#[derive(Debug, Clone, Default)]
+pub struct Recording {
+    /// The link dump.
+    pub links: Links,
+    /// The eswitches, by device.
+    pub eswitches: BTreeMap<String, Eswitch>,
+}
+
+impl LinkSource {
+    /// The running kernel's answers, or for another root those recorded under its `/netlink`.
+    pub async fn open(host: &Host) -> Result<Self, ObserveError> {
+        let boxed = |error| ObserveError::Netlink(error);
+        if !host.is_running_machine() {
+            let links = Links::recorded(host).map_err(|error| boxed(Box::new(error)))?;
+            let eswitches = match host.read_if_exists("/netlink/eswitches.json")? {
+                None => BTreeMap::new(),
+                Some(text) => serde_json::from_str(&text).map_err(|error| boxed(Box::new(error)))?,
+            };
+            return Ok(Self::Recorded(Recording { links, eswitches }));
+        }
+        let netlink = Netlink::connect().map_err(|error| boxed(Box::new(error)))?;
+        let devlink = match Devlink::connect().await {
+            Ok(devlink) => Some(devlink),
+            Err(error) => {
+                tracing::info!(%error, "no devlink: eswitch modes are not looked at");
+                None
+            }
+        };
+        Ok(Self::Kernel(KernelLinks { netlink, devlink }))
+    }
+
+    /// All links.
+    pub async fn links(&self) -> Result<Links, ObserveError> {
+        match self {
+            Self::Recorded(recording) => Ok(recording.links.clone()),
+            Self::Kernel(kernel) => {
+                kernel.netlink.links().await.map_err(|error| ObserveError::Netlink(Box::new(error)))
+            }
+        }
+    }
+
+    async fn eswitch(&self, device: &DeviceAddress) -> Result<Option<Eswitch>, ObserveError> {
+        match self {
+            Self::Recorded(recording) => Ok(recording.eswitches.get(&device.to_string()).cloned()),
+            Self::Kernel(KernelLinks { devlink: None, .. }) => Ok(None),
+            Self::Kernel(KernelLinks { devlink: Some(devlink), .. }) => devlink
+                .eswitch(&devlink_handle(device))
+                .await
+                .map_err(|source| ObserveError::Devlink { device: device.clone(), source: Box::new(source) }),
+        }
+    }
+}
+
+pub(crate) fn devlink_handle(device: &DeviceAddress) -> DevlinkHandle {
+    DevlinkHandle { bus: device.bus().to_owned(), device: device.name().to_owned() }
+}
+
+/// The addresses of the family's PFs: devices of its vendor that are bound to one of its PF drivers and are not
+/// VFs themselves, sorted.
+pub fn find_pfs(host: &Host, selector: &DeviceSelector) -> Result<Vec<DeviceAddress>, ObserveError> {
+    let mut found = Vec::new();
+    let folder = format!("/sys/bus/{}/devices", selector.bus);
+    for name in host.list_if_exists(&folder)? {
+        let Ok(device) = DeviceAddress::new(&selector.bus, &name) else { continue };
+        let sysfs = device.sysfs();
+        if let Some(vendor) = &selector.vendor
+            && host.attribute(format!("{sysfs}/vendor"))?.as_deref() != Some(vendor)
+        {
+            continue;
+        }
+        let driver = host.link_name(format!("{sysfs}/driver"))?;
+        let is_vf = host.exists(format!("{sysfs}/physfn"));
+        if !is_vf && driver.is_some_and(|driver| selector.pf_drivers.contains(&driver)) {
+            found.push(device);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Observes these PFs, with one link dump for all of them. A PF that has gone is left out.
+pub async fn observe(
+    host: &Host,
+    source: &LinkSource,
+    selector: &DeviceSelector,
+    pfs: &[DeviceAddress],
+) -> Result<NicState, ObserveError> {
+    let links = source.links().await?;
+    let mut state = NicState::default();
+    for address in pfs {
+        if host.exists(address.sysfs()) {
+            state.pfs.push(observe_pf(host, source, selector, address, &links).await?);
+        }
+    }
+    Ok(state)
+}
+
+async fn observe_pf(
+    host: &Host,
+    source: &LinkSource,
+    selector: &DeviceSelector,
+    address: &DeviceAddress,
+    links: &Links,
+) -> Result<PfState, ObserveError> {
+    let sysfs = address.sysfs();
+    let of_device = links_of_device(host, address, links)?;
+    let uplink = of_device.iter().copied().find(|link| is_uplink(link));
+    let num_vfs = number(host, &format!("{sysfs}/sriov_numvfs"))?.unwrap_or(0);
+    let driver = host.link_name(format!("{sysfs}/driver"))?;
+    let mut vfs = Vec::new();
+    for index in 0..num_vfs {
+        let vf_address = match host.link_name(format!("{sysfs}/virtfn{index}"))? {
+            Some(name) => Some(pci_address(&format!("{sysfs}/virtfn{index}"), &name)?),
+            None => None,
+        };
+        let admin = uplink.and_then(|link| link.vfs.iter().find(|vf| vf.index == index)).cloned();
+        vfs.push(match vf_address {
+            Some(vf_address) => observe_vf(host, selector, index, vf_address, admin, links)?,
+            None => VfState {
+                index,
+                address: None,
+                driver: None,
+                driver_override: None,
+                admin,
+                netdev: VfNetdev::Unbound,
+            },
+        });
+    }
+    let mut representors: Vec<RepresentorState> = of_device
+        .iter()
+        .filter_map(|link| {
+            let port = link.port()?;
+            let function = matches!(port.port, PhysPort::Vf { .. } | PhysPort::Sf { .. });
+            function.then(|| RepresentorState { port, netdev: NetdevState::of(link, links) })
+        })
+        .collect();
+    representors.sort_by_key(|representor| representor.port);
+    let total_vfs = match number(host, &format!("{sysfs}/sriov_totalvfs"))? {
+        Some(total) => Some(total),
+        // netdevsim has its limit in debugfs alone; that numvfs exists shows that it has VFs.
+        None if address.bus() != "pci" && host.exists(format!("{sysfs}/sriov_numvfs")) => {
+            number(host, &format!("/sys/kernel/debug/{}/{}/max_vfs", address.bus(), address.name()))?
+        }
+        None => None,
+    };
+    Ok(PfState {
+        address: address.clone(),
+        // Without a driver devlink has nothing to say, and asking is an error.
+        eswitch: if driver.is_some() { source.eswitch(address).await? } else { None },
+        driver,
+        total_vfs,
+        num_vfs,
+        drivers_autoprobe: number(host, &format!("{sysfs}/sriov_drivers_autoprobe"))?.map(|value| value != 0),
+        netdev: uplink.map(|link| NetdevState::of(link, links)),
+        vfs,
+        representors,
+    })
+}
+
+fn observe_vf(
+    host: &Host,
+    selector: &DeviceSelector,
+    index: u32,
+    address: PciAddress,
+    admin: Option<nic_netlink::VfAttributes>,
+    links: &Links,
+) -> Result<VfState, ObserveError> {
+    let device = DeviceAddress::from(address);
+    let sysfs = device.sysfs();
+    let driver = host.link_name(format!("{sysfs}/driver"))?;
+    let netdev = match links_of_device(host, &device, links)?.first() {
+        Some(link) => VfNetdev::Here(NetdevState::of(link, links)),
+        None => match &driver {
+            None => VfNetdev::Unbound,
+            Some(driver) if selector.vf_drivers.contains(driver) => VfNetdev::Away,
+            Some(_) => VfNetdev::OtherDriver,
+        },
+    };
+    // An unset override reads `(null)` (drivers/pci/pci-sysfs.c, driver_override_show).
+    let driver_override = host
+        .attribute(format!("{sysfs}/driver_override"))?
+        .filter(|name| !name.is_empty() && name != "(null)");
+    Ok(VfState { index, address: Some(address), driver, driver_override, admin, netdev })
+}
+
+/// The links that belong to a device. The kernel says whose child a link is since 5.14 (`IFLA_PARENT_DEV_NAME`);
+/// before that, and for buses that do not say, the device's `net` folder lists them.
+pub(crate) fn links_of_device<'links>(
+    host: &Host,
+    device: &DeviceAddress,
+    links: &'links Links,
+) -> Result<Vec<&'links Link>, ObserveError> {
+    let named: Vec<&Link> = links
+        .iter()
+        .filter(|link| {
+            link.parent_device.as_deref() == Some(device.name())
+                && link.parent_bus.as_deref().is_none_or(|bus| bus == device.bus())
+        })
+        .collect();
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    Ok(ifindexes_of_device(host, device)?.into_iter().filter_map(|index| links.by_index(index)).collect())
+}
+
+/// The ifindexes of a device's netdevs in this network namespace, from its `net` folder.
+pub(crate) fn ifindexes_of_device(host: &Host, device: &DeviceAddress) -> Result<Vec<IfIndex>, ObserveError> {
+    let folder = format!("{}/net", device.sysfs());
+    let mut found = Vec::new();
+    for name in host.list_if_exists(&folder)? {
+        // A rename between the listing and this read makes the old name vanish: the caller looks again.
+        if let Some(index) = number(host, &format!("{folder}/{name}/ifindex"))? {
+            found.push(IfIndex(index));
+        }
+    }
+    Ok(found)
+}
+
+/// A PF's own port, and not a representor: it has no port name (outside switchdev), or that of a physical port.
+pub(crate) fn is_uplink(link: &Link) -> bool {
+    link.port().is_none_or(|port| port.is_uplink())
+}
+
+fn number(host: &Host, path: &str) -> Result<Option<u32>, ObserveError> {
+    let Some(value) = host.attribute(path)? else { return Ok(None) };
+    match value.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(ObserveError::Value { path: path.to_owned(), value, expected: "a number" }),
+    }
+}
+
+fn pci_address(path: &str, name: &str) -> Result<PciAddress, ObserveError> {
+    name.parse().map_err(|_| ObserveError::Value {
+        path: path.to_owned(),
+        value: name.to_owned(),
+        expected: "a link to a PCI device",
+    })
+}

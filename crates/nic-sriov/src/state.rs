@@ -1,0 +1,168 @@
+use nic_netlink::{
+    Eswitch, IfIndex, Link, LinkAddress, LinkLayer, LinkName, Links, PhysPortName, VfAttributes,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{DeviceAddress, PciAddress};
+
+/// What there is to know of a machine's NICs: one entry for each PF, sorted by address.
+///
+/// A snapshot holds one; so does every observation made during a restore, and comparing the two is how a restore
+/// is planned and verified.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicState {
+    /// The physical functions.
+    pub pfs: Vec<PfState>,
+}
+
+impl NicState {
+    /// The PF at `address`.
+    #[must_use]
+    pub fn pf(&self, address: &DeviceAddress) -> Option<&PfState> {
+        self.pfs.iter().find(|pf| pf.address == *address)
+    }
+
+    /// How many VFs all PFs have together.
+    #[must_use]
+    pub fn vf_count(&self) -> usize {
+        self.pfs.iter().map(|pf| pf.vfs.len()).sum()
+    }
+}
+
+/// A physical function and all that hangs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PfState {
+    /// Where it is.
+    pub address: DeviceAddress,
+    /// The driver bound to it.
+    pub driver: Option<String>,
+    /// `sriov_totalvfs`; `None` where the device or its driver has no SR-IOV.
+    pub total_vfs: Option<u32>,
+    /// `sriov_numvfs`; 0 without SR-IOV.
+    pub num_vfs: u32,
+    /// `sriov_drivers_autoprobe`; `None` on kernels older than 4.12 and on buses that have none.
+    pub drivers_autoprobe: Option<bool>,
+    /// The eswitch, where the driver has one that devlink shows.
+    pub eswitch: Option<Eswitch>,
+    /// The uplink's netdev (outside switchdev: the PF's only one).
+    pub netdev: Option<NetdevState>,
+    /// Its virtual functions, by index.
+    pub vfs: Vec<VfState>,
+    /// The representors of VFs and SFs that its eswitch has in switchdev mode, sorted by port.
+    pub representors: Vec<RepresentorState>,
+}
+
+impl PfState {
+    /// The VF with this index.
+    #[must_use]
+    pub fn vf(&self, index: u32) -> Option<&VfState> {
+        self.vfs.iter().find(|vf| vf.index == index)
+    }
+}
+
+/// A virtual function: what the PF was told about it, and what it is on its own side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VfState {
+    /// Its index: the N of `virtfnN` and of `ip link set … vf N`.
+    pub index: u32,
+    /// Where it is; `None` on a bus whose VFs are no devices of their own.
+    pub address: Option<PciAddress>,
+    /// The driver bound to it.
+    pub driver: Option<String>,
+    /// `driver_override`, where one is set.
+    pub driver_override: Option<String>,
+    /// What the PF holds for it; `None` when the PF has no netdev to ask.
+    pub admin: Option<VfAttributes>,
+    /// Its own netdev.
+    pub netdev: VfNetdev,
+}
+
+/// A VF's own netdev, or why there is none to be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "presence", rename_all = "snake_case")]
+pub enum VfNetdev {
+    /// It is here.
+    Here(NetdevState),
+    /// The VF has no driver.
+    Unbound,
+    /// The VF's driver makes no netdevs: it is given to user space, or to a virtual machine.
+    OtherDriver,
+    /// The VF has a network driver and yet no netdev in this network namespace: it is in another one, or it has
+    /// not been registered yet.
+    Away,
+}
+
+impl VfNetdev {
+    /// The netdev, when it is here.
+    #[must_use]
+    pub fn here(&self) -> Option<&NetdevState> {
+        match self {
+            Self::Here(netdev) => Some(netdev),
+            Self::Unbound | Self::OtherDriver | Self::Away => None,
+        }
+    }
+}
+
+/// A VF's or SF's representor in switchdev mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepresentorState {
+    /// Which port of the eswitch it stands for.
+    pub port: PhysPortName,
+    /// Its netdev.
+    pub netdev: NetdevState,
+}
+
+/// The properties of a netdev that an administrator can set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetdevState {
+    /// The ifindex it had when it was looked at. It changes with every registration and is never restored.
+    pub index: IfIndex,
+    /// Name.
+    pub name: LinkName,
+    /// Alternative names, sorted.
+    pub altnames: Vec<String>,
+    /// Ethernet, InfiniBand or another.
+    pub link_layer: LinkLayer,
+    /// Hardware address.
+    pub address: LinkAddress,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// Length of the transmit queue, in packets.
+    pub tx_queue_length: u32,
+    /// Description (`ifalias`).
+    pub alias: Option<String>,
+    /// Group (`ip link set … group`).
+    pub group: u32,
+    /// Whether promiscuous mode was asked for.
+    pub promiscuous: bool,
+    /// Whether all multicast was asked for.
+    pub all_multicast: bool,
+    /// The name of the bond, bridge, VRF or team it belongs to. Bridges get new indexes, names stay.
+    pub master: Option<LinkName>,
+}
+
+impl NetdevState {
+    /// What `link` says, with its master's name from `links`.
+    #[must_use]
+    pub fn of(link: &Link, links: &Links) -> Self {
+        let mut altnames = link.altnames.clone();
+        altnames.sort_unstable();
+        Self {
+            index: link.index,
+            name: link.name.clone(),
+            altnames,
+            link_layer: link.link_layer,
+            address: link.address.clone(),
+            mtu: link.mtu,
+            up: link.up,
+            tx_queue_length: link.tx_queue_length,
+            alias: link.alias.clone(),
+            group: link.group,
+            promiscuous: link.promiscuous,
+            all_multicast: link.all_multicast,
+            master: link.master.and_then(|master| links.by_index(master)).map(|master| master.name.clone()),
+        }
+    }
+}

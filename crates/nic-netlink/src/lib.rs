@@ -1,1 +1,59 @@
-//! x
+//! What a Linux NIC stack says over netlink.
+//!
+//! - [`Netlink`] reads links with the attributes of their SR-IOV virtual functions ([`Link`], [`VfAttributes`]) and
+//!   changes them ([`LinkChange`], [`VfChange`]);
+//! - [`LinkEvents`] tells what happens to links, [`UdevMonitor`] what udev has done with them, [`Changes`] both;
+//! - [`udev_state`] tells whether udev is done with a link, its renaming included;
+//! - [`Devlink`] reads and changes the eswitch, and lists devices and ports.
+//!
+//! No external program is started. Links are identified by [`IfIndex`], which outlives renames.
+//!
+//! What it is not: it knows neither sysfs nor PCI, creates no virtual functions and decides nothing. It holds no
+//! addresses, routes or neighbours.
+//!
+//! Netlink speaks of the running kernel, in the network namespace of the thread that connects. A tree that stands for
+//! another machine has its links recorded in a file: [`Links::recorded`].
+//!
+//! Start reading at [`Netlink`] and [`Link`].
+
+mod netlink;
+
+mod link;
+mod links;
+mod vf;
+
+mod change;
+
+mod identity;
+mod phys_port;
+
+mod changes;
+mod events;
+mod udev_monitor;
+mod udev_state;
+
+mod devlink;
+
+mod connection;
+
+mod attributes;
+mod decode;
+mod decode_vf;
+
+pub use attributes::MalformedError;
+pub use change::{LinkChange, VfChange};
+pub use changes::{Change, Changes, SubscribeError};
+pub use connection::{ConnectError, RequestError};
+pub use devlink::{
+    Devlink, DevlinkError, DevlinkHandle, DevlinkPort, EncapMode, Eswitch, EswitchChange, EswitchError,
+    EswitchMode, InlineMode, PortFlavour, PortType,
+};
+pub use events::{EventsEnded, LinkEvent, LinkEvents};
+pub use identity::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, ParseIdentityError, PhysSwitchId};
+pub use link::{Link, LinkLayer, OperState};
+pub use links::{Links, RecordedLinksError};
+pub use netlink::{ChangeError, LinkError, LinksError, Netlink, VfChangeError};
+pub use phys_port::{PhysPort, PhysPortName};
+pub use udev_monitor::{UdevEvent, UdevMonitor, UdevMonitorError};
+pub use udev_state::{UdevEntry, UdevState, UdevStateError, udev_state};
+pub use vf::{Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag};

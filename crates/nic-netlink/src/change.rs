@@ -1,0 +1,196 @@
+//! Changes to links and VFs as data, and the messages that ask the kernel for them.
+
+use std::fmt;
+
+use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::link::{
+    LinkAttribute, LinkMessage, LinkVfInfo, Prop, VfInfo, VfInfoGuid, VfInfoLinkState, VfInfoMac, VfInfoRate,
+    VfInfoRssQueryEn, VfInfoSpoofCheck, VfInfoTrust, VfInfoVlan, VfVlan, VfVlanInfo,
+};
+use rtnetlink::LinkUnspec;
+use serde::{Deserialize, Serialize};
+
+use crate::connection::RawMessage;
+use crate::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, VfLinkState, VlanProtocol, VlanTag};
+
+/// One change to one link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkChange {
+    /// Rename it. Kernels before 6.2 refuse it (EBUSY) while the link is up (`dev_change_name` in
+    /// `net/core/dev.c`), and every kernel refuses a name that another link has (EEXIST).
+    Name(LinkName),
+    /// Set the MTU, in bytes.
+    Mtu(u32),
+    /// Set it up or down.
+    Up(bool),
+    /// Set its address. Some drivers refuse it (EBUSY) while the link is up.
+    Address(LinkAddress),
+    /// Set the transmit queue's length, in packets.
+    TxQueueLength(u32),
+    /// Set the free text; an empty one takes it away.
+    Alias(String),
+    /// Set the group's number.
+    Group(u32),
+    /// Ask for promiscuous mode, or no longer.
+    Promiscuous(bool),
+    /// Ask for all multicast frames, or no longer.
+    AllMulticast(bool),
+    /// Make it a port of a bond, bridge or VRF, or take it out of the one it is in.
+    Master(Option<IfIndex>),
+    /// Give it one more name, of 1 to 127 bytes.
+    AddAltName(String),
+    /// Take such a name away.
+    RemoveAltName(String),
+    /// Move it into the network namespace of the process with this id.
+    NamespaceOfPid(u32),
+}
+
+impl fmt::Display for LinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = |on: bool| if on { "on" } else { "off" };
+        match self {
+            Self::Name(name) => write!(f, "name {name}"),
+            Self::Mtu(mtu) => write!(f, "mtu {mtu}"),
+            Self::Up(up) => f.write_str(if *up { "up" } else { "down" }),
+            Self::Address(address) => write!(f, "address {address}"),
+            Self::TxQueueLength(length) => write!(f, "txqueuelen {length}"),
+            Self::Alias(alias) => write!(f, "alias {alias:?}"),
+            Self::Group(group) => write!(f, "group {group}"),
+            Self::Promiscuous(wanted) => write!(f, "promisc {}", on(*wanted)),
+            Self::AllMulticast(wanted) => write!(f, "allmulticast {}", on(*wanted)),
+            Self::Master(Some(master)) => write!(f, "master {master}"),
+            Self::Master(None) => f.write_str("nomaster"),
+            Self::AddAltName(name) => write!(f, "additional name {name:?}"),
+            Self::RemoveAltName(name) => write!(f, "removal of the additional name {name:?}"),
+            Self::NamespaceOfPid(pid) => write!(f, "network namespace of process {pid}"),
+        }
+    }
+}
+
+/// One change to one attribute of a VF, as its PF administers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VfChange {
+    /// The admin MAC. A VF takes it when it probes; all-zero lets it choose again, where the driver allows that.
+    Mac(MacAddress),
+    /// The VLAN; [`VlanTag::NONE`] takes it away.
+    Vlan(VlanTag),
+    /// Whether frames with a foreign source address are dropped.
+    SpoofCheck(bool),
+    /// Whether the VF may do what is reserved.
+    Trust(bool),
+    /// What the VF sees as its link.
+    LinkState(VfLinkState),
+    /// Bandwidth in Mbit/s; 0 is no guarantee and no limit. The kernel sets both at once.
+    Rate {
+        /// Guaranteed.
+        min: u32,
+        /// At most.
+        max: u32,
+    },
+    /// Whether the VF may read the RSS configuration.
+    QueryRss(bool),
+    /// The InfiniBand node GUID.
+    NodeGuid(Guid),
+    /// The InfiniBand port GUID.
+    PortGuid(Guid),
+}
+
+impl fmt::Display for VfChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = |on: bool| if on { "on" } else { "off" };
+        match self {
+            Self::Mac(mac) => write!(f, "mac {mac}"),
+            Self::Vlan(tag) => write!(f, "vlan {tag}"),
+            Self::SpoofCheck(wanted) => write!(f, "spoofchk {}", on(*wanted)),
+            Self::Trust(wanted) => write!(f, "trust {}", on(*wanted)),
+            Self::LinkState(state) => write!(f, "state {state}"),
+            Self::Rate { min, max } => write!(f, "min_tx_rate {min} max_tx_rate {max}"),
+            Self::QueryRss(wanted) => write!(f, "query_rss {}", on(*wanted)),
+            Self::NodeGuid(guid) => write!(f, "node_guid {guid}"),
+            Self::PortGuid(guid) => write!(f, "port_guid {guid}"),
+        }
+    }
+}
+
+// include/uapi/linux/rtnetlink.h
+pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_DELLINK: u16 = 17;
+pub(crate) const RTM_GETLINK: u16 = 18;
+const RTM_NEWLINKPROP: u16 = 108;
+const RTM_DELLINKPROP: u16 = 109;
+const IFLA_IFALIAS: u16 = 20;
+
+/// The message for a change of a link, with the flags it needs beside "request" and "acknowledge".
+pub(crate) fn link_message(index: IfIndex, change: &LinkChange) -> (RawMessage, u16) {
+    let link = LinkUnspec::new_with_index(index.0);
+    let property = |name: &String| LinkAttribute::PropList(vec![Prop::AltIfName(name.clone())]);
+    let link = match change {
+        LinkChange::Name(name) => link.name(name.as_str()),
+        LinkChange::Mtu(mtu) => link.mtu(*mtu),
+        LinkChange::Up(true) => link.up(),
+        LinkChange::Up(false) => link.down(),
+        LinkChange::Address(address) => link.address(address.0.clone()),
+        LinkChange::TxQueueLength(length) => link.txqueuelen(*length),
+        // The kernel stores every byte of the value (`dev_set_alias`); the library would add a zero byte to it, and
+        // an alias of one zero byte is not none.
+        LinkChange::Alias(alias) => {
+            let bytes = alias.as_bytes().to_vec();
+            link.append_extra_attribute(LinkAttribute::Other(DefaultNla::new(IFLA_IFALIAS, bytes)))
+        }
+        LinkChange::Group(group) => link.link_group(*group),
+        LinkChange::Promiscuous(wanted) => link.promiscuous(*wanted),
+        LinkChange::AllMulticast(wanted) => link.allmulticast(*wanted),
+        LinkChange::Master(Some(master)) => link.controller(master.0),
+        LinkChange::Master(None) => link.nocontroller(),
+        LinkChange::AddAltName(name) => {
+            let link = link.append_extra_attribute(property(name));
+            return (raw(RTM_NEWLINKPROP, &link.build()), NLM_F_EXCL | NLM_F_CREATE | NLM_F_APPEND);
+        }
+        LinkChange::RemoveAltName(name) => {
+            let link = link.append_extra_attribute(property(name));
+            return (raw(RTM_DELLINKPROP, &link.build()), 0);
+        }
+        LinkChange::NamespaceOfPid(pid) => link.setns_by_pid(*pid),
+    };
+    (raw(RTM_NEWLINK, &link.build()), 0)
+}
+
+/// The message for a change of a VF: one VF and one attribute, so that a refusal is of exactly that.
+pub(crate) fn vf_message(pf: IfIndex, vf: u32, change: &VfChange) -> RawMessage {
+    let info = match *change {
+        VfChange::Mac(mac) => VfInfo::Mac(VfInfoMac::new(vf, &mac.0)),
+        // The older attribute has no room for the protocol, and is the only one that old kernels know.
+        VfChange::Vlan(VlanTag { id, qos, protocol: VlanProtocol::Ieee8021Q }) => {
+            VfInfo::Vlan(VfInfoVlan::new(vf, id.into(), qos.into()))
+        }
+        VfChange::Vlan(VlanTag { id, qos, protocol: VlanProtocol::Ieee8021Ad }) => {
+            let protocol = netlink_packet_route::link::VlanProtocol::Ieee8021Ad;
+            VfInfo::VlanList(vec![VfVlan::Info(VfVlanInfo::new(vf, id.into(), qos.into(), protocol))])
+        }
+        VfChange::SpoofCheck(wanted) => VfInfo::SpoofCheck(VfInfoSpoofCheck::new(vf, wanted)),
+        VfChange::Trust(wanted) => VfInfo::Trust(VfInfoTrust::new(vf, wanted)),
+        VfChange::LinkState(state) => {
+            use netlink_packet_route::link::VfLinkState as Wire;
+            let state = match state {
+                VfLinkState::Auto => Wire::Auto,
+                VfLinkState::Enable => Wire::Enable,
+                VfLinkState::Disable => Wire::Disable,
+            };
+            VfInfo::LinkState(VfInfoLinkState::new(vf, state))
+        }
+        VfChange::Rate { min, max } => VfInfo::Rate(VfInfoRate::new(vf, min, max)),
+        VfChange::QueryRss(wanted) => VfInfo::RssQueryEn(VfInfoRssQueryEn::new(vf, wanted)),
+        VfChange::NodeGuid(guid) => VfInfo::IbNodeGuid(VfInfoGuid::new(vf, u64::from_be_bytes(guid.0))),
+        VfChange::PortGuid(guid) => VfInfo::IbPortGuid(VfInfoGuid::new(vf, u64::from_be_bytes(guid.0))),
+    };
+    let list = LinkAttribute::VfInfoList(vec![LinkVfInfo(vec![info])]);
+    raw(RTM_NEWLINK, &LinkUnspec::new_with_index(pf.0).append_extra_attribute(list).build())
+}
+
+fn raw(kind: u16, message: &LinkMessage) -> RawMessage {
+    let mut body = vec![0; message.buffer_len()];
+    message.emit(&mut body);
+    RawMessage { kind, body }
+}

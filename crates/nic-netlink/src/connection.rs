@@ -1,0 +1,346 @@
+//! A connection to the kernel: requests with a deadline, answers as bytes.
+//!
+//! The protocol (sequence numbers, multi-part answers, acknowledgements) is netlink-proto's. Three things are added:
+//! - Messages stay bytes until the caller reads them. netlink-proto only logs an answer it cannot decode, and its
+//!   request then waits for ever.
+//! - Each connection has a thread of its own. `sendmsg(2)` on a netlink socket carries the request out before it
+//!   returns (`netlink_rcv_skb` in `net/netlink/af_netlink.c`), firmware commands and the wait for the RTNL lock
+//!   included; on the caller's runtime that would stop the very timers that are to notice.
+//! - Datagrams are received whole, whatever their size: a PF with many VFs is described in more than the 64 KiB that
+//!   netlink-proto sets aside.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BufMut;
+use futures_channel::mpsc::UnboundedReceiver;
+use futures_util::StreamExt as _;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_proto::sys::{AsyncSocket, SocketAddr, TokioSocket};
+use netlink_proto::{ConnectionHandle, NetlinkCodec};
+use netlink_sys::Socket;
+use rustix::io::Errno;
+use tokio::sync::Semaphore;
+
+use crate::attributes::{Attributes, MalformedError};
+
+/// A netlink socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open a netlink socket (protocol {protocol})")]
+pub struct ConnectError {
+    /// `NETLINK_ROUTE` (0) or `NETLINK_GENERIC` (16).
+    pub protocol: isize,
+    /// What the kernel said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// A request that the kernel refused, or did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The kernel's answer is an errno, and since 4.12 often a sentence (extended acknowledgement).
+    #[error("{}{}", errno_text(*.errno), message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+    Refused {
+        /// The errno.
+        errno: Errno,
+        /// The sentence.
+        message: Option<String>,
+    },
+    /// No answer came in time. The kernel may still carry the request out.
+    #[error("the kernel has not answered after {after:?}")]
+    Deadline {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A list changed under the reader, again and again.
+    #[error("the list changed during each of {attempts} readings")]
+    Unsteady {
+        /// How often it was read.
+        attempts: usize,
+    },
+    /// The kernel has no generic netlink family of this name.
+    #[error("the kernel has no {name}")]
+    NoFamily {
+        /// The name.
+        name: &'static str,
+    },
+    /// The connection's thread has ended, which it does when its socket breaks.
+    #[error("the netlink connection is closed")]
+    Closed,
+    /// The answer makes no sense.
+    #[error(transparent)]
+    Malformed(#[from] MalformedError),
+}
+
+impl RequestError {
+    /// The kernel's errno, where it refused.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Refused { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// The kernel's sentence, where it said one.
+    #[must_use]
+    pub fn kernel_message(&self) -> Option<&str> {
+        match self {
+            Self::Refused { message, .. } => message.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+fn errno_text(errno: Errno) -> io::Error {
+    io::Error::from(errno)
+}
+
+/// A message of any family: its type and its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RawMessage {
+    pub(crate) kind: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl NetlinkSerializable for RawMessage {
+    fn message_type(&self) -> u16 {
+        self.kind
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.body.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.body);
+    }
+}
+
+impl NetlinkDeserializable for RawMessage {
+    type Error = Infallible;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
+        Ok(Self { kind: header.message_type, body: payload.to_vec() })
+    }
+}
+
+/// The messages of an answer.
+#[derive(Debug, Default)]
+struct Answer {
+    messages: Vec<RawMessage>,
+    /// The kernel's list changed while it was read: entries may be missing or there twice
+    /// (`nl_dump_check_consistent` in `include/net/netlink.h`).
+    interrupted: bool,
+}
+
+pub(crate) type Unsolicited = UnboundedReceiver<(NetlinkMessage<RawMessage>, SocketAddr)>;
+
+/// How many requests may be under way at once. The kernel carries them out one after another all the same, and their
+/// acknowledgements must fit into the socket's buffer.
+const CONCURRENT_REQUESTS: usize = 16;
+
+/// A handle to a connection. The connection ends with its last handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    handle: ConnectionHandle<RawMessage>,
+    permits: Arc<Semaphore>,
+}
+
+impl Connection {
+    /// A connection for requests.
+    pub(crate) fn open(protocol: isize) -> Result<Self, ConnectError> {
+        Self::open_with_groups(protocol, 0).map(|(connection, _)| connection)
+    }
+
+    /// A connection that also receives what is sent to the multicast groups of the mask `groups`.
+    pub(crate) fn open_with_groups(
+        protocol: isize,
+        groups: u32,
+    ) -> Result<(Self, Unsolicited), ConnectError> {
+        open(protocol, groups).map_err(|source| ConnectError { protocol, source })
+    }
+
+    /// Sends a request, and waits for the kernel's acknowledgement.
+    pub(crate) async fn request(
+        &self,
+        message: RawMessage,
+        flags: u16,
+        deadline: Duration,
+    ) -> Result<Vec<RawMessage>, RequestError> {
+        let answer = self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags, deadline).await?;
+        Ok(answer.messages)
+    }
+
+    /// Asks for a list, and again when it changed while it was read. Each reading has the deadline.
+    pub(crate) async fn dump(
+        &self,
+        message: RawMessage,
+        deadline: Duration,
+    ) -> Result<Vec<RawMessage>, RequestError> {
+        const ATTEMPTS: usize = 10;
+        for attempt in 1..=ATTEMPTS {
+            let answer = self.exchange(message.clone(), NLM_F_REQUEST | NLM_F_DUMP, deadline).await?;
+            if !answer.interrupted {
+                return Ok(answer.messages);
+            }
+            tracing::debug!(attempt, "the list changed while it was read: reading it again");
+        }
+        Err(RequestError::Unsteady { attempts: ATTEMPTS })
+    }
+
+    async fn exchange(
+        &self,
+        message: RawMessage,
+        flags: u16,
+        deadline: Duration,
+    ) -> Result<Answer, RequestError> {
+        // Waiting for one's turn is no part of the deadline.
+        let _permit = self.permits.acquire().await.map_err(|_| RequestError::Closed)?;
+        let mut message =
+            NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
+        message.header.flags = flags;
+        let kernel = SocketAddr::new(0, 0);
+        let mut replies = self.handle.request(message, kernel).map_err(|_| RequestError::Closed)?;
+        let collect = async {
+            let mut answer = Answer::default();
+            loop {
+                let reply = replies.next().await.ok_or(RequestError::Closed)?;
+                answer.interrupted |= reply.header.flags & NLM_F_DUMP_INTR != 0;
+                match reply.payload {
+                    NetlinkPayload::InnerMessage(message) => answer.messages.push(message),
+                    NetlinkPayload::Done(done) => {
+                        return refusal(done.code, &done.extended_ack).map_or(Ok(answer), Err);
+                    }
+                    NetlinkPayload::Error(error) => {
+                        let attributes = extended_ack(reply.header.flags, &error.header);
+                        return refusal(error.raw_code(), attributes).map_or(Ok(answer), Err);
+                    }
+                    other => return Err(MalformedError(format!("unexpected {other:?}")).into()),
+                }
+            }
+        };
+        tokio::time::timeout(deadline, collect)
+            .await
+            .unwrap_or(Err(RequestError::Deadline { after: deadline }))
+    }
+}
+
+fn refusal(code: i32, extended_ack: &[u8]) -> Option<RequestError> {
+    const NLMSGERR_ATTR_MSG: u16 = 1;
+    if code == 0 {
+        return None;
+    }
+    // The sentence is an addition: an answer that garbles it is still a refusal.
+    let message =
+        Attributes::new(extended_ack).find(NLMSGERR_ATTR_MSG).ok().flatten().map(|message| message.text());
+    Some(RequestError::Refused { errno: Errno::from_raw_os_error(code.saturating_abs()), message })
+}
+
+/// The attributes behind the copy of the request that an error message holds: the whole request, or with
+/// `NLM_F_CAPPED` its header.
+fn extended_ack(flags: u16, copy: &[u8]) -> &[u8] {
+    const HEADER: usize = 16;
+    if flags & NLM_F_ACK_TLVS == 0 {
+        return &[];
+    }
+    let request = match copy.first_chunk::<4>() {
+        Some(length) if flags & NLM_F_CAPPED == 0 => {
+            usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(HEADER)
+        }
+        _ => HEADER,
+    };
+    copy.get(request.next_multiple_of(4)..).unwrap_or_default()
+}
+
+fn open(protocol: isize, groups: u32) -> io::Result<(Connection, Unsolicited)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut connection, handle, unsolicited) = {
+        let _reactor = runtime.enter();
+        netlink_proto::new_connection_with_codec::<RawMessage, WholeDatagrams, NetlinkCodec>(protocol)?
+    };
+    connection.set_forward_ack(true);
+    connection.set_forward_done(true);
+    let socket = connection.socket_mut().socket_mut();
+    // Without these two an error has no sentence, and a copy of the request takes the room.
+    for (name, outcome) in
+        [("NETLINK_EXT_ACK", socket.set_ext_ack(true)), ("NETLINK_CAP_ACK", socket.set_cap_ack(true))]
+    {
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "this kernel has no {name}: its refusals will be an errno only");
+        }
+    }
+    enlarge_buffer(socket);
+    socket.bind(&SocketAddr::new(0, groups))?;
+    // It is not joined: it ends when the last handle is dropped, and a request that hangs in the kernel must not keep
+    // the process.
+    std::thread::Builder::new().name("netlink".into()).spawn(move || runtime.block_on(connection))?;
+    Ok((Connection { handle, permits: Arc::new(Semaphore::new(CONCURRENT_REQUESTS)) }, unsolicited))
+}
+
+/// A burst of notifications, such as 49 VFs that appear and are renamed, should fit.
+fn enlarge_buffer(socket: &Socket) {
+    const SIZE: usize = 4 << 20;
+    use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+    let fd = socket.as_fd();
+    // Past the system's limit only with CAP_NET_ADMIN.
+    if let Err(error) =
+        set_socket_recv_buffer_size_force(fd, SIZE).or_else(|_| set_socket_recv_buffer_size(fd, SIZE))
+    {
+        tracing::debug!(%error, "the receive buffer keeps its size: bursts of notifications overrun it earlier");
+    }
+}
+
+/// A socket that never cuts a datagram off.
+struct WholeDatagrams(TokioSocket);
+
+impl AsRawFd for WholeDatagrams {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsyncSocket for WholeDatagrams {
+    fn socket_ref(&self) -> &Socket {
+        self.0.socket_ref()
+    }
+
+    fn socket_mut(&mut self) -> &mut Socket {
+        self.0.socket_mut()
+    }
+
+    fn new(protocol: isize) -> io::Result<Self> {
+        TokioSocket::new(protocol).map(Self)
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_send(cx, buf)
+    }
+
+    fn poll_send_to(&self, cx: &mut Context<'_>, buf: &[u8], addr: &SocketAddr) -> Poll<io::Result<usize>> {
+        self.0.poll_send_to(cx, buf, addr)
+    }
+
+    fn poll_recv<B: BufMut>(&self, cx: &mut Context<'_>, buf: &mut B) -> Poll<io::Result<()>> {
+        self.poll_recv_from(cx, buf).map_ok(|_| ())
+    }
+
+    fn poll_recv_from<B: BufMut>(&self, cx: &mut Context<'_>, buf: &mut B) -> Poll<io::Result<SocketAddr>> {
+        self.0.poll_recv_from_full(cx).map_ok(|(datagram, from)| {
+            // The buffer netlink-proto passes grows as it is written to.
+            buf.put_slice(&datagram);
+            from
+        })
+    }
+
+    fn poll_recv_from_full(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Vec<u8>, SocketAddr)>> {
+        self.0.poll_recv_from_full(cx)
+    }
+}

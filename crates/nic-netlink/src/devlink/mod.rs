@@ -1,0 +1,224 @@
+mod eswitch;
+mod port;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use netlink_packet_core::{DefaultNla, Emitable as _};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::attributes::{Attribute, Attributes, MalformedError};
+use crate::connection::{ConnectError, Connection, RawMessage, RequestError};
+use crate::identity::{ParseIdentityError, serde_as_text};
+
+pub use eswitch::{EncapMode, Eswitch, EswitchChange, EswitchError, EswitchMode, InlineMode};
+pub use port::{DevlinkPort, PortFlavour, PortType};
+
+const NETLINK_GENERIC: isize = 16;
+
+// include/uapi/linux/devlink.h
+const CMD_GET: u8 = 1;
+const ATTR_BUS_NAME: u16 = 1;
+const ATTR_DEV_NAME: u16 = 2;
+
+/// A connection to the kernel's devlink, in the network namespace of the thread that opened it.
+///
+/// Cloning is cheap, and the clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Devlink {
+    connection: Connection,
+    family: Arc<OnceLock<u16>>,
+    deadline: Duration,
+}
+
+/// What devlink calls a device by: its bus and its name there, `pci/0000:01:00.0`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DevlinkHandle {
+    /// `pci`, `auxiliary`, `netdevsim`…
+    pub bus: String,
+    /// `0000:01:00.0`.
+    pub device: String,
+}
+
+impl DevlinkHandle {
+    /// The handle of the PCI device with this address (`0000:01:00.0`).
+    #[must_use]
+    pub fn pci(address: &str) -> Self {
+        Self { bus: "pci".to_owned(), device: address.to_owned() }
+    }
+}
+
+impl FromStr for DevlinkHandle {
+    type Err = ParseIdentityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((bus, device)) if !bus.is_empty() && !device.is_empty() && !device.contains('/') => {
+                Ok(Self { bus: bus.to_owned(), device: device.to_owned() })
+            }
+            _ => Err(ParseIdentityError::new(text, "a devlink handle, such as pci/0000:01:00.0")),
+        }
+    }
+}
+
+impl fmt::Display for DevlinkHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.bus, self.device)
+    }
+}
+
+serde_as_text!(DevlinkHandle);
+
+/// A list could not be had of devlink.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list the {what} of devlink")]
+pub struct DevlinkError {
+    /// `devices` or `ports`.
+    pub what: &'static str,
+    /// Why.
+    #[source]
+    pub source: RequestError,
+}
+
+impl Devlink {
+    /// Opens a connection whose requests have a deadline of 10 s each, except changes, which state their own.
+    pub fn connect() -> Result<Self, ConnectError> {
+        let connection = Connection::open(NETLINK_GENERIC)?;
+        Ok(Self { connection, family: Arc::default(), deadline: Duration::from_secs(10) })
+    }
+
+    /// The same connection, with another deadline for each request.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// The devices that speak devlink; none where the kernel has no devlink.
+    pub async fn devices(&self) -> Result<Vec<DevlinkHandle>, DevlinkError> {
+        let error = |source| DevlinkError { what: "devices", source };
+        let messages = self.list(CMD_GET).await.map_err(error)?;
+        messages.iter().map(|message| handle(message)).collect::<Result<_, _>>().map_err(|e| error(e.into()))
+    }
+
+    /// The ports of one device, or of all.
+    pub async fn ports(&self, of: Option<&DevlinkHandle>) -> Result<Vec<DevlinkPort>, DevlinkError> {
+        let error = |source| DevlinkError { what: "ports", source };
+        let messages = self.list(port::CMD_PORT_GET).await.map_err(error)?;
+        let ports: Vec<_> = messages
+            .iter()
+            .map(|message| port::decode(message))
+            .collect::<Result<_, _>>()
+            .map_err(|malformed| error(malformed.into()))?;
+        // Kernels before 6.6 do not filter a listing by device.
+        Ok(ports.into_iter().filter(|port| of.is_none_or(|of| port.handle == *of)).collect())
+    }
+
+    async fn list(&self, command: u8) -> Result<Vec<Vec<u8>>, RequestError> {
+        let family = match self.family().await {
+            Err(RequestError::NoFamily { .. }) => return Ok(Vec::new()),
+            family => family?,
+        };
+        let answer = self.connection.dump(generic(family, command, &[]), self.deadline).await?;
+        Ok(answer.into_iter().filter_map(|message| payload(message, family)).collect())
+    }
+
+    /// Asks of one device. The answer's attributes.
+    async fn ask(
+        &self,
+        handle: &DevlinkHandle,
+        command: u8,
+        attributes: &[DefaultNla],
+        deadline: Duration,
+    ) -> Result<Vec<Vec<u8>>, RequestError> {
+        let family = self.family().await?;
+        let message = generic(family, command, &[&handle_attributes(handle), attributes].concat());
+        let answer = self.connection.request(message, 0, deadline).await?;
+        Ok(answer.into_iter().filter_map(|message| payload(message, family)).collect())
+    }
+
+    /// The number under which devlink is registered; asked for until there is one.
+    async fn family(&self) -> Result<u16, RequestError> {
+        // include/uapi/linux/genetlink.h
+        const GENL_ID_CTRL: u16 = 16;
+        const CTRL_CMD_GETFAMILY: u8 = 3;
+        const CTRL_ATTR_FAMILY_ID: u16 = 1;
+        const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+        const NAME: &str = "devlink";
+        if let Some(family) = self.family.get() {
+            return Ok(*family);
+        }
+        let name = text_attribute(CTRL_ATTR_FAMILY_NAME, NAME);
+        let message = generic(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &[name]);
+        let answer = match self.connection.request(message, 0, self.deadline).await {
+            Err(refused) if refused.errno() == Some(Errno::NOENT) => {
+                return Err(RequestError::NoFamily { name: NAME });
+            }
+            answer => answer?,
+        };
+        for body in answer.into_iter().filter_map(|message| payload(message, GENL_ID_CTRL)) {
+            if let Some(id) = Attributes::new(&body).find(CTRL_ATTR_FAMILY_ID)? {
+                return Ok(*self.family.get_or_init({
+                    let id = id.u16()?;
+                    move || id
+                }));
+            }
+        }
+        Err(MalformedError("the number of the devlink family is missing".to_owned()).into())
+    }
+}
+
+fn text_attribute(kind: u16, text: &str) -> DefaultNla {
+    DefaultNla::new(kind, text.bytes().chain([0]).collect())
+}
+
+fn handle_attributes(handle: &DevlinkHandle) -> [DefaultNla; 2] {
+    [text_attribute(ATTR_BUS_NAME, &handle.bus), text_attribute(ATTR_DEV_NAME, &handle.device)]
+}
+
+/// A generic netlink message: `struct genlmsghdr` (command, version, two bytes of nothing) and attributes. Devlink
+/// looks at no version.
+fn generic(family: u16, command: u8, attributes: &[DefaultNla]) -> RawMessage {
+    const HEADER: usize = 4;
+    let mut body = vec![0; HEADER + attributes.buffer_len()];
+    if let Some((header, rest)) = body.split_first_chunk_mut::<HEADER>() {
+        *header = [command, 0, 0, 0];
+        attributes.emit(rest);
+    }
+    RawMessage { kind: family, body }
+}
+
+/// The attributes of a message of this family.
+fn payload(message: RawMessage, family: u16) -> Option<Vec<u8>> {
+    if message.kind != family {
+        return None;
+    }
+    let mut body = message.body;
+    (body.len() >= 4).then(|| body.split_off(4))
+}
+
+fn handle(attributes: &[u8]) -> Result<DevlinkHandle, MalformedError> {
+    let text = |kind| Ok(Attributes::new(attributes).find(kind)?.as_ref().map(Attribute::text));
+    match (text(ATTR_BUS_NAME)?, text(ATTR_DEV_NAME)?) {
+        (Some(bus), Some(device)) => Ok(DevlinkHandle { bus, device }),
+        _ => Err(MalformedError("a devlink message without a handle".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_a_bus_and_a_device() {
+        let handle: DevlinkHandle = "pci/0000:01:00.0".parse().unwrap();
+        assert_eq!(handle, DevlinkHandle::pci("0000:01:00.0"));
+        assert_eq!(handle.to_string(), "pci/0000:01:00.0");
+        for text in ["", "pci", "pci/", "/0000:01:00.0", "pci/0000:01:00.0/1"] {
+            assert!(text.parse::<DevlinkHandle>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{IfIndex, LinkAddress, LinkName, PhysPortName, PhysSwitchId, VfAttributes};
+
+/// A network interface as the kernel describes it, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its index, the only identity to act on.
+    pub index: IfIndex,
+    /// Its name at that moment; udev may be renaming it.
+    pub name: LinkName,
+    /// Its alternative names (`IFLA_ALT_IFNAME`), up to 127 bytes each.
+    pub altnames: Vec<String>,
+    /// The kind of a virtual interface (`IFLA_INFO_KIND`): `bond`, `bridge`, `vlan`… A NIC's own has none, except
+    /// IP over InfiniBand (`ipoib`).
+    pub kind: Option<String>,
+    /// The link layer, by the kernel's type number and never by the name.
+    pub link_layer: LinkLayer,
+    /// Its address.
+    pub address: LinkAddress,
+    /// The address the hardware came with (kernel 5.6 and later).
+    pub permanent_address: Option<LinkAddress>,
+    /// The largest payload, in bytes.
+    pub mtu: u32,
+    /// The smallest MTU the driver accepts; `None` where it sets no bound.
+    pub min_mtu: Option<u32>,
+    /// The largest MTU the driver accepts; `None` where it sets no bound.
+    pub max_mtu: Option<u32>,
+    /// Whether it was set up by an administrator (`IFF_UP`).
+    pub up: bool,
+    /// Whether it can pass traffic (`IFF_RUNNING`).
+    pub running: bool,
+    /// Its operational state (RFC 2863).
+    pub oper_state: OperState,
+    /// The transmit queue's length, in packets.
+    pub tx_queue_length: u32,
+    /// The free text of `ip link set … alias`.
+    pub alias: Option<String>,
+    /// Its group number; 0 is the default group.
+    pub group: u32,
+    /// Whether an administrator asked for promiscuous mode (`IFF_PROMISC`). That a bridge or a capture asks for it
+    /// as well does not show here (`dev_get_flags` in `net/core/dev.c`).
+    pub promiscuous: bool,
+    /// Whether an administrator asked for all multicast frames (`IFF_ALLMULTI`).
+    pub all_multicast: bool,
+    /// The bond, bridge or VRF it belongs to.
+    pub master: Option<IfIndex>,
+    /// The device it sits on, on its bus: `0000:01:00.0` (kernel 5.14 and later).
+    pub parent_device: Option<String>,
+    /// That device's bus: `pci`, `auxiliary`, `netdevsim` (kernel 5.14 and later).
+    pub parent_bus: Option<String>,
+    /// Its port's name within the NIC, as reported: `p0`, `pf0vf3`. See [`PhysPortName`].
+    pub phys_port_name: Option<String>,
+    /// The eswitch it is a port of; only in switchdev mode.
+    pub phys_switch_id: Option<PhysSwitchId>,
+    /// The interface below it (`IFLA_LINK`), such as a VLAN's; in the namespace `link_netns_id` where that is set.
+    pub link: Option<IfIndex>,
+    /// The identifier of the network namespace in which `link` is to be looked up.
+    pub link_netns_id: Option<i32>,
+    /// How many VFs its device has now (`IFLA_NUM_VF`). In a change notification, 0: the kernel leaves it out.
+    pub num_vf: u32,
+    /// What the driver says of each VF. In a change notification, empty: the kernel leaves them out.
+    pub vfs: Vec<VfAttributes>,
+    /// Whether there are fewer entries in `vfs` than VFs. The kernel leaves out a VF whose driver answers the
+    /// question with an error, and a driver without `ndo_get_vf_config` answers for none.
+    pub vfs_truncated: bool,
+}
+
+impl Link {
+    /// The PCI address of the device it sits on, as text, where that is a PCI device.
+    #[must_use]
+    pub fn pci_address(&self) -> Option<&str> {
+        match self.parent_bus.as_deref() {
+            Some("pci") => self.parent_device.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Its port's name within the NIC, understood; `None` where it has none or one of another form.
+    #[must_use]
+    pub fn port(&self) -> Option<PhysPortName> {
+        self.phys_port_name.as_deref()?.parse().ok()
+    }
+
+    /// What the driver says of VF number `vf`.
+    #[must_use]
+    pub fn vf(&self, vf: u32) -> Option<&VfAttributes> {
+        self.vfs.iter().find(|attributes| attributes.index == vf)
+    }
+}
+
+/// The link layer (`ARPHRD_*` in `include/uapi/linux/if_arp.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkLayer {
+    /// `ARPHRD_ETHER` (1).
+    Ethernet,
+    /// `ARPHRD_INFINIBAND` (32): IP over InfiniBand.
+    #[serde(rename = "infiniband")]
+    InfiniBand,
+    /// Another type number: loopback (772), tunnels…
+    Other(u16),
+}
+
+impl From<u16> for LinkLayer {
+    fn from(arphrd: u16) -> Self {
+        match arphrd {
+            1 => Self::Ethernet,
+            32 => Self::InfiniBand,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// The operational state (`IF_OPER_*` in `include/uapi/linux/if.h`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperState {
+    /// The driver does not say.
+    #[default]
+    Unknown,
+    /// The hardware is missing.
+    NotPresent,
+    /// No carrier.
+    Down,
+    /// The interface below is down.
+    LowerLayerDown,
+    /// In a test mode.
+    Testing,
+    /// Waiting, for example for authentication.
+    Dormant,
+    /// Can pass traffic.
+    Up,
+}
+
+impl From<u8> for OperState {
+    fn from(state: u8) -> Self {
+        match state {
+            1 => Self::NotPresent,
+            2 => Self::Down,
+            3 => Self::LowerLayerDown,
+            4 => Self::Testing,
+            5 => Self::Dormant,
+            6 => Self::Up,
+            _ => Self::Unknown,
+        }
+    }
+}

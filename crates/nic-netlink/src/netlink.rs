@@ -1,0 +1,195 @@
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::attributes::MalformedError;
+use crate::change::{self, LinkChange, RTM_GETLINK, VfChange};
+use crate::connection::{ConnectError, Connection, RawMessage, RequestError};
+use crate::decode;
+use crate::{IfIndex, Link, LinkName, Links};
+
+const NETLINK_ROUTE: isize = 0;
+
+/// A connection to the kernel's routing netlink, in the network namespace of the thread that opened it.
+///
+/// Cloning is cheap, and the clones share the connection. It can be opened anywhere; its asynchronous methods want a
+/// tokio runtime with timers.
+///
+/// There is no form of it for a tree that is not the running machine: see [`Links::recorded`].
+#[derive(Debug, Clone)]
+pub struct Netlink {
+    connection: Connection,
+    deadline: Duration,
+}
+
+/// The links could not be listed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list the network interfaces")]
+pub struct LinksError {
+    /// Why.
+    #[source]
+    pub source: RequestError,
+}
+
+/// A link could not be read. That it does not exist is not an error.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read network interface {index}")]
+pub struct LinkError {
+    /// Its index.
+    pub index: IfIndex,
+    /// Why.
+    #[source]
+    pub source: RequestError,
+}
+
+/// A link could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set {change} of {}", shown(*index, name.as_ref()))]
+pub struct ChangeError {
+    /// Its index.
+    pub index: IfIndex,
+    /// The name it had when the change failed, where that could be read.
+    pub name: Option<LinkName>,
+    /// What was asked for.
+    pub change: LinkChange,
+    /// Why not.
+    #[source]
+    pub source: RequestError,
+}
+
+impl ChangeError {
+    /// The kernel's errno, where it refused.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        self.source.errno()
+    }
+}
+
+/// An attribute of a VF could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set {change} of VF {vf} of {}", shown(*pf, name.as_ref()))]
+pub struct VfChangeError {
+    /// The PF's index.
+    pub pf: IfIndex,
+    /// The name the PF had when the change failed, where that could be read.
+    pub name: Option<LinkName>,
+    /// The VF's number.
+    pub vf: u32,
+    /// What was asked for.
+    pub change: VfChange,
+    /// Why not.
+    #[source]
+    pub source: RequestError,
+}
+
+impl VfChangeError {
+    /// The kernel's errno, where it refused: EOPNOTSUPP where the driver has no such setting, EINVAL where there is no
+    /// such VF.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        self.source.errno()
+    }
+}
+
+fn shown(index: IfIndex, name: Option<&LinkName>) -> String {
+    match name {
+        Some(name) => format!("{name} (ifindex {index})"),
+        None => format!("ifindex {index}"),
+    }
+}
+
+impl Netlink {
+    /// Opens a connection whose requests have a deadline of 10 s each.
+    pub fn connect() -> Result<Self, ConnectError> {
+        Ok(Self { connection: Connection::open(NETLINK_ROUTE)?, deadline: Duration::from_secs(10) })
+    }
+
+    /// The same connection, with another deadline for each request.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { connection: self.connection.clone(), deadline }
+    }
+
+    /// Every link of the namespace, with the VF attributes, read at once.
+    ///
+    /// A list that changed while it was read is read again: links can be missing from it.
+    pub async fn links(&self) -> Result<Links, LinksError> {
+        let error = |source| LinksError { source };
+        let messages = self.connection.dump(get_link(None), self.deadline).await.map_err(error)?;
+        decode_all(&messages).map(Links::new).map_err(|malformed| error(malformed.into()))
+    }
+
+    /// One link with its VF attributes; `None` where there is no link of this index in the namespace.
+    ///
+    /// No answer in time is an error, and not absence.
+    pub async fn link(&self, index: IfIndex) -> Result<Option<Link>, LinkError> {
+        let error = |source| LinkError { index, source };
+        match self.connection.request(get_link(Some(index)), 0, self.deadline).await {
+            Ok(messages) => match decode_all(&messages) {
+                Ok(links) => Ok(links.into_iter().find(|link| link.index == index)),
+                Err(malformed) => Err(error(malformed.into())),
+            },
+            Err(refused) if refused.errno() == Some(Errno::NODEV) => Ok(None),
+            Err(source) => Err(error(source)),
+        }
+    }
+
+    /// Changes a link.
+    pub async fn change(&self, index: IfIndex, change: &LinkChange) -> Result<(), ChangeError> {
+        tracing::debug!(%index, %change, "change link");
+        let (message, flags) = change::link_message(index, change);
+        match self.connection.request(message, flags, self.deadline).await {
+            Ok(_) => Ok(()),
+            Err(source) => {
+                let name = self.name_for_error(index, &source).await;
+                Err(ChangeError { index, name, change: change.clone(), source })
+            }
+        }
+    }
+
+    /// Changes one attribute of one VF of the PF with index `pf`.
+    pub async fn change_vf(&self, pf: IfIndex, vf: u32, change: &VfChange) -> Result<(), VfChangeError> {
+        tracing::debug!(%pf, vf, %change, "change VF");
+        match self.connection.request(change::vf_message(pf, vf, change), 0, self.deadline).await {
+            Ok(_) => Ok(()),
+            Err(source) => {
+                let name = self.name_for_error(pf, &source).await;
+                Err(VfChangeError { pf, name, vf, change: *change, source })
+            }
+        }
+    }
+
+    /// The link's present name, for a message about a refusal. A kernel that has just not answered is not asked.
+    async fn name_for_error(&self, index: IfIndex, error: &RequestError) -> Option<LinkName> {
+        error.errno()?;
+        match self.link(index).await {
+            Ok(link) => link.map(|link| link.name),
+            Err(error) => {
+                tracing::debug!(%error, "the error message will lack the interface's name");
+                None
+            }
+        }
+    }
+}
+
+fn decode_all(messages: &[RawMessage]) -> Result<Vec<Link>, MalformedError> {
+    messages
+        .iter()
+        .filter(|message| message.kind == change::RTM_NEWLINK)
+        .filter_map(|message| decode::link(&message.body).transpose())
+        .collect()
+}
+
+/// `RTM_GETLINK` for VF attributes without the VFs' statistics, which would make the answer a third longer.
+fn get_link(index: Option<IfIndex>) -> RawMessage {
+    const IFLA_EXT_MASK: u16 = 29;
+    const RTEXT_FILTER_VF: u32 = 1;
+    const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+    let mut body = vec![0; 4];
+    body.extend(index.map_or(0, |index| index.0).to_ne_bytes());
+    body.resize(16, 0);
+    body.extend(8_u16.to_ne_bytes());
+    body.extend(IFLA_EXT_MASK.to_ne_bytes());
+    body.extend((RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS).to_ne_bytes());
+    RawMessage { kind: RTM_GETLINK, body }
+}

@@ -1,0 +1,157 @@
+use nic_host::{Host, ReadError};
+use serde::{Deserialize, Serialize};
+
+use crate::IfIndex;
+
+/// How far udev has come with a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UdevState {
+    /// No udev daemon: nobody will rename the link, and there is nothing to wait for.
+    NotRunning,
+    /// udev has not begun with the link.
+    Absent,
+    /// udev is renaming the link.
+    Renaming,
+    /// udev is carrying out its rules for the link.
+    Processing,
+    /// udev is done: the name is the one it gave.
+    Finished,
+}
+
+impl UdevState {
+    /// Whether nothing is to be expected from udev for this link.
+    #[must_use]
+    pub fn is_settled(self) -> bool {
+        matches!(self, Self::NotRunning | Self::Finished)
+    }
+}
+
+/// udev's database entry of a link.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UdevEntry {
+    /// When udev first had done with the device, in microseconds of the monotonic clock (`I:`).
+    pub initialized_usec: Option<u64>,
+    /// The properties (`E:`), in the file's order.
+    pub properties: Vec<(String, String)>,
+}
+
+/// udev's state of a link could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read udev's entry of network interface {index}")]
+pub struct UdevStateError {
+    /// The link.
+    pub index: IfIndex,
+    /// Why.
+    #[source]
+    pub source: ReadError,
+}
+
+/// The daemon's control socket. libudev, too, takes its absence for the daemon's.
+pub(crate) const CONTROL: &str = "/run/udev/control";
+
+impl UdevEntry {
+    /// Reads the text of a file in `/run/udev/data` (`device_update_db` in systemd's
+    /// `src/libsystemd/sd-device/device-private.c`). Lines of other kinds are passed over.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut entry = Self::default();
+        for line in text.lines() {
+            match line.split_once(':') {
+                Some(("I", usec)) => entry.initialized_usec = usec.trim().parse().ok(),
+                Some(("E", property)) => {
+                    if let Some((key, value)) = property.split_once('=') {
+                        entry.properties.push((key.to_owned(), value.to_owned()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        entry
+    }
+
+    /// The value of a property.
+    #[must_use]
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.properties.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// What the entry says of udev's progress.
+    ///
+    /// While it renames a link, udev keeps `ID_RENAMING=1` in the entry; "initialized" is already true then. Newer
+    /// versions (systemd 255) keep `ID_PROCESSING=1` in it for as long as the rules are carried out.
+    #[must_use]
+    pub fn state(&self) -> UdevState {
+        if self.property("ID_RENAMING") == Some("1") {
+            UdevState::Renaming
+        } else if self.property("ID_PROCESSING") == Some("1") {
+            UdevState::Processing
+        } else {
+            UdevState::Finished
+        }
+    }
+}
+
+/// How far udev has come with the link, from its control socket and its database (`/run/udev/data/n<ifindex>`).
+///
+/// To wait for the end, start a [`crate::UdevMonitor`] first and ask this then; the other way round, the event that
+/// ends the waiting can fall in between. The database is that of the whole machine, and indices are of one network
+/// namespace: ask only for links of the namespace udev works in.
+pub fn udev_state(host: &Host, index: IfIndex) -> Result<UdevState, UdevStateError> {
+    if !host.exists(CONTROL) {
+        return Ok(UdevState::NotRunning);
+    }
+    let entry = host
+        .read_if_exists(format!("/run/udev/data/n{index}"))
+        .map_err(|source| UdevStateError { index, source })?;
+    Ok(entry.map_or(UdevState::Absent, |text| UdevEntry::parse(&text).state()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // As udev 252 left it for an igbvf link.
+    const FINISHED: &str = "I:6382410\n\
+        E:ID_NET_NAMING_SCHEME=v252\n\
+        E:ID_NET_NAME_PATH=enp1s0v3\n\
+        E:ID_BUS=pci\n\
+        E:ID_PATH=pci-0000:01:10.6\n\
+        E:SYSTEMD_ALIAS=/sys/subsystem/net/devices/enp1s0v3\n\
+        G:systemd\n\
+        Q:systemd\n\
+        V:1\n";
+
+    #[test]
+    fn an_entry_tells_how_far_udev_has_come() {
+        let cases = [
+            (FINISHED.to_owned(), UdevState::Finished),
+            (FINISHED.replace("E:ID_BUS=pci", "E:ID_RENAMING=1"), UdevState::Renaming),
+            (FINISHED.replace("E:ID_BUS=pci", "E:ID_PROCESSING=1"), UdevState::Processing),
+            (FINISHED.replace("E:ID_BUS=pci", "E:ID_RENAMING=0"), UdevState::Finished),
+            (String::new(), UdevState::Finished),
+        ];
+        for (text, state) in cases {
+            assert_eq!(UdevEntry::parse(&text).state(), state, "{text}");
+        }
+        let entry = UdevEntry::parse(FINISHED);
+        assert_eq!(entry.initialized_usec, Some(6_382_410));
+        assert_eq!(entry.property("ID_PATH"), Some("pci-0000:01:10.6"), "a value keeps its colons");
+    }
+
+    #[test]
+    fn without_the_daemon_an_old_database_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let data = dir.path().join("run/udev/data");
+        std::fs::create_dir_all(&data).unwrap();
+        std::fs::write(data.join("n7"), "E:ID_RENAMING=1\n").unwrap();
+        assert_eq!(udev_state(&host, IfIndex(7)).unwrap(), UdevState::NotRunning);
+        std::fs::write(dir.path().join("run/udev/control"), "").unwrap();
+        assert_eq!(udev_state(&host, IfIndex(7)).unwrap(), UdevState::Renaming);
+        assert_eq!(udev_state(&host, IfIndex(8)).unwrap(), UdevState::Absent);
+        std::fs::create_dir(data.join("n9")).unwrap();
+        let error = udev_state(&host, IfIndex(9)).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read udev's entry of network interface 9");
+    }
+}

@@ -1,10 +1,12 @@
 //! Builds what the tests read: small kernel modules, packed in the ways distributions pack them.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use object::write::Object;
 use object::{Architecture, BinaryFormat, Endianness, SectionKind};
 
+use crate::ModuleName;
 use crate::compression::Compression;
 
 /// A relocatable ELF file with these `.modinfo` entries, and a build-id if one is given.
@@ -67,4 +69,21 @@ pub(crate) fn pack(compression: Compression, bytes: &[u8]) -> Vec<u8> {
             encoder.finish().unwrap()
         }
     }
+}
+
+/// A module's name.
+pub(crate) fn name(text: &str) -> ModuleName {
+    text.parse().unwrap()
+}
+
+/// The names of modules, separated by white space.
+pub(crate) fn names(text: &str) -> Vec<ModuleName> {
+    text.split_whitespace().map(name).collect()
+}
+
+/// Writes a file below `root`, with the folders it needs.
+pub(crate) fn file(root: &Path, path: &str, content: impl AsRef<[u8]>) {
+    let path = root.join(path.trim_start_matches('/'));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
 }

@@ -165,3 +165,103 @@ pub struct ParseIndexError {
     /// The line.
     pub line: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{file, name, names};
+
+    /// From Debian's 6.12, and a vendor's package; the last one as depmod writes a module outside the tree.
+    const DEP: &str = "\
+kernel/drivers/infiniband/hw/mlx5/mlx5_ib.ko.xz: kernel/drivers/net/ethernet/mellanox/mlx5/core/mlx5_core.ko.xz kernel/drivers/net/ethernet/mellanox/mlxfw/mlxfw.ko.xz kernel/drivers/infiniband/core/ib_uverbs.ko.xz kernel/drivers/infiniband/core/ib_core.ko.xz kernel/drivers/pci/controller/pci-hyperv-intf.ko.xz
+kernel/drivers/pci/controller/pci-hyperv-intf.ko.xz:
+updates/dkms/igb.ko:
+/opt/vendor/mlx_compat.ko.zst:
+kernel/drivers/platform/iosf_mbi.ko.xz:
+";
+    const BUILTIN: &str = "kernel/arch/x86/platform/intel/iosf_mbi.ko\nkernel/lib/libcrc32c.ko\n";
+    const SOFTDEP: &str = "\
+# Soft dependencies extracted from modules themselves.
+softdep ext4 pre: crypto-crc32c
+softdep mlx5-core post: mlx5_ib
+softdep mlx5_core pre: mlx_compat
+softdep cifs gcm
+";
+
+    fn release() -> KernelRelease {
+        "6.12.100+deb12-amd64".parse().unwrap()
+    }
+
+    #[test]
+    fn what_modprobe_would_use() {
+        let folder = Path::new("/host/lib/modules/6.12.100+deb12-amd64");
+        let index = ModuleIndex::parse(folder, DEP, BUILTIN, SOFTDEP).unwrap();
+        let file = |path: &str| Resolution::File(folder.join(path));
+        for (module, resolution) in [
+            ("mlx5-ib", file("kernel/drivers/infiniband/hw/mlx5/mlx5_ib.ko.xz")),
+            ("pci_hyperv_intf", file("kernel/drivers/pci/controller/pci-hyperv-intf.ko.xz")),
+            ("igb", file("updates/dkms/igb.ko")),
+            ("mlx_compat", Resolution::File("/opt/vendor/mlx_compat.ko.zst".into())),
+            ("libcrc32c", Resolution::Builtin),
+            ("iosf_mbi", Resolution::Builtin),
+            ("nosuch", Resolution::Absent),
+        ] {
+            assert_eq!(index.resolve(&name(module)), resolution, "{module}");
+        }
+        assert_eq!(index.folder(), folder);
+        // The order in which `modprobe --show-depends mlx5_ib` lists them.
+        assert_eq!(
+            index.dependencies(&name("mlx5_ib")),
+            names("pci_hyperv_intf ib_core ib_uverbs mlxfw mlx5_core")
+        );
+        assert_eq!(index.dependencies(&name("igb")), []);
+        assert_eq!(index.dependencies(&name("nosuch")), []);
+        let expected = SoftDeps { pre: names("mlx_compat"), post: names("mlx5_ib") };
+        assert_eq!(index.softdeps(&name("mlx5_core")), Some(&expected));
+        assert_eq!(index.softdeps(&name("igb")), None);
+        assert_eq!(index.names().count(), 5);
+    }
+
+    #[test]
+    fn what_depmod_does_not_write() {
+        for (dep, builtin, softdep, error) in [
+            ("kernel/igb.ko", "", "", "unexpected line in /m/modules.dep: \"kernel/igb.ko\""),
+            ("kernel/igb: ", "", "", "unexpected line in /m/modules.dep: \"kernel/igb:\""),
+            ("a.ko: b", "", "", "unexpected line in /m/modules.dep: \"a.ko: b\""),
+            ("", "kernel/igb", "", "unexpected line in /m/modules.builtin: \"kernel/igb\""),
+            ("", "", "soft igb pre: a", "unexpected line in /m/modules.softdep: \"soft igb pre: a\""),
+            ("", "", "softdep a/b pre: a", "unexpected line in /m/modules.softdep: \"softdep a/b pre: a\""),
+        ] {
+            let found = ModuleIndex::parse(Path::new("/m"), dep, builtin, softdep).unwrap_err();
+            assert_eq!(found.to_string(), error);
+        }
+    }
+
+    #[test]
+    fn a_tree_is_read_and_what_it_lacks_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let read = || ModuleIndex::read(&host, Path::new("/host/lib/modules"), &release());
+        let error = read().unwrap_err();
+        assert!(matches!(error, ModuleIndexError::NoTree { .. }));
+        assert!(error.to_string().contains("host/lib/modules/6.12.100+deb12-amd64"), "{error}");
+
+        let tree = "/host/lib/modules/6.12.100+deb12-amd64";
+        file(dir.path(), &format!("{tree}/modules.order"), "");
+        let error = read().unwrap_err();
+        assert!(matches!(error, ModuleIndexError::NotIndexed { .. }));
+        assert!(error.to_string().contains("`depmod 6.12.100+deb12-amd64`"), "{error}");
+
+        // A container's tree with one package in it: no modules.builtin, no modules.softdep.
+        file(dir.path(), &format!("{tree}/modules.dep"), DEP);
+        let index = read().unwrap();
+        let igb = Resolution::File(format!("{tree}/updates/dkms/igb.ko").into());
+        assert_eq!(index.resolve(&name("igb")), igb);
+        assert_eq!(index.resolve(&name("libcrc32c")), Resolution::Absent);
+
+        file(dir.path(), &format!("{tree}/modules.builtin"), BUILTIN);
+        file(dir.path(), &format!("{tree}/modules.softdep"), SOFTDEP);
+        let whole = ModuleIndex::parse(Path::new(tree), DEP, BUILTIN, SOFTDEP).unwrap();
+        assert_eq!(read().unwrap(), whole);
+    }
+}

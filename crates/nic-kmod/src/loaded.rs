@@ -280,3 +280,155 @@ fn parse_line(line: &str) -> Option<LoadedModule> {
     }
     Some(module)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::fixture::{build_id_note, file, name, names};
+
+    /// From a node with the vendor's driver, one where a module is being loaded and one is going, and a kernel
+    /// without `MODULE_UNLOAD`.
+    const CAPTURE: &str = "\
+rdma_ucm 32768 0 - Live 0x0000000000000000 (OE)
+ib_ipoib 155648 0 - Live 0xffffffffc1a3d000 (OE)
+ib_core 520192 5 rdma_ucm,ib_ipoib,mlx5_ib, Live 0xffffffffc188f000 (OE)
+igb 303104 0 - Loading 0xffffffffc0a00000 (E+)
+e1000e 319488 -1 - Unloading 0xffffffffc0b00000 (-)
+efivarfs 28672 1 [permanent], Live 0xffffffffc0c00000
+nf_nat 65536 2 nft_chain_nat,[permanent], Live 0xffffffffc0d00000
+";
+
+    #[test]
+    fn proc_modules() {
+        let loaded = LoadedModules::parse(CAPTURE).unwrap();
+        let seen: Vec<_> = loaded
+            .iter()
+            .map(|m| {
+                let holders: Vec<_> = m.holders.iter().map(ModuleName::as_str).collect();
+                (
+                    m.name.as_str(),
+                    m.size,
+                    m.refcount,
+                    holders.join(" "),
+                    m.permanent,
+                    m.state,
+                    m.taint.as_str(),
+                )
+            })
+            .collect();
+        let s = |text: &str| text.to_owned();
+        assert_eq!(
+            seen,
+            [
+                ("rdma_ucm", 32768, 0, s(""), false, ModuleState::Live, "OE"),
+                ("ib_ipoib", 155_648, 0, s(""), false, ModuleState::Live, "OE"),
+                ("ib_core", 520_192, 5, s("rdma_ucm ib_ipoib mlx5_ib"), false, ModuleState::Live, "OE"),
+                ("igb", 303_104, 0, s(""), false, ModuleState::Loading, "E"),
+                ("e1000e", 319_488, 0, s(""), false, ModuleState::Unloading, ""),
+                ("efivarfs", 28672, 1, s(""), true, ModuleState::Live, ""),
+                ("nf_nat", 65536, 2, s("nft_chain_nat"), true, ModuleState::Live, ""),
+            ]
+        );
+        assert_eq!(loaded.get(&name("ib_core")).unwrap().foreign_references(), 2);
+        assert_eq!(loaded.get(&name("nf_nat")).unwrap().foreign_references(), 1);
+        assert!(loaded.get(&name("ib-ipoib")).unwrap().is_out_of_tree());
+        assert!(!loaded.get(&name("igb")).unwrap().is_out_of_tree());
+    }
+
+    #[test]
+    fn proc_modules_of_a_kernel_that_cannot_unload() {
+        let loaded = LoadedModules::parse("igb 303104 - - Live 0xffffffffc0a00000\n").unwrap();
+        let igb = loaded.get(&name("igb")).unwrap();
+        assert!(igb.permanent);
+        assert_eq!((igb.refcount, igb.foreign_references()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_no_line_of_proc_modules() {
+        for line in [
+            "igb",
+            "igb 1 0 -",
+            "igb x 0 - Live 0x0",
+            "igb 1 x - Live 0x0",
+            "igb 1 0 - Dead 0x0",
+            "../x 1 0 - Live 0x0",
+        ] {
+            assert_eq!(LoadedModules::parse(line).unwrap_err().line, line);
+        }
+        assert!(LoadedModules::parse("").unwrap().is_empty());
+    }
+
+    fn tree() -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |path: &str, content: &[u8]| file(dir.path(), path, content);
+        file(
+            "proc/modules",
+            b"mlx5_ib 446464 0 - Live 0x0 (OE)\nmlx5_core 2801664 2 mlx5_ib, Live 0x0 (OE)\nigb 303104 0 - Live 0x0\n",
+        );
+        file("sys/module/mlx5_core/srcversion", b"60F2A0BF5FA1E1D8C3C5F2A\n");
+        file("sys/module/mlx5_core/version", b"25.10-1.2.8\n");
+        file("sys/module/mlx5_core/taint", b"OE\n");
+        file(
+            "sys/module/mlx5_core/notes/.note.gnu.build-id",
+            &build_id_note(object::Endianness::Little, &[0xca, 0xfe]),
+        );
+        file("sys/module/mlx5_core/parameters/prof_sel", b"2\n");
+        file("sys/module/mlx5_core/parameters/node_guid", b"\n");
+        // Reading a folder fails, as reading a parameter that can only be written does.
+        fs::create_dir(dir.path().join("sys/module/mlx5_core/parameters/debug_mask")).unwrap();
+        file("sys/module/igb/taint", b"\n");
+        file("sys/module/printk/parameters/time", b"Y\n");
+        let host = Host::at(dir.path());
+        (dir, host)
+    }
+
+    #[test]
+    fn all_that_the_kernel_shows_is_read() {
+        let (_dir, host) = tree();
+        let core = LoadedModule::read(&host, &name("mlx5-core")).unwrap().unwrap();
+        assert_eq!(core.srcversion.as_ref().map(SrcVersion::as_str), Some("60F2A0BF5FA1E1D8C3C5F2A"));
+        assert_eq!(core.version.as_deref(), Some("25.10-1.2.8"));
+        assert_eq!(core.build_id.as_ref().map(BuildId::as_str), Some("cafe"));
+        assert_eq!(
+            (core.refcount, core.holders.clone(), core.foreign_references()),
+            (2, names("mlx5_ib"), 1)
+        );
+        let parameters: Vec<_> =
+            core.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(parameters, [("node_guid", ""), ("prof_sel", "2")]);
+
+        let all = LoadedModules::read(&host).unwrap();
+        let order: Vec<_> = all.iter().map(|module| module.name.as_str()).collect();
+        assert_eq!(order, ["mlx5_ib", "mlx5_core", "igb"]);
+        assert_eq!(all.get(&name("mlx5_core")), Some(&core));
+        let igb = all.get(&name("igb")).unwrap();
+        assert_eq!(
+            (&igb.srcversion, &igb.version, &igb.build_id, igb.taint.as_str()),
+            (&None, &None, &None, "")
+        );
+    }
+
+    #[test]
+    fn what_is_built_in_is_not_loaded() {
+        let (_dir, host) = tree();
+        assert_eq!(LoadedModule::read(&host, &name("printk")).unwrap(), None);
+        assert_eq!(LoadedModule::read(&host, &name("nosuch")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_missing_proc_is_not_an_empty_kernel() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = LoadedModules::read(&Host::at(dir.path())).unwrap_err();
+        assert!(error.to_string().contains("/proc/modules"), "{error}");
+    }
+
+    #[test]
+    fn a_srcversion_that_is_none_is_an_error_that_names_it() {
+        let (dir, host) = tree();
+        fs::write(dir.path().join("sys/module/igb/srcversion"), "two words\n").unwrap();
+        let error = LoadedModules::read(&host).unwrap_err();
+        assert_eq!(error.to_string(), "unexpected content of /sys/module/igb/srcversion");
+    }
+}

@@ -1,1 +1,51 @@
-//! x
+//! Linux kernel modules: which build is loaded, which would be, and how to exchange the one for the other.
+//!
+//! - Names and identities: [`ModuleName`], [`SrcVersion`], [`BuildId`].
+//! - What the kernel has: [`LoadedModules`], [`LoadedModule`].
+//! - What is on the disk: [`ModuleFile`] for one file, [`ModuleIndex`] for what modprobe would load.
+//! - Whether they are the same: [`compare`], [`IdentityReport`] and [`IdentityReport::reload_due`].
+//! - What to unload and to load, as plain data: [`UnloadPlan`], [`LoadPlan`].
+//! - Doing it: [`unload`], [`load`], with a [`Blacklist`] meanwhile.
+//!
+//! What it is not: it does not know which modules make up a driver, and it does not decide when to exchange them. It
+//! does not find out which process, mount or device keeps a module in use; it counts them
+//! ([`LoadedModule::foreign_references`]). It does not evaluate modprobe's configuration: modprobe does.
+//!
+//! Reading and planning work on any tree a [`nic_host::Host`] stands for. [`unload`] and [`load`] speak to the running
+//! kernel and refuse every other host.
+//!
+//! Start reading at [`compare`], and then at [`UnloadPlan::compute`].
+
+mod name;
+
+mod file;
+mod index;
+mod loaded;
+
+mod identity;
+mod load_plan;
+mod unload_plan;
+
+mod blacklist;
+mod load;
+mod unload;
+
+mod compression;
+#[cfg(test)]
+mod fixture;
+
+pub use blacklist::{Blacklist, FoundBlacklist};
+pub use file::{ModuleFile, ModuleFileError, ParseModuleError, SoftDeps, Vermagic};
+pub use identity::{
+    Difference, Identity, IdentityError, IdentityReport, IdentityVerdict, Incomparable, ModuleIdentity,
+    OnDisk, ReloadDecision, compare,
+};
+pub use index::{ModuleIndex, ModuleIndexError, ParseIndexError, Resolution};
+pub use load::{LoadError, LoadRequest, load, page_in};
+pub use load_plan::{LoadPlan, LoadReason, LoadStep};
+pub use loaded::{LoadedModule, LoadedModules, ModuleState, ParseModulesError, ReadLoadedError};
+pub use name::{
+    BuildId, ModuleName, ParseBuildIdError, ParseModuleNameError, ParseSrcVersionError, SrcVersion,
+};
+pub use unload::{ObserveError, UnloadError, Unloaded, unload};
+pub use unload_plan::{ForeignReferences, UnloadBlocked, UnloadBlocker, UnloadPlan, UnloadPolicy};

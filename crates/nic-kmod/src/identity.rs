@@ -1,0 +1,319 @@
+use std::fmt;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nic_host::Host;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BuildId, LoadedModule, LoadedModules, ModuleFile, ModuleFileError, ModuleIndex, ModuleName,
+    ReadLoadedError, Resolution, SrcVersion,
+};
+
+/// What modprobe would load for a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnDisk {
+    /// This module.
+    File(Box<ModuleFile>),
+    /// Nothing: the module is part of the kernel's image.
+    Builtin,
+    /// Nothing: there is no such module.
+    Absent,
+}
+
+impl OnDisk {
+    /// Looks `name` up in `index` and reads its file.
+    pub fn read(host: &Host, index: &ModuleIndex, name: &ModuleName) -> Result<Self, ModuleFileError> {
+        Ok(match index.resolve(name) {
+            Resolution::File(path) => Self::File(Box::new(ModuleFile::read(host, path)?)),
+            Resolution::Builtin => Self::Builtin,
+            Resolution::Absent => Self::Absent,
+        })
+    }
+}
+
+/// Whether the module in the kernel is the one on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum IdentityVerdict {
+    /// It is.
+    Equal(Identity),
+    /// It is not.
+    Different(Difference),
+    /// There is no such module on the disk: what is loaded, if anything, cannot be replaced.
+    AbsentOnDisk,
+    /// There is one on the disk, and it is not loaded.
+    NotLoaded,
+    /// The module is part of the kernel's image, and cannot be replaced.
+    Builtin,
+    /// Nothing that both have tells one build from another.
+    NotComparable {
+        /// What is missing.
+        reason: Incomparable,
+    },
+}
+
+/// What a module's identity is known by, with its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", content = "value", rename_all = "snake_case")]
+pub enum Identity {
+    /// The checksum of its sources.
+    #[serde(rename = "srcversion")]
+    SrcVersion(SrcVersion),
+    /// The identity of its build.
+    BuildId(BuildId),
+}
+
+/// How two modules differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Difference {
+    /// In the checksum of their sources; at most one of them has none.
+    #[serde(rename = "srcversion")]
+    SrcVersion {
+        /// In the kernel.
+        loaded: Option<SrcVersion>,
+        /// On the disk.
+        on_disk: Option<SrcVersion>,
+    },
+    /// In the identity of their builds.
+    BuildId {
+        /// In the kernel.
+        loaded: BuildId,
+        /// On the disk.
+        on_disk: BuildId,
+    },
+}
+
+/// Why two modules cannot be compared: neither has a srcversion, and…
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Incomparable {
+    /// …neither has a build-id.
+    NoBuildId,
+    /// …the one in the kernel has no build-id, or the kernel does not show it.
+    LoadedHasNoBuildId,
+    /// …the one on the disk has no build-id.
+    FileHasNoBuildId,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SrcVersion(version) => write!(f, "srcversion {version}"),
+            Self::BuildId(id) => write!(f, "build-id {id}"),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text =
+            |version: &Option<SrcVersion>| version.as_ref().map_or("none", SrcVersion::as_str).to_owned();
+        match self {
+            Self::SrcVersion { loaded, on_disk } => {
+                write!(f, "srcversion {} loaded, {} on disk", text(loaded), text(on_disk))
+            }
+            Self::BuildId { loaded, on_disk } => write!(f, "build-id {loaded} loaded, {on_disk} on disk"),
+        }
+    }
+}
+
+impl fmt::Display for Incomparable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoBuildId => "no srcversion and no build-id, neither loaded nor on disk",
+            Self::LoadedHasNoBuildId => "no srcversion, and no build-id of the loaded module",
+            Self::FileHasNoBuildId => "no srcversion, and no build-id in the file",
+        })
+    }
+}
+
+impl fmt::Display for IdentityVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equal(identity) => write!(f, "equal: {identity}"),
+            Self::Different(difference) => write!(f, "different: {difference}"),
+            Self::AbsentOnDisk => f.write_str("not on disk"),
+            Self::NotLoaded => f.write_str("not loaded"),
+            Self::Builtin => f.write_str("built into the kernel"),
+            Self::NotComparable { reason } => write!(f, "not comparable: {reason}"),
+        }
+    }
+}
+
+/// Compares the module in the kernel with the one on the disk.
+///
+/// The srcversion decides where at least one of them has it. The kernel copies it from the module's `.modinfo` and
+/// shows it always (`MODINFO_ATTR(srcversion)` in `kernel/module/main.c`), so that two copies of one file have it
+/// both or lack it both: when only one has it they are different builds. That is what replacing a distribution's
+/// module without a srcversion by a vendor's with one looks like.
+///
+/// Where neither has one the build-ids are compared, if both are known. One alone proves nothing, because the
+/// kernel does not always show its own. Two missing values are never equal.
+///
+/// The version is not compared: a module that declares one has a srcversion too, which tells more.
+#[must_use]
+pub fn compare(loaded: Option<&LoadedModule>, on_disk: &OnDisk) -> IdentityVerdict {
+    let file = match on_disk {
+        OnDisk::Builtin => return IdentityVerdict::Builtin,
+        OnDisk::Absent => return IdentityVerdict::AbsentOnDisk,
+        OnDisk::File(file) => file,
+    };
+    let Some(loaded) = loaded else { return IdentityVerdict::NotLoaded };
+    match (&loaded.srcversion, &file.srcversion) {
+        (Some(one), Some(other)) if one == other => {
+            return IdentityVerdict::Equal(Identity::SrcVersion(one.clone()));
+        }
+        (None, None) => {}
+        (one, other) => {
+            let difference = Difference::SrcVersion { loaded: one.clone(), on_disk: other.clone() };
+            return IdentityVerdict::Different(difference);
+        }
+    }
+    let reason = match (&loaded.build_id, &file.build_id) {
+        (Some(one), Some(other)) if one == other => {
+            return IdentityVerdict::Equal(Identity::BuildId(one.clone()));
+        }
+        (Some(one), Some(other)) => {
+            let difference = Difference::BuildId { loaded: one.clone(), on_disk: other.clone() };
+            return IdentityVerdict::Different(difference);
+        }
+        (None, None) => Incomparable::NoBuildId,
+        (None, Some(_)) => Incomparable::LoadedHasNoBuildId,
+        (Some(_), None) => Incomparable::FileHasNoBuildId,
+    };
+    IdentityVerdict::NotComparable { reason }
+}
+
+/// One module's identity in the kernel and on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleIdentity {
+    /// The module.
+    pub module: ModuleName,
+    /// Whether it is loaded.
+    pub loaded: bool,
+    /// The version that is loaded, where it has one.
+    pub loaded_version: Option<String>,
+    /// The file that modprobe would load, as a path of the host.
+    pub file: Option<PathBuf>,
+    /// The version of that file, where it has one.
+    pub file_version: Option<String>,
+    /// How they compare.
+    #[serde(flatten)]
+    pub verdict: IdentityVerdict,
+}
+
+impl ModuleIdentity {
+    /// Compares one module.
+    #[must_use]
+    pub fn new(module: ModuleName, loaded: Option<&LoadedModule>, on_disk: &OnDisk) -> Self {
+        let file = match on_disk {
+            OnDisk::File(file) => Some(file),
+            OnDisk::Builtin | OnDisk::Absent => None,
+        };
+        Self {
+            module,
+            loaded: loaded.is_some(),
+            loaded_version: loaded.and_then(|loaded| loaded.version.clone()),
+            file: file.map(|file| file.path.clone()),
+            file_version: file.and_then(|file| file.version.clone()),
+            verdict: compare(loaded, on_disk),
+        }
+    }
+}
+
+/// How a list of modules compares, in the list's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IdentityReport {
+    /// One entry for each module.
+    pub modules: Vec<ModuleIdentity>,
+}
+
+/// Whether the modules in the kernel must be replaced by those on the disk, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReloadDecision<'a> {
+    /// Whether they must: there is a reason.
+    pub due: bool,
+    /// The modules that make a reload necessary.
+    pub reasons: Vec<&'a ModuleIdentity>,
+}
+
+impl IdentityReport {
+    /// Reads and compares `names`, the files concurrently: unpacking them is what takes the time.
+    pub fn read(host: &Host, index: &ModuleIndex, names: &[ModuleName]) -> Result<Self, IdentityError> {
+        let loaded = LoadedModules::read_lines(host, |name| names.contains(name))?;
+        let on_disk = read_concurrently(names, |name| OnDisk::read(host, index, name))?;
+        let modules = std::iter::zip(names, &on_disk)
+            .map(|(name, on_disk)| ModuleIdentity::new(name.clone(), loaded.get(name), on_disk))
+            .collect();
+        Ok(Self { modules })
+    }
+
+    /// Whether the modules in the kernel must be replaced by those on the disk.
+    ///
+    /// They must when one is different, is not loaded, or cannot be compared: what is not known to be the installed
+    /// driver is not taken for it. A module that is built in, or absent from the disk, is no reason, because a
+    /// reload would not change it.
+    #[must_use]
+    pub fn reload_due(&self) -> ReloadDecision<'_> {
+        let is_reason = |module: &&ModuleIdentity| match module.verdict {
+            IdentityVerdict::Different(_)
+            | IdentityVerdict::NotLoaded
+            | IdentityVerdict::NotComparable { .. } => true,
+            IdentityVerdict::Equal(_) | IdentityVerdict::AbsentOnDisk | IdentityVerdict::Builtin => false,
+        };
+        let reasons: Vec<_> = self.modules.iter().filter(is_reason).collect();
+        ReloadDecision { due: !reasons.is_empty(), reasons }
+    }
+}
+
+/// One line for each module: its name and how it compares.
+impl fmt::Display for IdentityReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.modules.iter().try_for_each(|module| writeln!(f, "{}: {}", module.module, module.verdict))
+    }
+}
+
+/// Modules could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The kernel's modules could not be read.
+    #[error(transparent)]
+    Loaded(#[from] ReadLoadedError),
+    /// A module's file could not be read.
+    #[error(transparent)]
+    File(#[from] ModuleFileError),
+}
+
+/// Calls `read` for each name, with as many threads as there are processors, and returns the results in the names'
+/// order, or the first error in that order.
+fn read_concurrently<T: Send, E: Send>(
+    names: &[ModuleName],
+    read: impl Fn(&ModuleName) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(names.len());
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<T, E>>>> = names.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        while let Some((name, slot)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            names.get(index).zip(results.get(index))
+        } {
+            *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(read(name));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    results
+        .into_iter()
+        .filter_map(|slot| slot.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+        .collect()
+}

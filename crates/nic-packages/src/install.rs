@@ -219,10 +219,10 @@ impl fmt::Display for InstallStep {
         match self {
             Self::CreateIndex { path } => write!(f, "create {}", path.display()),
             Self::ModulesExtra { package } => write!(f, "install the kernel's other modules ({package})"),
-            Self::RpmUpgrade { files } => write!(f, "replace other versions of {} rpm packages", files.len()),
-            Self::RpmInstall { files } => write!(f, "install {} rpm packages", files.len()),
-            Self::AptInstall { files } => write!(f, "install {} Debian packages", files.len()),
-            Self::AptReinstall { files } => write!(f, "install {} Debian packages again", files.len()),
+            Self::RpmUpgrade { .. } => f.write_str("replace other versions of rpm packages"),
+            Self::RpmInstall { .. } => f.write_str("install rpm packages"),
+            Self::AptInstall { .. } => f.write_str("install Debian packages"),
+            Self::AptReinstall { .. } => f.write_str("install Debian packages again"),
             Self::Depmod { kernel } => write!(f, "build the module index of the kernel {kernel}"),
         }
     }
@@ -332,6 +332,19 @@ impl InstallPlan {
             None => Ok(()),
             Some(path) => Err(InstallError::MissingModule { path: path.to_path_buf() }),
         }
+    }
+}
+
+/// One line a step: what it does, and the command.
+impl fmt::Display for InstallPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            match step.invocation() {
+                Some(invocation) => writeln!(f, "{step}: {invocation}")?,
+                None => writeln!(f, "{step}")?,
+            }
+        }
+        Ok(())
     }
 }
 

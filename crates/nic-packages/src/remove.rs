@@ -70,8 +70,8 @@ fn rpm_label(package: &RecordedPackage) -> String {
 impl fmt::Display for RemovalStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RpmErase { packages } => write!(f, "erase {} rpm packages", packages.len()),
-            Self::DpkgPurge { packages } => write!(f, "purge {} Debian packages", packages.len()),
+            Self::RpmErase { .. } => f.write_str("erase rpm packages"),
+            Self::DpkgPurge { .. } => f.write_str("purge Debian packages"),
             Self::Depmod { kernel } => write!(f, "build the module index of the kernel {kernel}"),
         }
     }
@@ -134,6 +134,13 @@ impl RemovalPlan {
             None => Ok(()),
             Some(package) => Err(RemovalError::StillInstalled { package: package.clone() }),
         }
+    }
+}
+
+/// One line a step: what it does, and the command.
+impl fmt::Display for RemovalPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}: {}", step.invocation()))
     }
 }
 

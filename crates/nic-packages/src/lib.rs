@@ -1,1 +1,42 @@
-//! x
+//! Kernel module packages of Linux distributions: what is in them, whether they suit the running kernel, how they
+//! get on the machine and off it again, and a cache of the ones that were built here.
+//!
+//! The way through the crate:
+//! 1. [`DistributionFamily`] says from os-release which [`PackageFormat`] the machine takes.
+//! 2. [`PackageSet::read`] reads every package file of a folder without an external program;
+//!    [`PackageSet::check`] finds packages for another kernel or architecture before anything is changed.
+//! 3. [`InstallState::observe`] reads the machine, [`InstallPlan::new`] decides (purely) what is to be done, and
+//!    [`InstallPlan::apply`] does it and looks again. Its result, an [`InstallRecord`], is what must be kept to
+//!    undo it.
+//! 4. [`RemovalPlan`] undoes it, so that the inbox driver is found again.
+//!
+//! Beside it stands the [`Inventory`]: the folder in which built packages outlive a container.
+//!
+//! What it is not: it does not build packages, does not fetch them, and knows nothing of loaded modules. Package
+//! managers (`rpm`, `apt-get`, `dpkg`) are used to change and to query the machine's package database and for
+//! nothing else.
+//!
+//! Start reading at [`PackageSet`], then [`InstallPlan`].
+
+mod deb;
+mod distribution;
+mod install;
+mod installed;
+mod inventory;
+mod package;
+mod remove;
+mod rpm_header;
+mod set;
+
+pub use distribution::{Architecture, DistributionFamily, PackageFormat, UnknownDistributionError};
+pub use install::{
+    InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, ObserveError, RecordedPackage,
+};
+pub use installed::{InstalledError, InstalledPackage, installed};
+pub use inventory::{
+    InvalidDriverVersionError, Inventory, InventoryEntry, LookUpError, OpenInventoryError, Outdated,
+    StoreError, Stored,
+};
+pub use package::{PackageFile, ParsePackageError, ReadPackageError};
+pub use remove::{RemovalError, RemovalPlan, RemovalStep};
+pub use set::{CheckError, PackageSet, ReadSetError};

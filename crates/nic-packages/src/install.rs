@@ -1,0 +1,419 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nic_host::{CommandError, Host, Invocation, KernelRelease, WriteError};
+use serde::{Deserialize, Serialize};
+
+use crate::{InstalledError, InstalledPackage, PackageFile, PackageFormat, PackageSet, installed};
+
+/// A package's scriptlets may rebuild an initramfs for each kernel of the machine.
+const INSTALL_DEADLINE: Duration = Duration::from_secs(30 * 60);
+pub(crate) const DEPMOD_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
+/// What of the machine decides how a set of packages is installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallState {
+    /// Which of the set's packages are installed, in whatever version.
+    pub installed: Vec<InstalledPackage>,
+    /// The set's modules for the kernel that are not on the disk.
+    pub missing_modules: BTreeSet<PathBuf>,
+    /// Files that depmod(8) needs in the kernel's module folder, and which are not there. They come with the
+    /// kernel, whose packages a container may lack.
+    pub missing_indexes: Vec<PathBuf>,
+    /// The Debian package with the rest of the kernel's own modules, where apt could install it and it is not
+    /// installed.
+    pub modules_extra: Option<String>,
+}
+
+/// The machine could not be read before an installation.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The installed packages could not be listed.
+    #[error(transparent)]
+    Installed(#[from] InstalledError),
+    /// apt could not be asked for the kernel's other modules.
+    #[error("cannot ask apt for the package {package}")]
+    ModulesExtra {
+        /// The package asked for.
+        package: String,
+        /// Why.
+        #[source]
+        source: CommandError,
+    },
+}
+
+impl InstallState {
+    /// Reads the machine: its package database, its module folder, and with Debian packages what apt knows. apt's
+    /// lists are taken as they are.
+    pub async fn observe(
+        host: &Host,
+        set: &PackageSet,
+        kernel: &KernelRelease,
+    ) -> Result<Self, ObserveError> {
+        let folder = Path::new("/lib/modules").join(kernel.as_str());
+        Ok(Self {
+            installed: installed(host, set.format, set.packages.iter().map(|package| &package.name)).await?,
+            missing_modules: missing(host, set.modules_for(kernel)).map(Path::to_path_buf).collect(),
+            missing_indexes: ["modules.order", "modules.builtin"]
+                .map(|name| folder.join(name))
+                .into_iter()
+                .filter(|path| !host.exists(path))
+                .collect(),
+            modules_extra: match set.format {
+                PackageFormat::Deb => modules_extra(host, kernel).await?,
+                PackageFormat::Rpm => None,
+            },
+        })
+    }
+}
+
+fn missing<'a>(host: &Host, files: impl Iterator<Item = &'a Path>) -> impl Iterator<Item = &'a Path> {
+    files.filter(|file| !host.exists(file))
+}
+
+async fn modules_extra(host: &Host, kernel: &KernelRelease) -> Result<Option<String>, ObserveError> {
+    let package = format!("linux-modules-extra-{kernel}");
+    // `apt-cache policy` prints nothing, and succeeds, for a package it does not know; `show` fails.
+    let query = Invocation::new("apt-cache").args(["policy", &package]);
+    match host.run(&query).await {
+        Ok(captured) => Ok(is_installable(&captured.stdout).then_some(package)),
+        Err(source) => Err(ObserveError::ModulesExtra { package, source }),
+    }
+}
+
+/// Whether the output of `apt-cache policy` for one package says that it is not installed and could be.
+fn is_installable(policy: &str) -> bool {
+    let value = |key| policy.lines().find_map(|line| line.trim().strip_prefix(key)).map(str::trim);
+    value("Installed:") == Some("(none)")
+        && value("Candidate:").is_some_and(|candidate| candidate != "(none)")
+}
+
+/// A package by name and version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedPackage {
+    /// Its name.
+    pub name: String,
+    /// Its version, in the form of [`PackageFile::version`].
+    pub version: String,
+}
+
+/// What an installation leaves on the machine: all that is needed to undo it.
+///
+/// It lists the whole set, also the packages that had been installed before: an earlier run of this program may have
+/// done that. What the set needs besides (`linux-modules-extra-…`) is not in it, and stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallRecord {
+    /// The packages' format.
+    pub format: PackageFormat,
+    /// The packages.
+    pub packages: Vec<RecordedPackage>,
+    /// The kernel for which they were installed.
+    pub kernel: KernelRelease,
+    /// The modules for that kernel which they hold.
+    pub files: Vec<PathBuf>,
+}
+
+/// The steps that put a set of packages on the machine, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InstallPlan {
+    /// The steps.
+    pub steps: Vec<InstallStep>,
+    /// What the machine holds afterwards.
+    pub record: InstallRecord,
+}
+
+/// One step of an installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "step")]
+pub enum InstallStep {
+    /// Create an empty index file in the module folder, and the folder if need be. depmod(8) complains without it.
+    CreateIndex {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Install the rest of the kernel's own modules, on which the new ones may depend.
+    ModulesExtra {
+        /// The package.
+        package: String,
+    },
+    /// Replace other versions of these packages with `rpm -U`.
+    ///
+    /// `rpm -i` would keep the installed version beside the new one, and then refuse because both hold the same
+    /// files. `-U` also erases what a package obsoletes and, unlike `-i`, the modules an older version holds for
+    /// other kernels.
+    RpmUpgrade {
+        /// The package files.
+        files: Vec<PathBuf>,
+    },
+    /// Install packages of which no other version is installed with `rpm -i`. Dependencies are not looked at: a
+    /// container has neither a kernel package nor what the distribution's packages require.
+    RpmInstall {
+        /// The package files.
+        files: Vec<PathBuf>,
+    },
+    /// Install or replace packages with apt.
+    AptInstall {
+        /// The package files.
+        files: Vec<PathBuf>,
+    },
+    /// Unpack packages again whose version is installed, but whose modules are missing.
+    AptReinstall {
+        /// The package files.
+        files: Vec<PathBuf>,
+    },
+    /// Build the index of the kernel's modules anew.
+    Depmod {
+        /// The kernel.
+        kernel: KernelRelease,
+    },
+}
+
+impl InstallStep {
+    /// The command that carries it out; `None` for a step that is none.
+    #[must_use]
+    pub fn invocation(&self) -> Option<Invocation> {
+        let rpm = |files| Invocation::new("rpm").args(files).deadline(INSTALL_DEADLINE);
+        Some(match self {
+            Self::CreateIndex { .. } => return None,
+            Self::ModulesExtra { package } => apt_install().arg(package),
+            Self::RpmUpgrade { files } => {
+                rpm(["-Uvh", "--replacepkgs", "--oldpackage", "--nodeps"].as_slice()).args(files)
+            }
+            Self::RpmInstall { files } => rpm(["-ivh", "--replacepkgs", "--nodeps"].as_slice()).args(files),
+            Self::AptInstall { files } => apt_install().arg("--allow-downgrades").args(files),
+            Self::AptReinstall { files } => {
+                apt_install().args(["--allow-downgrades", "--reinstall"]).args(files)
+            }
+            Self::Depmod { kernel } => depmod(kernel),
+        })
+    }
+}
+
+fn apt_install() -> Invocation {
+    Invocation::new("apt-get")
+        .args([
+            "install",
+            "-y",
+            // On a machine that is no container, its own unattended upgrades may hold the lock.
+            "-o",
+            "DPkg::Lock::Timeout=600",
+            // There is nobody to answer what to do with a configuration file that was edited: it is kept.
+            "-o",
+            "Dpkg::Options::=--force-confdef",
+            "-o",
+            "Dpkg::Options::=--force-confold",
+        ])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .deadline(INSTALL_DEADLINE)
+}
+
+pub(crate) fn depmod(kernel: &KernelRelease) -> Invocation {
+    Invocation::new("depmod").arg(kernel.as_str()).deadline(DEPMOD_DEADLINE)
+}
+
+/// What the step does, to stand behind "cannot".
+impl fmt::Display for InstallStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateIndex { path } => write!(f, "create {}", path.display()),
+            Self::ModulesExtra { package } => write!(f, "install the kernel's other modules ({package})"),
+            Self::RpmUpgrade { .. } => f.write_str("replace other versions of rpm packages"),
+            Self::RpmInstall { .. } => f.write_str("install rpm packages"),
+            Self::AptInstall { .. } => f.write_str("install Debian packages"),
+            Self::AptReinstall { .. } => f.write_str("install Debian packages again"),
+            Self::Depmod { kernel } => write!(f, "build the module index of the kernel {kernel}"),
+        }
+    }
+}
+
+impl InstallPlan {
+    /// Decides how `set` gets on a machine in this state.
+    ///
+    /// A package is left alone if exactly its version is installed and each of its modules for `kernel` is on the
+    /// disk. The module index is built in any case: an earlier run may have been killed just before it.
+    #[must_use]
+    pub fn new(set: &PackageSet, kernel: &KernelRelease, state: &InstallState) -> Self {
+        let mut steps: Vec<InstallStep> = state
+            .missing_indexes
+            .iter()
+            .map(|path| InstallStep::CreateIndex { path: path.clone() })
+            .collect();
+        let needed: Vec<(&PackageFile, Presence)> = set
+            .packages
+            .iter()
+            .map(|package| (package, Presence::of(package, kernel, state)))
+            .filter(|(_, presence)| *presence != Presence::Whole)
+            .collect();
+        let files = |wanted: &[Presence]| -> Option<Vec<PathBuf>> {
+            let chosen = needed.iter().filter(|(_, presence)| wanted.contains(presence));
+            let files: Vec<PathBuf> = chosen.map(|(package, _)| package.path.clone()).collect();
+            (!files.is_empty()).then_some(files)
+        };
+        match set.format {
+            // The upgrade comes first: a file may have moved from an old version of one package to a new package,
+            // which conflicts for as long as the old version is there.
+            PackageFormat::Rpm => {
+                steps.extend(files(&[Presence::OtherVersion]).map(|files| InstallStep::RpmUpgrade { files }));
+                steps.extend(
+                    files(&[Presence::None, Presence::Damaged])
+                        .map(|files| InstallStep::RpmInstall { files }),
+                );
+            }
+            PackageFormat::Deb => {
+                let extra = state.modules_extra.clone().filter(|_| !needed.is_empty());
+                steps.extend(extra.map(|package| InstallStep::ModulesExtra { package }));
+                steps.extend(
+                    files(&[Presence::None, Presence::OtherVersion])
+                        .map(|files| InstallStep::AptInstall { files }),
+                );
+                steps.extend(files(&[Presence::Damaged]).map(|files| InstallStep::AptReinstall { files }));
+            }
+        }
+        steps.push(InstallStep::Depmod { kernel: kernel.clone() });
+        let record = InstallRecord {
+            format: set.format,
+            packages: set
+                .packages
+                .iter()
+                .map(|package| RecordedPackage {
+                    name: package.name.clone(),
+                    version: package.version.clone(),
+                })
+                .collect(),
+            kernel: kernel.clone(),
+            files: set.modules_for(kernel).map(Path::to_path_buf).collect(),
+        };
+        Self { steps, record }
+    }
+
+    /// Whether it puts any package on the machine, beside building the module index.
+    #[must_use]
+    pub fn installs_packages(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| !matches!(step, InstallStep::CreateIndex { .. } | InstallStep::Depmod { .. }))
+    }
+
+    /// Carries out the steps in order and stops at the first that fails; then looks whether the machine holds what
+    /// the plan promised.
+    pub async fn apply(&self, host: &Host) -> Result<InstallRecord, InstallError> {
+        for step in &self.steps {
+            tracing::info!("{step}");
+            match (step, step.invocation()) {
+                (InstallStep::CreateIndex { path }, _) => host.write_durably(path, b"")?,
+                (_, Some(invocation)) => {
+                    host.run(&invocation)
+                        .await
+                        .map_err(|source| InstallError::Step { step: step.clone(), source })?;
+                }
+                (_, None) => {}
+            }
+        }
+        self.verify(host).await?;
+        Ok(self.record.clone())
+    }
+
+    async fn verify(&self, host: &Host) -> Result<(), InstallError> {
+        let record = &self.record;
+        let names = record.packages.iter().map(|package| &package.name);
+        let present = installed(host, record.format, names).await.map_err(InstallError::Verify)?;
+        for wanted in &record.packages {
+            let versions = present.iter().filter(|package| package.name == wanted.name && package.complete);
+            if !versions.clone().any(|package| package.version == wanted.version) {
+                return Err(InstallError::NotInstalled {
+                    package: wanted.clone(),
+                    found: versions.map(|package| package.version.clone()).collect(),
+                });
+            }
+        }
+        match missing(host, record.files.iter().map(PathBuf::as_path)).next() {
+            None => Ok(()),
+            Some(path) => Err(InstallError::MissingModule { path: path.to_path_buf() }),
+        }
+    }
+}
+
+/// One line a step: what it does, and the command.
+impl fmt::Display for InstallPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            match step.invocation() {
+                Some(invocation) => writeln!(f, "{step}: {invocation}")?,
+                None => writeln!(f, "{step}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How much of a package is on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// Nothing.
+    None,
+    /// Another version, whether or not the wanted one is there too.
+    OtherVersion,
+    /// The wanted version, but not wholly installed, or with modules missing.
+    Damaged,
+    /// All of it.
+    Whole,
+}
+
+impl Presence {
+    fn of(package: &PackageFile, kernel: &KernelRelease, state: &InstallState) -> Self {
+        let mut versions =
+            state.installed.iter().filter(|installed| installed.name == package.name).peekable();
+        if versions.peek().is_none() {
+            Self::None
+        } else if versions.clone().any(|installed| installed.version != package.version) {
+            Self::OtherVersion
+        } else if versions.all(|installed| installed.complete)
+            && !package.modules_for(kernel).any(|module| state.missing_modules.contains(module))
+        {
+            Self::Whole
+        } else {
+            Self::Damaged
+        }
+    }
+}
+
+/// An installation that failed. The steps before the one that failed have been carried out; it can be planned and
+/// tried anew.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// An index file could not be created in the module folder.
+    #[error("cannot prepare the module folder")]
+    Index(#[from] WriteError),
+    /// A step's command failed.
+    #[error("cannot {step}")]
+    Step {
+        /// The step.
+        step: InstallStep,
+        /// How the command failed.
+        #[source]
+        source: CommandError,
+    },
+    /// The result could not be looked at.
+    #[error("all packages were installed, but that cannot be verified")]
+    Verify(#[source] InstalledError),
+    /// The package manager reported success, and the package is not there.
+    #[error(
+        "the package manager reported success, and yet {} {} is not installed{}",
+        package.name, package.version,
+        if found.is_empty() { String::new() } else { format!(", but {}", found.join(", ")) }
+    )]
+    NotInstalled {
+        /// The package.
+        package: RecordedPackage,
+        /// Its versions that are installed.
+        found: Vec<String>,
+    },
+    /// The package manager reported success, and a module is not there.
+    #[error("the package manager reported success, and yet there is no {}", path.display())]
+    MissingModule {
+        /// The module's file.
+        path: PathBuf,
+    },
+}

@@ -1,0 +1,12 @@
+//! The crate on small real packages and recorded package databases.
+//!
+//! Only what stands below `cfg(test)` counts as test code for clippy, in this folder too.
+
+#[cfg(test)]
+mod inventory;
+#[cfg(test)]
+mod plans;
+#[cfg(test)]
+mod reading;
+#[cfg(test)]
+mod sample;

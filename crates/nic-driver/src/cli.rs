@@ -17,8 +17,10 @@ use crate::{Exit, error_chain};
 /// Swaps a NIC's kernel driver and gives every SR-IOV virtual function back exactly as it was.
 #[derive(Debug, Parser)]
 #[command(name = "nic-driver", version, max_term_width = 110)]
-#[command(after_help = "Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and put back; \
-    5 failed, node degraded; 1 and 10-16 failed before anything was changed (docs/exit-codes.md).")]
+#[command(
+    after_help = "Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and put back; \
+    5 failed, node degraded; 1 and 10-16 failed before anything was changed (docs/exit-codes.md)."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -48,10 +50,22 @@ pub struct Cli {
     #[arg(long, global = true, env = "NIC_DRIVER_LOG", default_value = "info")]
     pub log: String,
     /// Where other containers find this one's files.
-    #[arg(long, global = true, env = "MLX_DRIVERS_MOUNT", default_value = "/run/mellanox/drivers", hide = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "MLX_DRIVERS_MOUNT",
+        default_value = "/run/mellanox/drivers",
+        hide = true
+    )]
     pub drivers_mount: PathBuf,
     /// The readiness file.
-    #[arg(long, global = true, env = "DRIVER_READY_PATH", default_value = "/run/mellanox/drivers/.driver-ready", hide = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "DRIVER_READY_PATH",
+        default_value = "/run/mellanox/drivers/.driver-ready",
+        hide = true
+    )]
     pub readiness_file: PathBuf,
     /// The blacklist that exists while modules are swapped [default: the host's, where its /etc is mounted].
     #[arg(long, global = true, env = "OFED_BLACKLIST_MODULES_FILE", hide = true)]
@@ -62,14 +76,18 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Install driver packages and make the module index anew. What runs stays as it is.
-    #[command(after_help = "Example: nic-driver install --packages /mnt/drivers-inventory/5.14.0/25.10-1.2.8.0")]
+    #[command(
+        after_help = "Example: nic-driver install --packages /mnt/drivers-inventory/5.14.0/25.10-1.2.8.0"
+    )]
     Install {
         /// The folder that holds the packages (.rpm or .deb, as the distribution has them).
         #[arg(long)]
         packages: PathBuf,
     },
     /// Swap the loaded modules for the installed ones, when they differ. Leaves an armed snapshot.
-    #[command(after_help = "Example: nic-driver --family igb reload && nic-driver --family igb restore-sriov")]
+    #[command(
+        after_help = "Example: nic-driver --family igb reload && nic-driver --family igb restore-sriov"
+    )]
     Reload,
     /// Give PFs and VFs back what the stored snapshot says, and verify it.
     #[command(after_help = "Example: nic-driver restore-sriov --output json")]
@@ -237,7 +255,8 @@ fn store(cli: &Cli) -> StateStore {
 
 fn settings(cli: &Cli) -> Settings {
     // In the container the host's /etc is mounted below /host, and it is the host's udev that must not load modules.
-    let blacklist_folder = if host(cli).exists("/host/etc") { "/host/etc/modprobe.d" } else { "/etc/modprobe.d" };
+    let blacklist_folder =
+        if host(cli).exists("/host/etc") { "/host/etc/modprobe.d" } else { "/etc/modprobe.d" };
     let default = || PathBuf::from(blacklist_folder).join("blacklist-ofed-modules.conf");
     Settings {
         timeout: Duration::from_secs(cli.timeout),

@@ -138,7 +138,10 @@ mod tests {
             assert_eq!(family.name, name);
             assert!(!family.devices.pf_drivers.is_empty());
             for module in family.modules.load.iter().chain(&family.modules.async_probe) {
-                assert!(family.modules.unloaded().contains(module), "{name}: {module} is loaded, never unloaded");
+                assert!(
+                    family.modules.unloaded().contains(module),
+                    "{name}: {module} is loaded, never unloaded"
+                );
             }
         }
     }
@@ -151,6 +154,9 @@ mod tests {
         let error = NicFamily::parse(Path::new("my.toml"), &text).unwrap_err();
         assert!(matches!(&error, FamilyError::Parse { path, .. } if path == Path::new("my.toml")), "{error}");
         let text = include_str!("../families/igb.toml").replace("load = [\"igb\", \"igbvf\"]", "load = []");
-        assert!(matches!(NicFamily::parse(Path::new("my.toml"), &text), Err(FamilyError::Empty { list: "load", .. })));
+        assert!(matches!(
+            NicFamily::parse(Path::new("my.toml"), &text),
+            Err(FamilyError::Empty { list: "load", .. })
+        ));
     }
 }

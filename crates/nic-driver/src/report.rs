@@ -141,7 +141,13 @@ struct OpenRows {
 }
 
 impl OpenRows {
-    fn begin(&mut self, timeline: &mut Vec<TimelineRow>, event: &JournalEvent, phase: &str, step: Option<&str>) {
+    fn begin(
+        &mut self,
+        timeline: &mut Vec<TimelineRow>,
+        event: &JournalEvent,
+        phase: &str,
+        step: Option<&str>,
+    ) {
         let key = (event.pid, phase.to_owned(), step.map(str::to_owned));
         self.rows.insert(key, (timeline.len(), event.uptime_ms));
         timeline.push(TimelineRow {
@@ -205,7 +211,11 @@ impl fmt::Display for Report {
         }
         if !self.vfs.is_empty() {
             let verified = self.vfs.iter().filter(|vf| vf.verified).count();
-            writeln!(f, "\nVirtual functions after the last restore: {verified} of {} verified", self.vfs.len())?;
+            writeln!(
+                f,
+                "\nVirtual functions after the last restore: {verified} of {} verified",
+                self.vfs.len()
+            )?;
             writeln!(f, "{}", self.vf_table())?;
         }
         for difference in &self.differences {
@@ -285,7 +295,7 @@ impl Report {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.to_vec());
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
     table
 }
 

@@ -93,7 +93,10 @@ impl DeviceAddress {
         if well_formed(bus) && well_formed(name) {
             return Ok(Self { bus: bus.to_owned(), name: name.to_owned() });
         }
-        Err(ParseAddressError { text: format!("{bus}/{name}"), expected: "device address such as pci/0000:01:00.0" })
+        Err(ParseAddressError {
+            text: format!("{bus}/{name}"),
+            expected: "device address such as pci/0000:01:00.0",
+        })
     }
 
     /// The bus: `pci`, `netdevsim`.
@@ -161,7 +164,16 @@ mod tests {
         for good in ["0000:01:00.0", "0000:ff:1f.7", "10000:01:00.2"] {
             assert_eq!(good.parse::<PciAddress>().unwrap().to_string(), good);
         }
-        for bad in ["", "01:00.0", "0000:01:20.0", "0000:01:00.8", "0000:1:00.0", "0000:01:00.0 ", "000g:01:00.0", "+000:01:00.0"] {
+        for bad in [
+            "",
+            "01:00.0",
+            "0000:01:20.0",
+            "0000:01:00.8",
+            "0000:1:00.0",
+            "0000:01:00.0 ",
+            "000g:01:00.0",
+            "+000:01:00.0",
+        ] {
             assert!(bad.parse::<PciAddress>().is_err(), "{bad:?}");
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nic_host::Host;
-use nic_netlink::{Change, Changes, IfIndex, Link, LinkEvent, Netlink, UdevState, udev_state};
+use nic_netlink::{Change, Changes, IfIndex, Link, LinkEvent, Netlink, UdevEvent, UdevState, udev_state};
 use tokio::sync::Notify;
 
 use crate::observe::{KernelLinks, ifindexes_of_device, is_uplink};
@@ -84,14 +84,19 @@ impl Arrivals {
     /// Begins to listen.
     pub async fn listen(host: &Host, kernel: &KernelLinks) -> Result<Self, ArrivalError> {
         let mut changes =
-            Changes::subscribe(host).await.map_err(|error| ArrivalError::Subscribe(Box::new(error)))?;
+            Changes::subscribe(host).map_err(|error| ArrivalError::Subscribe(Box::new(error)))?;
         let registry = Arc::new(Mutex::new(Registry::default()));
         let (listener_host, listener_registry) = (host.clone(), Arc::clone(&registry));
         let listener = tokio::spawn(async move {
-            while let Some(change) = changes.recv().await {
-                note(&listener_host, &mut lock(&listener_registry), change);
+            loop {
+                match changes.recv().await {
+                    Ok(change) => note(&listener_host, &mut lock(&listener_registry), change),
+                    Err(error) => {
+                        tracing::warn!(%error, "waiting goes on with re-checks alone");
+                        return;
+                    }
+                }
             }
-            tracing::warn!("the stream of link events has ended: waiting goes on with re-checks alone");
         });
         Ok(Self { host: host.clone(), netlink: kernel.netlink.clone(), registry, listener })
     }
@@ -109,7 +114,7 @@ impl Arrivals {
             let present = self.look(device).await?;
             let waited = started.elapsed();
             if let Some((link, state)) = present {
-                let finished = matches!(state, UdevState::Finished | UdevState::NotRunning);
+                let finished = state.is_settled();
                 if finished || waited >= deadline {
                     let first_name = lock(&self.registry).seen(device.name()).first_name.clone();
                     let first_seen_as = first_name.filter(|first| *first != link.name.as_str());
@@ -126,12 +131,10 @@ impl Arrivals {
 
     async fn look(&self, device: &DeviceAddress) -> Result<Option<(Link, UdevState)>, ArrivalError> {
         for index in ifindexes_of_device(&self.host, device)? {
-            let state = udev_state(&self.host, index).map_err(ObserveError::Read)?;
-            let query = self.netlink.link(index).await.map_err(|error| ArrivalError::Query {
-                device: device.clone(),
-                index,
-                source: Box::new(error),
-            })?;
+            let query_error = |source| ArrivalError::Query { device: device.clone(), index, source };
+            // udev is asked first: the link is then read with the name that udev was done with.
+            let state = udev_state(&self.host, index).map_err(|error| query_error(Box::new(error)))?;
+            let query = self.netlink.link(index).await.map_err(|error| query_error(Box::new(error)))?;
             let Some(link) = query.filter(is_uplink) else { continue };
             lock(&self.registry).note_link(device.name(), &link);
             return Ok(Some((link, state)));
@@ -172,13 +175,13 @@ fn note(host: &Host, registry: &mut Registry, change: Change) {
                 registry.devices.entry(device).or_default().first_name = None;
             }
         }
-        Change::Link(LinkEvent::Overrun) => {
+        Change::Link(LinkEvent::Overrun) | Change::Udev(UdevEvent::Overrun) => {
             for seen in registry.devices.values() {
                 seen.changed.notify_waiters();
             }
         }
-        Change::Udev(event) => {
-            let device = event.index.and_then(|index| registry.device_of.get(&index));
+        Change::Udev(UdevEvent::Processed { index, .. }) => {
+            let device = registry.device_of.get(&index);
             if let Some(seen) = device.and_then(|device| registry.devices.get(device)) {
                 seen.changed.notify_waiters();
             }

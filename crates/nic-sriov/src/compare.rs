@@ -168,7 +168,12 @@ impl Collector<'_> {
         }
     }
 
-    fn setting<T: PartialEq + fmt::Display>(&mut self, attribute: &str, saved: &Setting<T>, found: &Setting<T>) {
+    fn setting<T: PartialEq + fmt::Display>(
+        &mut self,
+        attribute: &str,
+        saved: &Setting<T>,
+        found: &Setting<T>,
+    ) {
         match (saved, found) {
             // What the old driver could not report was never known.
             (Setting::Unsupported, _) | (Setting::NotSet, Setting::Unsupported) => {}

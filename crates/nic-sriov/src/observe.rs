@@ -6,9 +6,7 @@ use nic_host::{Host, ListError, ReadError};
 use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    DeviceAddress, NetdevState, NicState, PciAddress, PfState, RepresentorState, VfNetdev, VfState,
-};
+use crate::{DeviceAddress, NetdevState, NicState, PciAddress, PfState, RepresentorState, VfNetdev, VfState};
 
 /// Which devices are the PFs of a NIC family, and which drivers make VFs' netdevs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +96,7 @@ impl LinkSource {
             return Ok(Self::Recorded(Recording { links, eswitches }));
         }
         let netlink = Netlink::connect().map_err(|error| boxed(Box::new(error)))?;
-        let devlink = match Devlink::connect().await {
+        let devlink = match Devlink::connect() {
             Ok(devlink) => Some(devlink),
             Err(error) => {
                 tracing::info!(%error, "no devlink: eswitch modes are not looked at");
@@ -279,7 +277,7 @@ pub(crate) fn links_of_device<'links>(
     if !named.is_empty() {
         return Ok(named);
     }
-    Ok(ifindexes_of_device(host, device)?.into_iter().filter_map(|index| links.by_index(index)).collect())
+    Ok(ifindexes_of_device(host, device)?.into_iter().filter_map(|index| links.get(index)).collect())
 }
 
 /// The ifindexes of a device's netdevs in this network namespace, from its `net` folder.

@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-use nic_netlink::{EswitchChange, EswitchMode, LinkAddress, LinkChange, LinkLayer, LinkName, Setting, VfAttributes, VfChange, VlanTag};
+use nic_netlink::{
+    EswitchChange, EswitchMode, LinkAddress, LinkChange, LinkLayer, LinkName, Setting, VfAttributes,
+    VfChange, VlanTag,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{DeviceAddress, NetdevState, NicState, Part, PfState, VfNetdev, VfState};
@@ -220,7 +223,7 @@ pub fn plan_admin_before(saved: &VfState, found: &VfState) -> Vec<VfChange> {
         match mac {
             Setting::Set(mac) => changes.push(VfChange::Mac(mac)),
             Setting::NotSet if found_admin.mac != Setting::Unsupported => {
-                changes.push(VfChange::Mac(nic_netlink::MacAddress::default()));
+                changes.push(VfChange::Mac(nic_netlink::MacAddress([0; 6])));
             }
             Setting::NotSet | Setting::Unsupported => {}
         }
@@ -359,7 +362,10 @@ pub fn plan_admin_after(saved: &VfState, found: &VfState) -> Vec<VfChange> {
             Setting::Set(rate) => *rate,
             Setting::NotSet | Setting::Unsupported => 0,
         };
-        changes.push(VfChange::Rate { min: rate(&saved_admin.min_tx_rate), max: rate(&saved_admin.max_tx_rate) });
+        changes.push(VfChange::Rate {
+            min: rate(&saved_admin.min_tx_rate),
+            max: rate(&saved_admin.max_tx_rate),
+        });
     }
     changes
 }

@@ -14,13 +14,13 @@ use crate::arrivals::{Arrival, ArrivalError, Arrivals};
 use crate::names::plan_names;
 use crate::observe::{KernelLinks, LinkSource, observe};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, RestoreObstacle, obstacles, plan_admin_after, plan_admin_before, plan_binding,
-    plan_finish, plan_netdev, plan_prepare, vfs_need_binding,
+    BindStep, NetdevStep, PfStep, RestoreObstacle, obstacles, plan_admin_after, plan_admin_before,
+    plan_binding, plan_finish, plan_netdev, plan_prepare, vfs_need_binding,
 };
 use crate::sysfs::{self, VfWriteError};
 use crate::{
-    DeviceAddress, DeviceSelector, Difference, Gravity, NetdevState, NicState, ObserveError, Part, PciAddress,
-    PfState, VfNetdev, VfState, compare,
+    DeviceAddress, DeviceSelector, Difference, Gravity, NetdevState, NicState, ObserveError, Part,
+    PciAddress, PfState, VfNetdev, VfState, compare,
 };
 
 /// How a restore goes about its work.
@@ -245,7 +245,9 @@ fn weigh(differences: &mut [Difference], failures: &[StepFailure]) {
     for difference in differences {
         let attribute = difference.attribute.rsplit('.').next().unwrap_or_default();
         let refused = failures.iter().any(|failure| {
-            failure.unsupported && failure.part == difference.part && failure.step.starts_with(step_word(attribute))
+            failure.unsupported
+                && failure.part == difference.part
+                && failure.step.starts_with(step_word(attribute))
         });
         if refused && difference.gravity == Gravity::Wrong {
             difference.gravity = Gravity::Unsupported;
@@ -256,7 +258,7 @@ fn weigh(differences: &mut [Difference], failures: &[StepFailure]) {
 /// The word with which a step on this attribute begins.
 fn step_word(attribute: &str) -> &str {
     match attribute {
-        "min_tx_rate" | "max_tx_rate" => "rate",
+        "min_tx_rate" | "max_tx_rate" => "min_tx_rate",
         "spoof_check" => "spoofchk",
         "link_state" => "state",
         other => other,
@@ -267,16 +269,18 @@ fn outcome(saved: &NicState, differences: Vec<Difference>, record: Record) -> Re
     let vfs = saved.pfs.iter().flat_map(|pf| pf.vfs.iter().map(move |vf| (pf, vf)));
     let vfs = vfs.map(|(pf, vf)| {
         let part = Part::of_vf(pf, vf);
-        let whole_pf_wrong =
-            |d: &Difference| d.part == Part::Pf(pf.address.clone()) && matches!(d.attribute.as_str(), "presence" | "state");
-        let wrong = differences
-            .iter()
-            .any(|d| d.gravity == Gravity::Wrong && (d.part == part || whole_pf_wrong(d)));
+        let whole_pf_wrong = |d: &Difference| {
+            d.part == Part::Pf(pf.address.clone()) && matches!(d.attribute.as_str(), "presence" | "state")
+        };
+        let wrong =
+            differences.iter().any(|d| d.gravity == Gravity::Wrong && (d.part == part || whole_pf_wrong(d)));
         let note = record.vfs.iter().find(|note| note.part == part);
         VfOutcome {
             name: vf.netdev.here().map(|netdev| netdev.name.clone()),
             first_seen_as: note.and_then(|note| note.first_seen_as.clone()),
-            waited_ms: note.and_then(|note| note.waited).map(|waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)),
+            waited_ms: note
+                .and_then(|note| note.waited)
+                .map(|waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)),
             steps: note.map_or(0, |note| note.steps),
             retried: note.is_some_and(|note| note.retried),
             verified: !wrong,
@@ -332,9 +336,11 @@ enum StepError {
     #[error(transparent)]
     Write(#[from] DeadlineWriteError),
     #[error(transparent)]
+    VfAttribute(#[from] nic_netlink::VfChangeError),
+    #[error(transparent)]
     Netlink(#[from] nic_netlink::ChangeError),
     #[error(transparent)]
-    Devlink(#[from] nic_netlink::DevlinkError),
+    Eswitch(#[from] nic_netlink::EswitchError),
     #[error(transparent)]
     Arrival(#[from] ArrivalError),
     #[error(transparent)]
@@ -354,7 +360,8 @@ impl StepError {
         match self {
             Self::Vf(VfWriteError::Write(error)) | Self::Write(error) => error.errno(),
             Self::Netlink(error) => error.errno(),
-            Self::Devlink(error) => error.errno(),
+            Self::VfAttribute(error) => error.errno(),
+            Self::Eswitch(error) => error.errno(),
             _ => None,
         }
     }
@@ -511,7 +518,8 @@ impl Work<'_> {
             }
         };
         let found = NetdevState::of(&arrival.link, &links);
-        note.steps += self.netdev_steps(&note.part, found.index, wanted.up, plan_netdev(wanted, &found)).await;
+        note.steps +=
+            self.netdev_steps(&note.part, found.index, wanted.up, plan_netdev(wanted, &found)).await;
     }
 
     /// Carries out steps on a netdev; returns how many succeeded.
@@ -556,16 +564,16 @@ impl Work<'_> {
                 }
                 None => Err(StepError::NoUplink),
             },
-            PfStep::Autoprobe(on) => {
-                sysfs::set_autoprobe(self.host, &found.address, *on, self.deadline).await.map_err(StepError::from)
-            }
-            PfStep::NumVfs(count) => {
-                sysfs::set_num_vfs(self.host, &found.address, *count, self.deadline).await.map_err(StepError::from)
-            }
+            PfStep::Autoprobe(on) => sysfs::set_autoprobe(self.host, &found.address, *on, self.deadline)
+                .await
+                .map_err(StepError::from),
+            PfStep::NumVfs(count) => sysfs::set_num_vfs(self.host, &found.address, *count, self.deadline)
+                .await
+                .map_err(StepError::from),
             PfStep::Eswitch(change) => match &self.kernel.devlink {
                 None => Err(StepError::NoDevlink),
                 Some(devlink) => devlink
-                    .set_eswitch(&crate::observe::devlink_handle(&found.address), change, self.deadline)
+                    .set_eswitch(&crate::observe::devlink_handle(&found.address), *change, self.deadline)
                     .await
                     .map_err(StepError::from),
             },
@@ -622,10 +630,8 @@ impl Work<'_> {
         }
         for rename in renames {
             let Some(entry) = part_of(rename.index) else { continue };
-            let mut steps = vec![
-                NetdevStep::Link(LinkChange::Up(false)),
-                NetdevStep::Link(LinkChange::Name(rename.to)),
-            ];
+            let mut steps =
+                vec![NetdevStep::Link(LinkChange::Up(false)), NetdevStep::Link(LinkChange::Name(rename.to))];
             if entry.up {
                 steps.push(NetdevStep::Link(LinkChange::Up(true)));
             }

@@ -162,7 +162,7 @@ impl NetdevState {
             group: link.group,
             promiscuous: link.promiscuous,
             all_multicast: link.all_multicast,
-            master: link.master.and_then(|master| links.by_index(master)).map(|master| master.name.clone()),
+            master: link.master.and_then(|master| links.get(master)).map(|master| master.name.clone()),
         }
     }
 }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::Path;
 
 use nic_kmod::{
-    IdentityError, IdentityReport, LoadPlan, LoadedModules, ModuleIndex, ModuleIndexError, ModuleName, ReadLoadedError,
-    UnloadBlocker, UnloadPlan,
+    IdentityError, IdentityReport, LoadPlan, LoadedModules, ModuleIndex, ModuleIndexError, ModuleName,
+    ReadLoadedError, UnloadBlocker, UnloadPlan,
 };
 use nic_sriov::{
-    Difference, LinkSource, ObserveError, RestoreObstacle, RestorePlan, compare, find_pfs, obstacles, observe,
-    plan_restore,
+    Difference, LinkSource, ObserveError, RestoreObstacle, RestorePlan, compare, find_pfs, observe,
+    obstacles, plan_restore,
 };
 use serde::Serialize;
 
@@ -94,7 +94,8 @@ pub fn plan_reload(context: &Context) -> Result<ReloadForecast, PlanError> {
     let index = ModuleIndex::read(&context.host, Path::new("/lib/modules"), &context.kernel)?;
     let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
     let loaded = LoadedModules::read(&context.host)?;
-    let (unload, blockers) = match UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context)) {
+    let (unload, blockers) = match UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context))
+    {
         Ok(plan) => (plan.groups.into_iter().flatten().collect(), Vec::new()),
         Err(blocked) => (Vec::new(), blocked.blockers),
     };
@@ -105,7 +106,13 @@ pub fn plan_reload(context: &Context) -> Result<ReloadForecast, PlanError> {
         .collect();
     let load = LoadPlan::compute(&before, &modules.load, &index);
     let due = identity.reload_due().due;
-    Ok(ReloadForecast { due, identity, unload, load: load.load.into_iter().map(|step| step.module).collect(), blockers })
+    Ok(ReloadForecast {
+        due,
+        identity,
+        unload,
+        load: load.load.into_iter().map(|step| step.module).collect(),
+        blockers,
+    })
 }
 
 impl fmt::Display for ReloadForecast {
@@ -254,13 +261,20 @@ fn modules_status(context: &Context) -> ModulesStatus {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "family {}, kernel {}, {}", self.family, self.kernel, if self.ready { "ready" } else { "not ready" })?;
+        writeln!(
+            f,
+            "family {}, kernel {}, {}",
+            self.family,
+            self.kernel,
+            if self.ready { "ready" } else { "not ready" }
+        )?;
         if self.pfs.is_empty() {
             writeln!(f, "no PF of this family")?;
         }
         for pf in &self.pfs {
             let netdev = pf.netdev.as_deref().unwrap_or("no netdev");
-            let total = pf.total_vfs.map_or_else(|| "no SR-IOV".to_owned(), |total| format!("of at most {total}"));
+            let total =
+                pf.total_vfs.map_or_else(|| "no SR-IOV".to_owned(), |total| format!("of at most {total}"));
             let mode = pf.eswitch_mode.as_ref().map(|mode| format!(", eswitch {mode}")).unwrap_or_default();
             writeln!(
                 f,

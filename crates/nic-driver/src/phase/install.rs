@@ -2,8 +2,8 @@ use std::path::Path;
 
 use nic_host::{Host, ReadError, WriteError};
 use nic_packages::{
-    Architecture, CheckError, DistributionFamily, InstallPlan, InstallRecord, InstallState, PackageSet, ReadSetError,
-    UnknownDistributionError,
+    Architecture, CheckError, DistributionFamily, InstallPlan, InstallRecord, InstallState, PackageSet,
+    ReadSetError, UnknownDistributionError,
 };
 use serde::Serialize;
 

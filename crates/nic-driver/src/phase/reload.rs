@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nic_host::{Host, WriteError};
 use nic_kmod::{
-    Blacklist, IdentityError, IdentityReport, IdentityVerdict, LoadError, LoadPlan, LoadRequest, LoadedModules,
-    ModuleIndex, ModuleIndexError, ModuleName, ReadLoadedError, UnloadBlocked, UnloadError, UnloadPlan, UnloadPolicy,
-    load, page_in, unload,
+    Blacklist, IdentityError, IdentityReport, IdentityVerdict, LoadError, LoadPlan, LoadRequest,
+    LoadedModules, ModuleIndex, ModuleIndexError, ModuleName, ReadLoadedError, UnloadBlocked, UnloadError,
+    UnloadPlan, UnloadPolicy, load, page_in, unload,
 };
 use nic_sriov::{
     ArrivalError, Arrivals, DeviceAddress, LinkSource, ObserveError, RemoveVfsError, await_pfs, remove_vfs,

@@ -83,7 +83,10 @@ impl Restored {
             return format!("nothing to do: all {vfs} VFs are what the snapshot says");
         }
         let races = self.outcome.renamed_after_arrival();
-        format!("{verified} of {vfs} VFs verified after {} steps; {races} were first seen under another name", self.outcome.steps)
+        format!(
+            "{verified} of {vfs} VFs verified after {} steps; {races} were first seen under another name",
+            self.outcome.steps
+        )
     }
 }
 
@@ -120,7 +123,8 @@ async fn carry_out(
     let step = phase.step("restore and verify");
     let on_event = |event| phase.write(Entry::Restore { restore: event });
     let options = context.settings.restore_options();
-    let restored = restore(&context.host, &kernel, &context.family.devices, &snapshot.nics, options, &on_event).await;
+    let restored =
+        restore(&context.host, &kernel, &context.family.devices, &snapshot.nics, options, &on_event).await;
     let outcome = match restored {
         Ok(outcome) => outcome,
         Err(error) => {

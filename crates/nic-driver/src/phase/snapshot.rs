@@ -96,7 +96,10 @@ pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, TakeSnapshotEr
 }
 
 /// Observes the machine; stores nothing.
-pub(super) async fn observe_now(context: &Context, stage: SnapshotStage) -> Result<Snapshot, TakeSnapshotError> {
+pub(super) async fn observe_now(
+    context: &Context,
+    stage: SnapshotStage,
+) -> Result<Snapshot, TakeSnapshotError> {
     let selector = &context.family.devices;
     let pfs = find_pfs(&context.host, selector)?;
     if pfs.is_empty() {

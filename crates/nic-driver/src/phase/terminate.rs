@@ -5,9 +5,9 @@ use nic_kmod::Blacklist;
 use nic_packages::{InstalledError as QueryError, RemovalError, RemovalPlan};
 use serde::Serialize;
 
+use super::Context;
 use super::reload::{ModuleTree, ReloadError, Reloaded, reload};
 use super::restore::{RestorePhaseError, Restored, restore_sriov};
-use super::Context;
 use crate::Exit;
 use crate::state::{InstalledError, PhaseRecord};
 
@@ -52,7 +52,9 @@ impl TerminateError {
                 Exit::Failed | Exit::PfUnsuitable | Exit::NoModule => Exit::Degraded,
                 exit => exit,
             },
-            Self::Write(_) | Self::Read(_) | Self::Installed(_) | Self::Query(_) | Self::Removal(_) => Exit::Failed,
+            Self::Write(_) | Self::Read(_) | Self::Installed(_) | Self::Query(_) | Self::Removal(_) => {
+                Exit::Failed
+            }
         }
     }
 }
@@ -141,7 +143,8 @@ fn inbox_tree(context: &Context) -> ModuleTree {
 async fn remove_packages(context: &Context, phase: &PhaseRecord) -> Result<Vec<String>, TerminateError> {
     let Some(record) = context.store.installed()? else { return Ok(Vec::new()) };
     let plan = RemovalPlan::observe(&context.host, &record).await?;
-    let removed: Vec<String> = plan.packages().map(|package| format!("{} {}", package.name, package.version)).collect();
+    let removed: Vec<String> =
+        plan.packages().map(|package| format!("{} {}", package.name, package.version)).collect();
     let step = phase.step("remove the installed packages");
     step.record(plan.apply(&context.host).await)?;
     context.store.forget_installed()?;

@@ -11,20 +11,32 @@ fn event(milliseconds: u64, entry: Entry) -> JournalEvent {
 
 fn began(milliseconds: u64, phase: &str, step: Option<&str>) -> JournalEvent {
     let phase = phase.to_owned();
-    event(milliseconds, match step {
-        None => Entry::PhaseBegan { phase },
-        Some(step) => Entry::StepBegan { phase, step: step.to_owned() },
-    })
+    event(
+        milliseconds,
+        match step {
+            None => Entry::PhaseBegan { phase },
+            Some(step) => Entry::StepBegan { phase, step: step.to_owned() },
+        },
+    )
 }
 
-fn ended(milliseconds: u64, phase: &str, step: &str, outcome: StepOutcome, detail: Option<&str>) -> JournalEvent {
-    event(milliseconds, Entry::StepEnded {
-        phase: phase.to_owned(),
-        step: step.to_owned(),
-        outcome,
-        detail: detail.map(str::to_owned),
-        took_ms: 0,
-    })
+fn ended(
+    milliseconds: u64,
+    phase: &str,
+    step: &str,
+    outcome: StepOutcome,
+    detail: Option<&str>,
+) -> JournalEvent {
+    event(
+        milliseconds,
+        Entry::StepEnded {
+            phase: phase.to_owned(),
+            step: step.to_owned(),
+            outcome,
+            detail: detail.map(str::to_owned),
+            took_ms: 0,
+        },
+    )
 }
 
 fn night() -> Vec<JournalEvent> {
@@ -36,7 +48,11 @@ fn night() -> Vec<JournalEvent> {
         build_id: Some("00ff".into()),
     };
     let vf = VfOutcome {
-        part: Part::Vf { pf: "0000:01:00.0".parse().unwrap(), index: 0, address: "0000:01:10.0".parse().ok() },
+        part: Part::Vf {
+            pf: "0000:01:00.0".parse().unwrap(),
+            index: 0,
+            address: "0000:01:10.0".parse().ok(),
+        },
         name: "enp1s0v0".parse().ok(),
         first_seen_as: Some("eth0".into()),
         waited_ms: Some(412),
@@ -50,10 +66,13 @@ fn night() -> Vec<JournalEvent> {
         event(1, Entry::Checkpoint { label: "before the reload".into(), modules: vec![module(None, None)] }),
         began(10, "reload", Some("remove the VFs")),
         ended(250, "reload", "remove the VFs", StepOutcome::Ok, None),
-        event(900, Entry::Checkpoint {
-            label: "after the reload".into(),
-            modules: vec![module(Some("ABCDEF"), Some("25.10-1.2.8.0"))],
-        }),
+        event(
+            900,
+            Entry::Checkpoint {
+                label: "after the reload".into(),
+                modules: vec![module(Some("ABCDEF"), Some("25.10-1.2.8.0"))],
+            },
+        ),
         event(901, Entry::PhaseEnded { phase: "reload".into(), outcome: "reloaded".into(), exit: 0 }),
         began(1000, "restore-sriov", None),
         event(3010, Entry::RestoreResult { renamed_after_arrival: 1, result: Box::new(result) }),

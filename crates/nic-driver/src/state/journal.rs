@@ -293,11 +293,14 @@ mod tests {
         phase.step("unload igb").ok(None);
         phase.step("load igb").failed(&std::io::Error::other("no such module"));
         phase.end("degraded", crate::Exit::Degraded);
-        let entries: Vec<Entry> = Journal::read(&store).unwrap().into_iter().map(|event| event.entry).collect();
+        let entries: Vec<Entry> =
+            Journal::read(&store).unwrap().into_iter().map(|event| event.entry).collect();
         assert_eq!(entries.len(), 6);
         assert_eq!(entries[0], Entry::PhaseBegan { phase: "reload".into() });
-        assert!(matches!(&entries[4], Entry::StepEnded { outcome: StepOutcome::Failed, detail: Some(detail), .. }
-            if detail == "no such module"));
+        assert!(
+            matches!(&entries[4], Entry::StepEnded { outcome: StepOutcome::Failed, detail: Some(detail), .. }
+            if detail == "no such module")
+        );
         assert!(matches!(&entries[5], Entry::PhaseEnded { exit: 5, .. }));
     }
 

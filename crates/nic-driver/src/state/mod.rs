@@ -4,6 +4,8 @@ mod journal;
 mod snapshot;
 mod store;
 
-pub use journal::{Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord};
+pub use journal::{
+    Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord,
+};
 pub use snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 pub use store::{InstalledError, StateStore};

@@ -83,7 +83,11 @@ impl StateStore {
             return Err(SnapshotError::OtherBoot { path, found: snapshot.boot_id, running: boot.clone() });
         }
         if snapshot.family != family {
-            return Err(SnapshotError::OtherFamily { path, found: snapshot.family, asked: family.to_owned() });
+            return Err(SnapshotError::OtherFamily {
+                path,
+                found: snapshot.family,
+                asked: family.to_owned(),
+            });
         }
         Ok(Some(snapshot))
     }

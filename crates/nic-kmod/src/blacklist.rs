@@ -63,3 +63,47 @@ impl Blacklist {
         Ok(Some(FoundBlacklist { blacklist: Self { path, modules }, written_by_us }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{file, names};
+
+    const PATH: &str = "/host/etc/modprobe.d/blacklist-ofed-modules.conf";
+
+    #[test]
+    fn what_is_written_is_found_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        assert_eq!(Blacklist::find(&host, PATH).unwrap(), None);
+
+        let blacklist = Blacklist { path: PATH.into(), modules: names("mlx5-core ib_core") };
+        blacklist.write(&host).unwrap();
+        insta::assert_snapshot!(host.read(PATH).unwrap(), @r"
+        # Written by nic-driver while it exchanges kernel modules. It is removed when that is done.
+        # If no nic-driver is running, it was left behind, and may be deleted.
+        blacklist mlx5_core
+        blacklist ib_core
+        ");
+        let found = FoundBlacklist { blacklist: blacklist.clone(), written_by_us: true };
+        assert_eq!(Blacklist::find(&host, PATH).unwrap(), Some(found));
+
+        assert!(blacklist.remove(&host).unwrap());
+        assert!(!blacklist.remove(&host).unwrap());
+        assert_eq!(Blacklist::find(&host, PATH).unwrap(), None);
+    }
+
+    #[test]
+    fn a_blacklist_of_somebody_else_is_known_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        file(
+            dir.path(),
+            PATH,
+            "# by hand\n  blacklist  mlx5_core\ninstall igb /bin/true\nblacklist ib_core\nblacklist\n",
+        );
+        let found = Blacklist::find(&host, PATH).unwrap().unwrap();
+        assert_eq!(found.blacklist.modules, names("mlx5_core ib_core"));
+        assert!(!found.written_by_us);
+    }
+}

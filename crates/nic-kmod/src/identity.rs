@@ -36,7 +36,7 @@ impl OnDisk {
 
 /// Whether the module in the kernel is the one on the disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verdict", rename_all = "snake_case")]
+#[serde(tag = "is", rename_all = "snake_case")]
 pub enum IdentityVerdict {
     /// It is.
     Equal(Identity),
@@ -202,7 +202,6 @@ pub struct ModuleIdentity {
     /// The version of that file, where it has one.
     pub file_version: Option<String>,
     /// How they compare.
-    #[serde(flatten)]
     pub verdict: IdentityVerdict,
 }
 
@@ -316,4 +315,211 @@ fn read_concurrently<T: Send, E: Send>(
         .into_iter()
         .filter_map(|slot| slot.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compression::Compression;
+    use crate::fixture::{build_id_note, file, module, name, names, pack};
+
+    fn loaded(srcversion: Option<&str>, build_id: Option<&str>) -> LoadedModule {
+        LoadedModule {
+            srcversion: srcversion.map(|text| text.parse().unwrap()),
+            build_id: build_id.map(|text| text.parse().unwrap()),
+            ..LoadedModule::new(name("igb"), Vec::new())
+        }
+    }
+
+    fn on_disk(srcversion: Option<&str>, build_id: Option<&str>) -> OnDisk {
+        let mut file = ModuleFile::parse("igb.ko".as_ref(), &module(&[], None)).unwrap();
+        file.srcversion = srcversion.map(|text| text.parse().unwrap());
+        file.build_id = build_id.map(|text| text.parse().unwrap());
+        OnDisk::File(Box::new(file))
+    }
+
+    #[test]
+    fn every_combination_of_identities() {
+        // srcversion and build-id in the kernel, then on the disk.
+        let table = [
+            (Some("A"), Some("01"), Some("A"), Some("01"), "equal: srcversion A"),
+            // The same sources built twice are the same driver.
+            (Some("A"), Some("01"), Some("A"), Some("02"), "equal: srcversion A"),
+            (Some("A"), None, Some("A"), None, "equal: srcversion A"),
+            (Some("A"), None, Some("B"), None, "different: srcversion A loaded, B on disk"),
+            (Some("A"), Some("01"), Some("B"), Some("01"), "different: srcversion A loaded, B on disk"),
+            (None, None, Some("B"), None, "different: srcversion none loaded, B on disk"),
+            (None, Some("01"), Some("B"), Some("01"), "different: srcversion none loaded, B on disk"),
+            (Some("A"), None, None, None, "different: srcversion A loaded, none on disk"),
+            (None, Some("01"), None, Some("01"), "equal: build-id 01"),
+            (None, Some("01"), None, Some("02"), "different: build-id 01 loaded, 02 on disk"),
+            (
+                None,
+                None,
+                None,
+                None,
+                "not comparable: no srcversion and no build-id, neither loaded nor on disk",
+            ),
+            (
+                None,
+                None,
+                None,
+                Some("02"),
+                "not comparable: no srcversion, and no build-id of the loaded module",
+            ),
+            (None, Some("01"), None, None, "not comparable: no srcversion, and no build-id in the file"),
+        ];
+        for (one, one_id, other, other_id, verdict) in table {
+            let found = compare(Some(&loaded(one, one_id)), &on_disk(other, other_id));
+            assert_eq!(found.to_string(), verdict);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_on_one_side() {
+        let (loaded, file) = (loaded(Some("A"), None), on_disk(Some("A"), None));
+        assert_eq!(compare(None, &file), IdentityVerdict::NotLoaded);
+        assert_eq!(compare(Some(&loaded), &OnDisk::Absent), IdentityVerdict::AbsentOnDisk);
+        assert_eq!(compare(None, &OnDisk::Absent), IdentityVerdict::AbsentOnDisk);
+        assert_eq!(compare(None, &OnDisk::Builtin), IdentityVerdict::Builtin);
+        assert_eq!(compare(Some(&loaded), &OnDisk::Builtin), IdentityVerdict::Builtin);
+    }
+
+    #[test]
+    fn which_verdicts_make_a_reload_due() {
+        let decide = |loaded: Option<LoadedModule>, on_disk: &OnDisk| {
+            let identity = ModuleIdentity::new(name("igb"), loaded.as_ref(), on_disk);
+            let report = IdentityReport { modules: vec![identity] };
+            let decision = report.reload_due();
+            assert_eq!(decision.reasons.len(), usize::from(decision.due));
+            decision.due
+        };
+        assert!(decide(None, &on_disk(Some("A"), None)), "not loaded");
+        assert!(decide(Some(loaded(Some("A"), None)), &on_disk(Some("B"), None)), "different");
+        assert!(decide(Some(loaded(None, None)), &on_disk(None, None)), "not comparable");
+        assert!(!decide(Some(loaded(Some("A"), None)), &on_disk(Some("A"), None)), "equal");
+        assert!(!decide(Some(loaded(Some("A"), None)), &OnDisk::Absent), "absent");
+        assert!(!decide(None, &OnDisk::Builtin), "built in");
+        assert!(!IdentityReport::default().reload_due().due);
+    }
+
+    /// A node on which the vendor's packages have been installed, and the distribution's modules still run.
+    fn node() -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        file(
+            root,
+            "proc/modules",
+            "mlx5_ib 1 0 - Live 0x0\nmlx5_core 1 1 mlx5_ib, Live 0x0\nigb 1 0 - Live 0x0\nib_core 1 1 mlx5_ib, Live 0x0\n",
+        );
+        file(
+            root,
+            "sys/module/mlx5_core/notes/.note.gnu.build-id",
+            build_id_note(object::Endianness::Little, &[1]),
+        );
+        file(
+            root,
+            "sys/module/igb/notes/.note.gnu.build-id",
+            build_id_note(object::Endianness::Little, &[7]),
+        );
+        file(root, "sys/module/ib_core/srcversion", "C0FFEE\n");
+        file(root, "sys/module/ib_core/version", "25.10\n");
+        let tree = "lib/modules/6.12.1";
+        file(
+            root,
+            &format!("{tree}/modules.dep"),
+            "extra/mlx5_core.ko.xz:\nextra/mlx5_ib.ko.zst: extra/mlx5_core.ko.xz\nkernel/igb.ko:\nextra/ib_core.ko.gz:\nextra/mlx_compat.ko:\n",
+        );
+        file(root, &format!("{tree}/modules.builtin"), "kernel/lib/dimlib.ko\n");
+        for (path, compression, entries, id) in [
+            ("extra/mlx5_core.ko.xz", Compression::Xz, vec!["srcversion=BEEF", "version=25.10"], Some(2)),
+            ("extra/mlx5_ib.ko.zst", Compression::Zstd, vec![], Some(3)),
+            ("kernel/igb.ko", Compression::None, vec![], Some(7)),
+            ("extra/ib_core.ko.gz", Compression::Gzip, vec!["srcversion=C0FFEE", "version=25.10"], None),
+            ("extra/mlx_compat.ko", Compression::None, vec!["srcversion=F00"], None),
+        ] {
+            let elf = module(&entries, id.as_ref().map(std::slice::from_ref));
+            file(root, &format!("{tree}/{path}"), pack(compression, &elf));
+        }
+        let host = Host::at(root);
+        (dir, host)
+    }
+
+    fn index(host: &Host) -> ModuleIndex {
+        ModuleIndex::read(host, "/lib/modules".as_ref(), &"6.12.1".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_node_before_its_reload() {
+        let (_dir, host) = node();
+        let all = names("mlx5_core mlx5_ib igb ib_core mlx_compat dimlib nosuch");
+        let report = IdentityReport::read(&host, &index(&host), &all).unwrap();
+        insta::assert_snapshot!(report, @r"
+        mlx5_core: different: srcversion none loaded, BEEF on disk
+        mlx5_ib: not comparable: no srcversion, and no build-id of the loaded module
+        igb: equal: build-id 07
+        ib_core: equal: srcversion C0FFEE
+        mlx_compat: not loaded
+        dimlib: built into the kernel
+        nosuch: not on disk
+        ");
+        insta::assert_json_snapshot!(report.modules[0], @r#"
+        {
+          "module": "mlx5_core",
+          "loaded": true,
+          "loaded_version": null,
+          "file": "/lib/modules/6.12.1/extra/mlx5_core.ko.xz",
+          "file_version": "25.10",
+          "verdict": {
+            "is": "different",
+            "by": "srcversion",
+            "loaded": null,
+            "on_disk": "BEEF"
+          }
+        }
+        "#);
+        insta::assert_json_snapshot!(report.modules[3], @r#"
+        {
+          "module": "ib_core",
+          "loaded": true,
+          "loaded_version": "25.10",
+          "file": "/lib/modules/6.12.1/extra/ib_core.ko.gz",
+          "file_version": "25.10",
+          "verdict": {
+            "is": "equal",
+            "by": "srcversion",
+            "value": "C0FFEE"
+          }
+        }
+        "#);
+        let reasons: Vec<_> =
+            report.reload_due().reasons.iter().map(|reason| reason.module.as_str()).collect();
+        assert_eq!(reasons, ["mlx5_core", "mlx5_ib", "mlx_compat"]);
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<IdentityReport>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let (dir, host) = node();
+        file(dir.path(), "lib/modules/6.12.1/extra/mlx5_ib.ko.zst", b"\x28\xb5\x2f\xfd");
+        let error = IdentityReport::read(&host, &index(&host), &names("mlx5_core mlx5_ib")).unwrap_err();
+        assert!(error.to_string().contains("extra/mlx5_ib.ko.zst"), "{error}");
+    }
+
+    #[test]
+    fn concurrent_reading_keeps_the_order_and_reads_each_once() {
+        let names: Vec<ModuleName> = (0..300).map(|n| name(&format!("m{n}"))).collect();
+        let calls = AtomicUsize::new(0);
+        let read = read_concurrently(&names, |name| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, ()>(name.clone())
+        });
+        assert_eq!(read.unwrap(), names);
+        assert_eq!(calls.into_inner(), 300);
+        assert_eq!(read_concurrently(&[], |_| Err::<(), ()>(())), Ok(Vec::new()));
+        let failed =
+            read_concurrently(&names, |name| if name.as_str() > "m2" { Err(name.clone()) } else { Ok(()) });
+        assert_eq!(failed.unwrap_err().as_str(), "m3", "the first of the list, not of the clock");
+    }
 }

@@ -9,6 +9,9 @@ use crate::{ModuleName, SoftDeps};
 /// What modprobe finds for a kernel: the files, dependencies and built-in modules that `depmod` and the kernel's
 /// build have written down in `/lib/modules/<release>`.
 ///
+/// Files can be symbolic links, which are followed as modprobe follows them: an absolute one (`weak-updates`) leads
+/// out of a tree that is mounted elsewhere, also with `modprobe -d`.
+///
 /// It does not know modprobe's configuration (`alias`, `install`, `options` and `softdep` in `modprobe.d`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleIndex {

@@ -14,6 +14,8 @@
 //! Reading and planning work on any tree a [`nic_host::Host`] stands for. [`unload`] and [`load`] speak to the running
 //! kernel and refuse every other host.
 //!
+//! `examples/identity.rs` compares the modules it is given.
+//!
 //! Start reading at [`compare`], and then at [`UnloadPlan::compute`].
 
 mod name;

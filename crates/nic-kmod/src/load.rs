@@ -124,23 +124,30 @@ pub async fn load(host: &Host, request: &LoadRequest, deadline: Duration) -> Res
     host.run(&request.invocation().deadline(deadline))
         .await
         .map_err(|source| LoadError::Modprobe { module: module.clone(), source })?;
-    // modprobe also succeeds when the kernel answers that the module exists, which it does while another process's
-    // loading of it has not ended.
+    wait_until_live(host, module, deadline.saturating_sub(started.elapsed())).await?;
+    tracing::info!(%module, took = ?started.elapsed(), "loaded");
+    Ok(())
+}
+
+/// Waits for a module that modprobe has taken for loaded.
+///
+/// modprobe also succeeds when the kernel answers that the module exists, which it does while another process's
+/// loading of it has not ended.
+async fn wait_until_live(host: &Host, module: &ModuleName, deadline: Duration) -> Result<(), LoadError> {
+    let started = Instant::now();
     loop {
         let state = host
             .attribute(folder(module).join("initstate"))
             .map_err(|source| LoadError::Observe { module: module.clone(), source })?;
         match state {
             None => return Err(LoadError::NotThere { module: module.clone() }),
-            Some(state) if state == "live" => break,
+            Some(state) if state == "live" => return Ok(()),
             Some(state) if started.elapsed() >= deadline => {
                 return Err(LoadError::NotLive { module: module.clone(), state, after: deadline });
             }
             Some(_) => tokio::time::sleep(RE_CHECK).await,
         }
     }
-    tracing::info!(%module, took = ?started.elapsed(), "loaded");
-    Ok(())
 }
 
 /// Reads a file once, so that the kernel has it in memory when it is needed in haste. Returns its size in bytes.
@@ -149,4 +156,83 @@ pub fn page_in(host: &Host, path: impl AsRef<Path>) -> Result<u64, ReadError> {
     std::fs::File::open(&path)
         .and_then(|mut file| io::copy(&mut file, &mut io::sink()))
         .map_err(|source| ReadError { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use nic_host::{Captured, Replay};
+
+    use super::*;
+    use crate::fixture::{file, name};
+
+    const SHORT: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn the_command_line() {
+        let request = LoadRequest::new(name("mlx5-core"));
+        assert_eq!(request.invocation().to_string(), "modprobe -- mlx5_core");
+        let mut request = request.root("/host").parameter("async_probe", "1").parameter("-r", "a b");
+        request.allow_unsupported = true;
+        assert_eq!(
+            request.invocation().to_string(),
+            "modprobe --allow-unsupported -d /host -- mlx5_core '-r=a b' 'async_probe=1'"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_tree_cannot_load() {
+        let dir = tempfile::tempdir().unwrap();
+        let replay = Replay::default().answer("modprobe -- igb", Captured::success(""));
+        let host = Host::at(dir.path()).with_replay(replay.clone());
+        let error = load(&host, &LoadRequest::new(name("igb")), SHORT).await.unwrap_err();
+        assert!(matches!(error, LoadError::NotRunningMachine { .. }), "{error}");
+        assert_eq!(replay.asked(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn modprobe_is_not_believed() {
+        let failed = Captured {
+            code: Some(1),
+            stderr: "modprobe: ERROR: could not insert 'nic_kmod_no_such': Exec format error\n".to_owned(),
+            ..Captured::default()
+        };
+        let request = LoadRequest::new(name("nic_kmod_no_such"));
+        for (answer, expected) in [
+            (failed, "cannot load nic_kmod_no_such"),
+            (
+                Captured::success(""),
+                "modprobe says that it has loaded nic_kmod_no_such, and the kernel has no such module",
+            ),
+        ] {
+            let replay = Replay::default().answer("modprobe -- nic_kmod_no_such", answer);
+            let error = load(&Host::running().with_replay(replay), &request, SHORT).await.unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn another_process_loading_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        file(dir.path(), "sys/module/igb/initstate", "coming\n");
+        let error = wait_until_live(&host, &name("igb"), SHORT).await.unwrap_err();
+        assert_eq!(error.to_string(), "igb is in state \"coming\" after 300ms");
+
+        let module = name("igb");
+        let becomes_live = async {
+            tokio::time::sleep(SHORT / 4).await;
+            file(dir.path(), "sys/module/igb/initstate", "live\n");
+        };
+        let (waited, ()) = tokio::join!(wait_until_live(&host, &module, SHORT * 10), becomes_live);
+        waited.unwrap();
+    }
+
+    #[test]
+    fn a_file_is_paged_in_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        file(dir.path(), "lib/x.ko", vec![1; 300_000]);
+        assert_eq!(page_in(&host, "/lib/x.ko").unwrap(), 300_000);
+        assert!(page_in(&host, "/lib/y.ko").unwrap_err().to_string().contains("/lib/y.ko"));
+    }
 }

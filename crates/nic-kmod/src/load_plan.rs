@@ -128,3 +128,156 @@ impl fmt::Display for LoadPlan {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fixture::{name, names};
+
+    fn index(dep: &[(&str, &str)], builtin: &str, softdep: &str) -> ModuleIndex {
+        let line = |(module, needs): &(&str, &str)| {
+            let needs: Vec<_> = needs.split_whitespace().map(|need| format!("{need}.ko")).collect();
+            format!("{module}.ko: {}\n", needs.join(" "))
+        };
+        let dep: String = dep.iter().map(line).collect();
+        ModuleIndex::parse(Path::new("/m"), &dep, builtin, softdep).unwrap()
+    }
+
+    fn load(plan: &LoadPlan) -> Vec<ModuleName> {
+        plan.load.iter().map(|step| step.module.clone()).collect()
+    }
+
+    #[test]
+    fn the_stack_comes_back_and_what_is_lost_is_told() {
+        let index = index(
+            &[
+                ("mlx_compat", ""),
+                ("mlx5_core", "mlx_compat"),
+                ("ib_core", "mlx_compat"),
+                ("ib_uverbs", "ib_core mlx_compat"),
+                ("mlx5_ib", "ib_uverbs mlx5_core ib_core mlx_compat"),
+                ("ib_cm", "ib_core mlx_compat"),
+                ("iw_cm", "ib_core mlx_compat"),
+                ("rdma_cm", "iw_cm ib_cm ib_core mlx_compat"),
+                ("rdma_ucm", "ib_uverbs rdma_cm iw_cm ib_cm ib_core mlx_compat"),
+                ("ib_ipoib", "ib_cm ib_core mlx_compat"),
+                ("ib_umad", "ib_core mlx_compat"),
+                ("mlx5_vdpa", "mlx5_core mlx_compat"),
+            ],
+            "kernel/sunrpc.ko\n",
+            "softdep mlx5_core post: mlx5_vdpa\n",
+        );
+        // As the unload took them out: the top first.
+        let previously = names(
+            "rpcrdma mlx5_vdpa rdma_ucm ib_ipoib rdma_cm iw_cm ib_cm mlx5_ib ib_uverbs ib_core mlx5_core sunrpc",
+        );
+        let listed = names("mlx5_ib mlx5_core ib_umad ib_ipoib nosuch");
+        let plan = LoadPlan::compute(&previously, &listed, &index);
+        insta::assert_snapshot!(plan, @r"
+        load mlx5_core (listed)
+        load mlx5_ib (listed)
+        load ib_umad (listed)
+        load ib_ipoib (listed)
+        load mlx5_vdpa (was loaded before)
+        load rdma_ucm (was loaded before)
+          comes with them: rdma_cm
+          comes with them: iw_cm
+          comes with them: ib_cm
+          comes with them: ib_uverbs
+          comes with them: ib_core
+          built in: sunrpc
+          not on disk: nosuch (listed)
+          not on disk: rpcrdma (was loaded before)
+        ");
+        let json = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<LoadPlan>(&json).unwrap(), plan);
+    }
+
+    #[test]
+    fn nothing_wanted_is_nothing_to_do() {
+        let plan = LoadPlan::compute(&[], &[], &index(&[("igb", "")], "", ""));
+        assert_eq!(plan, LoadPlan::default());
+        assert!(plan.is_empty());
+    }
+
+    #[test]
+    fn soft_dependencies_give_an_order_and_are_not_relied_on() {
+        let index = index(&[("a", ""), ("b", ""), ("c", "")], "", "softdep a pre: c\nsoftdep c post: b\n");
+        let plan = LoadPlan::compute(&names("c b"), &names("a"), &index);
+        assert_eq!(load(&plan), names("c a b"));
+        assert_eq!(plan.pulled_in, []);
+    }
+
+    #[test]
+    fn soft_dependencies_in_a_cycle_do_not_matter() {
+        let index = index(
+            &[("a", "b"), ("b", ""), ("c", "")],
+            "",
+            "softdep b pre: a\nsoftdep c pre: a\nsoftdep a pre: c\n",
+        );
+        assert_eq!(load(&LoadPlan::compute(&[], &names("a b c"), &index)), names("b a c"));
+    }
+
+    /// A random graph without cycles, with soft dependencies of any shape.
+    fn tree() -> impl Strategy<Value = ModuleIndex> {
+        let pick = || prop::collection::vec(any::<prop::sample::Index>(), 0..4);
+        let soft = prop::collection::vec((0_usize..20, any::<bool>(), 0_usize..20), 0..8);
+        (prop::collection::vec(pick(), 1..20), soft).prop_map(|(picks, soft)| {
+            let mut needs: Vec<BTreeSet<usize>> = Vec::new();
+            for (n, picks) in picks.iter().enumerate() {
+                let direct: BTreeSet<usize> =
+                    if n == 0 { BTreeSet::new() } else { picks.iter().map(|pick| pick.index(n)).collect() };
+                // depmod lists the dependencies' dependencies too.
+                needs.push(direct.iter().flat_map(|d| needs[*d].clone()).chain(direct.clone()).collect());
+            }
+            let dep: String = needs
+                .iter()
+                .enumerate()
+                .map(|(n, needs)| {
+                    let needs: String = needs.iter().rev().map(|need| format!(" m{need}.ko")).collect();
+                    format!("m{n}.ko:{needs}\n")
+                })
+                .collect();
+            let soft: String = soft
+                .iter()
+                .map(|(a, post, b)| format!("softdep m{a} {}: m{b}\n", if *post { "post" } else { "pre" }))
+                .collect();
+            ModuleIndex::parse(Path::new("/m"), &dep, "", &soft).unwrap()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn dependencies_come_first_and_nothing_is_forgotten(
+            index in tree(),
+            previously in prop::collection::vec(0_usize..24, 0..12),
+            listed in prop::collection::vec(0_usize..24, 0..6),
+        ) {
+            let modules = |numbers: &[usize]| numbers.iter().map(|n| name(&format!("m{n}"))).collect::<Vec<_>>();
+            let (previously, listed) = (modules(&previously), modules(&listed));
+            let plan = LoadPlan::compute(&previously, &listed, &index);
+            let load = load(&plan);
+
+            for (at, module) in load.iter().enumerate() {
+                let later = &load[at + 1..];
+                prop_assert!(!index.dependencies(module).iter().any(|need| later.contains(need)), "{module}: {load:?}");
+                prop_assert!(!later.contains(module), "{module} twice");
+            }
+            // After modprobe has loaded the plan, with dependencies, everything wanted that exists is there.
+            let mut there: BTreeSet<&ModuleName> = load.iter().collect();
+            there.extend(load.iter().flat_map(|module| index.dependencies(module)));
+            for module in previously.iter().chain(&listed) {
+                match index.resolve(module) {
+                    Resolution::File(_) => prop_assert!(there.contains(module), "{module}"),
+                    _ => prop_assert!(plan.missing.iter().any(|step| step.module == *module), "{module}"),
+                }
+            }
+            // Parameters reach what is listed.
+            prop_assert!(listed.iter().all(|module| load.contains(module) || plan.missing.iter().any(|step| step.module == *module)));
+        }
+    }
+}

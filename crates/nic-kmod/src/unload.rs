@@ -250,3 +250,129 @@ async fn call(
         Err(_) => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier};
+
+    use super::*;
+    use crate::fixture::{file, name};
+
+    const SHORT: Duration = Duration::from_millis(150);
+
+    /// A kernel with a live igb, which answers each `delete_module` with the next of `answers`, and the last one for
+    /// ever. Before it answers it calls `event` with the number of calls so far.
+    async fn try_with(
+        answers: &[Result<(), Errno>],
+        setup: impl Fn(&Path),
+        event: impl Fn(&Path, usize) + Send + Sync + 'static,
+    ) -> (Result<Unloaded, UnloadError>, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        file(dir.path(), "sys/module/igb/initstate", "live\n");
+        file(dir.path(), "sys/module/igb/refcnt", "2\n");
+        setup(dir.path());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let root = dir.path().to_path_buf();
+        let delete = {
+            let (calls, event, answers) = (calls.clone(), Arc::new(event), answers.to_vec());
+            move |module: &ModuleName| {
+                assert_eq!(module.as_str(), "igb");
+                let call = calls.fetch_add(1, Ordering::SeqCst);
+                event(&root, call);
+                *answers.get(call).or(answers.last()).unwrap()
+            }
+        };
+        let result = unload_with(&Host::at(dir.path()), &name("igb"), SHORT, delete).await;
+        (result, calls.load(Ordering::SeqCst))
+    }
+
+    async fn answers(answers: &[Result<(), Errno>]) -> (Result<Unloaded, UnloadError>, usize) {
+        try_with(answers, |_| {}, |_, _| {}).await
+    }
+
+    #[tokio::test]
+    async fn a_tree_cannot_unload() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = unload(&Host::at(dir.path()), &name("igb"), SHORT).await.unwrap_err();
+        assert!(matches!(error, UnloadError::NotRunningMachine { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_ends_at_once() {
+        assert!(matches!(answers(&[Ok(())]).await, (Ok(Unloaded::Removed), 1)));
+        assert!(matches!(answers(&[Err(Errno::NOENT)]).await, (Ok(Unloaded::AlreadyGone), 1)));
+        for errno in [Errno::PERM, Errno::NOSYS, Errno::BUSY] {
+            let (result, calls) = answers(&[Err(errno)]).await;
+            let error = result.unwrap_err();
+            assert!(matches!(error, UnloadError::Refused { .. }), "{error}");
+            assert_eq!((error.errno(), calls), (Some(errno), 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn references_are_waited_for_until_they_are_gone() {
+        let (result, calls) =
+            answers(&[Err(Errno::AGAIN), Err(Errno::INTR), Err(Errno::AGAIN), Ok(())]).await;
+        assert_eq!((result.unwrap(), calls), (Unloaded::Removed, 4));
+    }
+
+    #[tokio::test]
+    async fn references_that_stay_are_counted() {
+        let (result, calls) = answers(&[Err(Errno::AGAIN)]).await;
+        let error = result.unwrap_err();
+        assert_eq!(error.to_string(), "cannot unload igb: after 150ms it is still in use (2 references)");
+        assert_eq!(error.errno(), Some(Errno::AGAIN));
+        assert!(calls > 2, "{calls}");
+    }
+
+    #[tokio::test]
+    async fn a_module_on_top_is_named_at_once() {
+        let holder = |root: &Path| file(root, "sys/module/igb/holders/vendor_mod/initstate", "live\n");
+        let (result, calls) = try_with(&[Err(Errno::AGAIN)], holder, |_, _| {}).await;
+        assert_eq!(result.unwrap_err().to_string(), "cannot unload igb: it is used by vendor_mod");
+        assert_eq!(calls, 1);
+    }
+
+    #[tokio::test]
+    async fn a_module_on_top_that_is_going_is_waited_for() {
+        let holder = |root: &Path| file(root, "sys/module/igb/holders/vendor_mod/initstate", "going\n");
+        let goes = |root: &Path, call| {
+            if call == 2 {
+                std::fs::remove_dir_all(root.join("sys/module/igb/holders/vendor_mod")).unwrap();
+            }
+        };
+        let answers = [Err(Errno::AGAIN), Err(Errno::AGAIN), Err(Errno::AGAIN), Ok(())];
+        let (result, calls) = try_with(&answers, holder, goes).await;
+        assert_eq!((result.unwrap(), calls), (Unloaded::Removed, 4));
+    }
+
+    #[tokio::test]
+    async fn another_process_unloading_is_waited_for() {
+        let going = |root: &Path| file(root, "sys/module/igb/initstate", "going\n");
+        let gone = |root: &Path, call| {
+            if call == 1 {
+                std::fs::remove_dir_all(root.join("sys/module/igb")).unwrap();
+            }
+        };
+        let answers = [Err(Errno::BUSY), Err(Errno::BUSY), Err(Errno::NOENT)];
+        let (result, calls) = try_with(&answers, going, gone).await;
+        assert_eq!((result.unwrap(), calls), (Unloaded::AlreadyGone, 3));
+    }
+
+    #[tokio::test]
+    async fn an_exit_function_that_hangs_is_noticed_and_left_behind() {
+        let end = Arc::new(Barrier::new(2));
+        let hangs = {
+            let end = end.clone();
+            move |_: &Path, _| {
+                end.wait();
+            }
+        };
+        let (result, calls) = try_with(&[Ok(())], |_| {}, hangs).await;
+        assert_eq!(result.unwrap_err().to_string(), "unloading igb has not returned after 150ms");
+        assert_eq!(calls, 1);
+        end.wait();
+    }
+}

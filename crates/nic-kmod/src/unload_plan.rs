@@ -85,7 +85,7 @@ impl fmt::Display for UnloadBlocker {
                 write!(f, "{module} is used by {holder}, which may not be unloaded")
             }
             Self::ForeignReferences { module, count } => {
-                write!(f, "{module} has {count} users that are no modules")
+                write!(f, "{module} has users that are no modules ({count})")
             }
             Self::Permanent { module } => write!(f, "{module} is permanent"),
             Self::NotLive { module, state: ModuleState::Loading } => write!(f, "{module} is being loaded"),
@@ -178,4 +178,179 @@ impl fmt::Display for UnloadPlan {
             writeln!(f, "unload {}", names.join(", "))
         })
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fixture::{name, names};
+
+    /// A node with the mlx5 stack, NFS over RDMA and a module that is no business of ours.
+    const STACK: &str = "\
+rpcrdma 1 0 - Live 0x0
+sunrpc 1 9 rpcrdma, Live 0x0
+rdma_ucm 1 0 - Live 0x0
+ib_ipoib 1 0 - Live 0x0
+rdma_cm 1 2 rpcrdma,rdma_ucm, Live 0x0
+iw_cm 1 1 rdma_cm, Live 0x0
+ib_cm 1 2 ib_ipoib,rdma_cm, Live 0x0
+ib_umad 1 0 - Live 0x0
+mlx5_ib 1 0 - Live 0x0
+ib_uverbs 1 2 rdma_ucm,mlx5_ib, Live 0x0
+ib_core 1 9 rpcrdma,rdma_cm,ib_ipoib,iw_cm,ib_umad,rdma_ucm,mlx5_ib,ib_uverbs,ib_cm, Live 0x0
+mlx5_core 1 1 mlx5_ib, Live 0x0
+tls 1 1 mlx5_core, Live 0x0
+igb 1 0 - Live 0x0
+";
+
+    fn policy(may_unload: &str) -> UnloadPolicy {
+        UnloadPolicy { may_unload: names(may_unload).into_iter().collect(), ..UnloadPolicy::default() }
+    }
+
+    fn stack() -> LoadedModules {
+        LoadedModules::parse(STACK).unwrap()
+    }
+
+    #[test]
+    fn the_whole_stack_goes_top_down() {
+        let roots =
+            names("mlx5_core ib_core mlx5_ib ib_umad ib_uverbs ib_ipoib rdma_cm rdma_ucm ib_cm iw_cm nosuch");
+        let plan = UnloadPlan::compute(&stack(), &roots, &policy("rpcrdma mlx5_vdpa")).unwrap();
+        insta::assert_snapshot!(plan, @r"
+        unload rpcrdma, rdma_ucm, ib_ipoib, ib_umad, mlx5_ib
+        unload rdma_cm, ib_uverbs, mlx5_core
+        unload iw_cm, ib_cm
+        unload ib_core
+        ");
+        let json = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<UnloadPlan>(&json).unwrap(), plan);
+    }
+
+    #[test]
+    fn an_unexpected_module_on_top_blocks() {
+        let blocked = UnloadPlan::compute(&stack(), &names("iw_cm"), &policy("rdma_cm ib_cm")).unwrap_err();
+        insta::assert_snapshot!(blocked, @"the modules cannot be unloaded: rdma_cm is used by rpcrdma, which may not be unloaded; rdma_cm is used by rdma_ucm, which may not be unloaded");
+        let json = serde_json::to_string(&blocked).unwrap();
+        assert_eq!(serde_json::from_str::<UnloadBlocked>(&json).unwrap(), blocked);
+    }
+
+    #[test]
+    fn users_that_are_no_modules_block_unless_they_are_expected_to_go() {
+        let loaded =
+            LoadedModules::parse("mlx5_ib 1 3 - Live 0x0\nmlx5_core 1 1 mlx5_ib, Live 0x0\n").unwrap();
+        let roots = names("mlx5_core mlx5_ib");
+        let blocked = UnloadPlan::compute(&loaded, &roots, &UnloadPolicy::default()).unwrap_err();
+        assert_eq!(
+            blocked.blockers,
+            [UnloadBlocker::ForeignReferences { module: name("mlx5_ib"), count: 3 }]
+        );
+        let expecting =
+            UnloadPolicy { foreign_references: ForeignReferences::Expect, ..UnloadPolicy::default() };
+        let plan = UnloadPlan::compute(&loaded, &roots, &expecting).unwrap();
+        assert_eq!(plan.order(), names("mlx5_ib mlx5_core"));
+    }
+
+    #[test]
+    fn everything_in_the_way_is_told_at_once() {
+        let loaded = LoadedModules::parse(
+            "a 1 1 [permanent], Live 0x0\nb 1 0 - Loading 0x0\nc 1 -1 - Unloading 0x0\nd 1 2 other, Live 0x0\n",
+        )
+        .unwrap();
+        let blocked = UnloadPlan::compute(&loaded, &names("a b c d"), &UnloadPolicy::default()).unwrap_err();
+        insta::assert_snapshot!(blocked, @"the modules cannot be unloaded: d is used by other, which may not be unloaded; a is permanent; b is being loaded; c is being unloaded; d has users that are no modules (1)");
+    }
+
+    #[test]
+    fn a_cycle_is_an_error_and_not_an_endless_loop() {
+        let module = |module: &str, holders: &str| LoadedModule::new(name(module), names(holders));
+        let loaded: LoadedModules =
+            [module("top", ""), module("a", "b top"), module("b", "a"), module("below", "a")]
+                .into_iter()
+                .collect();
+        let blocked =
+            UnloadPlan::compute(&loaded, &names("a b top below"), &UnloadPolicy::default()).unwrap_err();
+        assert_eq!(blocked.blockers, [UnloadBlocker::Cycle { modules: names("a b below") }]);
+    }
+
+    #[test]
+    fn nothing_loaded_is_nothing_to_do() {
+        let roots = names("mlx5_core ib_core");
+        let plan = UnloadPlan::compute(&LoadedModules::default(), &roots, &UnloadPolicy::default()).unwrap();
+        assert!(plan.is_empty());
+        assert_eq!(plan.order(), []);
+        assert!(UnloadPlan::compute(&stack(), &[], &UnloadPolicy::default()).unwrap().is_empty());
+    }
+
+    /// A random graph without cycles: module `n` is held by some of the modules before it.
+    fn graph() -> impl Strategy<Value = LoadedModules> {
+        (1_usize..24).prop_flat_map(|count| {
+            prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..4), count).prop_map(
+                |picks| {
+                    let module = |n: usize| name(&format!("m{n}"));
+                    let modules = picks.iter().enumerate().map(|(n, picks)| {
+                        let holders: BTreeSet<_> = if n == 0 {
+                            BTreeSet::new()
+                        } else {
+                            picks.iter().map(|pick| pick.index(n)).collect()
+                        };
+                        LoadedModule::new(module(n), holders.into_iter().map(module).collect())
+                    });
+                    modules.collect()
+                },
+            )
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_respects_the_holders(
+            loaded in graph().prop_shuffle_modules(),
+            roots in prop::collection::vec(0_usize..30, 0..5),
+        ) {
+            let roots: Vec<_> = roots.iter().map(|n| name(&format!("m{n}"))).collect();
+            let all = UnloadPolicy {
+                may_unload: loaded.iter().map(|module| module.name.clone()).collect(),
+                ..UnloadPolicy::default()
+            };
+            let order = UnloadPlan::compute(&loaded, &roots, &all).unwrap().order();
+
+            // Each step is one the kernel accepts: all holders of the module have gone before it.
+            let mut gone = BTreeSet::new();
+            for step in &order {
+                let module = loaded.get(step).unwrap();
+                prop_assert!(module.holders.iter().all(|holder| gone.contains(holder)), "{step} in {order:?}");
+                prop_assert!(gone.insert(step.clone()), "{step} twice");
+            }
+            // All loaded roots go, and nothing goes that is no root and uses none that goes.
+            for root in &roots {
+                prop_assert_eq!(loaded.contains(root), gone.contains(root));
+            }
+            for step in order.iter().filter(|step| !roots.contains(step)) {
+                prop_assert!(gone.iter().any(|other| loaded.get(other).unwrap().holders.contains(step)));
+            }
+            // Without permission the same graph is either planned the same, or blocked by a module on top.
+            match UnloadPlan::compute(&loaded, &roots, &UnloadPolicy::default()) {
+                Ok(plan) => prop_assert_eq!(plan.order(), order),
+                Err(blocked) => for blocker in blocked.blockers {
+                    let allowed = matches!(&blocker, UnloadBlocker::Holder { holder, .. } if !roots.contains(holder));
+                    prop_assert!(allowed, "{}", blocker);
+                },
+            }
+        }
+    }
+
+    /// The kernel's order does not follow from the dependencies: a module can begin to use another later.
+    trait ShuffleModules: Strategy<Value = LoadedModules> + Sized {
+        fn prop_shuffle_modules(self) -> impl Strategy<Value = LoadedModules> {
+            self.prop_flat_map(|loaded| {
+                Just(loaded.iter().cloned().collect::<Vec<_>>())
+                    .prop_shuffle()
+                    .prop_map(LoadedModules::from_iter)
+            })
+        }
+    }
+
+    impl<S: Strategy<Value = LoadedModules>> ShuffleModules for S {}
 }

@@ -135,3 +135,98 @@ impl DtkEnv {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> DtkEnv {
+        let base = "/mnt/shared-doca-driver-toolkit";
+        let folder = SharedFolder::new(base, &"5.14.0-570.73.1.el9_6.aarch64+64k".parse().unwrap());
+        DtkEnv::new(base, &folder, &"25.10-1.2.8.0".parse().unwrap())
+    }
+
+    #[test]
+    fn every_variable_is_exported() {
+        insta::assert_snapshot!(sample().render(), @r#"
+        export DTK_OCP_NIC_SHARED_DIR=/mnt/shared-doca-driver-toolkit
+        export DTK_OCP_COMPILED_DRIVER_VER=25.10-1.2.8.0
+        export DTK_OCP_START_COMPILE_FLAG=/mnt/shared-doca-driver-toolkit/5.14.0-570.73.1.el9_6.aarch64_64k/dtk_start_compile
+        export DTK_OCP_DONE_COMPILE_FLAG=/mnt/shared-doca-driver-toolkit/5.14.0-570.73.1.el9_6.aarch64_64k/dtk_done_compile_25_10_1_2_8_0
+        export APPEND_DRIVER_BUILD_FLAGS=''
+        export NVIDIA_NIC_DRIVER_VER=25.10-1.2.8.0
+        export USE_DKMS=false
+        export USE_NEW_ENTRYPOINT=true
+        "#);
+    }
+
+    #[test]
+    fn a_shell_that_sources_the_file_takes_each_value_literally() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("dtk.env");
+        let flags = "--without-depcheck --kernel-extra-args='--with a' \"$(touch /nonexistent)\" `id` $HOME \\ * #\n&";
+        std::fs::write(&file, DtkEnv { append_build_flags: flags.to_owned(), ..sample() }.render()).unwrap();
+        let script = ". \"$0\" && exec printenv APPEND_DRIVER_BUILD_FLAGS DTK_OCP_DONE_COMPILE_FLAG";
+        let output = Command::new("sh").args(["-c", script]).arg(&file).output().unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            format!("{flags}\n{}\n", sample().done_flag.display())
+        );
+    }
+
+    #[test]
+    fn a_file_in_another_form_is_read() {
+        let text = "# written by another version\nDTK_OCP_NIC_SHARED_DIR=/mnt/shared\n\
+            export DTK_OCP_COMPILED_DRIVER_VER=\"25.10-1.2.8.0\" NVIDIA_NIC_DRIVER_VER='25.07-0.9.7.0'\n\
+            export DTK_OCP_START_COMPILE_FLAG=/mnt/shared/k/dtk_start_compile\n\
+            export DTK_OCP_DONE_COMPILE_FLAG=/mnt/shared/k/dtk_done_compile_25_10_1_2_8_0\n\
+            export USE_DKMS=True\nexport A_LATER_VARIABLE=x=y\n";
+        let env = DtkEnv::parse(text).unwrap();
+        assert_eq!(env.shared_dir, Path::new("/mnt/shared"));
+        assert_eq!(env.compiled_driver_version.as_str(), "25.10-1.2.8.0");
+        assert_eq!(env.driver_version.as_str(), "25.07-0.9.7.0");
+        assert_eq!(env.append_build_flags, "");
+        assert_eq!((env.use_dkms, env.use_new_entrypoint), (true, false));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said() {
+        let text = sample().render();
+        let with = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            DtkEnv::parse(&text.replace(from, to)).unwrap_err().to_string()
+        };
+        assert_eq!(with("USE_DKMS=false", "USE_DKMS='false"), "dtk.env: a quote is not closed");
+        assert_eq!(with("USE_DKMS=false", "rm"), "dtk.env: \"rm\" is not an assignment");
+        assert_eq!(
+            with("USE_DKMS=false", "USE_DKMS=no"),
+            "dtk.env: USE_DKMS=\"no\" is neither true nor false"
+        );
+        assert_eq!(
+            with("NVIDIA_NIC_DRIVER_VER=25.10", "NVIDIA_NIC_DRIVER_VER=../25.10"),
+            "dtk.env: NVIDIA_NIC_DRIVER_VER cannot be used"
+        );
+        for name in [SHARED_DIR, COMPILED_DRIVER_VER, START_COMPILE_FLAG, DONE_COMPILE_FLAG, DRIVER_VER] {
+            assert_eq!(with(&format!("{name}="), "OTHER="), format!("dtk.env: {name} is missing"));
+        }
+    }
+
+    proptest! {
+        /// An environment variable can hold all but NUL.
+        #[test]
+        fn what_is_rendered_is_read_back(flags in "[^\0]*", base in "/[^\0]*", use_dkms: bool, binary: bool) {
+            let env = DtkEnv {
+                shared_dir: base.into(),
+                append_build_flags: flags,
+                use_dkms,
+                use_new_entrypoint: binary,
+                ..sample()
+            };
+            prop_assert_eq!(DtkEnv::parse(&env.render()), Ok(env));
+        }
+    }
+}

@@ -16,7 +16,8 @@
 //! | `dtk_start_compile` | [`start_flag`](SharedFolder::start_flag) | all of the above is there: begin |
 //! | `dtk_done_compile_<version>` | [`done_flag`](SharedFolder::done_flag) | the packages are there |
 //!
-//! `<kernel>` is `uname -r` made fit for a Kubernetes label ([`kernel_folder_name`]). Only this folder is so named.
+//! `<kernel>` is `uname -r` with the characters of a Kubernetes label's value only ([`kernel_folder_name`]). No other
+//! folder is so named: `/lib/modules` and the packages themselves have `uname -r` as it is.
 //!
 //! ## The order of things
 //!
@@ -33,7 +34,11 @@
 //!    anew.)
 //! 5. Driver container: waits for `dtk_done_compile_<version>` and takes the packages.
 //!
-//! A driver container that finds the done flag at its start skips 1 to 4: the packages of an earlier life are there.
+//! ## What the protocol does not say
+//!
+//! A build that fails leaves no trace: the start flag stays, the done flag never comes, and the driver container waits
+//! until its own deadline. There is no progress either. And a done flag carries nothing but a version: it does not
+//! prove that it belongs to these sources, to these flags, or to this kernel's headers.
 //!
 //! # What is here and what is not
 //!

@@ -63,7 +63,7 @@ impl SharedFolder {
 }
 
 /// `kernel` as the name of the shared folder: what is not of `[-A-Za-z0-9_.]` becomes `_`, then `-`, `_` and `.` go
-/// at both ends. It is what the operator does to a kernel release that becomes the value of a Kubernetes label.
+/// at both ends. These are the characters of a Kubernetes label's value.
 #[must_use]
 pub fn kernel_folder_name(kernel: &KernelRelease) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -1,9 +1,9 @@
 //! Debian binary packages (deb(5)): an ar archive of `debian-binary`, `control.tar*` and `data.tar*`, in this order.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
+use ruzstd::decoding::StreamingDecoder;
 
 use crate::{PackageFile, PackageFormat, ParsePackageError};
 
@@ -81,35 +81,12 @@ fn decompressed<'a>(member: impl Read + 'a, part: &str) -> Result<Box<dyn Read +
         Some("") => Ok(Box::new(member)),
         Some(".gz") => Ok(Box::new(flate2::read::MultiGzDecoder::new(member))),
         Some(".xz") => Ok(Box::new(lzma_rust2::XzReader::new(member, true))),
-        Some(".zst") => Ok(Box::new(ZstdFrames { decoder: None, rest: Some(BufReader::new(member)) })),
-        _ => Err(ParsePackageError::Compression { part: part.to_owned() }),
-    }
-}
-
-/// Decompresses one zstd frame after the other: ruzstd's own reader ends with the first, while a compressor that
-/// works in parallel writes many.
-struct ZstdFrames<R: BufRead> {
-    decoder: Option<StreamingDecoder<R, FrameDecoder>>,
-    /// The input between two frames.
-    rest: Option<R>,
-}
-
-impl<R: BufRead> Read for ZstdFrames<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(mut decoder) = self.decoder.take() {
-                let read = decoder.read(buffer)?;
-                if read > 0 || buffer.is_empty() {
-                    self.decoder = Some(decoder);
-                    return Ok(read);
-                }
-                self.rest = Some(decoder.into_inner());
-            }
-            let Some(mut rest) = self.rest.take() else { return Ok(0) };
-            if rest.fill_buf()?.is_empty() {
-                return Ok(0);
-            }
-            self.decoder = Some(StreamingDecoder::new(rest).map_err(io::Error::other)?);
+        // One frame only, which is also all that dpkg-deb reads.
+        Some(".zst") => {
+            let decoder = StreamingDecoder::new(member)
+                .map_err(|error| ParsePackageError::read(part)(io::Error::other(error)))?;
+            Ok(Box::new(decoder))
         }
+        _ => Err(ParsePackageError::Compression { part: part.to_owned() }),
     }
 }

@@ -232,7 +232,8 @@ impl InstallPlan {
     /// Decides how `set` gets on a machine in this state.
     ///
     /// A package is left alone if exactly its version is installed and each of its modules for `kernel` is on the
-    /// disk. The module index is built in any case: an earlier run may have been killed just before it.
+    /// disk; what is in those files is not compared, so a package that was built anew must have a new version or
+    /// release to be installed over the old one. The module index is built in any case: an earlier run may have been killed just before it.
     #[must_use]
     pub fn new(set: &PackageSet, kernel: &KernelRelease, state: &InstallState) -> Self {
         let mut steps: Vec<InstallStep> = state
@@ -301,14 +302,13 @@ impl InstallPlan {
     pub async fn apply(&self, host: &Host) -> Result<InstallRecord, InstallError> {
         for step in &self.steps {
             tracing::info!("{step}");
-            match (step, step.invocation()) {
-                (InstallStep::CreateIndex { path }, _) => host.write_durably(path, b"")?,
-                (_, Some(invocation)) => {
-                    host.run(&invocation)
-                        .await
-                        .map_err(|source| InstallError::Step { step: step.clone(), source })?;
-                }
-                (_, None) => {}
+            if let InstallStep::CreateIndex { path } = step {
+                host.write_durably(path, b"")?;
+            }
+            if let Some(invocation) = step.invocation() {
+                host.run(&invocation)
+                    .await
+                    .map_err(|source| InstallError::Step { step: step.clone(), source })?;
             }
         }
         self.verify(host).await?;

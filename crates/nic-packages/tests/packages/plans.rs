@@ -5,8 +5,8 @@ use std::path::Path;
 use insta::assert_snapshot;
 use nic_host::{Captured, Host, KernelRelease, Replay};
 use nic_packages::{
-    InstallError, InstallPlan, InstallRecord, InstallState, InstalledError, ObserveError, PackageFormat,
-    PackageSet, RemovalError, RemovalPlan, installed,
+    InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, InstalledError, ObserveError,
+    PackageFormat, PackageSet, RemovalError, RemovalPlan, installed,
 };
 
 use crate::sample::Sample;
@@ -318,7 +318,7 @@ async fn a_plan_is_carried_out_step_by_step_and_verified() {
     let machine = red_hat();
     let plan = machine.plan(&machine.database(3, NONE_OF_RPM, "")).await;
     let commands: Vec<String> =
-        plan.steps.iter().filter_map(|step| step.invocation()).map(|command| command.to_string()).collect();
+        plan.steps.iter().filter_map(InstallStep::invocation).map(|command| command.to_string()).collect();
     let [rpm, depmod] = commands.as_slice() else { panic!("{commands:?}") };
     let success =
         |database: Replay| database.answer(rpm, Captured::success("")).answer(depmod, Captured::success(""));

@@ -1,7 +1,7 @@
 //! Package files and sets of them, read from small real packages.
 
 use std::error::Error as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::sample::{Sample, ar, compressed};
 use nic_host::{Host, KernelRelease};
@@ -35,7 +35,7 @@ const FILES: &[&str] = &[
 
 fn assert_content(package: &PackageFile) {
     assert_eq!(package.name, "mlnx-ofa_kernel-modules");
-    assert_eq!(strings(package.files.iter().map(|file| file.as_path())), FILES);
+    assert_eq!(strings(package.files.iter().map(PathBuf::as_path)), FILES);
     let kernels: Vec<String> = package.kernels().iter().map(ToString::to_string).collect();
     assert_eq!(kernels, [KERNEL, "5.14.0-570.73.1.el9_6.x86_64+rt"]);
     assert_eq!(strings(package.modules_for(&kernel())), [FILES[1], FILES[5]]);

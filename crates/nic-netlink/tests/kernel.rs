@@ -56,7 +56,7 @@ fn in_namespace(test: &str) -> bool {
 fn run<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs")
+        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs");
     });
 }
 

@@ -265,6 +265,21 @@ pub(crate) fn captured(capture: &str, command: &str) -> Vec<u8> {
     bytes
 }
 
+/// The messages in a captured datagram.
+#[cfg(test)]
+pub(crate) fn messages(capture: &str) -> Vec<RawMessage> {
+    let datagram = hex::decode(capture.trim()).unwrap();
+    let mut rest = &datagram[..];
+    let mut messages = Vec::new();
+    while let Some((header, _)) = rest.split_first_chunk::<16>() {
+        let length = usize::try_from(u32::from_ne_bytes(header[..4].try_into().unwrap())).unwrap();
+        let kind = u16::from_ne_bytes(header[4..6].try_into().unwrap());
+        messages.push(RawMessage { kind, body: rest[16..length].to_vec() });
+        rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+    }
+    messages
+}
+
 fn refusal(code: i32, extended_ack: &[u8]) -> Option<RequestError> {
     const NLMSGERR_ATTR_MSG: u16 = 1;
     if code == 0 {

@@ -9,12 +9,13 @@
 //! - Datagrams are received whole, whatever their size: a PF with many VFs is described in more than the 64 KiB that
 //!   netlink-proto sets aside.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::BufMut;
 use futures_channel::mpsc::UnboundedReceiver;
@@ -46,7 +47,7 @@ pub struct ConnectError {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The kernel's answer is an errno, and since 4.12 often a sentence (extended acknowledgement).
-    #[error("{}{}", errno_text(*.errno), message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+    #[error("{}{}", errno_text(*.errno), message.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
     Refused {
         /// The errno.
         errno: Errno,
@@ -60,10 +61,12 @@ pub enum RequestError {
         after: Duration,
     },
     /// A list changed under the reader, again and again.
-    #[error("the list changed during each of {attempts} readings")]
+    #[error("the list changed during each of {attempts} readings in {after:?}")]
     Unsteady {
         /// How often it was read.
-        attempts: usize,
+        attempts: u32,
+        /// For how long.
+        after: Duration,
     },
     /// The kernel has no generic netlink family of this name.
     #[error("the kernel has no {name}")]
@@ -179,21 +182,27 @@ impl Connection {
         Ok(answer.messages)
     }
 
-    /// Asks for a list, and again when it changed while it was read. Each reading has the deadline.
+    /// Asks for a list, and again when it changed while it was read, for as long as the deadline. Each reading has the
+    /// deadline, too.
     pub(crate) async fn dump(
         &self,
         message: RawMessage,
         deadline: Duration,
     ) -> Result<Vec<RawMessage>, RequestError> {
-        const ATTEMPTS: usize = 10;
-        for attempt in 1..=ATTEMPTS {
+        let started = Instant::now();
+        for attempt in 1_u32.. {
             let answer = self.exchange(message.clone(), NLM_F_REQUEST | NLM_F_DUMP, deadline).await?;
             if !answer.interrupted {
                 return Ok(answer.messages);
             }
-            tracing::debug!(attempt, "the list changed while it was read: reading it again");
+            if started.elapsed() >= deadline {
+                return Err(RequestError::Unsteady { attempts: attempt, after: deadline });
+            }
+            // Whoever is changing links needs the lock that the listing takes: leave it to them a little longer each
+            // time.
+            tokio::time::sleep(Duration::from_millis(attempt.min(50).into())).await;
         }
-        Err(RequestError::Unsteady { attempts: ATTEMPTS })
+        Err(RequestError::Unsteady { attempts: u32::MAX, after: deadline })
     }
 
     async fn exchange(
@@ -204,11 +213,9 @@ impl Connection {
     ) -> Result<Answer, RequestError> {
         // Waiting for one's turn is no part of the deadline.
         let _permit = self.permits.acquire().await.map_err(|_| RequestError::Closed)?;
-        let mut message =
-            NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
-        message.header.flags = flags;
         let kernel = SocketAddr::new(0, 0);
-        let mut replies = self.handle.request(message, kernel).map_err(|_| RequestError::Closed)?;
+        let mut replies =
+            self.handle.request(framed(message, flags), kernel).map_err(|_| RequestError::Closed)?;
         let collect = async {
             let mut answer = Answer::default();
             loop {
@@ -231,6 +238,46 @@ impl Connection {
             .await
             .unwrap_or(Err(RequestError::Deadline { after: deadline }))
     }
+}
+
+fn framed(message: RawMessage, flags: u16) -> NetlinkMessage<RawMessage> {
+    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
+    message.header.flags = flags;
+    message
+}
+
+/// The bytes of a request as the kernel receives them, with sequence number 0.
+#[cfg(test)]
+pub(crate) fn wire(message: RawMessage, flags: u16) -> Vec<u8> {
+    let mut message = framed(message, NLM_F_REQUEST | flags);
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+/// What a capture of another program's requests says was sent for `command`, with sequence number 0.
+#[cfg(test)]
+pub(crate) fn captured(capture: &str, command: &str) -> Vec<u8> {
+    let line = capture.lines().find_map(|line| line.strip_prefix(command)?.strip_prefix(" => "));
+    let mut bytes = hex::decode(line.unwrap_or_else(|| panic!("no capture of {command:?}"))).unwrap();
+    bytes[8..12].fill(0);
+    bytes
+}
+
+/// The messages in a captured datagram.
+#[cfg(test)]
+pub(crate) fn messages(capture: &str) -> Vec<RawMessage> {
+    let datagram = hex::decode(capture.trim()).unwrap();
+    let mut rest = &datagram[..];
+    let mut messages = Vec::new();
+    while let Some((header, _)) = rest.split_first_chunk::<16>() {
+        let length = usize::try_from(u32::from_ne_bytes(header[..4].try_into().unwrap())).unwrap();
+        let kind = u16::from_ne_bytes(header[4..6].try_into().unwrap());
+        messages.push(RawMessage { kind, body: rest[16..length].to_vec() });
+        rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+    }
+    messages
 }
 
 fn refusal(code: i32, extended_ack: &[u8]) -> Option<RequestError> {
@@ -299,33 +346,43 @@ fn enlarge_buffer(socket: &Socket) {
 }
 
 /// A socket that never cuts a datagram off.
-struct WholeDatagrams(TokioSocket);
+///
+/// A large buffer also has the kernel send lists in parts of 32 KiB in place of 4 or 8 (`netlink_dump` and
+/// `netlink_recvmsg` in `net/netlink/af_netlink.c`); the fewer the parts, the less can change between them.
+struct WholeDatagrams {
+    socket: TokioSocket,
+    datagram: RefCell<Vec<u8>>,
+}
+
+/// More than the description of a PF with 5000 VFs. Pages that are never written to take no memory.
+const DATAGRAM: usize = 1 << 20;
 
 impl AsRawFd for WholeDatagrams {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 
 impl AsyncSocket for WholeDatagrams {
     fn socket_ref(&self) -> &Socket {
-        self.0.socket_ref()
+        self.socket.socket_ref()
     }
 
     fn socket_mut(&mut self) -> &mut Socket {
-        self.0.socket_mut()
+        self.socket.socket_mut()
     }
 
     fn new(protocol: isize) -> io::Result<Self> {
-        TokioSocket::new(protocol).map(Self)
+        let socket = TokioSocket::new(protocol)?;
+        Ok(Self { socket, datagram: RefCell::new(Vec::with_capacity(DATAGRAM)) })
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.poll_send(cx, buf)
+        self.socket.poll_send(cx, buf)
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, buf: &[u8], addr: &SocketAddr) -> Poll<io::Result<usize>> {
-        self.0.poll_send_to(cx, buf, addr)
+        self.socket.poll_send_to(cx, buf, addr)
     }
 
     fn poll_recv<B: BufMut>(&self, cx: &mut Context<'_>, buf: &mut B) -> Poll<io::Result<()>> {
@@ -333,14 +390,76 @@ impl AsyncSocket for WholeDatagrams {
     }
 
     fn poll_recv_from<B: BufMut>(&self, cx: &mut Context<'_>, buf: &mut B) -> Poll<io::Result<SocketAddr>> {
-        self.0.poll_recv_from_full(cx).map_ok(|(datagram, from)| {
-            // The buffer netlink-proto passes grows as it is written to.
-            buf.put_slice(&datagram);
-            from
-        })
+        let mut datagram = self.datagram.borrow_mut();
+        datagram.clear();
+        let from = ready!(self.socket.poll_recv_from(cx, &mut *datagram))?;
+        if datagram.len() >= DATAGRAM {
+            return Poll::Ready(Err(io::Error::other("a netlink datagram of 1 MiB or more")));
+        }
+        // The buffer netlink-proto passes grows as it is written to.
+        buf.put_slice(&datagram);
+        Poll::Ready(Ok(from))
     }
 
     fn poll_recv_from_full(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Vec<u8>, SocketAddr)>> {
-        self.0.poll_recv_from_full(cx)
+        self.socket.poll_recv_from_full(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).unwrap();
+        [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+    }
+
+    #[test]
+    fn the_kernels_sentence_is_found_behind_either_copy_of_the_request() {
+        let sentence = attribute(1, b"mtu greater than device maximum\0");
+        let header = [40_u32.to_ne_bytes(), [0; 4], [0; 4], [0; 4]].concat();
+        let whole = [header.clone(), vec![7; 24]].concat();
+        let message = |flags, copy: Vec<u8>| {
+            let copy = [copy, sentence.clone()].concat();
+            match refusal(-22, extended_ack(flags, &copy)) {
+                Some(RequestError::Refused { errno: Errno::INVAL, message }) => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        let expected = Some("mtu greater than device maximum".to_owned());
+        assert_eq!(message(NLM_F_ACK_TLVS | NLM_F_CAPPED, header.clone()), expected);
+        assert_eq!(message(NLM_F_ACK_TLVS, whole.clone()), expected);
+        assert_eq!(message(0, whole), None, "an old kernel says nothing");
+        assert!(refusal(0, &[]).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_not_answered_ends_at_its_deadline() {
+        let connection = Connection::open(0).unwrap();
+        // The kernel passes over control messages (`netlink_rcv_skb` in net/netlink/af_netlink.c), and a dump asks for
+        // no acknowledgement.
+        let ignored = RawMessage { kind: 1, body: Vec::new() };
+        let deadline = Duration::from_millis(50);
+        for _ in 0..2 * CONCURRENT_REQUESTS {
+            let error = connection.dump(ignored.clone(), deadline).await.unwrap_err();
+            assert!(matches!(error, RequestError::Deadline { after } if after == deadline), "{error}");
+        }
+        let loopback = RawMessage { kind: 18, body: [[0; 4], 1_u32.to_ne_bytes(), [0; 4], [0; 4]].concat() };
+        let answer = connection.request(loopback, 0, Duration::from_secs(10)).await.unwrap();
+        assert_eq!(answer.len(), 1, "the connection serves on");
+    }
+
+    #[test]
+    fn a_refusal_is_shown_with_its_sentence() {
+        let refused = |message: Option<&str>| RequestError::Refused {
+            errno: Errno::INVAL,
+            message: message.map(str::to_owned),
+        };
+        assert_eq!(refused(None).to_string(), "Invalid argument (os error 22)");
+        assert_eq!(
+            refused(Some("mtu too large")).to_string(),
+            "Invalid argument (os error 22): mtu too large"
+        );
     }
 }

@@ -57,12 +57,15 @@ pub struct Link {
     pub link: Option<IfIndex>,
     /// The identifier of the network namespace in which `link` is to be looked up.
     pub link_netns_id: Option<i32>,
-    /// How many VFs its device has now (`IFLA_NUM_VF`). In a change notification, 0: the kernel leaves it out.
+    /// How many VFs its device has now (`IFLA_NUM_VF`). The representors on a PF's device count them too. In a
+    /// change notification, 0: the kernel leaves it out.
     pub num_vf: u32,
-    /// What the driver says of each VF. In a change notification, empty: the kernel leaves them out.
+    /// What the driver says of each VF, by number. Empty on a representor, whose driver describes none, and in a change
+    /// notification: the kernel leaves the list out.
     pub vfs: Vec<VfAttributes>,
-    /// Whether there are fewer entries in `vfs` than VFs. The kernel leaves out a VF whose driver answers the
-    /// question with an error, and a driver without `ndo_get_vf_config` answers for none.
+    /// Whether the kernel sent a list of VFs with fewer entries than there are VFs. It leaves out a VF whose driver
+    /// answers the question with an error (`rtnl_fill_vfinfo` in `net/core/rtnetlink.c`), and the number may have
+    /// changed just then.
     pub vfs_truncated: bool,
 }
 

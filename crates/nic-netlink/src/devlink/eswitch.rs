@@ -10,8 +10,8 @@ use crate::attributes::{Attributes, MalformedError};
 use crate::connection::RequestError;
 
 // include/uapi/linux/devlink.h
-const CMD_ESWITCH_GET: u8 = 29;
-const CMD_ESWITCH_SET: u8 = 30;
+pub(super) const CMD_ESWITCH_GET: u8 = 29;
+pub(super) const CMD_ESWITCH_SET: u8 = 30;
 const ATTR_ESWITCH_MODE: u16 = 25;
 const ATTR_ESWITCH_INLINE_MODE: u16 = 26;
 const ATTR_ESWITCH_ENCAP_MODE: u16 = 62;

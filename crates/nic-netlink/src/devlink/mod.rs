@@ -212,6 +212,49 @@ fn handle(attributes: &[u8]) -> Result<DevlinkHandle, MalformedError> {
 mod tests {
     use super::*;
 
+    // The capture is of a little-endian machine.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn the_messages_are_those_of_iproute2() {
+        use crate::connection::{captured, wire};
+        use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
+
+        const CAPTURE: &str = include_str!("../../tests/iproute2/devlink.txt");
+        const FAMILY: u16 = 0x16;
+        let handle = DevlinkHandle::pci("0000:01:00.0");
+        let of_device = |command, attribute: Option<DefaultNla>| {
+            let attributes: Vec<_> = handle_attributes(&handle).into_iter().chain(attribute).collect();
+            generic(FAMILY, command, &attributes)
+        };
+        let changes = [
+            ("mode switchdev", EswitchChange::Mode(EswitchMode::Switchdev)),
+            ("mode legacy", EswitchChange::Mode(EswitchMode::Legacy)),
+            ("inline-mode transport", EswitchChange::InlineMode(InlineMode::Transport)),
+            ("inline-mode link", EswitchChange::InlineMode(InlineMode::Link)),
+            ("encap-mode none", EswitchChange::EncapMode(EncapMode::None)),
+            ("encap-mode basic", EswitchChange::EncapMode(EncapMode::Basic)),
+        ];
+        let mut cases: Vec<(String, RawMessage, u16)> = changes
+            .iter()
+            .map(|(words, change)| {
+                let message = of_device(eswitch::CMD_ESWITCH_SET, Some(eswitch::attribute(*change)));
+                (format!("devlink dev eswitch set pci/0000:01:00.0 {words}"), message, NLM_F_ACK)
+            })
+            .collect();
+        let show = of_device(eswitch::CMD_ESWITCH_GET, None);
+        cases.push(("devlink dev eswitch show pci/0000:01:00.0".to_owned(), show, NLM_F_ACK));
+        let list = generic(FAMILY, port::CMD_PORT_GET, &[]);
+        cases.push(("devlink port show".to_owned(), list, NLM_F_ACK | NLM_F_DUMP));
+        assert_eq!(cases.len(), CAPTURE.lines().filter(|line| line.contains(" => ")).count());
+        for (command, message, flags) in cases {
+            assert_eq!(
+                hex::encode(wire(message, flags)),
+                hex::encode(captured(CAPTURE, &command)),
+                "{command}"
+            );
+        }
+    }
+
     #[test]
     fn a_handle_is_a_bus_and_a_device() {
         let handle: DevlinkHandle = "pci/0000:01:00.0".parse().unwrap();

@@ -132,3 +132,55 @@ pub(super) fn decode(attributes: &[u8]) -> Result<DevlinkPort, MalformedError> {
         external: find(ATTR_PORT_EXTERNAL)?.map(|value| value.u8()).transpose()?.map(|value| value != 0),
     })
 }
+
+// The capture is of a little-endian machine.
+#[cfg(test)]
+#[cfg(target_endian = "little")]
+mod tests {
+    use super::*;
+    use crate::connection::messages;
+
+    #[test]
+    fn an_uplink_and_the_representors_of_four_vfs() {
+        let capture = messages(include_str!("../../tests/captures/devlink-ports.hex"));
+        let (end, ports) = capture.split_last().unwrap();
+        assert_eq!(end.kind, 3, "the end message");
+        let ports: Vec<_> = ports.iter().map(|message| decode(&message.body[4..]).unwrap()).collect();
+        let uplink = DevlinkPort {
+            handle: "netdevsim/netdevsim10".parse().unwrap(),
+            index: 0,
+            port_type: PortType::Ethernet,
+            netdev: Some(IfIndex(6)),
+            netdev_name: Some("eni10np1".to_owned()),
+            ibdev_name: None,
+            flavour: Some(PortFlavour::Physical),
+            number: Some(1),
+            split_subport: None,
+            controller: None,
+            pf: None,
+            vf: None,
+            sf: None,
+            external: None,
+        };
+        assert_eq!(ports[0], uplink);
+        let of_vf = |vf: u16| DevlinkPort {
+            index: 128 + u32::from(vf),
+            netdev: Some(IfIndex(7 + u32::from(vf))),
+            netdev_name: Some(format!("eni10npf0vf{vf}")),
+            flavour: Some(PortFlavour::PciVf),
+            number: None,
+            controller: Some(0),
+            pf: Some(0),
+            vf: Some(vf),
+            external: Some(false),
+            ..uplink.clone()
+        };
+        assert_eq!(ports[1..], [of_vf(0), of_vf(1), of_vf(2), of_vf(3)]);
+    }
+
+    #[test]
+    fn a_port_without_a_number_or_a_handle_is_malformed() {
+        assert!(decode(&[]).is_err());
+        assert!(decode(&[8, 0, 3, 0, 1, 0, 0, 0]).is_err());
+    }
+}

@@ -258,15 +258,16 @@ mod tests {
 
     #[test]
     fn only_the_last_request_may_be_on_its_way() {
-        let record = |sequence, transmitted, received| Record {
-            replies: vec![(1.0, sequence)],
-            transmitted,
-            received,
+        let lost = |replies: &[u64], transmitted| {
+            let replies = replies.iter().map(|sequence| (1.0, *sequence)).collect();
+            Record { replies, transmitted }.lost()
         };
-        assert_eq!(record(10, 10, 10).lost(), 0);
-        assert_eq!(record(9, 10, 9).lost(), 0);
-        assert_eq!(record(10, 10, 9).lost(), 1);
-        assert_eq!(record(9, 10, 8).lost(), 1);
+        assert_eq!(lost(&[1, 2, 3], 3), 0);
+        assert_eq!(lost(&[1, 2], 3), 0, "the third was on its way");
+        assert_eq!(lost(&[1, 3], 3), 1);
+        assert_eq!(lost(&[1], 3), 1);
+        assert_eq!(lost(&[3, 4], 4), 0, "the path came up with the third");
+        assert_eq!(lost(&[], 4), 4);
     }
 
     #[test]

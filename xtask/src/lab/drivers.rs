@@ -81,11 +81,13 @@ pub(crate) fn file(cached: &Cached) -> PathBuf {
 
 fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
     let packages = folder.join("packages");
+    let builds = folder.join("build");
+    fs::create_dir_all(&builds).context("cannot create a folder for builds")?;
     let mut versions = BTreeMap::new();
     for (letter, version) in VERSIONS {
         let mut built = Vec::new();
         for source in MODULES {
-            let file = build(tree, source, Some(version), &folder.join(format!("build-{letter}")))?;
+            let file = build(tree, source, Some(version), &builds)?;
             built.push(Built { module: source.module, folder: source.folder, file });
         }
         let into = packages.join(letter);
@@ -102,7 +104,7 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
         }
         versions.insert(letter, Version { version, srcversions });
     }
-    let netdevsim = build(tree, NETDEVSIM, None, &folder.join("build-netdevsim"))?;
+    let netdevsim = build(tree, NETDEVSIM, None, &builds)?;
     fs::copy(&netdevsim, packages.join("netdevsim.ko")).context("cannot copy netdevsim")?;
     let json = serde_json::to_string_pretty(&versions).context("cannot write the versions as JSON")?;
     fs::write(packages.join("versions.json"), json).context("cannot write versions.json")?;
@@ -113,24 +115,25 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
     archive.directory("lab/packages", 0o755).context("cannot write drivers.cpio")?;
     archive.tree_below(&packages, "lab/packages", |_| true)?;
     archive.finish().context("cannot write drivers.cpio")?;
-    for (letter, _) in VERSIONS {
-        fs::remove_dir_all(folder.join(format!("build-{letter}"))).context("cannot remove a build folder")?;
-    }
-    fs::remove_dir_all(folder.join("build-netdevsim")).context("cannot remove a build folder")
+    fs::remove_dir_all(&builds).context("cannot remove the builds")
 }
 
-/// Builds one module out of tree and returns the stripped file.
+/// Builds one module out of tree and returns a stripped copy. The second version of a module is built where the first one
+/// was, so that make compiles only what differs.
 ///
 /// `MODULE_VERSION` gives it a version, and with it a srcversion (scripts/mod/modpost.c, `add_srcversion`), which the inbox
 /// modules of this distribution lack.
-fn build(tree: &KernelTree, source: Source, version: Option<&str>, folder: &Path) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let build = folder.join(source.module);
-    process::run(Command::new("cp").arg("--recursive").arg(tree.source(source.folder)).arg(&build))?;
+fn build(tree: &KernelTree, source: Source, version: Option<&str>, builds: &Path) -> anyhow::Result<PathBuf> {
+    let build = builds.join(source.module);
+    if !build.exists() {
+        process::run(Command::new("cp").arg("--recursive").arg(tree.source(source.folder)).arg(&build))?;
+    }
     if let Some(version) = version {
+        let original = tree.source(source.folder).join(source.main);
+        let text =
+            fs::read_to_string(&original).with_context(|| format!("cannot read {}", original.display()))?;
+        ensure!(!text.contains("MODULE_VERSION("), "{} already has a version", original.display());
         let main = build.join(source.main);
-        let text = fs::read_to_string(&main).with_context(|| format!("cannot read {}", main.display()))?;
-        ensure!(!text.contains("MODULE_VERSION("), "{} already has a version", main.display());
         fs::write(&main, format!("{text}\nMODULE_VERSION(\"{version}\");\n"))
             .with_context(|| format!("cannot write {}", main.display()))?;
     }
@@ -138,8 +141,9 @@ fn build(tree: &KernelTree, source: Source, version: Option<&str>, folder: &Path
     let mut make = Command::new("make");
     make.arg(format!("-j{jobs}")).arg("-C").arg(tree.headers()).arg(format!("M={}", build.display()));
     process::run(make.args([source.switch, "modules"]))?;
-    let file = build.join(format!("{}.ko", source.module));
-    process::run(Command::new("strip").arg("--strip-debug").arg(&file))?;
+    let built = build.join(format!("{}.ko", source.module));
+    let file = builds.join(format!("{}-{}.ko", source.module, version.unwrap_or("plain")));
+    process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&file).arg(&built))?;
     Ok(file)
 }
 

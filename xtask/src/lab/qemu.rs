@@ -112,7 +112,8 @@ fn devices(topology: Topology) -> Vec<String> {
                 "-device".to_owned(),
                 format!("pcie-root-port,id=rp{n},slot={n},chassis={n}"),
                 "-device".to_owned(),
-                format!("{model},bus=rp{n},id=n{n},netdev=u{n},mac={mac}"),
+                // Without boot firmware of its own: a guest never boots from the network.
+                format!("{model},bus=rp{n},id=n{n},netdev=u{n},mac={mac},romfile="),
             ]
         })
         .collect()
@@ -130,10 +131,10 @@ mod tests {
         assert_eq!(
             arguments.chunks(6).map(|nic| (nic[1].as_str(), nic[5].as_str())).collect::<Vec<_>>(),
             [
-                ("hubport,id=u1,hubid=1", "igb,bus=rp1,id=n1,netdev=u1,mac=52:54:00:00:01:00"),
-                ("hubport,id=u2,hubid=1", "e1000e,bus=rp2,id=n2,netdev=u2,mac=52:54:00:00:f0:01"),
-                ("hubport,id=u3,hubid=2", "e1000e,bus=rp3,id=n3,netdev=u3,mac=52:54:00:00:f1:01"),
-                ("hubport,id=u4,hubid=2", "e1000e,bus=rp4,id=n4,netdev=u4,mac=52:54:00:00:f1:02"),
+                ("hubport,id=u1,hubid=1", "igb,bus=rp1,id=n1,netdev=u1,mac=52:54:00:00:01:00,romfile="),
+                ("hubport,id=u2,hubid=1", "e1000e,bus=rp2,id=n2,netdev=u2,mac=52:54:00:00:f0:01,romfile="),
+                ("hubport,id=u3,hubid=2", "e1000e,bus=rp3,id=n3,netdev=u3,mac=52:54:00:00:f1:01,romfile="),
+                ("hubport,id=u4,hubid=2", "e1000e,bus=rp4,id=n4,netdev=u4,mac=52:54:00:00:f1:02,romfile="),
             ]
         );
     }

@@ -1,9 +1,10 @@
 //! Gives the guest's VFs a configuration in which nothing is a default, so that whatever is lost shows.
 
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use lab_guest::wiring::VFS_PER_PF;
 
 use crate::command::run;
@@ -22,34 +23,37 @@ pub(crate) fn vf_mac(pf: usize, vf: u32) -> String {
 /// Creates all VFs of all PFs and configures them, then observes the result.
 ///
 /// Most VFs get an admin MAC before they are bound, and take it when they probe. The last VF of each PF gets none and
-/// sets its own. VF 2 has spoof checking off, VF 3 is trusted, VF 4 has a VLAN; one VF of each PF stays down.
+/// sets its own. VF 2 has spoof checking off, VF 3 is trusted, VF 4 has a VLAN; VF 5 stays down.
 pub(crate) fn configure_all() -> anyhow::Result<Nics> {
     run("modprobe", [VF_DRIVER])?;
-    let pfs = igb_pfs()?;
-    std::thread::scope(|scope| {
-        let workers: Vec<_> =
-            pfs.iter().enumerate().map(|(index, pf)| scope.spawn(move || create(index, pf))).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a worker panicked")))
-        })
-    })?;
+    let pfs: Vec<_> = igb_pfs()?.into_iter().enumerate().collect();
+    concurrently(&pfs, |(index, pf)| create(*index, pf))?;
     boot::settle_udev()?;
-    for (index, pf) in pfs.iter().enumerate() {
-        for (vf, address) in vfs_of(pf)? {
-            let name = wait::until(&format!("netdev of {address}"), Duration::from_secs(30), || {
-                Ok(netdev_of(&address).ok())
-            })?;
-            if vf + 1 == VFS_PER_PF {
-                run("ip", ["link", "set", "dev", &name, "address", &vf_mac(index, vf)])?;
-            }
-            run("ip", ["link", "set", "dev", &name, "mtu", VF_MTU])?;
-            if vf != 5 {
-                run("ip", ["link", "set", "dev", &name, "up"])?;
-            }
-        }
+    let mut vfs = Vec::new();
+    for (index, pf) in &pfs {
+        vfs.extend(vfs_of(pf)?.into_iter().map(|(vf, address)| (*index, vf, address)));
     }
+    concurrently(&vfs, |(index, vf, address)| configure(*index, *vf, address))?;
     boot::settle_udev()?;
     Nics::observe()
+}
+
+fn configure(pf: usize, vf: u32, address: &str) -> anyhow::Result<()> {
+    let name =
+        wait::until(
+            &format!("netdev of {address}"),
+            Duration::from_secs(30),
+            || Ok(netdev_of(address).ok()),
+        )?;
+    let mac = vf_mac(pf, vf);
+    let mut words = vec!["link", "set", "dev", &name, "mtu", VF_MTU];
+    if vf + 1 == VFS_PER_PF {
+        words.extend(["address", &mac]);
+    }
+    if vf != 5 {
+        words.push("up");
+    }
+    run("ip", words).map(drop)
 }
 
 fn create(index: usize, pf: &str) -> anyhow::Result<()> {
@@ -59,26 +63,34 @@ fn create(index: usize, pf: &str) -> anyhow::Result<()> {
     // With autoprobe off the VFs wait, without a driver, for their admin MACs.
     write(device.join("sriov_drivers_autoprobe"), "0")?;
     write(device.join("sriov_numvfs"), &VFS_PER_PF.to_string())?;
+    let mut batch = String::new();
     for vf in 0..VFS_PER_PF {
-        let number = vf.to_string();
-        let set = |attribute: &[&str]| {
-            run("ip", [&["link", "set", "dev", &name, "vf", &number], attribute].concat())
-        };
         if vf + 1 < VFS_PER_PF {
-            set(&["mac", &vf_mac(index, vf)])?;
+            batch.push_str(&format!("link set dev {name} vf {vf} mac {}\n", vf_mac(index, vf)));
         }
-        match vf {
-            2 => set(&["spoofchk", "off"])?,
-            3 => set(&["trust", "on"])?,
-            4 => set(&["vlan", "100", "qos", "3"])?,
-            _ => String::new(),
+        let more = match vf {
+            2 => "spoofchk off",
+            3 => "trust on",
+            4 => "vlan 100 qos 3",
+            _ => continue,
         };
+        batch.push_str(&format!("link set dev {name} vf {vf} {more}\n"));
     }
+    let file = format!("/tmp/vfs-of-{pf}");
+    write(&file, &batch)?;
+    run("ip", ["-batch", &file])?;
     write(device.join("sriov_drivers_autoprobe"), "1")?;
-    for (_, vf) in vfs_of(pf)? {
-        bind(&vf)?;
-    }
-    Ok(())
+    concurrently(&vfs_of(pf)?, |(_, vf)| bind(vf))
+}
+
+/// Does `work` for all items at the same time and returns the first error, if any.
+fn concurrently<T: Sync>(items: &[T], work: impl Fn(&T) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let workers: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked"))))
+    })
 }
 
 /// Binds a VF. The driver core answers the write when the probe is over (drivers/base/bus.c, `bind_store`).

@@ -1,78 +1,116 @@
 //! Each foreseeable error is told apart by its exit code, is explained, and leaves the machine as it was.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use lab_guest::wiring::VFS_PER_PF;
 
+use crate::command::run as run_program;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, STATE};
+use crate::nic_driver::{NicDriver, Outcome, STATE};
 use crate::observe::Nics;
-use crate::{report, vfs, write};
+use crate::{read, report, say, vfs, write};
 
 /// A user that is not root.
 const NOBODY: u32 = 65534;
 
-/// One error: how it is brought about, what is run, and how the machine is put right again.
+/// One error: how it is brought about, what is run, how that must end, and how the machine is put right again.
 struct Case {
     name: &'static str,
-    arrange: fn(&Guest) -> anyhow::Result<()>,
+    arrange: fn() -> anyhow::Result<()>,
     call: fn() -> NicDriver,
-    undo: fn(&Guest) -> anyhow::Result<()>,
+    /// From the table in docs/exit-codes.md.
+    code: i32,
+    undo: fn() -> anyhow::Result<()>,
 }
 
 const CASES: &[Case] = &[
     Case {
+        name: "no such command",
+        arrange: || Ok(()),
+        call: || NicDriver::new(["no-such-command"]),
+        code: 2,
+        undo: || Ok(()),
+    },
+    Case {
+        name: "no such family",
+        arrange: || Ok(()),
+        call: || NicDriver::bare(["--family", "no-such-family", "reload"]),
+        code: 2,
+        undo: || Ok(()),
+    },
+    Case {
+        name: "not root",
+        arrange: || Ok(()),
+        call: || NicDriver::new(["reload"]).with_uid(NOBODY),
+        code: 10,
+        undo: || Ok(()),
+    },
+    Case {
         name: "no PF of the family",
-        arrange: |_| Ok(()),
+        arrange: || Ok(()),
         call: || NicDriver::bare(["--family", "mlx5", "reload"]),
-        undo: |_| Ok(()),
+        code: 11,
+        undo: || Ok(()),
+    },
+    Case {
+        name: "PF offers fewer VFs",
+        arrange: ask_for_too_many_vfs,
+        call: || NicDriver::new(["restore-sriov"]),
+        code: 12,
+        undo: remove_state,
     },
     Case {
         name: "missing module file",
-        arrange: |guest| hide_modules(guest.kernel()),
+        arrange: hide_module,
         call: || NicDriver::new(["reload"]),
-        undo: |guest| unhide_modules(guest.kernel()),
+        code: 13,
+        undo: || {
+            remove_state()?;
+            unhide_module()
+        },
     },
     Case {
         name: "unreadable snapshot",
-        arrange: |_| {
+        arrange: || {
             fs::create_dir_all(STATE).with_context(|| format!("cannot create {STATE}"))?;
-            write(Path::new(STATE).join("snapshot.json"), "{ \"schema\": ")
+            write(snapshot(), "{ \"schema\": ")
         },
         call: || NicDriver::new(["restore-sriov"]),
-        undo: |_| fs::remove_dir_all(STATE).with_context(|| format!("cannot remove {STATE}")),
+        code: 14,
+        undo: remove_state,
+    },
+    Case {
+        name: "no snapshot",
+        arrange: remove_state,
+        call: || NicDriver::new(["restore-sriov"]),
+        code: 15,
+        undo: remove_state,
     },
     Case {
         name: "package for another kernel",
-        arrange: |_| drivers::pretend_distribution(Flow::Rpm),
+        arrange: || drivers::pretend_distribution(Flow::Rpm),
         call: || {
             let packages = drivers::folder_for_another_kernel(Flow::Rpm);
             NicDriver::new(["install".as_ref(), "--packages".as_ref(), packages.as_os_str()])
         },
-        undo: |_| Ok(()),
-    },
-    Case {
-        name: "not root",
-        arrange: |_| Ok(()),
-        call: || NicDriver::new(["reload"]).with_uid(NOBODY),
-        undo: |_| Ok(()),
+        code: 16,
+        undo: remove_state,
     },
 ];
 
-pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+pub(crate) fn run(_: &Guest) -> anyhow::Result<()> {
     let before = vfs::configure_all()?;
     let indices = Nics::interface_indices()?;
-    let modules = fs::read_to_string("/proc/modules").context("cannot read /proc/modules")?;
-    let modules = loaded_names(&modules);
-    let mut codes = BTreeMap::new();
+    let modules = loaded_modules()?;
     let mut faults = Vec::new();
     for case in CASES {
-        (case.arrange)(guest).with_context(|| format!("cannot arrange: {}", case.name))?;
+        say(case.name);
+        (case.arrange)().with_context(|| format!("cannot arrange: {}", case.name))?;
         let outcome = (case.call)().run()?;
-        (case.undo)(guest).with_context(|| format!("cannot undo: {}", case.name))?;
+        (case.undo)().with_context(|| format!("cannot undo: {}", case.name))?;
         let differences = before.differences(&Nics::observe()?);
         ensure!(differences.is_empty(), "{}: changed the machine: {differences}", case.name);
         ensure!(
@@ -80,41 +118,63 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
             "{}: netdevs were taken away and made anew",
             case.name
         );
-        let now = fs::read_to_string("/proc/modules").context("cannot read /proc/modules")?;
-        ensure!(loaded_names(&now) == modules, "{}: other modules are loaded than before", case.name);
-        match outcome.code {
-            None => faults.push(format!("{}: ended by a signal", case.name)),
-            Some(0) => faults.push(format!("{}: ended as a success", case.name)),
-            Some(101) => faults.push(format!("{}: panicked", case.name)),
-            Some(code) => {
-                report(&format!("{:<28} exit code {code:>3}: {}", case.name, outcome.last_words()));
-                if let Some(other) = codes.insert(code, case.name) {
-                    faults.push(format!("{} and {other} both end with {code}", case.name));
-                }
-                if outcome.stderr.trim().is_empty() {
-                    faults.push(format!("{}: nothing on standard error says why", case.name));
-                }
-            }
+        ensure!(loaded_modules()? == modules, "{}: other modules are loaded than before", case.name);
+        report(&format!("{:<28} {:>3}: {}", case.name, code(&outcome), outcome.last_words()));
+        if outcome.code != Some(case.code) {
+            faults.push(format!("{}: exit code {}, not {}", case.name, code(&outcome), case.code));
+        }
+        if outcome.stderr.trim().is_empty() {
+            faults.push(format!("{}: nothing on standard error says why", case.name));
         }
     }
     ensure!(faults.is_empty(), "{}", faults.join("; "));
     Ok(())
 }
 
-fn loaded_names(modules: &str) -> Vec<&str> {
-    let mut names: Vec<_> = modules.lines().filter_map(|line| line.split(' ').next()).collect();
+fn code(outcome: &Outcome) -> String {
+    outcome.code.map_or_else(|| "signal".to_owned(), |code| code.to_string())
+}
+
+fn loaded_modules() -> anyhow::Result<Vec<String>> {
+    let text = read("/proc/modules")?;
+    let mut names: Vec<_> =
+        text.lines().filter_map(|line| line.split(' ').next().map(ToOwned::to_owned)).collect();
     names.sort_unstable();
-    names
+    Ok(names)
 }
 
-fn hide_modules(kernel: &str) -> anyhow::Result<()> {
-    fs::rename(format!("/lib/modules/{kernel}"), "/lib/modules/hidden").context("cannot hide the modules")
+fn snapshot() -> PathBuf {
+    Path::new(STATE).join("snapshot.json")
 }
 
-fn unhide_modules(kernel: &str) -> anyhow::Result<()> {
-    let folder = format!("/lib/modules/{kernel}");
-    if Path::new(&folder).exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {folder}"))?;
+fn remove_state() -> anyhow::Result<()> {
+    match fs::remove_dir_all(STATE) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {STATE}"))
+        }
+        _ => Ok(()),
     }
-    fs::rename("/lib/modules/hidden", folder).context("cannot bring the modules back")
+}
+
+/// A snapshot as if the PFs had had more VFs than they offer: another card sits in the slot now.
+fn ask_for_too_many_vfs() -> anyhow::Result<()> {
+    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+    let text = read(snapshot())?;
+    let more = text.replace(&format!("\"num_vfs\": {VFS_PER_PF}"), "\"num_vfs\": 60");
+    ensure!(more != text, "the snapshot does not say how many VFs a PF has where this scenario looks for it");
+    write(snapshot(), &more)
+}
+
+const HIDDEN: &str = "/lab/hidden-module";
+
+fn hide_module() -> anyhow::Result<()> {
+    let file = run_program("modinfo", ["-F", "filename", "igb"])?;
+    let file = file.trim();
+    write(format!("{HIDDEN}.path"), file)?;
+    fs::rename(file, HIDDEN).with_context(|| format!("cannot hide {file}"))
+}
+
+fn unhide_module() -> anyhow::Result<()> {
+    let file = read(format!("{HIDDEN}.path"))?;
+    fs::rename(HIDDEN, &file).with_context(|| format!("cannot bring {file} back"))
 }

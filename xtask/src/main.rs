@@ -1,2 +1,50 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! The project's chores: `cargo xtask VERB`. One file per verb; [`lab`] is the library of virtual machines behind several of
+//! them.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its user")]
+
+mod check;
+mod demo;
+mod lab;
+mod lab_verb;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the nic-driver project.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Set up, check, lint, test, build the documentation, and run the lab's scenarios on all kernels
+    Test(test::Arguments),
+    /// Show the night this project is for, in a virtual machine
+    Demo(demo::Arguments),
+    /// List, run or enter the lab's virtual machines
+    Lab(lab_verb::Arguments),
+    /// Check the rules that the workspace keeps
+    Check,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Test(arguments) => test::run(&arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Lab(arguments) => lab_verb::run(&arguments),
+        Verb::Check => check::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

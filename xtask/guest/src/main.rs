@@ -1,2 +1,88 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! PID 1 of the lab's guest: brings the machine up, runs the scenario named on the kernel command line, prints one
+//! verdict and powers off.
+//!
+//! A scenario judges by what the kernel and iproute2 say ([`observe`]), never through this project's own crates.
+
+mod boot;
+mod command;
+mod drivers;
+mod guest;
+mod nic_driver;
+mod observe;
+mod pinger;
+mod scenarios;
+mod vfs;
+mod wait;
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use lab_guest::lines::{PROGRESS, REPORT, Verdict};
+
+use crate::guest::Guest;
+
+fn main() {
+    let outcome =
+        std::thread::Builder::new().name("scenario".into()).spawn(live).map(std::thread::JoinHandle::join);
+    let (name, result) = match outcome {
+        Ok(Ok(lived)) => lived,
+        // The panic's message is already on the console.
+        Ok(Err(_)) => (guest::scenario_name(), Err(anyhow!("the guest's program panicked"))),
+        Err(source) => (guest::scenario_name(), Err(anyhow!(source).context("cannot start a thread"))),
+    };
+    let verdict = match result {
+        Ok(()) => Verdict::Pass,
+        Err(error) => Verdict::Fail(format!("{error:#}")),
+    };
+    // The kernel may have left an unfinished line on the console: start on a new one.
+    console(&format!("\n{}\n", verdict.line(&name)));
+    boot::power_off();
+}
+
+/// Everything between the first mount and the verdict.
+fn live() -> (String, anyhow::Result<()>) {
+    if let Err(error) = boot::mount_all() {
+        return (guest::scenario_name(), Err(error));
+    }
+    let name = guest::scenario_name();
+    let result = Guest::bring_up().and_then(|guest| {
+        let run = scenarios::find(&name).with_context(|| format!("no scenario is called {name:?}"))?;
+        let result = run(&guest);
+        guest.save_dmesg()?;
+        result.and_then(|()| guest.kernel_is_well())
+    });
+    (name, result)
+}
+
+/// One write, so that the kernel's messages cannot fall into the middle of a line.
+fn console(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        // Without a console there is nobody to tell; the host notices the missing verdict.
+    }
+}
+
+/// Prints progress, each line with the prefix by which the host recognises it.
+pub(crate) fn say(text: &str) {
+    text.lines().for_each(|line| console(&format!("{PROGRESS}{line}\n")));
+}
+
+/// Prints a part of the scenario's closing report.
+pub(crate) fn report(text: &str) {
+    text.lines().for_each(|line| console(&format!("{REPORT}{line}\n")));
+}
+
+/// Reads a small text file, with its path in the error.
+pub(crate) fn read(path: impl AsRef<Path>) -> anyhow::Result<String> {
+    let path = path.as_ref();
+    std::fs::read_to_string(path)
+        .map(|text| text.trim_end().to_owned())
+        .with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Writes a small text file or a sysfs attribute, with its path and the value in the error.
+pub(crate) fn write(path: impl AsRef<Path>, value: &str) -> anyhow::Result<()> {
+    let path = path.as_ref();
+    std::fs::write(path, value).with_context(|| format!("cannot write {value:?} to {}", path.display()))
+}

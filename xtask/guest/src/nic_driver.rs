@@ -1,0 +1,117 @@
+//! Running the program under test.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::say;
+
+/// Where the host puts the binary.
+pub(crate) const BINARY: &str = "/usr/bin/nic-driver";
+/// The default state directory.
+pub(crate) const STATE: &str = "/run/mellanox/drivers/.nic-driver";
+
+/// One call of `nic-driver --family igb …`, each in its own process.
+#[derive(Debug)]
+pub(crate) struct NicDriver {
+    arguments: Vec<OsString>,
+    uid: Option<u32>,
+}
+
+/// What a call did, seen from outside.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    line: String,
+    /// The exit code; `None` when a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) time: Duration,
+}
+
+impl NicDriver {
+    /// A call with the family `igb`.
+    pub(crate) fn new<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        let mut all: Vec<OsString> = vec!["--family".into(), "igb".into()];
+        all.extend(arguments.into_iter().map(Into::into));
+        Self { arguments: all, uid: None }
+    }
+
+    /// A call with nothing but these arguments.
+    pub(crate) fn bare<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        Self { arguments: arguments.into_iter().map(Into::into).collect(), uid: None }
+    }
+
+    /// Runs it as another user.
+    pub(crate) fn with_uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// Runs it to its end and shows what it writes while it does.
+    pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        let words: Vec<_> = self.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+        let line = format!("nic-driver {}", words.join(" "));
+        say(&format!("$ {line}"));
+        let start = Instant::now();
+        let mut command = Command::new(BINARY);
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
+        let mut child = command.spawn().with_context(|| format!("cannot start {BINARY}"))?;
+        let stdout = child.stdout.take().context("no pipe for standard output")?;
+        let stderr = child.stderr.take().context("no pipe for standard error")?;
+        let stderr = thread::spawn(move || relay(stderr));
+        let stdout = relay(stdout)?;
+        let stderr = stderr.join().unwrap_or_else(|_| bail!("the reader of standard error panicked"))?;
+        let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
+        let time = start.elapsed();
+        say(&format!("  {status}, {:.2} s", time.as_secs_f64()));
+        Ok(Outcome { line, code: status.code(), stdout, stderr, time })
+    }
+}
+
+impl Outcome {
+    /// An error unless it ended with this exit code.
+    pub(crate) fn expect_code(self, expected: i32) -> anyhow::Result<Self> {
+        if self.code == Some(expected) {
+            return Ok(self);
+        }
+        bail!(
+            "`{}` ended with {}, not {expected}: {}",
+            self.line,
+            self.code.map_or_else(|| "a signal".to_owned(), |code| code.to_string()),
+            self.last_words()
+        )
+    }
+
+    /// The end of what it wrote, for an error message.
+    pub(crate) fn last_words(&self) -> String {
+        let from = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
+        let lines: Vec<_> = from.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+
+    /// Whether it said one of `words`, in any case, on either stream.
+    pub(crate) fn says_any(&self, words: &[&str]) -> bool {
+        let text = format!("{}\n{}", self.stdout, self.stderr).to_lowercase();
+        words.iter().any(|word| text.contains(word))
+    }
+}
+
+fn relay(stream: impl Read) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for line in BufReader::new(stream).lines() {
+        let line = line.context("cannot read what the program writes")?;
+        say(&format!("  | {line}"));
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok(text)
+}

@@ -1,0 +1,175 @@
+//! The table of scenarios: what each is for, which machine it needs, and how long it may take.
+//!
+//! The host reads this table to list scenarios and to build the machine; the guest's binary has for each name the
+//! function that carries it out (`scenarios/`), and a test there keeps the two in step.
+
+use std::time::Duration;
+
+/// One scenario, as data.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Its name on the command line and in the verdict.
+    pub name: &'static str,
+    /// What it shows, in one line.
+    pub summary: &'static str,
+    /// The machine it runs on.
+    pub topology: Topology,
+    /// The longest run that still counts, under software emulation. Exceeding it is a failure.
+    pub timeout: Duration,
+    /// Whether the guest needs the `nic-driver` binary.
+    pub needs_nic_driver: bool,
+    /// When it runs.
+    pub suite: Suite,
+    /// What can be set with `--param NAME=VALUE`.
+    pub parameters: &'static [Parameter],
+}
+
+/// The devices and the memory of a guest.
+#[derive(Debug, Clone, Copy)]
+pub struct Topology {
+    /// Number of igb PFs, each with its own PCIe root port.
+    pub igb_pfs: u8,
+    /// The other NICs.
+    pub wires: Wires,
+    /// An emulated IOMMU, for vfio-pci.
+    pub iommu: bool,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+}
+
+/// The NICs beside the SR-IOV ones. See [`crate::wiring`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wires {
+    /// None.
+    None,
+    /// The peer on the data path, and the pair of bystanders.
+    PeerAndBystanders,
+}
+
+/// When a scenario runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suite {
+    /// With `cargo xtask test`, on every kernel.
+    Test,
+    /// Only when asked for by name.
+    OnDemand,
+}
+
+/// A parameter of a scenario.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value when none is given.
+    pub default: &'static str,
+    /// What it sets, with its unit.
+    pub meaning: &'static str,
+}
+
+const NO_NICS: Topology = Topology { igb_pfs: 0, wires: Wires::None, iommu: false, memory_mib: 1536 };
+const TWO_PFS: Topology = Topology { igb_pfs: 2, wires: Wires::None, iommu: false, memory_mib: 2048 };
+const TWO_PFS_WIRED: Topology = Topology { wires: Wires::PeerAndBystanders, ..TWO_PFS };
+
+/// All scenarios, in the order in which they run.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "alive",
+        summary: "The machine boots; used to find out whether hardware virtualisation works",
+        topology: NO_NICS,
+        timeout: Duration::from_secs(60),
+        needs_nic_driver: false,
+        suite: Suite::OnDemand,
+        parameters: &[],
+    },
+    Scenario {
+        name: "shell",
+        summary: "A shell in a guest with two igb PFs and all wires",
+        topology: TWO_PFS_WIRED,
+        timeout: Duration::from_secs(24 * 3600),
+        needs_nic_driver: true,
+        suite: Suite::OnDemand,
+        parameters: &[],
+    },
+    Scenario {
+        name: "boot",
+        summary: "The lab itself: PFs appear under the inbox igb, VFs are created, udev renames them, the wires carry",
+        topology: TWO_PFS_WIRED,
+        timeout: Duration::from_secs(120),
+        needs_nic_driver: false,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "packages",
+        summary: "The lab's driver packages: rpm and apt install them, depmod prefers them, modprobe loads them",
+        topology: TWO_PFS,
+        timeout: Duration::from_secs(180),
+        needs_nic_driver: false,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "night",
+        summary: "Inbox driver, version A, upgrade to B, back to the inbox driver; every VF compared after each step",
+        topology: TWO_PFS_WIRED,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "restore-loop",
+        summary: "The driver is swapped by somebody else, then `restore-sriov` gives every VF back, N times",
+        topology: TWO_PFS_WIRED,
+        timeout: Duration::from_secs(1200),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[Parameter { name: "rounds", default: "3", meaning: "how many times" }],
+    },
+    Scenario {
+        name: "idempotent",
+        summary: "A second restore changes nothing, a reload with equal identities unloads nothing, and both say so",
+        topology: TWO_PFS,
+        timeout: Duration::from_secs(300),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "errors",
+        summary: "Each foreseeable error has its exit code and changes nothing",
+        topology: TWO_PFS,
+        timeout: Duration::from_secs(300),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+];
+
+/// The scenario called `name`.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn find_knows_every_scenario_and_no_other() {
+        for scenario in SCENARIOS {
+            assert_eq!(find(scenario.name).map(|found| found.name), Some(scenario.name));
+        }
+        assert!(find("no-such-scenario").is_none());
+    }
+}

@@ -1,0 +1,180 @@
+//! Each foreseeable error is told apart by its exit code, is explained, and leaves the machine as it was.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use lab_guest::wiring::VFS_PER_PF;
+
+use crate::command::run as run_program;
+use crate::drivers::{self, Flow};
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, Outcome, STATE};
+use crate::observe::Nics;
+use crate::{read, report, say, vfs, write};
+
+/// A user that is not root.
+const NOBODY: u32 = 65534;
+
+/// One error: how it is brought about, what is run, how that must end, and how the machine is put right again.
+struct Case {
+    name: &'static str,
+    arrange: fn() -> anyhow::Result<()>,
+    call: fn() -> NicDriver,
+    /// From the table in docs/exit-codes.md.
+    code: i32,
+    undo: fn() -> anyhow::Result<()>,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "no such command",
+        arrange: || Ok(()),
+        call: || NicDriver::new(["no-such-command"]),
+        code: 2,
+        undo: || Ok(()),
+    },
+    Case {
+        name: "no such family",
+        arrange: || Ok(()),
+        call: || NicDriver::bare(["--family", "no-such-family", "reload"]),
+        code: 2,
+        undo: || Ok(()),
+    },
+    Case {
+        name: "not root",
+        arrange: || Ok(()),
+        call: || NicDriver::new(["reload"]).with_uid(NOBODY),
+        code: 10,
+        undo: || Ok(()),
+    },
+    Case {
+        name: "no PF of the family",
+        arrange: || Ok(()),
+        call: || NicDriver::bare(["--family", "mlx5", "reload"]),
+        code: 11,
+        undo: || Ok(()),
+    },
+    Case {
+        name: "PF offers fewer VFs",
+        arrange: ask_for_too_many_vfs,
+        call: || NicDriver::new(["restore-sriov"]),
+        code: 12,
+        undo: remove_state,
+    },
+    Case {
+        name: "missing module file",
+        arrange: hide_module,
+        call: || NicDriver::new(["reload"]),
+        code: 13,
+        undo: || {
+            remove_state()?;
+            unhide_module()
+        },
+    },
+    Case {
+        name: "unreadable snapshot",
+        arrange: || {
+            fs::create_dir_all(STATE).with_context(|| format!("cannot create {STATE}"))?;
+            write(snapshot(), "{ \"schema\": ")
+        },
+        call: || NicDriver::new(["restore-sriov"]),
+        code: 14,
+        undo: remove_state,
+    },
+    Case {
+        name: "no snapshot",
+        arrange: remove_state,
+        call: || NicDriver::new(["restore-sriov"]),
+        code: 15,
+        undo: remove_state,
+    },
+    Case {
+        name: "package for another kernel",
+        arrange: || drivers::pretend_distribution(Flow::Rpm),
+        call: || {
+            let packages = drivers::folder_for_another_kernel(Flow::Rpm);
+            NicDriver::new(["install".as_ref(), "--packages".as_ref(), packages.as_os_str()])
+        },
+        code: 16,
+        undo: remove_state,
+    },
+];
+
+pub(crate) fn run(_: &Guest) -> anyhow::Result<()> {
+    let before = vfs::configure_all()?;
+    let indices = Nics::interface_indices()?;
+    let modules = loaded_modules()?;
+    let mut faults = Vec::new();
+    for case in CASES {
+        say(case.name);
+        (case.arrange)().with_context(|| format!("cannot arrange: {}", case.name))?;
+        let outcome = (case.call)().run()?;
+        (case.undo)().with_context(|| format!("cannot undo: {}", case.name))?;
+        let differences = before.differences(&Nics::observe()?);
+        ensure!(differences.is_empty(), "{}: changed the machine: {differences}", case.name);
+        ensure!(
+            Nics::interface_indices()? == indices,
+            "{}: netdevs were taken away and made anew",
+            case.name
+        );
+        ensure!(loaded_modules()? == modules, "{}: other modules are loaded than before", case.name);
+        report(&format!("{:<28} {:>3}: {}", case.name, code(&outcome), outcome.last_words()));
+        if outcome.code != Some(case.code) {
+            faults.push(format!("{}: exit code {}, not {}", case.name, code(&outcome), case.code));
+        }
+        if outcome.stderr.trim().is_empty() {
+            faults.push(format!("{}: nothing on standard error says why", case.name));
+        }
+    }
+    ensure!(faults.is_empty(), "{}", faults.join("; "));
+    Ok(())
+}
+
+fn code(outcome: &Outcome) -> String {
+    outcome.code.map_or_else(|| "signal".to_owned(), |code| code.to_string())
+}
+
+fn loaded_modules() -> anyhow::Result<Vec<String>> {
+    let text = read("/proc/modules")?;
+    let mut names: Vec<_> =
+        text.lines().filter_map(|line| line.split(' ').next().map(ToOwned::to_owned)).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn snapshot() -> PathBuf {
+    Path::new(STATE).join("snapshot.json")
+}
+
+fn remove_state() -> anyhow::Result<()> {
+    match fs::remove_dir_all(STATE) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {STATE}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A snapshot as if the PFs had had more VFs than they offer: another card sits in the slot now.
+fn ask_for_too_many_vfs() -> anyhow::Result<()> {
+    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+    let text = read(snapshot())?;
+    let more = text.replace(&format!("\"num_vfs\": {VFS_PER_PF}"), "\"num_vfs\": 60");
+    ensure!(more != text, "the snapshot does not say how many VFs a PF has where this scenario looks for it");
+    write(snapshot(), &more)
+}
+
+const HIDDEN: &str = "/lab/hidden-module";
+
+fn hide_module() -> anyhow::Result<()> {
+    let file = run_program("modinfo", ["-F", "filename", "igb"])?;
+    let file = file.trim();
+    write(format!("{HIDDEN}.path"), file)?;
+    fs::rename(file, HIDDEN).with_context(|| format!("cannot hide {file}"))
+}
+
+fn unhide_module() -> anyhow::Result<()> {
+    let file = read(format!("{HIDDEN}.path"))?;
+    fs::rename(HIDDEN, &file).with_context(|| format!("cannot bring {file} back"))
+}

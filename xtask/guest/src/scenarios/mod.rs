@@ -1,0 +1,44 @@
+//! The scenarios: for each name of the table in `lab_guest::scenario`, the function that carries it out.
+
+mod alive;
+mod boot;
+mod errors;
+mod idempotent;
+mod night;
+mod packages;
+mod restore_loop;
+mod shell;
+
+use crate::guest::Guest;
+
+type Run = fn(&Guest) -> anyhow::Result<()>;
+
+const RUNS: &[(&str, Run)] = &[
+    ("alive", alive::run),
+    ("shell", shell::run),
+    ("boot", boot::run),
+    ("packages", packages::run),
+    ("night", night::run),
+    ("restore-loop", restore_loop::run),
+    ("idempotent", idempotent::run),
+    ("errors", errors::run),
+];
+
+/// The function of the scenario called `name`.
+pub(crate) fn find(name: &str) -> Option<Run> {
+    RUNS.iter().find(|(known, _)| *known == name).map(|(_, run)| *run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_and_the_functions_are_in_step() {
+        let mut table: Vec<_> = lab_guest::scenario::SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        let mut functions: Vec<_> = RUNS.iter().map(|(name, _)| *name).collect();
+        table.sort_unstable();
+        functions.sort_unstable();
+        assert_eq!(table, functions);
+    }
+}

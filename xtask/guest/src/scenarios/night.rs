@@ -1,0 +1,119 @@
+//! The night this project is for: a node with configured VFs gets another driver, then a newer one, then its inbox driver
+//! back. After each step every VF is compared with what it was, and the network is watched throughout.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use lab_guest::wiring::{BYSTANDER_MACS, PEER_MAC};
+
+use crate::command::run as command;
+use crate::drivers::{self, Flow};
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, STATE};
+use crate::observe::{Nics, netdev_by_mac};
+use crate::pinger::{self, FarEnd, Pinger};
+use crate::{report, say, vfs};
+
+/// How long a path may take to carry again once the program says that all is well. It is then expected to carry already;
+/// the rest is for a slow machine.
+const CARRIES_AGAIN: Duration = Duration::from_secs(10);
+
+/// One step of the night, when it is over.
+struct Step {
+    title: String,
+    from: f64,
+    to: f64,
+}
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    drivers::pretend_distribution(Flow::Rpm)?;
+    let inbox = drivers::loaded("igb")?;
+    let before = vfs::configure_all()?;
+    say(&format!("{} VFs are configured under the inbox driver", before.vf_count()));
+    let (data, bystander) = start_pingers()?;
+
+    let mut steps = Vec::new();
+    let mut faults = Vec::new();
+    for letter in ["A", "B"] {
+        let version = drivers::version(letter)?;
+        say(&format!("== driver {letter}, {}", version.version));
+        drivers::new_container()?;
+        let packages = drivers::folder(letter, Flow::Rpm);
+        let from = pinger::now()?;
+        NicDriver::new(["install".as_ref(), "--packages".as_ref(), packages.as_os_str()])
+            .run()?
+            .expect_code(0)?;
+        NicDriver::new(["reload"]).run()?.expect_code(0)?;
+        NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+        data.wait_for_reply(CARRIES_AGAIN).context("VF 0 does not answer after the restore")?;
+        steps.push(Step { title: format!("to {letter} ({})", version.version), from, to: pinger::now()? });
+        drivers::expect_loaded(&version)?;
+        compare(&before, &format!("driver {letter}"), &mut faults)?;
+    }
+
+    say("== back to the inbox driver");
+    let from = pinger::now()?;
+    NicDriver::new(["terminate", "--restore-driver"]).run()?.expect_code(0)?;
+    data.wait_for_reply(CARRIES_AGAIN).context("VF 0 does not answer under the inbox driver")?;
+    steps.push(Step { title: "to the inbox driver".to_owned(), from, to: pinger::now()? });
+    ensure!(drivers::loaded("igb")? == inbox, "the loaded igb is not the inbox one");
+    compare(&before, "the inbox driver", &mut faults)?;
+
+    let (data, bystander) = (data.stop()?, bystander.stop()?);
+    let text = NicDriver::new(["report"]).run()?.expect_code(0)?.stdout;
+    report(&text);
+    let json = NicDriver::new(["report", "--output", "json"]).run()?.expect_code(0)?.stdout;
+    std::fs::write(guest.share().join("report.json"), json).context("cannot write report.json")?;
+    for file in ["snapshot.json", "journal.jsonl"] {
+        guest.keep(&Path::new(STATE).join(file))?;
+    }
+
+    report("");
+    report("Longest interruption of VF 0, measured by ping from a peer every 20 ms:");
+    for step in &steps {
+        let outage = data.longest_outage(step.from, step.to).context("no replies during a step")?;
+        report(&format!("  {:<32} {outage} of {:.2} s", step.title, step.to - step.from));
+    }
+    report(&format!(
+        "NIC that is not touched: {} pings sent, {} lost",
+        bystander.transmitted(),
+        bystander.lost()
+    ));
+    if bystander.lost() > 0 {
+        faults.push(format!("the NIC that is not touched lost {} pings", bystander.lost()));
+    }
+    report(&format!(
+        "{} VFs, compared after each of {} steps: {}",
+        before.vf_count(),
+        steps.len(),
+        if faults.is_empty() { "all equal" } else { "NOT equal" }
+    ));
+    if !faults.is_empty() {
+        bail!("{}", faults.join("; "));
+    }
+    Ok(())
+}
+
+fn start_pingers() -> anyhow::Result<(Pinger, Pinger)> {
+    let [near, far] = BYSTANDER_MACS;
+    command("ip", ["link", "set", "dev", &netdev_by_mac(near)?, "up"])?;
+    let bystander = FarEnd::new("bystander", &netdev_by_mac(far)?)?.ping(near)?;
+    let data = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?.ping(&vfs::vf_mac(0, 0))?;
+    for pinger in [&bystander, &data] {
+        pinger.wait_for_reply(Duration::from_secs(20))?;
+    }
+    Ok((data, bystander))
+}
+
+/// Notes every difference and goes on: the morning after, all of them count.
+fn compare(before: &Nics, under: &str, faults: &mut Vec<String>) -> anyhow::Result<()> {
+    let differences = before.differences(&Nics::observe()?);
+    if differences.is_empty() {
+        say(&format!("all {} VFs are what they were", before.vf_count()));
+    } else {
+        say(&format!("under {under}: {differences}"));
+        faults.push(format!("under {under}: {differences}"));
+    }
+    Ok(())
+}

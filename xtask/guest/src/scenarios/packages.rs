@@ -1,0 +1,51 @@
+//! Shows that the lab's driver packages are what vendors' are: the real package managers install them, depmod prefers
+//! their modules to the inbox ones, and modprobe loads them.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+
+use crate::command::run as command;
+use crate::drivers::{self, Flow};
+use crate::guest::Guest;
+use crate::{say, vfs};
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let inbox = drivers::loaded("igb")?;
+    for (letter, flow) in [("A", Flow::Rpm), ("B", Flow::Rpm), ("A", Flow::Deb), ("B", Flow::Deb)] {
+        let version = drivers::version(letter)?;
+        drivers::pretend_distribution(flow)?;
+        let file = drivers::only_file(&drivers::folder(letter, flow))?;
+        install(flow, &file)?;
+        command("depmod", [guest.kernel()])?;
+        vfs::swap_driver_by_hand()?;
+        command("modprobe", ["igbvf"])?;
+        drivers::expect_loaded(&version)?;
+        say(&format!("{flow:?} {letter}: {} is loaded", version.version));
+        remove(flow)?;
+        command("depmod", [guest.kernel()])?;
+        vfs::swap_driver_by_hand()?;
+        ensure!(
+            drivers::loaded("igb")? == inbox,
+            "after {flow:?} {letter} was removed, the inbox igb did not come back"
+        );
+    }
+    Ok(())
+}
+
+fn install(flow: Flow, file: &Path) -> anyhow::Result<()> {
+    let file = file.to_str().context("a package's path is no UTF-8")?;
+    match flow {
+        Flow::Rpm => command("rpm", ["-ivh", "--replacepkgs", "--nodeps", file])?,
+        Flow::Deb => command("apt-get", ["install", "-y", file])?,
+    };
+    Ok(())
+}
+
+fn remove(flow: Flow) -> anyhow::Result<()> {
+    match flow {
+        Flow::Rpm => command("rpm", ["-e", "lab-igb-modules"])?,
+        Flow::Deb => command("apt-get", ["remove", "-y", "lab-igb-modules"])?,
+    };
+    Ok(())
+}

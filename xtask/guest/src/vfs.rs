@@ -1,0 +1,113 @@
+//! Gives the guest's VFs a configuration in which nothing is a default, so that whatever is lost shows.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use lab_guest::wiring::VFS_PER_PF;
+
+use crate::command::run;
+use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
+use crate::{boot, read, wait, write};
+
+const VF_DRIVER: &str = "igbvf";
+const PF_MTU: &str = "1450";
+const VF_MTU: &str = "1400";
+
+/// The MAC address of VF `vf` of the `pf`-th PF, both counted from 0: locally administered, different for each.
+pub(crate) fn vf_mac(pf: usize, vf: u32) -> String {
+    format!("02:1a:b0:00:{pf:02x}:{:02x}", vf + 1)
+}
+
+/// Creates all VFs of all PFs and configures them, then observes the result.
+///
+/// Most VFs get an admin MAC before they are bound, and take it when they probe. The last VF of each PF gets none and
+/// sets its own. VF 2 has spoof checking off, VF 3 is trusted, VF 4 has a VLAN; VF 5 stays down.
+pub(crate) fn configure_all() -> anyhow::Result<Nics> {
+    run("modprobe", [VF_DRIVER])?;
+    let pfs: Vec<_> = igb_pfs()?.into_iter().enumerate().collect();
+    concurrently(&pfs, |(index, pf)| create(*index, pf))?;
+    boot::settle_udev()?;
+    let mut vfs = Vec::new();
+    for (index, pf) in &pfs {
+        vfs.extend(vfs_of(pf)?.into_iter().map(|(vf, address)| (*index, vf, address)));
+    }
+    concurrently(&vfs, |(index, vf, address)| configure(*index, *vf, address))?;
+    boot::settle_udev()?;
+    Nics::observe()
+}
+
+fn configure(pf: usize, vf: u32, address: &str) -> anyhow::Result<()> {
+    let name =
+        wait::until(
+            &format!("netdev of {address}"),
+            Duration::from_secs(30),
+            || Ok(netdev_of(address).ok()),
+        )?;
+    let mac = vf_mac(pf, vf);
+    let mut words = vec!["link", "set", "dev", &name, "mtu", VF_MTU];
+    if vf + 1 == VFS_PER_PF {
+        words.extend(["address", &mac]);
+    }
+    if vf != 5 {
+        words.push("up");
+    }
+    run("ip", words).map(drop)
+}
+
+fn create(index: usize, pf: &str) -> anyhow::Result<()> {
+    let device = pci_device(pf);
+    let name = netdev_of(pf)?;
+    run("ip", ["link", "set", "dev", &name, "mtu", PF_MTU, "up"])?;
+    // With autoprobe off the VFs wait, without a driver, for their admin MACs.
+    write(device.join("sriov_drivers_autoprobe"), "0")?;
+    write(device.join("sriov_numvfs"), &VFS_PER_PF.to_string())?;
+    let mut batch = String::new();
+    for vf in 0..VFS_PER_PF {
+        if vf + 1 < VFS_PER_PF {
+            batch.push_str(&format!("link set dev {name} vf {vf} mac {}\n", vf_mac(index, vf)));
+        }
+        let more = match vf {
+            2 => "spoofchk off",
+            3 => "trust on",
+            4 => "vlan 100 qos 3",
+            _ => continue,
+        };
+        batch.push_str(&format!("link set dev {name} vf {vf} {more}\n"));
+    }
+    let file = format!("/tmp/vfs-of-{pf}");
+    write(&file, &batch)?;
+    run("ip", ["-batch", &file])?;
+    write(device.join("sriov_drivers_autoprobe"), "1")?;
+    concurrently(&vfs_of(pf)?, |(_, vf)| bind(vf))
+}
+
+/// Does `work` for all items at the same time and returns the first error, if any.
+fn concurrently<T: Sync>(items: &[T], work: impl Fn(&T) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let workers: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked"))))
+    })
+}
+
+/// Binds a VF. The driver core answers the write when the probe is over (drivers/base/bus.c, `bind_store`).
+fn bind(vf: &str) -> anyhow::Result<()> {
+    let driver = Path::new("/sys/bus/pci/drivers").join(VF_DRIVER);
+    write(driver.join("bind"), vf).with_context(|| format!("cannot bind {vf} to {VF_DRIVER}"))
+}
+
+/// Takes the driver away and brings it back, as somebody does who knows nothing of VFs.
+pub(crate) fn swap_driver_by_hand() -> anyhow::Result<()> {
+    run("modprobe", ["-r", VF_DRIVER])?;
+    run("modprobe", ["-r", "igb"])?;
+    run("modprobe", ["igb"])?;
+    boot::settle_udev()?;
+    for pf in igb_pfs()? {
+        let left = read(pci_device(&pf).join("sriov_numvfs"))?;
+        anyhow::ensure!(left == "0", "{pf} kept {left} VFs although its driver was unloaded");
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! The lab: virtual machines with real SR-IOV, in which scenarios run.
+//!
+//! [`Lab::open`] prepares everything a kernel's guests are made of, below `target/lab`; [`Lab::run`] runs one scenario and
+//! judges it. What is prepared is cached, so only the first time takes long. `docs/lab.md` tells how it all fits together.
+
+mod apt;
+mod cache;
+mod cpio;
+mod drivers;
+mod guest_root;
+mod kernel;
+mod machine;
+mod modules;
+mod package;
+pub(crate) mod process;
+mod programs;
+mod qemu;
+mod unpack;
+mod vm;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, ensure};
+use lab_guest::scenario::{self, Scenario};
+use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT};
+
+pub(crate) use kernel::Kernel;
+pub(crate) use machine::set_up as set_up_machine;
+pub(crate) use programs::Programs;
+pub(crate) use vm::{Judgement, Said};
+
+use apt::Apt;
+use cache::Cache;
+use qemu::{Accelerator, Machine, Qemu};
+
+/// The prepared lab.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    root: PathBuf,
+    qemu: Qemu,
+    kernels: BTreeMap<&'static str, Guest>,
+    accelerator: Mutex<Option<Accelerator>>,
+}
+
+/// What the guests of one kernel are made of.
+#[derive(Debug)]
+struct Guest {
+    image: PathBuf,
+    /// The cached parts of the initramfs, in order.
+    parts: Vec<PathBuf>,
+}
+
+/// One run of a scenario.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) kernel: Kernel,
+    /// Values for the scenario's parameters.
+    pub(crate) parameters: Vec<(String, String)>,
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) judgement: Judgement,
+    /// The console's log.
+    pub(crate) log: PathBuf,
+    /// What the guest put into /share.
+    pub(crate) results: PathBuf,
+}
+
+impl Lab {
+    /// Prepares the lab below `target` for `kernels`.
+    pub(crate) fn open(target: &Path, kernels: &[Kernel]) -> anyhow::Result<Self> {
+        let root = target.join("lab");
+        let apt_root = root.join("apt");
+        fs::create_dir_all(&apt_root).with_context(|| format!("cannot create {}", apt_root.display()))?;
+        // Two runs that prepare the same lab would remove each other's work.
+        let lock = fs::File::create(root.join("lock")).context("cannot create the lab's lock")?;
+        lock.lock().context("cannot lock the lab")?;
+        let apt = Apt::open(&apt_root)?;
+        let cache = Cache::open(root.join("cache"))?;
+        let (apt, cache) = (&apt, &cache);
+        thread::scope(|scope| {
+            let qemu = scope.spawn(move || Qemu::unpack(apt, cache));
+            let guest_root = scope.spawn(move || guest_root::archive(apt, cache));
+            let mut guests = Vec::new();
+            for kernel in kernels {
+                let tree = kernel.unpack(apt, cache)?;
+                let for_modules = tree.clone();
+                let modules = scope.spawn(move || modules::archive(&for_modules, cache));
+                let drivers = drivers::archive(&tree, cache)?;
+                guests.push((kernel, tree, join(modules)?, drivers));
+            }
+            let guest_root = guest_root::file(&join(guest_root)?);
+            let kernels = guests
+                .into_iter()
+                .map(|(kernel, tree, modules, drivers)| {
+                    let parts = vec![guest_root.clone(), modules::file(&modules), drivers::file(&drivers)];
+                    (kernel.name(), Guest { image: tree.image(), parts })
+                })
+                .collect();
+            Ok(Self { root, qemu: join(qemu)?, kernels, accelerator: Mutex::new(None) })
+        })
+    }
+
+    /// Runs a scenario in a machine of its own. An error means that it could not be run; a scenario that failed is told in
+    /// the result.
+    pub(crate) fn run(
+        &self,
+        request: &Request,
+        programs: &Programs,
+        listener: impl FnMut(Said<'_>),
+    ) -> anyhow::Result<Run> {
+        self.run_with(self.accelerator(request.kernel, programs)?, request, programs, listener)
+    }
+
+    /// A guest on the terminal.
+    pub(crate) fn shell(&self, request: &Request, programs: &Programs) -> anyhow::Result<()> {
+        let accelerator = self.accelerator(request.kernel, programs)?;
+        let results = vm::empty_folder(self.root.join("results").join(title(request)))?;
+        let initramfs = self.initramfs(request.kernel, programs)?;
+        vm::interact(&mut self.qemu.command(&Machine {
+            accelerator,
+            topology: request.scenario.topology,
+            kernel: &self.guest(request.kernel)?.image,
+            initramfs: initramfs.path(),
+            share: &results,
+            command_line: command_line(request),
+            interactive: true,
+        }))
+    }
+
+    fn run_with(
+        &self,
+        accelerator: Accelerator,
+        request: &Request,
+        programs: &Programs,
+        listener: impl FnMut(Said<'_>),
+    ) -> anyhow::Result<Run> {
+        let scenario = request.scenario;
+        let title = title(request);
+        let results = vm::empty_folder(self.root.join("results").join(&title))?;
+        let logs = self.root.join("logs");
+        fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+        let log = logs.join(format!("{title}.log"));
+        let initramfs = self.initramfs(request.kernel, programs)?;
+        let command = self.qemu.command(&Machine {
+            accelerator,
+            topology: scenario.topology,
+            kernel: &self.guest(request.kernel)?.image,
+            initramfs: initramfs.path(),
+            share: &results,
+            command_line: command_line(request),
+            interactive: false,
+        });
+        let judgement = vm::run(command, scenario.name, scenario.timeout, &log, listener)?;
+        Ok(Run { judgement, log, results })
+    }
+
+    fn guest(&self, kernel: Kernel) -> anyhow::Result<&Guest> {
+        self.kernels.get(kernel.name()).ok_or_else(|| anyhow!("the lab was not prepared for kernel {kernel}"))
+    }
+
+    /// The guest's initramfs: the cached parts and the programs under test, one after another.
+    fn initramfs(&self, kernel: Kernel, programs: &Programs) -> anyhow::Result<tempfile::NamedTempFile> {
+        let file = tempfile::Builder::new()
+            .prefix("initramfs-")
+            .tempfile_in(&self.root)
+            .context("cannot create the initramfs")?;
+        let mut writer = BufWriter::new(file.as_file());
+        for part in &self.guest(kernel)?.parts {
+            let mut part = fs::File::open(part).with_context(|| format!("cannot open {}", part.display()))?;
+            io::copy(&mut part, &mut writer).context("cannot write the initramfs")?;
+        }
+        programs.archive(&mut writer)?;
+        writer.flush().context("cannot write the initramfs")?;
+        drop(writer);
+        Ok(file)
+    }
+
+    /// How guests run here. That /dev/kvm exists does not mean that it works, so one guest is booted with it; the answer
+    /// holds until the machine or QEMU changes.
+    fn accelerator(&self, kernel: Kernel, programs: &Programs) -> anyhow::Result<Accelerator> {
+        let mut known = self.accelerator.lock().map_err(|_| anyhow!("the lab's lock is poisoned"))?;
+        if let Some(accelerator) = *known {
+            return Ok(accelerator);
+        }
+        let accelerator = self.probe_accelerator(kernel, programs)?;
+        *known = Some(accelerator);
+        Ok(accelerator)
+    }
+
+    fn probe_accelerator(&self, kernel: Kernel, programs: &Programs) -> anyhow::Result<Accelerator> {
+        if !Path::new("/dev/kvm").exists() {
+            return Ok(Accelerator::Tcg);
+        }
+        let boot =
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").context("cannot read the boot id")?;
+        let fact = self.root.join("kvm-does-not-work");
+        let circumstances = format!("{boot}{:?}", self.qemu);
+        if fs::read_to_string(&fact).is_ok_and(|known| known == circumstances) {
+            return Ok(Accelerator::Tcg);
+        }
+        let alive = scenario::find("alive").context("the table has no scenario alive")?;
+        // By software it takes some 5 s; with a processor that helps, it is a matter of one or two.
+        let limited = Box::leak(Box::new(Scenario { timeout: Duration::from_secs(20), ..*alive }));
+        let request = Request { scenario: limited, kernel, parameters: Vec::new() };
+        let start = Instant::now();
+        let run = self.run_with(Accelerator::Kvm, &request, programs, |_| {})?;
+        if let Some(reason) = run.judgement.failure {
+            let seconds = start.elapsed().as_secs_f64();
+            announce(&format!(
+                "/dev/kvm does not work here ({reason}, {seconds:.0} s): guests run by software emulation"
+            ));
+            fs::write(&fact, circumstances).context("cannot note that KVM does not work")?;
+            return Ok(Accelerator::Tcg);
+        }
+        Ok(Accelerator::Kvm)
+    }
+}
+
+impl Request {
+    /// A run of `name`, with parameters as `NAME=VALUE`.
+    pub(crate) fn new(name: &str, kernel: Kernel, parameters: &[String]) -> anyhow::Result<Self> {
+        let scenario = scenario::find(name).with_context(|| {
+            format!("no scenario is called {name}; `cargo xtask lab list` shows them all")
+        })?;
+        let parameters =
+            parameters.iter().map(|text| parameter(scenario, text)).collect::<anyhow::Result<_>>()?;
+        Ok(Self { scenario, kernel, parameters })
+    }
+}
+
+/// Tells what the lab is doing; on the error stream, because results go to the other one.
+pub(crate) fn announce(text: &str) {
+    eprintln!("lab: {text}");
+}
+
+fn parameter(scenario: &Scenario, text: &str) -> anyhow::Result<(String, String)> {
+    let (name, value) =
+        text.split_once('=').with_context(|| format!("{text} is not of the form NAME=VALUE"))?;
+    ensure!(
+        scenario.parameters.iter().any(|parameter| parameter.name == name),
+        "the scenario {} has no parameter {name}",
+        scenario.name
+    );
+    ensure!(
+        !value.contains(char::is_whitespace),
+        "the value of {name} contains a blank, which a kernel command line cannot hold"
+    );
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn title(request: &Request) -> String {
+    format!("{}-{}", request.scenario.name, request.kernel)
+}
+
+/// The kernel hands what it does not know, and what has no dot, to PID 1 as its environment (init/main.c,
+/// `unknown_bootoption`).
+fn command_line(request: &Request) -> String {
+    let mut line = format!(
+        "console=ttyS0 quiet panic=-1 PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 {SCENARIO_ARGUMENT}{}",
+        request.scenario.name
+    );
+    if request.scenario.topology.iommu {
+        line.push_str(" intel_iommu=on");
+    }
+    for (name, value) in &request.parameters {
+        line.push_str(&format!(" {PARAMETER_ARGUMENT}{name}={value}"));
+    }
+    line
+}
+
+fn join<T>(handle: thread::ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
+    handle.join().unwrap_or_else(|_| Err(anyhow!("a thread that prepares the lab panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_must_be_declared() {
+        let request = Request::new("restore-loop", Kernel::V6_12, &["rounds=20".to_owned()]).unwrap();
+        assert!(command_line(&request).ends_with("lab.scenario=restore-loop lab.param.rounds=20"));
+        for wrong in ["rounds", "turns=3", "rounds=a b"] {
+            Request::new("restore-loop", Kernel::V6_12, &[wrong.to_owned()]).unwrap_err();
+        }
+        Request::new("no-such-scenario", Kernel::V6_12, &[]).unwrap_err();
+    }
+}

@@ -1,0 +1,77 @@
+//! The programs under test, built and put into a guest.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use cargo_metadata::{Metadata, TargetKind};
+
+use super::{cpio, process};
+
+/// The built programs.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    guest: PathBuf,
+    /// `None` when the workspace has no such program.
+    nic_driver: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Builds PID 1 and `nic-driver` with the dev profile, and strips copies of them: a guest carries them in memory.
+    pub(crate) fn build(metadata: &Metadata) -> anyhow::Result<Self> {
+        let has_nic_driver = metadata.workspace_packages().iter().any(|package| {
+            let is_binary = |target: &cargo_metadata::Target| target.kind.contains(&TargetKind::Bin);
+            package.targets.iter().any(|target| target.name == "nic-driver" && is_binary(target))
+        });
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&metadata.workspace_root).args([
+            "build",
+            "--package",
+            "lab-guest",
+            "--bin",
+            "lab-guest",
+        ]);
+        if has_nic_driver {
+            cargo.args(["--package", "nic-driver", "--bin", "nic-driver"]);
+        }
+        process::stream(&mut cargo)?;
+        let target = metadata.target_directory.as_std_path();
+        let strip = |name| strip(&target.join("debug").join(name), &target.join("lab/programs"));
+        Ok(Self {
+            guest: strip("lab-guest")?,
+            nic_driver: has_nic_driver.then(|| strip("nic-driver")).transpose()?,
+        })
+    }
+
+    /// Whether there is a `nic-driver`.
+    pub(crate) fn has_nic_driver(&self) -> bool {
+        self.nic_driver.is_some()
+    }
+
+    /// Writes the part of an initramfs that holds them.
+    pub(crate) fn archive(&self, writer: impl Write) -> anyhow::Result<()> {
+        let mut archive = cpio::Archive::new(writer);
+        let programs = [("init", Some(&self.guest)), ("usr/bin/nic-driver", self.nic_driver.as_ref())];
+        for (name, program) in programs {
+            let Some(program) = program else { continue };
+            let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+            archive.file(name, 0o755, &content).with_context(|| format!("cannot archive {name}"))?;
+        }
+        archive.finish().context("cannot archive the programs").map(drop)
+    }
+}
+
+fn strip(program: &Path, into: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
+    let name = program.file_name().context("a program without a name")?;
+    let stripped = tempfile::NamedTempFile::new_in(into).context("cannot create a temporary file")?;
+    process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(stripped.path()).arg(program))?;
+    let path = into.join(name);
+    stripped.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot make {} executable", path.display()))?;
+    Ok(path)
+}

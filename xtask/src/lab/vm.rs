@@ -1,0 +1,204 @@
+//! Running one guest to its end and judging what it said.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use lab_guest::lines::{PROGRESS, REPORT, Verdict};
+
+use super::process;
+
+/// How long a guest may take from its verdict to power-off.
+const FAREWELL: Duration = Duration::from_secs(30);
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    /// `None` when the scenario passed, else why it did not.
+    pub(crate) failure: Option<String>,
+    /// From the start of the machine to its end.
+    pub(crate) time: Duration,
+}
+
+/// A line that a guest means for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said<'a> {
+    Progress(&'a str),
+    Report(&'a str),
+}
+
+/// Evidence gathered from the console.
+#[derive(Debug, Default)]
+struct Console {
+    verdicts: Vec<Verdict>,
+    kernel: Vec<String>,
+}
+
+/// Runs `command`, which is a guest with the scenario `name`, with its console in the file `log`.
+///
+/// No verdict, more than one, a kernel that panicked or complained, and a run longer than `limit` are failures.
+pub(crate) fn run(
+    mut command: Command,
+    name: &str,
+    limit: Duration,
+    log: &Path,
+    mut listener: impl FnMut(Said<'_>),
+) -> anyhow::Result<Judgement> {
+    let mut file = fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+    writeln!(file, "# {}", process::line(&command)).context("cannot write the log")?;
+    let errors = file.try_clone().context("cannot share the log")?;
+    let start = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(errors)
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", process::line(&command)))?;
+    let lines = read_lines(&mut child)?;
+
+    let mut console = Console::default();
+    let mut deadline = start + limit;
+    let mut timed_out = false;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                writeln!(file, "{:8.3} {line}", start.elapsed().as_secs_f64())
+                    .context("cannot write the log")?;
+                if let Some(said) = console.take(&line, name) {
+                    listener(said);
+                }
+                if !console.verdicts.is_empty() {
+                    deadline = deadline.min(Instant::now() + FAREWELL);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                timed_out = true;
+                // The machine is the child itself; when it is gone, its console ends and so does the reader.
+                child.kill().context("cannot end the machine")?;
+                break;
+            }
+        }
+    }
+    let status = child.wait().context("cannot wait for the machine")?;
+    let time = start.elapsed();
+    let failure = if timed_out && console.verdicts.is_empty() {
+        Some(format!("no verdict after {} s", limit.as_secs()))
+    } else if timed_out {
+        Some("the machine did not power off after its verdict".to_owned())
+    } else if !status.success() {
+        Some(format!("QEMU ended with {status}"))
+    } else {
+        None
+    };
+    Ok(Judgement { failure: failure.or(console.judge()), time })
+}
+
+/// Runs a guest on the terminal, for a person.
+pub(crate) fn interact(command: &mut Command) -> anyhow::Result<()> {
+    process::stream(command)
+}
+
+fn read_lines(child: &mut Child) -> anyhow::Result<Receiver<String>> {
+    let console = child.stdout.take().ok_or_else(|| anyhow!("the machine has no console"))?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(console).split(b'\n') {
+            // An end of the console that is an error is an end all the same: the machine is gone.
+            let Ok(line) = line else { break };
+            if sender.send(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+impl Console {
+    fn take<'a>(&mut self, line: &'a str, name: &str) -> Option<Said<'a>> {
+        if let Some(verdict) = Verdict::parse(line, name) {
+            self.verdicts.push(verdict);
+        } else if let Some((_, text)) = line.split_once(PROGRESS) {
+            return Some(Said::Progress(text));
+        } else if let Some((_, text)) = line.split_once(REPORT) {
+            return Some(Said::Report(text));
+        } else if ["Kernel panic", "BUG: ", "Oops: ", "WARNING: CPU"].iter().any(|sign| line.contains(sign)) {
+            self.kernel.push(line.trim().to_owned());
+        }
+        None
+    }
+
+    /// Why the run failed, as far as the console tells.
+    fn judge(&self) -> Option<String> {
+        let verdict = match self.verdicts.as_slice() {
+            [Verdict::Pass] => None,
+            [Verdict::Fail(reason)] => Some(reason.clone()),
+            [] => Some("no verdict".to_owned()),
+            several => Some(format!("{} verdicts", several.len())),
+        };
+        match (verdict, self.kernel.first()) {
+            (None, None) => None,
+            (Some(reason), None) => Some(reason),
+            (None, Some(complaint)) => Some(format!("the kernel complained: {complaint}")),
+            (Some(reason), Some(complaint)) => Some(format!("{reason}; the kernel complained: {complaint}")),
+        }
+    }
+}
+
+/// A folder for what a guest hands out; empty.
+pub(crate) fn empty_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+        }
+        _ => {}
+    }
+    fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stand-in for a guest that writes `script`'s output to its console.
+    fn judge(script: &str, limit: Duration) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        run(command, "x", limit, &folder.path().join("log"), |_| {}).unwrap().failure
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn one_verdict_decides() {
+        assert_eq!(judge("echo 'LAB-VERDICT: PASS x'", LONG), None);
+        assert_eq!(judge("echo 'LAB-VERDICT: FAIL x: broken'", LONG).unwrap(), "broken");
+    }
+
+    #[test]
+    fn everything_else_is_a_failure() {
+        assert_eq!(judge("true", LONG).unwrap(), "no verdict");
+        assert_eq!(judge("echo 'LAB-VERDICT: PASS y'", LONG).unwrap(), "no verdict");
+        assert_eq!(
+            judge("echo 'LAB-VERDICT: PASS x'; echo 'LAB-VERDICT: PASS x'", LONG).unwrap(),
+            "2 verdicts"
+        );
+        assert!(
+            judge("echo 'LAB-VERDICT: PASS x'; echo 'Kernel panic - not syncing'", LONG)
+                .unwrap()
+                .contains("panic")
+        );
+        assert!(judge("echo 'LAB-VERDICT: PASS x'; exit 1", LONG).unwrap().contains("QEMU"));
+    }
+
+    #[test]
+    fn a_guest_that_hangs_is_ended() {
+        assert_eq!(judge("exec sleep 60", Duration::from_millis(200)).unwrap(), "no verdict after 0 s");
+    }
+}

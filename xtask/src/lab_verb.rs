@@ -1,0 +1,100 @@
+//! `cargo xtask lab`: scenarios by hand.
+
+use anyhow::{bail, ensure};
+use clap::{Args, Subcommand};
+use lab_guest::scenario::{SCENARIOS, Suite};
+
+use crate::lab::{self, Kernel, Lab, Programs, Request, Said};
+use crate::workspace;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the scenarios, their machines and their parameters
+    List,
+    /// Run one scenario and show what it says
+    Run {
+        /// Its name, as `list` shows it
+        name: String,
+        /// The kernel to run it on
+        #[arg(long, value_enum, default_value = "6.12")]
+        kernel: Kernel,
+        /// A parameter of the scenario; may be given several times
+        #[arg(long = "param", value_name = "NAME=VALUE")]
+        parameters: Vec<String>,
+    },
+    /// Enter a guest with two PFs and configured VFs
+    Shell {
+        /// The kernel it runs
+        #[arg(long, value_enum, default_value = "6.12")]
+        kernel: Kernel,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    match &arguments.verb {
+        Verb::List => {
+            list();
+            Ok(())
+        }
+        Verb::Run { name, kernel, parameters } => run_one(&Request::new(name, *kernel, parameters)?),
+        Verb::Shell { kernel } => {
+            let (lab, programs) = prepare(*kernel)?;
+            lab.shell(&Request::new("shell", *kernel, &[])?, &programs)
+        }
+    }
+}
+
+fn list() {
+    for scenario in SCENARIOS {
+        let topology = scenario.topology;
+        let when = match scenario.suite {
+            Suite::Test => "in `cargo xtask test`",
+            Suite::OnDemand => "on demand",
+        };
+        println!("{:<14} {}", scenario.name, scenario.summary);
+        println!(
+            "{:<14} {} igb PFs, {} MiB, at most {} s, {when}",
+            "",
+            topology.igb_pfs,
+            topology.memory_mib,
+            scenario.timeout.as_secs()
+        );
+        for parameter in scenario.parameters {
+            println!("{:<14} --param {}={}: {}", "", parameter.name, parameter.default, parameter.meaning);
+        }
+    }
+}
+
+fn run_one(request: &Request) -> anyhow::Result<()> {
+    let (lab, programs) = prepare(request.kernel)?;
+    ensure!(
+        !request.scenario.needs_nic_driver || programs.has_nic_driver(),
+        "the scenario {} needs the program nic-driver, which the workspace does not have",
+        request.scenario.name
+    );
+    let run = lab.run(request, &programs, |said| match said {
+        Said::Progress(text) | Said::Report(text) => println!("{text}"),
+    })?;
+    println!("console: {}", run.log.display());
+    println!("results: {}", run.results.display());
+    match run.judgement.failure {
+        None => {
+            println!("{} passed in {:.1} s", request.scenario.name, run.judgement.time.as_secs_f64());
+            Ok(())
+        }
+        Some(reason) => bail!("{} failed: {reason}", request.scenario.name),
+    }
+}
+
+fn prepare(kernel: Kernel) -> anyhow::Result<(Lab, Programs)> {
+    lab::set_up_machine()?;
+    let metadata = workspace::metadata()?;
+    let programs = Programs::build(&metadata)?;
+    Ok((Lab::open(metadata.target_directory.as_std_path(), &[kernel])?, programs))
+}

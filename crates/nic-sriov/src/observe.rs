@@ -118,7 +118,7 @@ impl LinkSource {
 
     async fn eswitch(&self, device: &DeviceAddress) -> Result<Option<Eswitch>, ObserveError> {
         match self {
-            Self::Recorded(recording) => Ok(recording.eswitches.get(&device.to_string()).cloned()),
+            Self::Recorded(recording) => Ok(recording.eswitches.get(&device.to_string()).copied()),
             Self::Kernel(KernelLinks { devlink: None, .. }) => Ok(None),
             Self::Kernel(KernelLinks { devlink: Some(devlink), .. }) => devlink
                 .eswitch(&devlink_handle(device))

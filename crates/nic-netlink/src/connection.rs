@@ -28,6 +28,7 @@ use netlink_proto::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use netlink_proto::{ConnectionHandle, NetlinkCodec};
 use netlink_sys::Socket;
 use rustix::io::Errno;
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::attributes::{Attributes, MalformedError};
@@ -308,6 +309,34 @@ fn extended_ack(flags: u16, copy: &[u8]) -> &[u8] {
 }
 
 fn open(protocol: isize, groups: u32) -> io::Result<(Connection, Unsolicited)> {
+    let (sender, opened) = std::sync::mpsc::channel();
+    // The thread is not joined: it ends when the last handle is dropped, and a request that hangs in the kernel must
+    // not keep the process. It makes its own runtime, which must not be dropped on the caller's.
+    std::thread::Builder::new().name(THREAD.into()).spawn(move || {
+        let sent = match socket(protocol, groups) {
+            Err(error) => sender.send(Err(error)),
+            Ok((runtime, connection, handle, unsolicited)) => {
+                let sent = sender.send(Ok((handle, unsolicited)));
+                runtime.block_on(connection);
+                sent
+            }
+        };
+        debug_assert!(sent.is_ok(), "whoever opens a connection waits for it");
+    })?;
+    let (handle, unsolicited) = opened.recv().map_err(io::Error::other)??;
+    Ok((Connection { handle, permits: Arc::new(Semaphore::new(CONCURRENT_REQUESTS)) }, unsolicited))
+}
+
+const THREAD: &str = "netlink";
+
+type Opened = (
+    Runtime,
+    netlink_proto::Connection<RawMessage, WholeDatagrams>,
+    ConnectionHandle<RawMessage>,
+    Unsolicited,
+);
+
+fn socket(protocol: isize, groups: u32) -> io::Result<Opened> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (mut connection, handle, unsolicited) = {
         let _reactor = runtime.enter();
@@ -326,10 +355,7 @@ fn open(protocol: isize, groups: u32) -> io::Result<(Connection, Unsolicited)> {
     }
     enlarge_buffer(socket);
     socket.bind(&SocketAddr::new(0, groups))?;
-    // It is not joined: it ends when the last handle is dropped, and a request that hangs in the kernel must not keep
-    // the process.
-    std::thread::Builder::new().name("netlink".into()).spawn(move || runtime.block_on(connection))?;
-    Ok((Connection { handle, permits: Arc::new(Semaphore::new(CONCURRENT_REQUESTS)) }, unsolicited))
+    Ok((runtime, connection, handle, unsolicited))
 }
 
 /// A burst of notifications, such as 49 VFs that appear and are renamed, should fit.
@@ -448,6 +474,13 @@ mod tests {
         let loopback = RawMessage { kind: 18, body: [[0; 4], 1_u32.to_ne_bytes(), [0; 4], [0; 4]].concat() };
         let answer = connection.request(loopback, 0, Duration::from_secs(10)).await.unwrap();
         assert_eq!(answer.len(), 1, "the connection serves on");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_opened_is_an_error_on_a_runtime_too() {
+        let error = Connection::open(31).unwrap_err();
+        assert_eq!(error.to_string(), "cannot open a netlink socket (protocol 31)");
+        assert_eq!(Errno::from_io_error(&error.source), Some(Errno::PROTONOSUPPORT));
     }
 
     #[test]

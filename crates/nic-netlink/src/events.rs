@@ -76,3 +76,29 @@ fn event(message: &RawMessage) -> Option<LinkEvent> {
         Some(LinkEvent::Overrun)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, family: u8) -> RawMessage {
+        let mut body = vec![0; 16];
+        body[0] = family;
+        body[4..8].copy_from_slice(&7_u32.to_ne_bytes());
+        RawMessage { kind, body }
+    }
+
+    #[test]
+    fn a_bridge_port_that_leaves_is_not_a_link_that_goes() {
+        const AF_BRIDGE: u8 = 7;
+        assert_eq!(event(&message(RTM_DELLINK, 0)), Some(LinkEvent::Gone(IfIndex(7))));
+        assert_eq!(event(&message(RTM_DELLINK, AF_BRIDGE)), None);
+        assert_eq!(event(&message(RTM_NEWLINK, AF_BRIDGE)), None);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_counts_as_lost() {
+        assert_eq!(event(&message(RTM_NEWLINK, 0)), Some(LinkEvent::Overrun), "a link without a name");
+        assert_eq!(event(&RawMessage { kind: RTM_DELLINK, body: vec![0; 3] }), Some(LinkEvent::Overrun));
+    }
+}

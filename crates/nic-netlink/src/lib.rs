@@ -14,6 +14,21 @@
 //! Netlink speaks of the running kernel, in the network namespace of the thread that connects. A tree that stands for
 //! another machine has its links recorded in a file: [`Links::recorded`].
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use nic_netlink::{MacAddress, Netlink, VfChange};
+//!
+//! let netlink = Netlink::connect()?;
+//! for pf in netlink.links().await?.iter().filter(|link| !link.vfs.is_empty()) {
+//!     for vf in pf.vfs.iter().filter(|vf| vf.mac.as_set().is_none()) {
+//!         let mac = MacAddress([0x02, 0, 0, 0, 0, u8::try_from(vf.index)?]);
+//!         netlink.change_vf(pf.index, vf.index, &VfChange::Mac(mac)).await?;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Start reading at [`Netlink`] and [`Link`].
 
 mod netlink;

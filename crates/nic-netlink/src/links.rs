@@ -58,6 +58,23 @@ impl Links {
             .map_err(|source| RecordedLinksError::Parse { path: host.path(path), source })
     }
 
+    /// Fills in the parent device and its bus from sysfs where the kernel did not say them over netlink, which it does
+    /// since 5.14. Links of another namespace than sysfs shows stay as they are.
+    pub fn fill_in_parents(&mut self, host: &Host) -> Result<(), ReadError> {
+        for link in self.by_index.values_mut().filter(|link| link.parent_device.is_none()) {
+            let folder = Path::new("/sys/class/net").join(link.name.as_str());
+            let device = host.link_name(folder.join("device"))?;
+            let bus = host.link_name(folder.join("device/subsystem"))?;
+            // Read last: the folder goes by the name, and another link may have it by now.
+            let index = host.attribute(folder.join("ifindex"))?;
+            if index.is_some_and(|index| index.parse() == Ok(link.index)) {
+                link.parent_device = device;
+                link.parent_bus = bus;
+            }
+        }
+        Ok(())
+    }
+
     /// The link with this index.
     #[must_use]
     pub fn get(&self, index: IfIndex) -> Option<&Link> {
@@ -140,5 +157,133 @@ impl IntoIterator for Links {
 impl FromIterator<Link> for Links {
     fn from_iter<I: IntoIterator<Item = Link>>(links: I) -> Self {
         Self::new(links)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::{LinkAddress, LinkLayer, OperState, VfAttributes};
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index: IfIndex(index),
+            name: name.parse().unwrap(),
+            altnames: vec![format!("{name}-by-another-name")],
+            kind: None,
+            link_layer: LinkLayer::Ethernet,
+            address: LinkAddress::default(),
+            permanent_address: None,
+            mtu: 1500,
+            min_mtu: None,
+            max_mtu: None,
+            up: false,
+            running: false,
+            oper_state: OperState::Down,
+            tx_queue_length: 1000,
+            alias: None,
+            group: 0,
+            promiscuous: false,
+            all_multicast: false,
+            master: None,
+            parent_device: None,
+            parent_bus: None,
+            phys_port_name: None,
+            phys_switch_id: None,
+            link: None,
+            link_netns_id: None,
+            num_vf: 0,
+            vfs: Vec::new(),
+            vfs_truncated: false,
+        }
+    }
+
+    fn on_pci(index: u32, name: &str, address: &str) -> Link {
+        Link {
+            parent_device: Some(address.to_owned()),
+            parent_bus: Some("pci".to_owned()),
+            ..link(index, name)
+        }
+    }
+
+    #[test]
+    fn links_are_found_by_index_name_and_device() {
+        let on_another_bus =
+            Link { parent_bus: Some("auxiliary".to_owned()), ..on_pci(9, "sf0", "0000:01:00.0") };
+        let links = Links::new([
+            on_pci(7, "pf0vf0", "0000:01:00.0"),
+            on_pci(3, "uplink", "0000:01:00.0"),
+            on_another_bus,
+            on_pci(4, "other", "0000:01:00.1"),
+        ]);
+        let names = |links: &mut dyn Iterator<Item = &Link>| {
+            links.map(|link| link.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&mut links.iter()), ["uplink", "other", "pf0vf0", "sf0"]);
+        assert_eq!(names(&mut links.on_pci_device("0000:01:00.0")), ["uplink", "pf0vf0"]);
+        assert_eq!(links.by_name("other").map(|link| link.index), Some(IfIndex(4)));
+        assert_eq!(links.by_name("other-by-another-name").map(|link| link.index), Some(IfIndex(4)));
+        assert_eq!((links.by_name("oth"), links.get(IfIndex(5))), (None, None));
+    }
+
+    #[test]
+    fn an_event_does_not_wipe_out_the_vfs() {
+        let pf = Link { num_vf: 1, vfs: vec![VfAttributes::new(0)], ..link(3, "eth0") };
+        let mut links = Links::new([pf.clone()]);
+        links.update(link(3, "enp1s0"));
+        assert_eq!(
+            links.get(IfIndex(3)),
+            Some(&Link { name: "enp1s0".parse().unwrap(), ..link_with_vfs(&pf) })
+        );
+        links.update(link(4, "new"));
+        assert_eq!((links.len(), links.remove(IfIndex(3)).is_some(), links.len()), (2, true, 1));
+    }
+
+    fn link_with_vfs(pf: &Link) -> Link {
+        Link { altnames: vec!["enp1s0-by-another-name".to_owned()], ..pf.clone() }
+    }
+
+    #[test]
+    fn a_recording_is_what_serde_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let error = Links::recorded(&host).unwrap_err();
+        assert!(matches!(error, RecordedLinksError::Absent { .. }), "{error}");
+        assert!(error.to_string().contains("netlink/links.json does not exist"), "{error}");
+
+        let links = Links::new([
+            Link { num_vf: 1, vfs: vec![VfAttributes::new(0)], ..on_pci(3, "eth0", "0000:01:00.0") },
+            link(1, "lo"),
+        ]);
+        fs::create_dir(dir.path().join("netlink")).unwrap();
+        let file = dir.path().join("netlink/links.json");
+        fs::write(&file, serde_json::to_string_pretty(&links).unwrap()).unwrap();
+        assert_eq!(Links::recorded(&host).unwrap(), links);
+
+        fs::write(&file, "{}").unwrap();
+        assert!(matches!(Links::recorded(&host), Err(RecordedLinksError::Parse { .. })));
+    }
+
+    #[test]
+    fn parents_come_from_sysfs_where_netlink_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let device = dir.path().join("sys/devices/pci0000:00/0000:01:00.0");
+        let net = dir.path().join("sys/class/net");
+        fs::create_dir_all(&device).unwrap();
+        symlink("../../../bus/pci", device.join("subsystem")).unwrap();
+        for (name, index) in [("eth0", "3\n"), ("eth1", "5\n")] {
+            fs::create_dir_all(net.join(name)).unwrap();
+            fs::write(net.join(name).join("ifindex"), index).unwrap();
+            symlink(&device, net.join(name).join("device")).unwrap();
+        }
+        let mut links = Links::new([link(3, "eth0"), link(4, "eth1"), link(6, "veth0")]);
+        links.fill_in_parents(&host).unwrap();
+        assert_eq!(links.get(IfIndex(3)).unwrap().pci_address(), Some("0000:01:00.0"));
+        assert_eq!(links.get(IfIndex(4)).unwrap().parent_device, None, "the name is another link's by now");
+        assert_eq!(links.get(IfIndex(6)).unwrap().parent_device, None);
     }
 }

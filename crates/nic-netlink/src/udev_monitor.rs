@@ -151,3 +151,19 @@ fn processed(event: &udev::Event) -> Option<UdevEvent> {
         sysname: event.sysname().to_string_lossy().into_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_daemon_would_speak_nobody_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        assert!(UdevMonitor::start(&host).unwrap().is_none());
+        // A tree can have the socket's file; the daemon it belonged to is of another machine.
+        std::fs::create_dir_all(dir.path().join("run/udev")).unwrap();
+        std::fs::write(dir.path().join("run/udev/control"), "").unwrap();
+        assert!(UdevMonitor::start(&host).unwrap().is_none());
+    }
+}

@@ -78,8 +78,8 @@ impl UdevEntry {
 
     /// What the entry says of udev's progress.
     ///
-    /// While it renames a link, udev keeps `ID_RENAMING=1` in the entry; "initialized" is already true then. Newer
-    /// versions (systemd 255) keep `ID_PROCESSING=1` in it for as long as the rules are carried out.
+    /// While it renames a link, udev keeps `ID_RENAMING=1` in the entry; "initialized" is already true then. Recent
+    /// versions keep `ID_PROCESSING=1` in it for as long as the rules are carried out.
     #[must_use]
     pub fn state(&self) -> UdevState {
         if self.property("ID_RENAMING") == Some("1") {

@@ -36,7 +36,7 @@ pub enum EswitchMode {
     Legacy,
     /// By rules, with a representor for each function.
     Switchdev,
-    /// Switchdev with its traffic still stopped (kernel 6.19 and later).
+    /// Switchdev with its traffic still stopped. Only the newest kernels have it.
     SwitchdevInactive,
 }
 

@@ -113,7 +113,7 @@ impl Devlink {
             .map(|message| port::decode(message))
             .collect::<Result<_, _>>()
             .map_err(|malformed| error(malformed.into()))?;
-        // Kernels before 6.6 do not filter a listing by device.
+        // Older kernels do not filter a listing by device.
         Ok(ports.into_iter().filter(|port| of.is_none_or(|of| port.handle == *of)).collect())
     }
 

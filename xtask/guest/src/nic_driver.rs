@@ -99,9 +99,12 @@ impl Outcome {
         )
     }
 
-    /// The end of what it wrote, for an error message.
+    /// What it said last: its own error, or else the end of what it wrote.
     pub(crate) fn last_words(&self) -> String {
         let from = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
+        if let Some(error) = from.lines().rev().find_map(|line| line.strip_prefix("nic-driver: ")) {
+            return error.to_owned();
+        }
         let lines: Vec<_> = from.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }

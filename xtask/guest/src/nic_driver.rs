@@ -21,6 +21,8 @@ pub(crate) const STATE: &str = "/run/mellanox/drivers/.nic-driver";
 pub(crate) struct NicDriver {
     arguments: Vec<OsString>,
     uid: Option<u32>,
+    /// Whether its standard output is shown, too.
+    shown: bool,
 }
 
 /// What a call did, seen from outside.
@@ -39,17 +41,23 @@ impl NicDriver {
     pub(crate) fn new<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Self {
         let mut all: Vec<OsString> = vec!["--family".into(), "igb".into()];
         all.extend(arguments.into_iter().map(Into::into));
-        Self { arguments: all, uid: None }
+        Self { arguments: all, uid: None, shown: true }
     }
 
     /// A call with nothing but these arguments.
     pub(crate) fn bare<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Self {
-        Self { arguments: arguments.into_iter().map(Into::into).collect(), uid: None }
+        Self { arguments: arguments.into_iter().map(Into::into).collect(), uid: None, shown: true }
     }
 
     /// Runs it as another user.
     pub(crate) fn with_uid(mut self, uid: u32) -> Self {
         self.uid = Some(uid);
+        self
+    }
+
+    /// Does not show its standard output, because the scenario does something else with it.
+    pub(crate) fn quietly(mut self) -> Self {
+        self.shown = false;
         self
     }
 
@@ -67,8 +75,8 @@ impl NicDriver {
         let mut child = command.spawn().with_context(|| format!("cannot start {BINARY}"))?;
         let stdout = child.stdout.take().context("no pipe for standard output")?;
         let stderr = child.stderr.take().context("no pipe for standard error")?;
-        let stderr = thread::spawn(move || relay(stderr));
-        let stdout = relay(stdout)?;
+        let stderr = thread::spawn(move || relay(stderr, true));
+        let stdout = relay(stdout, self.shown)?;
         let stderr = stderr.join().unwrap_or_else(|_| bail!("the reader of standard error panicked"))?;
         let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
         let time = start.elapsed();
@@ -91,9 +99,12 @@ impl Outcome {
         )
     }
 
-    /// The end of what it wrote, for an error message.
+    /// What it said last: its own error, or else the end of what it wrote.
     pub(crate) fn last_words(&self) -> String {
         let from = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
+        if let Some(error) = from.lines().rev().find_map(|line| line.strip_prefix("nic-driver: ")) {
+            return error.to_owned();
+        }
         let lines: Vec<_> = from.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }
@@ -105,11 +116,13 @@ impl Outcome {
     }
 }
 
-fn relay(stream: impl Read) -> anyhow::Result<String> {
+fn relay(stream: impl Read, shown: bool) -> anyhow::Result<String> {
     let mut text = String::new();
     for line in BufReader::new(stream).lines() {
         let line = line.context("cannot read what the program writes")?;
-        say(&format!("  | {line}"));
+        if shown {
+            say(&format!("  | {line}"));
+        }
         text.push_str(&line);
         text.push('\n');
     }

@@ -61,9 +61,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     compare(&before, "the inbox driver", &mut faults)?;
 
     let (data, bystander) = (data.stop()?, bystander.stop()?);
-    let text = NicDriver::new(["report"]).run()?.expect_code(0)?.stdout;
+    let text = NicDriver::new(["report"]).quietly().run()?.expect_code(0)?.stdout;
     report(&text);
-    let json = NicDriver::new(["report", "--output", "json"]).run()?.expect_code(0)?.stdout;
+    let json = NicDriver::new(["report", "--output", "json"]).quietly().run()?.expect_code(0)?.stdout;
     std::fs::write(guest.share().join("report.json"), json).context("cannot write report.json")?;
     for file in ["snapshot.json", "journal.jsonl"] {
         guest.keep(&Path::new(STATE).join(file))?;

@@ -266,7 +266,7 @@ fn title(request: &Request) -> String {
 /// `unknown_bootoption`).
 fn command_line(request: &Request) -> String {
     let mut line = format!(
-        "console=ttyS0 quiet panic=-1 PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 {SCENARIO_ARGUMENT}{}",
+        "console=ttyS0 quiet panic=-1 nohz=off highres=off PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 {SCENARIO_ARGUMENT}{}",
         request.scenario.name
     );
     if request.scenario.topology.iommu {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Context as _;
 use lab_guest::wiring::SHARE_TAG;
@@ -57,16 +56,18 @@ pub(crate) fn settle_network_defaults() -> anyhow::Result<()> {
 
 /// Starts systemd-udevd, replays the events of the devices that are there, and waits until it is done with them.
 pub(crate) fn start_udev() -> anyhow::Result<()> {
-    Command::new("/lib/systemd/systemd-udevd")
-        .arg("--daemon")
-        .status()
-        .context("cannot start systemd-udevd")?;
+    start_udev_daemon()?;
     // The events of some hundred terminals and memory blocks would take seconds under software emulation.
     let subsystems = ["pci", "virtio", "net", "block", "auxiliary", "infiniband", "vfio"];
     let matches = subsystems.map(|subsystem| format!("--subsystem-match={subsystem}"));
     let trigger = ["trigger", "--type=devices", "--action=add"].map(str::to_owned);
     run("udevadm", trigger.into_iter().chain(matches))?;
     settle_udev()
+}
+
+/// Starts systemd-udevd alone. Devices that came without it stay as the kernel named them.
+pub(crate) fn start_udev_daemon() -> anyhow::Result<()> {
+    run("/lib/systemd/systemd-udevd", ["--daemon"]).map(drop)
 }
 
 /// Waits until udev's queue is empty.

@@ -32,3 +32,10 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     }
     String::from_utf8(output.stdout).with_context(|| format!("{} wrote no UTF-8", line()))
 }
+
+/// Runs lines of `ip`, one process for all.
+pub(crate) fn ip_batch(lines: &str) -> anyhow::Result<()> {
+    let file = "/tmp/ip-batch";
+    crate::write(file, lines)?;
+    run("ip", ["-batch", file]).map(drop)
+}

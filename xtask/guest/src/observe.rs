@@ -56,6 +56,19 @@ impl Nics {
         Ok(Self(nics))
     }
 
+    /// The same without those attributes of one function that `which` picks: they cannot come back.
+    pub(crate) fn without(mut self, address: &str, which: impl Fn(&str) -> bool) -> Self {
+        if let Some(attributes) = self.0.get_mut(address) {
+            attributes.retain(|attribute, _| !which(attribute));
+        }
+        self
+    }
+
+    /// An observation made elsewhere: attributes by thing.
+    pub(crate) fn of(things: BTreeMap<String, BTreeMap<String, String>>) -> Self {
+        Self(things)
+    }
+
     /// What is different in `now`, seen from `self`.
     pub(crate) fn differences(&self, now: &Self) -> Differences {
         let mut differences = Vec::new();
@@ -186,7 +199,7 @@ pub(crate) fn netdev_by_mac(mac: &str) -> anyhow::Result<String> {
 }
 
 /// `ip -j -d link`, by name.
-fn links() -> anyhow::Result<BTreeMap<String, Value>> {
+pub(crate) fn links() -> anyhow::Result<BTreeMap<String, Value>> {
     let list: Vec<Value> = serde_json::from_str(&run("ip", ["-j", "-d", "link", "show"])?)
         .context("`ip -j -d link show` wrote no JSON list")?;
     Ok(list
@@ -204,21 +217,48 @@ fn function(device: &Path, links: &BTreeMap<String, Value>) -> anyhow::Result<BT
         "driver".to_owned(),
         link_target(&device.join("driver"))?.unwrap_or_else(|| "none".to_owned()),
     );
+    seen.insert("driver_override".to_owned(), read(device.join("driver_override"))?);
     let Some(name) = netdev(device)? else {
         seen.insert("name".to_owned(), "no netdev".to_owned());
         return Ok(seen);
     };
     // A rename between the two looks leaves the list without this name; that is a difference worth reporting.
     if let Some(link) = links.get(&name) {
-        for (attribute, key) in [("mac", "address"), ("mtu", "mtu"), ("txqlen", "txqlen")] {
-            seen.insert(attribute.to_owned(), link.get(key).map_or_else(|| "none".to_owned(), plain));
-        }
-        let flags = link.get("flags").and_then(Value::as_array);
-        let up = flags.is_some_and(|flags| flags.iter().any(|flag| flag == "UP"));
-        seen.insert("state".to_owned(), if up { "up" } else { "down" }.to_owned());
+        seen.extend(settings(link));
     }
     seen.insert("name".to_owned(), name);
     Ok(seen)
+}
+
+/// What an administrator can set on a netdev, except its name.
+pub(crate) fn settings(link: &Value) -> BTreeMap<String, String> {
+    let mut seen = BTreeMap::new();
+    for (attribute, key) in [
+        ("mac", "address"),
+        ("mtu", "mtu"),
+        ("txqlen", "txqlen"),
+        ("alias", "ifalias"),
+        ("group", "group"),
+        ("master", "master"),
+    ] {
+        seen.insert(attribute.to_owned(), link.get(key).map_or_else(|| "none".to_owned(), plain));
+    }
+    let words = |key| {
+        let list = link.get(key).and_then(Value::as_array);
+        let mut words: Vec<_> = list.into_iter().flatten().map(plain).collect();
+        words.sort_unstable();
+        words
+    };
+    let altnames = words("altnames");
+    seen.insert(
+        "altnames".to_owned(),
+        if altnames.is_empty() { "none".to_owned() } else { altnames.join(" ") },
+    );
+    let flags = words("flags");
+    for (attribute, flag) in [("up", "UP"), ("promiscuous", "PROMISC"), ("all_multicast", "ALLMULTI")] {
+        seen.insert(attribute.to_owned(), flags.iter().any(|set| set == flag).to_string());
+    }
+    seen
 }
 
 fn link_target(link: &Path) -> anyhow::Result<Option<String>> {
@@ -234,7 +274,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Turns nested JSON into `prefix.key.0.key = value`.
-fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
+pub(crate) fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(map) => {
             map.iter().for_each(|(key, value)| flatten(&format!("{prefix}.{key}"), value, into));

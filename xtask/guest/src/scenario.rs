@@ -68,6 +68,8 @@ pub struct Parameter {
 
 const NO_NICS: Topology = Topology { igb_pfs: 0, wires: Wires::None, iommu: false, memory_mib: 1536 };
 const TWO_PFS: Topology = Topology { igb_pfs: 2, wires: Wires::None, iommu: false, memory_mib: 2048 };
+const ONE_PF_IOMMU: Topology = Topology { igb_pfs: 1, iommu: true, ..TWO_PFS };
+const THREE_PFS_IOMMU: Topology = Topology { igb_pfs: 3, iommu: true, ..TWO_PFS };
 const TWO_PFS_WIRED: Topology = Topology { wires: Wires::PeerAndBystanders, ..TWO_PFS };
 
 /// All scenarios, in the order in which they run.
@@ -131,6 +133,33 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "A second restore changes nothing, a reload with equal identities unloads nothing, and both say so",
         topology: TWO_PFS,
         timeout: Duration::from_secs(300),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "everything",
+        summary: "Every VF and PF has another mix of all that can be lost; the driver is swapped by hand, then by the program",
+        topology: THREE_PFS_IOMMU,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "switchdev",
+        summary: "50 VFs with every attribute, then 50 renamed representors, through the removal of the device and back",
+        topology: NO_NICS,
+        timeout: Duration::from_secs(300),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "faults",
+        summary: "Slow and failing probes, a taken name, no udevd, a VF in use: right, or named with its cause, in time",
+        topology: ONE_PF_IOMMU,
+        timeout: Duration::from_secs(900),
         needs_nic_driver: true,
         suite: Suite::Test,
         parameters: &[],

@@ -11,7 +11,7 @@ use crate::command::run;
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
 use crate::{boot, read, wait, write};
 
-const VF_DRIVER: &str = "igbvf";
+pub(crate) const VF_DRIVER: &str = "igbvf";
 const PF_MTU: &str = "1450";
 const VF_MTU: &str = "1400";
 
@@ -80,11 +80,14 @@ fn create(index: usize, pf: &str) -> anyhow::Result<()> {
     write(&file, &batch)?;
     run("ip", ["-batch", &file])?;
     write(device.join("sriov_drivers_autoprobe"), "1")?;
-    concurrently(&vfs_of(pf)?, |(_, vf)| bind(vf))
+    concurrently(&vfs_of(pf)?, |(_, vf)| bind(vf, VF_DRIVER))
 }
 
 /// Does `work` for all items at the same time and returns the first error, if any.
-fn concurrently<T: Sync>(items: &[T], work: impl Fn(&T) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
+pub(crate) fn concurrently<T: Sync>(
+    items: &[T],
+    work: impl Fn(&T) -> anyhow::Result<()> + Sync,
+) -> anyhow::Result<()> {
     thread::scope(|scope| {
         let workers: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();
         workers
@@ -94,9 +97,9 @@ fn concurrently<T: Sync>(items: &[T], work: impl Fn(&T) -> anyhow::Result<()> + 
 }
 
 /// Binds a VF. The driver core answers the write when the probe is over (drivers/base/bus.c, `bind_store`).
-fn bind(vf: &str) -> anyhow::Result<()> {
-    let driver = Path::new("/sys/bus/pci/drivers").join(VF_DRIVER);
-    write(driver.join("bind"), vf).with_context(|| format!("cannot bind {vf} to {VF_DRIVER}"))
+pub(crate) fn bind(vf: &str, driver: &str) -> anyhow::Result<()> {
+    write(Path::new("/sys/bus/pci/drivers").join(driver).join("bind"), vf)
+        .with_context(|| format!("cannot bind {vf} to {driver}"))
 }
 
 /// Takes the driver away and brings it back, as somebody does who knows nothing of VFs.

@@ -1,5 +1,6 @@
 //! The drivers under test: igb and igbvf of the distribution's kernel, built again in two versions, each packed as .rpm and
-//! .deb the way vendors pack theirs. And netdevsim, which the distribution does not ship.
+//! .deb the way vendors pack theirs. A third time with faults that scenarios switch on. And netdevsim, which the
+//! distribution does not ship.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,6 +38,58 @@ const NETDEVSIM: Source = Source {
     main: "netdev.c",
     switch: "CONFIG_NETDEVSIM=m",
 };
+/// What makes the faulty build faulty, by module. Every fault is off until its parameter is written, below
+/// `/sys/module/<module>/parameters`.
+const FAULTS: [(&str, &[Insertion]); 2] = [
+    (
+        "igb",
+        &[
+            // Requests that it then answers as a driver does that has no such attribute.
+            Insertion {
+                text: "static char *lacks = \"\";\nmodule_param(lacks, charp, 0644);\n\n",
+                before: "static int igb_ndo_set_vf_mac(struct net_device *netdev, int vf, u8 *mac)\n{",
+                after: "",
+            },
+            Insertion {
+                text: "\tif (strstr(lacks, \"spoofchk\"))\n\t\treturn -EOPNOTSUPP;\n",
+                before: "\tif (!adapter->vfs_allocated_count)\n",
+                after: "static int igb_ndo_set_vf_spoofchk(struct net_device *netdev, int vf,\n\t\t\t\t   bool setting)\n{",
+            },
+            Insertion {
+                text: "\tif (strstr(lacks, \"trust\"))\n\t\treturn -EOPNOTSUPP;\n",
+                before: "\tif (vf >= adapter->vfs_allocated_count)\n",
+                after: "static int igb_ndo_set_vf_trust(struct net_device *netdev, int vf, bool setting)\n{",
+            },
+            // Reported as the kernel reports it for a driver without spoof checking (net/core/rtnetlink.c,
+            // `rtnl_fill_vfinfo`).
+            Insertion {
+                text: "\tif (strstr(lacks, \"spoofchk\"))\n\t\tivi->spoofchk = -1;\n",
+                before: "\tivi->trusted = ",
+                after: "static int igb_ndo_get_vf_config(struct net_device *netdev,\n\t\t\t\t int vf, struct ifla_vf_info *ivi)\n{",
+            },
+        ],
+    ),
+    (
+        "igbvf",
+        &[
+            // The PCI addresses of VFs whose probe fails, fails the first time, or takes long.
+            Insertion {
+                text: "static char *fail_probe = \"\";\nmodule_param(fail_probe, charp, 0644);\n\
+                       static char *fail_probe_once = \"\";\nmodule_param(fail_probe_once, charp, 0644);\n\
+                       static char *slow_probe = \"\";\nmodule_param(slow_probe, charp, 0644);\n\n",
+                before: "static int igbvf_probe(struct pci_dev *pdev, const struct pci_device_id *ent)\n{",
+                after: "",
+            },
+            Insertion {
+                text: "\tif (strstr(fail_probe, pci_name(pdev)))\n\t\treturn -EIO;\n\
+                       \tif (strstr(fail_probe_once, pci_name(pdev))) {\n\t\tfail_probe_once = \"\";\n\t\treturn -EIO;\n\t}\n\
+                       \tif (strstr(slow_probe, pci_name(pdev)))\n\t\tmsleep(4000);\n",
+                before: "\terr = pci_enable_device_mem(pdev);\n",
+                after: "static int igbvf_probe(struct pci_dev *pdev, const struct pci_device_id *ent)\n{",
+            },
+        ],
+    ),
+];
 /// A kernel that no guest runs.
 const ANOTHER_KERNEL: &str = "5.14.0-570.12.1.el9_6.x86_64";
 
@@ -47,6 +100,14 @@ struct Source {
     folder: &'static str,
     main: &'static str,
     switch: &'static str,
+}
+
+/// Source text that is put in before the first `before` that follows `after`.
+#[derive(Debug, Clone, Copy)]
+struct Insertion {
+    text: &'static str,
+    before: &'static str,
+    after: &'static str,
 }
 
 /// A built module.
@@ -87,7 +148,10 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
     for (letter, version) in VERSIONS {
         let mut built = Vec::new();
         for source in MODULES {
-            let file = build(tree, source, Some(version), &builds)?;
+            let file = build(tree, source, version, &builds, |text| {
+                ensure!(!text.contains("MODULE_VERSION("), "{} already has a version", source.main);
+                Ok(format!("{text}\nMODULE_VERSION(\"{version}\");\n"))
+            })?;
             built.push(Built { module: source.module, folder: source.folder, file });
         }
         let into = packages.join(letter);
@@ -104,7 +168,17 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
         }
         versions.insert(letter, Version { version, srcversions });
     }
-    let netdevsim = build(tree, NETDEVSIM, None, &builds)?;
+    let faulty = packages.join("faulty");
+    fs::create_dir(&faulty).with_context(|| format!("cannot create {}", faulty.display()))?;
+    for (module, insertions) in FAULTS {
+        let source = MODULES.into_iter().find(|source| source.module == module);
+        let source = source.with_context(|| format!("{module} is not built"))?;
+        let built = build(tree, source, "faulty", &builds, |text| {
+            insertions.iter().try_fold(text, |text, insertion| insert(&text, insertion))
+        })?;
+        fs::copy(&built, faulty.join(format!("{module}.ko"))).context("cannot copy a faulty module")?;
+    }
+    let netdevsim = build(tree, NETDEVSIM, "plain", &builds, Ok)?;
     fs::copy(&netdevsim, packages.join("netdevsim.ko")).context("cannot copy netdevsim")?;
     let json = serde_json::to_string_pretty(&versions).context("cannot write the versions as JSON")?;
     fs::write(packages.join("versions.json"), json).context("cannot write versions.json")?;
@@ -118,33 +192,46 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
     fs::remove_dir_all(&builds).context("cannot remove the builds")
 }
 
-/// Builds one module out of tree and returns a stripped copy. The second version of a module is built where the first one
-/// was, so that make compiles only what differs.
+/// Builds one module out of tree, its main file edited, and returns a stripped copy. The second variant of a module is
+/// built where the first one was, so that make compiles only what differs.
 ///
 /// `MODULE_VERSION` gives it a version, and with it a srcversion (scripts/mod/modpost.c, `add_srcversion`), which the inbox
 /// modules of this distribution lack.
-fn build(tree: &KernelTree, source: Source, version: Option<&str>, builds: &Path) -> anyhow::Result<PathBuf> {
+fn build(
+    tree: &KernelTree,
+    source: Source,
+    variant: &str,
+    builds: &Path,
+    edit: impl FnOnce(String) -> anyhow::Result<String>,
+) -> anyhow::Result<PathBuf> {
     let build = builds.join(source.module);
     if !build.exists() {
         process::run(Command::new("cp").arg("--recursive").arg(tree.source(source.folder)).arg(&build))?;
     }
-    if let Some(version) = version {
-        let original = tree.source(source.folder).join(source.main);
-        let text =
-            fs::read_to_string(&original).with_context(|| format!("cannot read {}", original.display()))?;
-        ensure!(!text.contains("MODULE_VERSION("), "{} already has a version", original.display());
-        let main = build.join(source.main);
-        fs::write(&main, format!("{text}\nMODULE_VERSION(\"{version}\");\n"))
-            .with_context(|| format!("cannot write {}", main.display()))?;
-    }
+    let original = tree.source(source.folder).join(source.main);
+    let text =
+        fs::read_to_string(&original).with_context(|| format!("cannot read {}", original.display()))?;
+    let text = edit(text).with_context(|| format!("cannot edit {}", original.display()))?;
+    let main = build.join(source.main);
+    fs::write(&main, text).with_context(|| format!("cannot write {}", main.display()))?;
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut make = Command::new("make");
     make.arg(format!("-j{jobs}")).arg("-C").arg(tree.headers()).arg(format!("M={}", build.display()));
     process::run(make.args([source.switch, "modules"]))?;
     let built = build.join(format!("{}.ko", source.module));
-    let file = builds.join(format!("{}-{}.ko", source.module, version.unwrap_or("plain")));
+    let file = builds.join(format!("{}-{variant}.ko", source.module));
     process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&file).arg(&built))?;
     Ok(file)
+}
+
+fn insert(text: &str, insertion: &Insertion) -> anyhow::Result<String> {
+    let not_there = |part: &str| format!("{:?} is not in it", part.lines().next().unwrap_or_default());
+    let from =
+        text.find(insertion.after).with_context(|| not_there(insertion.after))? + insertion.after.len();
+    let (head, tail) = text.split_at(from);
+    let at = tail.find(insertion.before).with_context(|| not_there(insertion.before))?;
+    let (between, tail) = tail.split_at(at);
+    Ok(format!("{head}{between}{}{tail}", insertion.text))
 }
 
 fn srcversion(module: &Path) -> anyhow::Result<String> {
@@ -152,4 +239,19 @@ fn srcversion(module: &Path) -> anyhow::Result<String> {
     let srcversion = text.trim();
     ensure!(!srcversion.is_empty(), "{} has no srcversion", module.display());
     Ok(srcversion.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_put_in_at_its_place_or_not_at_all() {
+        let source = "int a;\nint a(void)\n{\n\treturn 1;\n}\nint b(void)\n{\n\treturn 1;\n}\n";
+        let insertion = |before, after| insert(source, &Insertion { text: "\tx();\n", before, after });
+        let edited = insertion("\treturn", "int b(void)\n{\n").unwrap();
+        assert_eq!(edited, source.replace("b(void)\n{\n", "b(void)\n{\n\tx();\n"));
+        insertion("\treturn", "int c(void)").unwrap_err();
+        insertion("\tbreak", "int b(void)").unwrap_err();
+    }
 }

@@ -3,11 +3,14 @@
 mod alive;
 mod boot;
 mod errors;
+mod everything;
+mod faults;
 mod idempotent;
 mod night;
 mod packages;
 mod restore_loop;
 mod shell;
+mod switchdev;
 
 use crate::guest::Guest;
 
@@ -21,6 +24,9 @@ const RUNS: &[(&str, Run)] = &[
     ("night", night::run),
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),
+    ("everything", everything::run),
+    ("switchdev", switchdev::run),
+    ("faults", faults::run),
     ("errors", errors::run),
 ];
 

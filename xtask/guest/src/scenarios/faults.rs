@@ -1,0 +1,326 @@
+//! What can go wrong while VFs come back, on the real kernel: each time the result is right, or the VF that it is not right
+//! for is named with the cause, the others are what they were, and it ends in time. When the fault is gone, a further
+//! restore puts the rest right.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use crate::command::run as command;
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, STATE};
+use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
+use crate::restored::Restored;
+use crate::vfs::{self, VF_DRIVER};
+use crate::{boot, report, say, wait, write};
+
+/// What one operation may take, as it is given to the program. It adds 2 s for each VF.
+const TIMEOUT: &str = "20";
+/// One restore with its retries must have ended by then.
+const BOUND: Duration = Duration::from_secs(100);
+const RULES: &str = "/run/udev/rules.d/10-lab-slow.rules";
+
+/// The VFs' PCI addresses, by index.
+struct Vfs(Vec<String>);
+
+/// One fault: how it is brought about, and what must come of it.
+struct Case {
+    name: &'static str,
+    /// Whether all VFs are taken away first. Otherwise they are there, and `arrange` does something to one.
+    from_nothing: bool,
+    arrange: fn(&Vfs) -> anyhow::Result<Users>,
+    /// The VFs that cannot become what they were, by index, and a part of the cause that must be told.
+    failed: &'static [(usize, &'static str)],
+    /// What else must be so.
+    judge: fn(&Vfs, &Restored) -> anyhow::Result<()>,
+    /// Attributes of VFs that the driver lacks.
+    lacks: &'static [&'static str],
+    undo: fn(Users) -> anyhow::Result<()>,
+}
+
+/// Processes that have a VF's device open.
+type Users = Vec<Child>;
+
+const PLAIN: Case = Case {
+    name: "",
+    from_nothing: true,
+    arrange: |_| Ok(Users::new()),
+    failed: &[],
+    judge: |_, _| Ok(()),
+    lacks: &[],
+    undo: |_| Ok(()),
+};
+
+const CASES: &[Case] = &[
+    Case {
+        name: "udev takes 4 s for two VFs",
+        arrange: |vfs| {
+            let rule = |vf: &str| {
+                format!("ACTION==\"add\", SUBSYSTEM==\"net\", KERNELS==\"{vf}\", PROGRAM=\"/bin/sleep 4\"\n")
+            };
+            fs::create_dir_all("/run/udev/rules.d").context("cannot create a folder for rules")?;
+            write(RULES, &format!("{}{}", rule(vfs.at(1)?), rule(vfs.at(4)?)))?;
+            command("udevadm", ["control", "--reload"])?;
+            Ok(Users::new())
+        },
+        undo: |_| {
+            fs::remove_file(RULES).context("cannot remove the rules")?;
+            command("udevadm", ["control", "--reload"]).map(drop)
+        },
+        ..PLAIN
+    },
+    Case {
+        name: "a probe that takes 4 s",
+        arrange: |vfs| nobody(fault("igbvf", "slow_probe", vfs.at(2)?)),
+        undo: |_| fault("igbvf", "slow_probe", ""),
+        ..PLAIN
+    },
+    Case {
+        name: "a probe that fails once",
+        arrange: |vfs| nobody(fault("igbvf", "fail_probe_once", vfs.at(5)?)),
+        judge: |vfs, told| {
+            ensure!(told.retried(vfs.at(5)?), "that the VF was probed twice is not told");
+            ensure!(!told.retried(vfs.at(4)?), "a VF is told to have been probed twice that was not");
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Case {
+        name: "a probe that fails always",
+        arrange: |vfs| nobody(fault("igbvf", "fail_probe", vfs.at(3)?)),
+        failed: &[(3, "os error 5")],
+        judge: |vfs, told| {
+            ensure!(told.retried(vfs.at(3)?), "the VF was not tried again");
+            Ok(())
+        },
+        undo: |_| fault("igbvf", "fail_probe", ""),
+        ..PLAIN
+    },
+    Case {
+        name: "a name that is taken",
+        arrange: |_| nobody(command("ip", ["link", "add", TAKEN, "type", "dummy"])),
+        failed: &[(1, TAKEN)],
+        undo: |_| command("ip", ["link", "delete", TAKEN]).map(drop),
+        ..PLAIN
+    },
+    Case {
+        name: "a driver without two attributes",
+        arrange: |_| nobody(fault("igb", "lacks", "spoofchk,trust")),
+        lacks: &["spoof_check", "trust"],
+        undo: |_| fault("igb", "lacks", ""),
+        ..PLAIN
+    },
+    Case {
+        name: "no udevd",
+        arrange: |_| {
+            command("udevadm", ["control", "--exit"])?;
+            nobody(wait::until("udevd ends", Duration::from_secs(20), || {
+                Ok((!Path::new("/run/udev/control").exists()).then_some(()))
+            }))
+        },
+        undo: |_| boot::start_udev_daemon(),
+        ..PLAIN
+    },
+    Case {
+        name: "a udevd that has crashed",
+        arrange: |_| nobody(kill_udev()),
+        undo: |_| boot::start_udev_daemon(),
+        ..PLAIN
+    },
+    Case {
+        name: "a VF in somebody's hands",
+        from_nothing: false,
+        arrange: |vfs| Ok(vec![take_with_vfio(vfs.at(6)?)?]),
+        failed: &[(6, "/dev/vfio/")],
+        judge: |vfs, _| {
+            let driver =
+                fs::read_link(pci_device(vfs.at(6)?).join("driver")).context("the VF has no driver")?;
+            ensure!(driver.ends_with("vfio-pci"), "the VF was taken from its user");
+            Ok(())
+        },
+        undo: |users| users.into_iter().try_for_each(let_go),
+        ..PLAIN
+    },
+];
+
+/// The name of VF 1.
+const TAKEN: &str = "enp1s0v1";
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    load_faulty_drivers()?;
+    let before = vfs::configure_all()?;
+    let pfs = igb_pfs()?;
+    let pf = pfs.first().context("there is no PF")?;
+    let vfs = Vfs(vfs_of(pf)?.into_iter().map(|(_, vf)| vf).collect());
+    let name = before.attribute(vfs.at(1)?, "name").unwrap_or("not there");
+    ensure!(name == TAKEN, "VF 1 is called {name}, not {TAKEN}");
+    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+
+    let mut faults = Vec::new();
+    for case in CASES {
+        say(&format!("== {}", case.name));
+        let users = arrange(case, pf, &vfs).with_context(|| format!("cannot arrange: {}", case.name))?;
+        let text = match undergo(case, &vfs, &before) {
+            Ok(time) => format!("{:.1} s", time.as_secs_f64()),
+            Err(error) => {
+                faults.push(format!("{}: {error:#}", case.name));
+                format!("WRONG: {error:#}")
+            }
+        };
+        report(&format!("{:<34} {text}", case.name));
+        guest.keep(&Path::new(STATE).join("journal.jsonl"))?;
+        (case.undo)(users).with_context(|| format!("cannot undo: {}", case.name))?;
+        if let Err(error) = recover(&before) {
+            faults.push(format!("after {}: {error:#}", case.name));
+            report(&format!("{:<34} WRONG: {error:#}", "  when the fault is gone"));
+            // The next case starts from what this one should have left.
+            start_over(pf, &vfs)?;
+            Restored::run("igb", &[], 0)?;
+        }
+    }
+    ensure!(faults.is_empty(), "{}", faults.join("; "));
+    Ok(())
+}
+
+fn arrange(case: &Case, pf: &str, vfs: &Vfs) -> anyhow::Result<Users> {
+    if case.from_nothing {
+        write(pci_device(pf).join("sriov_numvfs"), "0")?;
+        boot::settle_udev()?;
+    }
+    (case.arrange)(vfs)
+}
+
+fn undergo(case: &Case, vfs: &Vfs, before: &Nics) -> anyhow::Result<Duration> {
+    let (told, outcome) =
+        Restored::run("igb", &["--timeout", TIMEOUT], if case.failed.is_empty() { 0 } else { 5 })?;
+    let time = outcome.time;
+    ensure!(time < BOUND, "it took {:.1} s", time.as_secs_f64());
+    let mut failed = Vec::new();
+    for (vf, words) in case.failed {
+        failed.push((vfs.at(*vf)?, *words));
+    }
+    told.expect_failed(&failed)?;
+    lacking_is_told(case, vfs, before, &told)?;
+    (case.judge)(vfs, &told)?;
+
+    let (mut was, mut is) = (before.clone(), Nics::observe()?);
+    for vf in &vfs.0 {
+        let is_failed = failed.iter().any(|(failed, _)| failed == vf);
+        let excused = |attribute: &str| {
+            is_failed || (!case.lacks.is_empty() && ["admin.spoofchk", "admin.trust"].contains(&attribute))
+        };
+        was = was.without(vf, excused);
+        is = is.without(vf, excused);
+    }
+    let differences = was.differences(&is);
+    ensure!(differences.is_empty(), "{differences}; {told}");
+    Ok(time)
+}
+
+/// What the driver lacks is told as that, for the VFs that had it, and nothing else is different.
+fn lacking_is_told(case: &Case, vfs: &Vfs, before: &Nics, told: &Restored) -> anyhow::Result<()> {
+    if case.lacks.is_empty() {
+        return Ok(());
+    }
+    for vf in &vfs.0 {
+        let mut expected = vec!["admin.spoof_check"];
+        if before.attribute(vf, "admin.trust") == Some("true") {
+            expected.push("admin.trust");
+        }
+        let of_vf = told.differences().iter().filter(|told| told.address() == *vf);
+        let mut unsupported: Vec<_> =
+            of_vf.filter(|told| told.gravity == "unsupported").map(|told| told.attribute.as_str()).collect();
+        unsupported.sort_unstable();
+        ensure!(unsupported == expected, "VF {vf} is told to lack {unsupported:?}, not {expected:?}");
+    }
+    ensure!(told.differences().iter().all(|told| told.gravity == "unsupported"), "{told}");
+    Ok(())
+}
+
+/// The fault is gone: the same command finishes the work.
+fn recover(before: &Nics) -> anyhow::Result<()> {
+    boot::settle_udev()?;
+    let (told, _) = Restored::run("igb", &[], 0)?;
+    let differences = before.differences(&Nics::observe()?);
+    ensure!(differences.is_empty(), "{differences}; {told}");
+    Ok(())
+}
+
+fn start_over(pf: &str, vfs: &Vfs) -> anyhow::Result<()> {
+    for vf in &vfs.0 {
+        if pci_device(vf).exists() {
+            write(pci_device(vf).join("driver_override"), "\n")?;
+        }
+    }
+    write(pci_device(pf).join("sriov_drivers_autoprobe"), "1")?;
+    write(pci_device(pf).join("sriov_numvfs"), "0")?;
+    boot::settle_udev()
+}
+
+impl Vfs {
+    fn at(&self, index: usize) -> anyhow::Result<&str> {
+        self.0.get(index).map(String::as_str).with_context(|| format!("there is no VF {index}"))
+    }
+}
+
+/// The drivers whose faults can be switched on, in place of the inbox ones.
+fn load_faulty_drivers() -> anyhow::Result<()> {
+    // What they depend on stays, for those that follow.
+    command("rmmod", ["igb"])?;
+    for module in ["igb", VF_DRIVER] {
+        command("insmod", [format!("/lab/packages/faulty/{module}.ko")])?;
+    }
+    boot::settle_udev()
+}
+
+/// Switches a fault on, or with an empty value off.
+fn fault(module: &str, parameter: &str, value: &str) -> anyhow::Result<()> {
+    write(format!("/sys/module/{module}/parameters/{parameter}"), &format!("{value}\n"))
+}
+
+/// Leaves its socket behind, as a crash does.
+fn kill_udev() -> anyhow::Result<()> {
+    for entry in fs::read_dir("/proc").context("cannot list processes")? {
+        let process = entry.context("cannot list processes")?.path();
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        if name.trim_end() == "systemd-udevd" || name.trim_end() == "(udev-worker)" {
+            let id = process.file_name().context("a process without a number")?.to_owned();
+            command("kill", [std::ffi::OsStr::new("-KILL"), &id])?;
+        }
+    }
+    ensure!(Path::new("/run/udev/control").exists(), "udevd took its socket with it");
+    Ok(())
+}
+
+/// Gives a VF to user space, as a device plugin does for a virtual machine.
+fn take_with_vfio(vf: &str) -> anyhow::Result<Child> {
+    command("modprobe", ["vfio-pci"])?;
+    let device = pci_device(vf);
+    write(device.join("driver/unbind"), vf)?;
+    write(device.join("driver_override"), "vfio-pci")?;
+    vfs::bind(vf, "vfio-pci")?;
+    let group = fs::read_link(device.join("iommu_group")).context("the VF has no IOMMU group")?;
+    let file = Path::new("/dev/vfio").join(group.file_name().context("a group without a number")?);
+    let open = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&file)
+        .with_context(|| format!("cannot open {}", file.display()))?;
+    let user = Command::new("sleep").arg("3600").stdin(Stdio::from(open)).spawn();
+    let user = user.context("cannot start the VF's user")?;
+    say(&format!("process {} has {} open", user.id(), file.display()));
+    Ok(user)
+}
+
+fn let_go(mut user: Child) -> anyhow::Result<()> {
+    ensure!(user.try_wait().context("cannot look at the VF's user")?.is_none(), "the VF's user has ended");
+    user.kill().context("cannot end the VF's user")?;
+    user.wait().context("cannot wait for the VF's user").map(drop)
+}
+
+fn nobody<T>(arranged: anyhow::Result<T>) -> anyhow::Result<Users> {
+    arranged.map(|_| Users::new())
+}

@@ -74,7 +74,7 @@ fn switchdev() -> anyhow::Result<()> {
         ("pf0vf2", "altnames", "representor-of-tenant-2"),
         ("pf0vf49", "name", "tenant49"),
         ("pf0vf49", "up", "true"),
-        ("p0", "vf 49.vlan_list.0.vlan", "149"),
+        ("p1", "vf 49.vlan_list.0.vlan", "149"),
     ] {
         ensure!(see(port, attribute) == value, "{port} {attribute} is {}, not {value}", see(port, attribute));
     }
@@ -105,7 +105,7 @@ fn restore_and_compare(before: &Nics, title: &str) -> anyhow::Result<()> {
     let now = netdevsim::observe()?;
     // The second port is no part of what the program restores: a PF has one uplink. Its MAC is a new random one.
     let mac = |attribute: &str| attribute == "mac";
-    let differences = before.clone().without("p1", mac).differences(&now.without("p1", mac));
+    let differences = before.clone().without("p2", mac).differences(&now.without("p2", mac));
     ensure!(differences.is_empty(), "{title}: {differences}; {told}");
     ensure!(told.differences().is_empty(), "{title}: equal, and yet {told}");
     report(&format!("{title}: {VFS} VFs equal, restored in {:.2} s", outcome.time.as_secs_f64()));
@@ -114,7 +114,7 @@ fn restore_and_compare(before: &Nics, title: &str) -> anyhow::Result<()> {
 
 /// The netdev of the first port.
 fn uplink() -> anyhow::Result<String> {
-    netdevsim::netdevs()?.remove("p0").context("the device has no uplink p0")
+    netdevsim::netdevs()?.remove("p1").context("the device has no uplink p1")
 }
 
 /// All that `ip link set … vf` knows and netdevsim keeps, another mix for each VF.
@@ -175,7 +175,7 @@ fn ensure_configured(seen: &Nics) -> anyhow::Result<()> {
         ("vf 49.rate.max_tx", "1049"),
         ("mtu", "2000"),
     ] {
-        let found = seen.attribute("p0", attribute).unwrap_or("not there");
+        let found = seen.attribute("p1", attribute).unwrap_or("not there");
         ensure!(found == value, "{attribute} is {found}, not {value}");
     }
     Ok(())

@@ -117,7 +117,7 @@ pub enum ReloadError {
         pf: DeviceAddress,
         /// What is known of it.
         #[source]
-        source: ArrivalError,
+        source: Box<ArrivalError>,
     },
 }
 
@@ -275,7 +275,7 @@ async fn carry_out(
     let step = phase.step("wait for the PFs");
     for (pf, arrival) in await_pfs(&arrivals, &pfs, deadline).await {
         if let Err(source) = arrival {
-            let error = ReloadError::PfMissing { pf, source };
+            let error = ReloadError::PfMissing { pf, source: Box::new(source) };
             step.failed(&error);
             return Err(error);
         }

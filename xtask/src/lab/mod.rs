@@ -275,16 +275,16 @@ fn title(request: &Request) -> String {
     format!("{}-{}", request.scenario.name, request.kernel)
 }
 
-/// `no_timer_check`: the test that the timer ticks is done in wall-clock time (arch/x86/kernel/apic/io_apic.c,
-/// `timer_irq_works`) and fails when the host is busy.
-///
 /// The kernel hands what it does not know, and what has no dot, to PID 1 as its environment (init/main.c,
 /// `unknown_bootoption`).
 fn command_line(request: &Request) -> String {
     let mut line = format!(
-        "console=ttyS0 quiet panic=-1 no_timer_check PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 {SCENARIO_ARGUMENT}{}",
+        "console=ttyS0 quiet panic=-1 nohz=off highres=off PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 {SCENARIO_ARGUMENT}{}",
         request.scenario.name
     );
+    // Whether the timer ticks is tested in the host's time (arch/x86/kernel/apic/io_apic.c, `timer_irq_works`), which goes
+    // wrong when the host is busy.
+    line.push_str(" no_timer_check");
     if request.scenario.topology.iommu {
         line.push_str(" intel_iommu=on");
     }
@@ -305,7 +305,11 @@ mod tests {
     #[test]
     fn parameters_must_be_declared() {
         let request = Request::new("restore-loop", Kernel::V6_12, &["rounds=20".to_owned()]).unwrap();
-        assert!(command_line(&request).ends_with("lab.scenario=restore-loop lab.param.rounds=20"));
+        let line = command_line(&request);
+        assert!(
+            line.contains(" lab.scenario=restore-loop ") && line.ends_with(" lab.param.rounds=20"),
+            "{line}"
+        );
         for wrong in ["rounds", "turns=3", "rounds=a b"] {
             Request::new("restore-loop", Kernel::V6_12, &[wrong.to_owned()]).unwrap_err();
         }

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod paths;
+
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -163,7 +165,12 @@ fn parse_bool(text: &str) -> Result<bool, String> {
 
 /// Carries out a command line: results go to stdout, logs and errors to stderr.
 #[must_use]
-pub fn run(cli: &Cli) -> Exit {
+pub fn run(mut cli: Cli) -> Exit {
+    let paths = paths::make_absolute(&mut cli);
+    let cli = &cli;
+    if let Err(error) = paths {
+        return fail(cli, &error, Exit::Usage);
+    }
     if let Err(error) = set_up_logs(cli) {
         return fail(cli, &error, Exit::Usage);
     }

@@ -19,10 +19,9 @@ use crate::{Exit, error_chain};
 /// Swaps a NIC's kernel driver and gives every SR-IOV virtual function back exactly as it was.
 #[derive(Debug, Parser)]
 #[command(name = "nic-driver", version, max_term_width = 110)]
-#[command(
-    after_help = "Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and put back; \
-    5 failed, node degraded; 1 and 10-16 failed before anything was changed (docs/exit-codes.md)."
-)]
+#[command(after_help = "Example: nic-driver reload && nic-driver restore-sriov\n\n\
+    Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and put back; \
+    5 failed, node degraded; 1 and 10-16 failed before anything was changed (docs/exit-codes.md).")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

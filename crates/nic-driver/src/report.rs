@@ -193,6 +193,7 @@ fn stage_text(stage: Stage) -> &'static str {
     match stage {
         Stage::Prepare => "PF prepared, VFs created",
         Stage::Admin => "admin attributes",
+        Stage::Eswitch => "eswitch and representors",
         Stage::Vfs => "VFs bound and configured",
         Stage::Finish => "PF finished",
     }

@@ -49,6 +49,17 @@ impl From<KernelRelease> for String {
     }
 }
 
+/// In JSON, the text it is displayed as.
+impl schemars::JsonSchema for KernelRelease {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "KernelRelease".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "as uname -r prints it" })
+    }
+}
+
 impl fmt::Display for KernelRelease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -56,7 +67,7 @@ impl fmt::Display for KernelRelease {
 }
 
 /// The identity of one boot of the machine (`/proc/sys/kernel/random/boot_id`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BootId(pub String);
 
 impl fmt::Display for BootId {

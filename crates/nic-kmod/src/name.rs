@@ -66,6 +66,17 @@ impl From<ModuleName> for String {
     }
 }
 
+/// In JSON, the text it is displayed as.
+impl schemars::JsonSchema for ModuleName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ModuleName".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "with underscores" })
+    }
+}
+
 impl fmt::Display for ModuleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

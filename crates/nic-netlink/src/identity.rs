@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Unlike a name it stays the same for the life of the interface, through renames. It is unique inside one network
 /// namespace, and is not given out again before the counter has wrapped (`dev_index_reserve` in
 /// `net/core/dev.c`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct IfIndex(pub u32);
 
@@ -48,6 +50,17 @@ impl fmt::Display for IfIndex {
 /// Serde through `FromStr` and `Display`.
 macro_rules! serde_as_text {
     ($type:ty) => {
+        /// In JSON, the text it is displayed as.
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string" })
+            }
+        }
+
         impl TryFrom<String> for $type {
             type Error = ParseIdentityError;
 

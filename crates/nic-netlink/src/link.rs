@@ -93,7 +93,7 @@ impl Link {
 }
 
 /// The link layer (`ARPHRD_*` in `include/uapi/linux/if_arp.h`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkLayer {
     /// `ARPHRD_ETHER` (1).

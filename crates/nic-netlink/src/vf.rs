@@ -7,7 +7,7 @@ use crate::{Guid, LinkAddress, MacAddress};
 /// A setting that a driver may not have, and that may have been left alone.
 ///
 /// What a driver cannot report, it cannot be given: `Unsupported` is nothing to restore.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting<T> {
     /// The driver does not report it.
@@ -58,7 +58,7 @@ impl<T: fmt::Display> fmt::Display for Setting<T> {
 /// attribute that is there does not prove that the driver knows it. For `spoof_check`, `trust` and `query_rss` the
 /// preset is `u32::MAX` and can be told apart. For the link state it is `Auto`, for VLAN and rates 0: there only
 /// the refusal of a change tells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VfAttributes {
     /// The VF's number on its PF, from 0.
     pub index: u32,
@@ -113,7 +113,7 @@ impl VfAttributes {
 }
 
 /// A VLAN tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VlanTag {
     /// The VLAN, 0 to 4095; 0 is none.
     pub id: u16,
@@ -135,7 +135,7 @@ impl fmt::Display for VlanTag {
 }
 
 /// The kind of a VLAN tag, which is its EtherType.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum VlanProtocol {
     /// 802.1Q (0x8100), a customer's tag.
     #[default]
@@ -156,7 +156,7 @@ impl fmt::Display for VlanProtocol {
 }
 
 /// What a VF sees as its link.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VfLinkState {
     /// The PF's link.

@@ -55,6 +55,17 @@ fn hexadecimal(digits: &str, width: std::ops::RangeInclusive<usize>) -> Option<u
     well_formed.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
 }
 
+/// In JSON, the text it is displayed as.
+impl schemars::JsonSchema for PciAddress {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PciAddress".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "0000:01:00.2" })
+    }
+}
+
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}:{:02x}:{:02x}.{}", self.domain, self.bus, self.device, self.function)
@@ -132,6 +143,17 @@ impl FromStr for DeviceAddress {
             Some((bus, name)) => Self::new(bus, name),
             None => text.parse::<PciAddress>().map(Self::from),
         }
+    }
+}
+
+/// In JSON, the text it is displayed as.
+impl schemars::JsonSchema for DeviceAddress {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DeviceAddress".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "0000:01:00.0, or bus/name" })
     }
 }
 

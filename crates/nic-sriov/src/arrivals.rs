@@ -1,14 +1,16 @@
 //! Waiting for netdevs: by the kernel's and udev's events, by device and ifindex, never by name or by time alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nic_host::Host;
-use nic_netlink::{Change, Changes, IfIndex, Link, LinkEvent, Netlink, UdevEvent, UdevState, udev_state};
+use nic_netlink::{
+    Change, Changes, IfIndex, Link, LinkEvent, Netlink, PhysPortName, UdevEvent, UdevState, udev_state,
+};
 use tokio::sync::Notify;
 
-use crate::observe::{KernelLinks, ifindexes_of_device, is_uplink};
+use crate::observe::{KernelLinks, ifindexes_of_device, is_uplink, links_of_device};
 use crate::{DeviceAddress, ObserveError};
 
 /// How often a netdev that is waited for is looked at although no event came, in case one was lost.
@@ -33,7 +35,10 @@ struct Registry {
 
 #[derive(Debug, Default)]
 struct Seen {
-    first_name: Option<String>,
+    /// The name under which each of the device's netdevs was first seen.
+    first_names: HashMap<IfIndex, String>,
+    /// The netdevs of which there was an event since somebody last took this list.
+    touched: BTreeSet<IfIndex>,
     changed: Arc<Notify>,
 }
 
@@ -116,9 +121,7 @@ impl Arrivals {
             if let Some((link, state)) = present {
                 let finished = state.is_settled();
                 if finished || waited >= deadline {
-                    let first_name = lock(&self.registry).seen(device.name()).first_name.clone();
-                    let first_seen_as = first_name.filter(|first| *first != link.name.as_str());
-                    return Ok(Arrival { link, first_seen_as, waited, udev_finished: finished });
+                    return Ok(self.arrival(device, link, waited, finished));
                 }
             } else if waited >= deadline {
                 return Err(ArrivalError::Deadline { device: device.clone(), after: deadline });
@@ -129,12 +132,96 @@ impl Arrivals {
         }
     }
 
+    /// Waits until each of these ports of the device's eswitch has a netdev and udev is done with it.
+    pub async fn wait_ports(
+        &self,
+        device: &DeviceAddress,
+        ports: &[PhysPortName],
+        deadline: Duration,
+    ) -> Result<Vec<(PhysPortName, Arrival)>, ArrivalError> {
+        let started = Instant::now();
+        let changed = Arc::clone(&lock(&self.registry).seen(device.name()).changed);
+        let mut pending: BTreeSet<PhysPortName> = ports.iter().copied().collect();
+        let mut arrived = Vec::new();
+        // `None`: all links. Afterwards only those of which there was an event, or all again when none came.
+        let mut touched: Option<BTreeSet<IfIndex>> = None;
+        loop {
+            let notified = changed.notified();
+            let waited = started.elapsed();
+            for link in self.links_of(device, touched.as_ref()).await? {
+                let Some(port) = link.port().filter(|port| pending.contains(port)) else { continue };
+                let finished = self.udev_state(device, link.index)?.is_settled();
+                lock(&self.registry).note_link(device.name(), &link);
+                if finished || waited >= deadline {
+                    pending.remove(&port);
+                    arrived.push((port, self.arrival(device, link, waited, finished)));
+                }
+            }
+            if pending.is_empty() || waited >= deadline {
+                return Ok(arrived);
+            }
+            let patience = RECHECK.min(deadline.saturating_sub(waited));
+            touched = match tokio::time::timeout(patience, notified).await {
+                Ok(()) => Some(std::mem::take(&mut lock(&self.registry).seen(device.name()).touched)),
+                Err(_) => None,
+            };
+        }
+    }
+
+    /// Waits until the device's netdev can pass traffic. Returns whether it can.
+    pub async fn wait_running(
+        &self,
+        device: &DeviceAddress,
+        deadline: Duration,
+    ) -> Result<bool, ArrivalError> {
+        let started = Instant::now();
+        let changed = Arc::clone(&lock(&self.registry).seen(device.name()).changed);
+        loop {
+            let notified = changed.notified();
+            let running = self.look(device).await?.is_some_and(|(link, _)| link.running);
+            let waited = started.elapsed();
+            if running || waited >= deadline {
+                return Ok(running);
+            }
+            // Either way the device is looked at again: that the time ran out is no error here.
+            let _ = tokio::time::timeout(RECHECK.min(deadline.saturating_sub(waited)), notified).await;
+        }
+    }
+
+    fn arrival(&self, device: &DeviceAddress, link: Link, waited: Duration, udev_finished: bool) -> Arrival {
+        let mut registry = lock(&self.registry);
+        let first_name = registry.seen(device.name()).first_names.get(&link.index).cloned();
+        let first_seen_as = first_name.filter(|first| *first != link.name.as_str());
+        Arrival { link, first_seen_as, waited, udev_finished }
+    }
+
+    async fn links_of(
+        &self,
+        device: &DeviceAddress,
+        only: Option<&BTreeSet<IfIndex>>,
+    ) -> Result<Vec<Link>, ArrivalError> {
+        let Some(only) = only else {
+            let links = self.netlink.links().await.map_err(|error| ObserveError::Netlink(Box::new(error)))?;
+            let of_device = links_of_device(&self.host, device, &links)?;
+            return Ok(of_device.into_iter().cloned().collect());
+        };
+        let mut links = Vec::new();
+        for index in only {
+            let query = self.netlink.link(*index).await;
+            links.extend(query.map_err(|error| query_error(device, *index, error))?);
+        }
+        Ok(links)
+    }
+
+    fn udev_state(&self, device: &DeviceAddress, index: IfIndex) -> Result<UdevState, ArrivalError> {
+        udev_state(&self.host, index).map_err(|error| query_error(device, index, error))
+    }
+
     async fn look(&self, device: &DeviceAddress) -> Result<Option<(Link, UdevState)>, ArrivalError> {
         for index in ifindexes_of_device(&self.host, device)? {
-            let query_error = |source| ArrivalError::Query { device: device.clone(), index, source };
             // udev is asked first: the link is then read with the name that udev was done with.
-            let state = udev_state(&self.host, index).map_err(|error| query_error(Box::new(error)))?;
-            let query = self.netlink.link(index).await.map_err(|error| query_error(Box::new(error)))?;
+            let state = self.udev_state(device, index)?;
+            let query = self.netlink.link(index).await.map_err(|error| query_error(device, index, error))?;
             let Some(link) = query.filter(is_uplink) else { continue };
             lock(&self.registry).note_link(device.name(), &link);
             return Ok(Some((link, state)));
@@ -157,9 +244,8 @@ impl Registry {
     fn note_link(&mut self, device: &str, link: &Link) {
         self.device_of.insert(link.index, device.to_owned());
         let seen = self.seen(device);
-        if seen.first_name.is_none() {
-            seen.first_name = Some(link.name.to_string());
-        }
+        seen.touched.insert(link.index);
+        seen.first_names.entry(link.index).or_insert_with(|| link.name.to_string());
     }
 }
 
@@ -172,7 +258,9 @@ fn note(host: &Host, registry: &mut Registry, change: Change) {
         }
         Change::Link(LinkEvent::Gone(index)) => {
             if let Some(device) = registry.device_of.remove(&index) {
-                registry.devices.entry(device).or_default().first_name = None;
+                let seen = registry.devices.entry(device).or_default();
+                seen.first_names.remove(&index);
+                seen.touched.remove(&index);
             }
         }
         Change::Link(LinkEvent::Overrun) | Change::Udev(UdevEvent::Overrun) => {
@@ -182,7 +270,8 @@ fn note(host: &Host, registry: &mut Registry, change: Change) {
         }
         Change::Udev(UdevEvent::Processed { index, .. }) => {
             let device = registry.device_of.get(&index);
-            if let Some(seen) = device.and_then(|device| registry.devices.get(device)) {
+            if let Some(seen) = device.and_then(|device| registry.devices.get_mut(device)) {
+                seen.touched.insert(index);
                 seen.changed.notify_waiters();
             }
         }
@@ -201,6 +290,14 @@ fn device_of(host: &Host, link: &Link) -> Option<String> {
             None
         }
     }
+}
+
+fn query_error(
+    device: &DeviceAddress,
+    index: IfIndex,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> ArrivalError {
+    ArrivalError::Query { device: device.clone(), index, source: Box::new(source) }
 }
 
 fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {

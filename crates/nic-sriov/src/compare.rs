@@ -5,7 +5,7 @@ use std::fmt;
 use nic_netlink::{Eswitch, PhysPortName, Setting, VfAttributes};
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceAddress, NetdevState, NicState, PciAddress, PfState, VfNetdev, VfState};
+use crate::{DeviceAddress, NetdevState, NicState, OfedAttributes, PciAddress, PfState, VfNetdev, VfState};
 
 /// The thing that differs: a PF, one of its VFs, or one of its representors.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -208,6 +208,7 @@ impl Collector<'_> {
             (Some(_), None) => self.note("admin", &"known", &"unknown: the PF has no netdev"),
             (None, _) => {}
         }
+        self.ofed(saved.ofed.as_ref(), found.ofed.as_ref());
         match (&saved.netdev, &found.netdev) {
             (VfNetdev::Here(saved), VfNetdev::Here(found)) => self.netdev(saved, found),
             (VfNetdev::Here(saved), _) => self.note("netdev", &saved.name, &"absent"),
@@ -217,6 +218,23 @@ impl Collector<'_> {
             }
             // A wrong driver is a difference of its own, above.
             (VfNetdev::Away | VfNetdev::Unbound | VfNetdev::OtherDriver, _) => {}
+        }
+    }
+
+    fn ofed(&mut self, saved: Option<&OfedAttributes>, found: Option<&OfedAttributes>) {
+        let vlans = |trunk: &[u16]| List(trunk.iter().map(ToString::to_string).collect());
+        match (saved, found) {
+            (Some(saved), Some(found)) => {
+                if saved.trunk != found.trunk {
+                    self.note("ofed.trunk", &vlans(&saved.trunk), &vlans(&found.trunk));
+                }
+                self.option("ofed.rate_group", saved.rate_group.as_ref(), found.rate_group.as_ref());
+            }
+            (Some(saved), None) if !saved.trunk.is_empty() => {
+                self.note_as(Gravity::Unsupported, "ofed.trunk", &vlans(&saved.trunk), &"unsupported");
+            }
+            // Nothing was set, or nothing was known.
+            (Some(_), None) | (None, _) => {}
         }
     }
 
@@ -236,7 +254,7 @@ impl Collector<'_> {
     fn netdev(&mut self, saved: &NetdevState, found: &NetdevState) {
         self.value("name", &saved.name, &found.name);
         if saved.altnames != found.altnames {
-            self.note("altnames", &List(&saved.altnames), &List(&found.altnames));
+            self.note("altnames", &List(saved.altnames.clone()), &List(found.altnames.clone()));
         }
         self.value("address", &saved.address, &found.address);
         self.value("mtu", &saved.mtu, &found.mtu);
@@ -261,9 +279,9 @@ impl<T: fmt::Display> fmt::Display for OrNone<'_, T> {
     }
 }
 
-struct List<'a>(&'a [String]);
+struct List(Vec<String>);
 
-impl fmt::Display for List<'_> {
+impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { f.write_str("none") } else { f.write_str(&self.0.join(" ")) }
     }

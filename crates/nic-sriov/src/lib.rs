@@ -13,6 +13,7 @@
 //! Start reading at [`NicState`], then [`observe()`], `plan.rs`, `restore.rs`.
 
 mod address;
+mod ofed;
 mod state;
 
 mod observe;
@@ -25,16 +26,20 @@ mod arrivals;
 mod restore;
 mod sysfs;
 mod teardown;
+mod vfio;
 
 pub use address::{DeviceAddress, ParseAddressError, PciAddress};
 pub use arrivals::{Arrival, ArrivalError, Arrivals};
 pub use compare::{Difference, Gravity, Part, compare};
 pub use names::{NameTaken, Rename, plan_names};
-pub use observe::{DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, find_pfs, observe};
+pub use observe::{
+    DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, find_pfs, observe, vf_addresses,
+};
+pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{
     BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RestoreObstacle, RestorePlan, VfPlan, obstacles,
-    plan_admin_after, plan_admin_before, plan_binding, plan_finish, plan_netdev, plan_prepare, plan_restore,
-    vfs_need_binding,
+    plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev, plan_prepare,
+    plan_restore, vfs_need_binding, vfs_to_unbind,
 };
 pub use restore::{
     RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, Stage, StepFailure, VfOutcome, restore,
@@ -42,3 +47,4 @@ pub use restore::{
 pub use state::{NetdevState, NicState, PfState, RepresentorState, VfNetdev, VfState};
 pub use sysfs::{VfWriteError, set_num_vfs};
 pub use teardown::{RemoveVfsError, await_pfs, remove_vfs};
+pub use vfio::vfio_group_in_use;

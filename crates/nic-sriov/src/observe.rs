@@ -6,6 +6,7 @@ use nic_host::{Host, ListError, ReadError};
 use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort};
 use serde::{Deserialize, Serialize};
 
+use crate::ofed;
 use crate::{DeviceAddress, NetdevState, NicState, PciAddress, PfState, RepresentorState, VfNetdev, VfState};
 
 /// Which devices are the PFs of a NIC family, and which drivers make VFs' netdevs.
@@ -172,6 +173,22 @@ pub async fn observe(
     Ok(state)
 }
 
+/// The addresses of a PF's VFs, by index; none on a bus whose VFs are no devices of their own.
+pub fn vf_addresses(host: &Host, pf: &DeviceAddress) -> Result<Vec<PciAddress>, ObserveError> {
+    let sysfs = pf.sysfs();
+    let count = number(host, &format!("{sysfs}/sriov_numvfs"))?.unwrap_or(0);
+    (0..count).filter_map(|index| vf_address(host, &sysfs, index).transpose()).collect()
+}
+
+/// VF addresses are not the PF's plus N: the kernel says where each is.
+fn vf_address(host: &Host, pf_sysfs: &str, index: u32) -> Result<Option<PciAddress>, ObserveError> {
+    let path = format!("{pf_sysfs}/virtfn{index}");
+    match host.link_name(&path)? {
+        Some(name) => Ok(Some(pci_address(&path, &name)?)),
+        None => Ok(None),
+    }
+}
+
 async fn observe_pf(
     host: &Host,
     source: &LinkSource,
@@ -186,19 +203,20 @@ async fn observe_pf(
     let driver = host.link_name(format!("{sysfs}/driver"))?;
     let mut vfs = Vec::new();
     for index in 0..num_vfs {
-        let vf_address = match host.link_name(format!("{sysfs}/virtfn{index}"))? {
-            Some(name) => Some(pci_address(&format!("{sysfs}/virtfn{index}"), &name)?),
-            None => None,
-        };
+        let vf_address = vf_address(host, &sysfs, index)?;
         let admin = uplink.and_then(|link| link.vfs.iter().find(|vf| vf.index == index)).cloned();
         vfs.push(match vf_address {
-            Some(vf_address) => observe_vf(host, selector, index, vf_address, admin, links)?,
+            Some(vf_address) => {
+                let ofed = ofed::observe(host, address, index)?;
+                VfState { ofed, ..observe_vf(host, selector, index, vf_address, admin, links)? }
+            }
             None => VfState {
                 index,
                 address: None,
                 driver: None,
                 driver_override: None,
                 admin,
+                ofed: None,
                 netdev: VfNetdev::Unbound,
             },
         });
@@ -208,7 +226,11 @@ async fn observe_pf(
         .filter_map(|link| {
             let port = link.port()?;
             let function = matches!(port.port, PhysPort::Vf { .. } | PhysPort::Sf { .. });
-            function.then(|| RepresentorState { port, netdev: NetdevState::of(link, links) })
+            function.then(|| RepresentorState {
+                port,
+                switch_id: link.phys_switch_id.clone(),
+                netdev: NetdevState::of(link, links),
+            })
         })
         .collect();
     representors.sort_by_key(|representor| representor.port);
@@ -257,7 +279,7 @@ fn observe_vf(
     let driver_override = host
         .attribute(format!("{sysfs}/driver_override"))?
         .filter(|name| !name.is_empty() && name != "(null)");
-    Ok(VfState { index, address: Some(address), driver, driver_override, admin, netdev })
+    Ok(VfState { index, address: Some(address), driver, driver_override, admin, ofed: None, netdev })
 }
 
 /// The links that belong to a device. The kernel says whose child a link is since 5.14 (`IFLA_PARENT_DEV_NAME`);

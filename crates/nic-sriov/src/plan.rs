@@ -4,15 +4,17 @@
 //! in stages with an observation between them. The functions here each plan one stage; [`plan_restore`] puts them
 //! together for showing what would be done, with the stages that cannot be seen yet in the form of a promise.
 
-use std::fmt;
+mod text;
 
+use crate::ofed::{OfedStep, plan_ofed};
+use crate::{
+    DeviceAddress, NetdevState, NicState, OfedAttributes, Part, PciAddress, PfState, RepresentorState,
+    VfNetdev, VfState,
+};
 use nic_netlink::{
     EswitchChange, EswitchMode, LinkAddress, LinkChange, LinkLayer, LinkName, Setting, VfAttributes,
     VfChange, VlanTag,
 };
-use serde::{Deserialize, Serialize};
-
-use crate::{DeviceAddress, NetdevState, NicState, Part, PfState, VfNetdev, VfState};
 
 /// A step on a PF.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct VfPlan {
     pub part: Part,
     /// Attributes to set on the PF before the VF's driver probes.
     pub admin_before: Vec<VfChange>,
+    /// The same, beyond netlink.
+    pub ofed: Vec<OfedStep>,
     /// Unbinding and binding.
     pub binding: Vec<BindStep>,
     /// Its netdev's own properties.
@@ -76,23 +80,49 @@ impl VfPlan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.admin_before.is_empty()
+            && self.ofed.is_empty()
             && self.binding.is_empty()
             && self.admin_after.is_empty()
             && matches!(&self.netdev, NetdevPlan::Steps(steps) if steps.is_empty())
     }
 }
 
-/// What is to be done for one PF, its VFs and its representors, in this order.
+/// What is to be done for a representor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepresentorPlan {
+    /// Which representor.
+    pub part: Part,
+    /// Its netdev's properties.
+    pub netdev: NetdevPlan,
+}
+
+/// What is to be done for one PF, its VFs and its representors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PfPlan {
     /// Which PF.
     pub address: DeviceAddress,
     /// Before there are VFs.
     pub prepare: Vec<PfStep>,
+    /// When the VFs have their admin attributes and before they are bound: the eswitch.
+    pub eswitch: Vec<PfStep>,
+    /// For each representor that needs something.
+    pub representors: Vec<RepresentorPlan>,
     /// For each VF that needs something.
     pub vfs: Vec<VfPlan>,
     /// When all VFs are back.
     pub finish: Vec<PfStep>,
+}
+
+impl PfPlan {
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.prepare.is_empty()
+            && self.eswitch.is_empty()
+            && self.representors.is_empty()
+            && self.vfs.is_empty()
+            && self.finish.is_empty()
+    }
 }
 
 /// What is to be done on the machine. Empty when it already is what it was.
@@ -130,6 +160,22 @@ pub enum RestoreObstacle {
         pf: DeviceAddress,
         /// How many VFs it had.
         wanted: u32,
+    },
+    /// VFs would have to be removed, and one is in use.
+    #[error(
+        "PF {pf} had {wanted} VFs when the snapshot was taken and has {found} now; they cannot be removed, because {group} is open: {vf} is in use"
+    )]
+    VfInUse {
+        /// The PF.
+        pf: DeviceAddress,
+        /// How many VFs it had.
+        wanted: u32,
+        /// How many it has.
+        found: u32,
+        /// The VF.
+        vf: PciAddress,
+        /// The device file that is open.
+        group: String,
     },
     /// The PF can have fewer VFs now.
     #[error("PF {pf} had {wanted} VFs when the snapshot was taken; now it can have {total} (sriov_totalvfs)")]
@@ -187,7 +233,9 @@ pub fn plan_prepare(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     if saved.num_vfs != found.num_vfs && found.num_vfs > 0 {
         steps.push(PfStep::NumVfs(0));
     }
-    if creates && mode_of(found).is_some_and(|mode| mode != EswitchMode::Legacy) {
+    // VFs are created in legacy mode: on ConnectX-6 Lx, switchdev with VFs half created is refused.
+    let in_legacy = mode_of(found).is_none_or(|mode| mode == EswitchMode::Legacy);
+    if !in_legacy && (creates || mode_of(saved) == Some(EswitchMode::Legacy)) {
         steps.push(PfStep::Eswitch(EswitchChange::Mode(EswitchMode::Legacy)));
     }
     if let (Some(saved_netdev), Some(found_netdev)) = (&saved.netdev, &found.netdev) {
@@ -253,7 +301,35 @@ pub fn plan_admin_before(saved: &VfState, found: &VfState) -> Vec<VfChange> {
     changes
 }
 
-/// Stage 3: the driver the VF had, by the way that works for what it has now.
+/// Stage 3, with all VFs there: the eswitch's mode, which VFs that are bound must not see change
+/// ([`vfs_to_unbind`]), then what can be set only in that mode.
+#[must_use]
+pub fn plan_eswitch(saved: &PfState, found: &PfState) -> Vec<PfStep> {
+    let (Some(saved), Some(found)) = (&saved.eswitch, &found.eswitch) else { return Vec::new() };
+    let mut changes = Vec::new();
+    if saved.mode != found.mode {
+        changes.push(EswitchChange::Mode(saved.mode));
+    }
+    if let Some(inline) = saved.inline_mode.filter(|inline| found.inline_mode != Some(*inline)) {
+        changes.push(EswitchChange::InlineMode(inline));
+    }
+    if let Some(encap) = saved.encap_mode.filter(|encap| found.encap_mode != Some(*encap)) {
+        changes.push(EswitchChange::EncapMode(encap));
+    }
+    changes.into_iter().map(PfStep::Eswitch).collect()
+}
+
+/// The VFs that have to lose their drivers before [`plan_eswitch`] changes the mode.
+#[must_use]
+pub fn vfs_to_unbind<'found>(saved: &PfState, found: &'found PfState) -> Vec<&'found VfState> {
+    let changes_mode = |step: &PfStep| matches!(step, PfStep::Eswitch(EswitchChange::Mode(_)));
+    if !plan_eswitch(saved, found).iter().any(changes_mode) {
+        return Vec::new();
+    }
+    found.vfs.iter().filter(|vf| vf.driver.is_some()).collect()
+}
+
+/// Stage 4: the driver the VF had, by the way that works for what it has now.
 #[must_use]
 pub fn plan_binding(saved: &VfState, found: &VfState) -> Vec<BindStep> {
     let mut steps = Vec::new();
@@ -284,7 +360,7 @@ pub fn plan_binding(saved: &VfState, found: &VfState) -> Vec<BindStep> {
     steps
 }
 
-/// Stage 4: a netdev's own properties, in an order the kernel takes.
+/// Stage 5: a netdev's own properties, in an order the kernel takes.
 ///
 /// Down first where the change needs it: kernels before 6.2 rename no interface that is up, and many drivers refuse
 /// a MAC change then. Leave a master, MTU and the rest, join a master, and up last.
@@ -343,7 +419,7 @@ pub fn plan_netdev(saved: &NetdevState, found: &NetdevState) -> Vec<NetdevStep> 
     steps
 }
 
-/// Stage 5, with the VF running: rates, for which drivers want the link to be up (igb refuses them otherwise), and an
+/// Stage 6, with the VF running: rates, for which drivers want the link to be up (igb refuses them otherwise), and an
 /// admin MAC that is not the VF's own.
 #[must_use]
 pub fn plan_admin_after(saved: &VfState, found: &VfState) -> Vec<VfChange> {
@@ -370,7 +446,7 @@ pub fn plan_admin_after(saved: &VfState, found: &VfState) -> Vec<VfChange> {
     changes
 }
 
-/// Stage 6, when all VFs are back: the eswitch's mode, autoprobe, and the PF's netdev as saved.
+/// Stage 7, when all VFs are back: autoprobe, and the PF's netdev as saved.
 #[must_use]
 pub fn plan_finish(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     let mut steps = Vec::new();
@@ -408,10 +484,17 @@ pub fn plan_restore(saved: &NicState, found: &NicState) -> RestorePlan {
             (!plan.is_empty()).then_some(plan)
         });
         let vfs = vfs.collect();
-        let finish = plan_finish(pf, &after(&prepare, pf, now));
-        let plan = PfPlan { address: pf.address.clone(), prepare, vfs, finish };
-        let nothing = plan.prepare.is_empty() && plan.vfs.is_empty() && plan.finish.is_empty();
-        (!nothing).then_some(plan)
+        let prepared = after(&prepare, pf, now);
+        let finish = plan_finish(pf, &prepared);
+        let eswitch = plan_eswitch(pf, &prepared);
+        let stays = prepared.eswitch == now.eswitch && eswitch.is_empty();
+        let representors = pf
+            .representors
+            .iter()
+            .filter_map(|saved| plan_representor(pf, saved, if stays { Some(now) } else { None }))
+            .collect();
+        let plan = PfPlan { address: pf.address.clone(), prepare, eswitch, representors, vfs, finish };
+        (!plan.is_empty()).then_some(plan)
     };
     RestorePlan { pfs: saved.pfs.iter().filter_map(plan_pf).collect() }
 }
@@ -429,10 +512,25 @@ fn plan_vf(pf: &PfState, saved: &VfState, found: &VfState) -> VfPlan {
     VfPlan {
         part: Part::of_vf(pf, saved),
         admin_before: plan_admin_before(saved, found),
+        ofed: plan_ofed(saved.ofed.as_ref(), found.ofed.as_ref()),
         binding,
         netdev,
         admin_after: plan_admin_after(saved, found),
     }
+}
+
+fn plan_representor(
+    pf: &PfState,
+    saved: &RepresentorState,
+    now: Option<&PfState>,
+) -> Option<RepresentorPlan> {
+    let found = now.and_then(|now| now.representors.iter().find(|found| found.port == saved.port));
+    let netdev = match found {
+        Some(found) => NetdevPlan::Steps(plan_netdev(&saved.netdev, &found.netdev)),
+        None => NetdevPlan::OnceThere(Box::new(saved.netdev.clone())),
+    };
+    let part = Part::Representor { pf: pf.address.clone(), port: saved.port };
+    (netdev != NetdevPlan::Steps(Vec::new())).then_some(RepresentorPlan { part, netdev })
 }
 
 /// A VF as it is when it has just been created: nothing set, no driver.
@@ -443,6 +541,10 @@ fn unprobed(saved: &VfState) -> VfState {
         driver: None,
         driver_override: None,
         admin: saved.admin.as_ref().map(as_created),
+        ofed: saved
+            .ofed
+            .as_ref()
+            .map(|ofed| OfedAttributes { rate_group: ofed.rate_group.map(|_| 0), trunk: Vec::new() }),
         netdev: VfNetdev::Unbound,
     }
 }
@@ -473,7 +575,11 @@ fn after(steps: &[PfStep], saved: &PfState, found: &PfState) -> PfState {
         match step {
             PfStep::Autoprobe(value) => state.drivers_autoprobe = Some(*value),
             PfStep::NumVfs(count) => state.num_vfs = *count,
-            PfStep::Eswitch(_) => {}
+            PfStep::Eswitch(change) => {
+                if let (Some(eswitch), EswitchChange::Mode(mode)) = (&mut state.eswitch, change) {
+                    eswitch.mode = *mode;
+                }
+            }
             PfStep::Netdev(step) => {
                 if let (Some(netdev), Some(saved)) = (&mut state.netdev, &saved.netdev) {
                     let up = match step {
@@ -535,139 +641,4 @@ fn new_address(saved: &NetdevState, found: &NetdevState) -> Option<LinkAddress> 
 
 fn mode_of(pf: &PfState) -> Option<EswitchMode> {
     pf.eswitch.as_ref().map(|eswitch| eswitch.mode)
-}
-
-impl fmt::Display for NetdevStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Link(change) => change.fmt(f),
-            Self::Master(Some(master)) => write!(f, "master {master}"),
-            Self::Master(None) => f.write_str("nomaster"),
-        }
-    }
-}
-
-impl fmt::Display for PfStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Eswitch(change) => write!(f, "eswitch {change}"),
-            Self::Netdev(step) => step.fmt(f),
-            Self::Autoprobe(on) => write!(f, "sriov_drivers_autoprobe {}", u8::from(*on)),
-            Self::NumVfs(count) => write!(f, "sriov_numvfs {count}"),
-        }
-    }
-}
-
-impl fmt::Display for BindStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unbind(driver) => write!(f, "unbind from {driver}"),
-            Self::Override(Some(driver)) => write!(f, "driver_override {driver}"),
-            Self::Override(None) => f.write_str("driver_override cleared"),
-            Self::Bind(driver) => write!(f, "bind to {driver}"),
-        }
-    }
-}
-
-impl fmt::Display for RestorePlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty() {
-            return writeln!(f, "nothing to do: the NICs are what the snapshot says");
-        }
-        for pf in &self.pfs {
-            writeln!(f, "PF {}", pf.address)?;
-            for step in &pf.prepare {
-                writeln!(f, "  {step}")?;
-            }
-            for vf in &pf.vfs {
-                writeln!(f, "  {}", vf.part)?;
-                for change in &vf.admin_before {
-                    writeln!(f, "    before it probes: {change}")?;
-                }
-                for step in &vf.binding {
-                    writeln!(f, "    {step}")?;
-                }
-                match &vf.netdev {
-                    NetdevPlan::Steps(steps) => {
-                        for step in steps {
-                            writeln!(f, "    {step}")?;
-                        }
-                    }
-                    NetdevPlan::OnceThere(netdev) => {
-                        let state = if netdev.up { "up" } else { "down" };
-                        writeln!(
-                            f,
-                            "    once its netdev is there: {}, address {}, mtu {}, {state}",
-                            netdev.name, netdev.address, netdev.mtu
-                        )?;
-                    }
-                }
-                for change in &vf.admin_after {
-                    writeln!(f, "    when it runs: {change}")?;
-                }
-            }
-            for step in &pf.finish {
-                writeln!(f, "  at the end: {step}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-// The steps are shown to people and machines as the text above; a machine that wants to act uses the library.
-impl Serialize for RestorePlan {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.pfs.iter().map(PlannedPf::of))
-    }
-}
-
-/// A PF's plan as `--output json` shows it.
-#[derive(Debug, Serialize, Deserialize)]
-struct PlannedPf {
-    pf: DeviceAddress,
-    prepare: Vec<String>,
-    vfs: Vec<PlannedVf>,
-    finish: Vec<String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct PlannedVf {
-    part: Part,
-    admin_before: Vec<String>,
-    binding: Vec<String>,
-    netdev: Vec<String>,
-    once_there: Option<NetdevState>,
-    admin_after: Vec<String>,
-}
-
-impl PlannedPf {
-    fn of(plan: &PfPlan) -> Self {
-        Self {
-            pf: plan.address.clone(),
-            prepare: texts(&plan.prepare),
-            vfs: plan.vfs.iter().map(PlannedVf::of).collect(),
-            finish: texts(&plan.finish),
-        }
-    }
-}
-
-impl PlannedVf {
-    fn of(plan: &VfPlan) -> Self {
-        let (netdev, once_there) = match &plan.netdev {
-            NetdevPlan::Steps(steps) => (texts(steps), None),
-            NetdevPlan::OnceThere(state) => (Vec::new(), Some(state.as_ref().clone())),
-        };
-        Self {
-            part: plan.part.clone(),
-            admin_before: texts(&plan.admin_before),
-            binding: texts(&plan.binding),
-            netdev,
-            once_there,
-            admin_after: texts(&plan.admin_after),
-        }
-    }
-}
-
-fn texts<T: fmt::Display>(steps: &[T]) -> Vec<String> {
-    steps.iter().map(ToString::to_string).collect()
 }

@@ -1,26 +1,23 @@
 //! Carrying out a restore: stage by stage, PFs and VFs concurrently, verified at the end.
 
+mod work;
+
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use nic_host::{DeadlineWriteError, Host};
-use nic_netlink::{IfIndex, LinkChange, LinkName};
-use rustix::io::Errno;
+use nic_host::Host;
+use nic_netlink::LinkName;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::arrivals::{Arrival, ArrivalError, Arrivals};
-use crate::names::plan_names;
+use self::work::{Record, Work};
+use crate::arrivals::{ArrivalError, Arrivals};
 use crate::observe::{KernelLinks, LinkSource, observe};
-use crate::plan::{
-    BindStep, NetdevStep, PfStep, RestoreObstacle, obstacles, plan_admin_after, plan_admin_before,
-    plan_binding, plan_finish, plan_netdev, plan_prepare, vfs_need_binding,
-};
-use crate::sysfs::{self, VfWriteError};
+use crate::plan::{PfStep, RestoreObstacle, obstacles, plan_prepare};
 use crate::{
-    DeviceAddress, DeviceSelector, Difference, Gravity, NetdevState, NicState, ObserveError, Part,
-    PciAddress, PfState, VfNetdev, VfState, compare,
+    DeviceAddress, DeviceSelector, Difference, Gravity, NicState, ObserveError, Part, PfState, compare,
+    vfio_group_in_use,
 };
 
 /// How a restore goes about its work.
@@ -117,6 +114,8 @@ pub enum Stage {
     Prepare,
     /// What the PF holds for its VFs.
     Admin,
+    /// The eswitch's mode, and its representors.
+    Eswitch,
     /// Binding, waiting for netdevs, and the netdevs' own properties.
     Vfs,
     /// Autoprobe and the PF's netdev as saved.
@@ -196,7 +195,8 @@ pub async fn restore(
     let source = LinkSource::Kernel(kernel.clone());
     let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
     let found = observe(host, &source, selector, &pfs).await?;
-    let obstacles = obstacles(saved, &found);
+    let mut obstacles = obstacles(saved, &found);
+    obstacles.extend(vfs_in_use(host, saved, &found));
     if !obstacles.is_empty() {
         return Err(RestoreError::Obstacles(obstacles));
     }
@@ -228,6 +228,26 @@ pub async fn restore(
         Err(error) => saved.pfs.iter().map(|pf| unreadable(pf, &error)).collect(),
     };
     Ok(outcome(saved, differences, record))
+}
+
+/// VFs that a wrong number of VFs would make the restore remove although somebody uses them.
+fn vfs_in_use(host: &Host, saved: &NicState, found: &NicState) -> Vec<RestoreObstacle> {
+    let mut obstacles = Vec::new();
+    for (pf, now) in saved.pfs.iter().filter_map(|pf| Some((pf, found.pf(&pf.address)?))) {
+        if !plan_prepare(pf, now).contains(&PfStep::NumVfs(0)) {
+            continue;
+        }
+        for vf in now.vfs.iter().filter_map(|vf| vf.address) {
+            obstacles.extend(vfio_group_in_use(host, vf).map(|group| RestoreObstacle::VfInUse {
+                pf: pf.address.clone(),
+                wanted: pf.num_vfs,
+                found: now.num_vfs,
+                vf,
+                group,
+            }));
+        }
+    }
+    obstacles
 }
 
 fn unreadable(pf: &PfState, error: &ObserveError) -> Difference {
@@ -288,396 +308,6 @@ fn outcome(saved: &NicState, differences: Vec<Difference>, record: Record) -> Re
         }
     });
     RestoreOutcome { vfs: vfs.collect(), steps: record.steps, failures: record.failures, differences }
-}
-
-#[derive(Debug, Default)]
-struct Record {
-    steps: usize,
-    failures: Vec<StepFailure>,
-    vfs: Vec<VfNote>,
-    contested: Vec<Contested>,
-}
-
-#[derive(Debug)]
-struct VfNote {
-    part: Part,
-    first_seen_as: Option<String>,
-    waited: Option<Duration>,
-    steps: usize,
-    retried: bool,
-}
-
-/// A name that was held by another interface when it was to be given.
-#[derive(Debug, Clone)]
-struct Contested {
-    part: Part,
-    index: IfIndex,
-    name: LinkName,
-    up: bool,
-}
-
-struct Work<'a> {
-    host: &'a Host,
-    kernel: &'a KernelLinks,
-    source: &'a LinkSource,
-    selector: &'a DeviceSelector,
-    arrivals: Arrivals,
-    deadline: Duration,
-    binds: Semaphore,
-    record: Mutex<Record>,
-    on_event: &'a (dyn Fn(RestoreEvent) + Sync),
-}
-
-/// A step on sysfs or netlink that failed.
-#[derive(Debug, thiserror::Error)]
-enum StepError {
-    #[error(transparent)]
-    Vf(#[from] VfWriteError),
-    #[error(transparent)]
-    Write(#[from] DeadlineWriteError),
-    #[error(transparent)]
-    VfAttribute(#[from] nic_netlink::VfChangeError),
-    #[error(transparent)]
-    Netlink(#[from] nic_netlink::ChangeError),
-    #[error(transparent)]
-    Eswitch(#[from] nic_netlink::EswitchError),
-    #[error(transparent)]
-    Arrival(#[from] ArrivalError),
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-    #[error("this kernel has no devlink")]
-    NoDevlink,
-    #[error("there is no interface {0} to join")]
-    NoMaster(LinkName),
-    #[error("the PF has no netdev")]
-    NoUplink,
-    #[error("the VF has no PCI address")]
-    NoAddress,
-}
-
-impl StepError {
-    fn errno(&self) -> Option<Errno> {
-        match self {
-            Self::Vf(VfWriteError::Write(error)) | Self::Write(error) => error.errno(),
-            Self::Netlink(error) => error.errno(),
-            Self::VfAttribute(error) => error.errno(),
-            Self::Eswitch(error) => error.errno(),
-            _ => None,
-        }
-    }
-}
-
-impl Work<'_> {
-    async fn restore_pf(&self, saved: &PfState) {
-        let part = Part::Pf(saved.address.clone());
-        let Some(found) = self.look(saved).await else { return };
-        let stage = self.begin(saved, Stage::Prepare);
-        for step in plan_prepare(saved, &found) {
-            // Without its VFs there is nothing further to do for this PF but to finish it.
-            self.pf_step(&part, &found, &step).await;
-        }
-        self.end(saved, stage);
-
-        let Some(found) = self.look(saved).await else { return };
-        let stage = self.begin(saved, Stage::Admin);
-        for (vf, now) in saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?))) {
-            for change in plan_admin_before(vf, now) {
-                self.admin_step(saved, &found, vf, &change).await;
-            }
-        }
-        self.end(saved, stage);
-
-        let stage = self.begin(saved, Stage::Vfs);
-        if vfs_need_binding(saved, &found) && found.drivers_autoprobe == Some(false) {
-            self.pf_step(&part, &found, &PfStep::Autoprobe(true)).await;
-        }
-        join_all(saved.vfs.iter().map(|vf| self.restore_vf(saved, &found, vf))).await;
-        self.end(saved, stage);
-
-        let Some(found) = self.look(saved).await else { return };
-        let stage = self.begin(saved, Stage::Finish);
-        for (vf, now) in saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?))) {
-            for change in plan_admin_after(vf, now) {
-                self.admin_step(saved, &found, vf, &change).await;
-            }
-        }
-        for step in plan_finish(saved, &found) {
-            self.pf_step(&part, &found, &step).await;
-        }
-        self.end(saved, stage);
-    }
-
-    async fn restore_vf(&self, pf: &PfState, pf_found: &PfState, saved: &VfState) {
-        let Some(found) = pf_found.vf(saved.index) else { return };
-        let mut note = VfNote {
-            part: Part::of_vf(pf, saved),
-            first_seen_as: None,
-            waited: None,
-            steps: 0,
-            retried: false,
-        };
-        let mut result = self.bind_and_await(saved, found, &mut note).await;
-        // Bound and yet without a netdev, or a probe that failed: a second probe is what can help.
-        if let (Err(error), Some(address), Some(driver)) = (&result, saved.address, &saved.driver) {
-            tracing::warn!(vf = %note.part, error = %chain(error), "binding it once more");
-            note.retried = true;
-            result = self.rebind(address, driver, saved, &mut note).await;
-        }
-        let failure = match result {
-            Ok(Some(arrival)) => {
-                note.first_seen_as.clone_from(&arrival.first_seen_as);
-                note.waited = Some(arrival.waited);
-                (self.on_event)(RestoreEvent::VfArrived {
-                    part: note.part.clone(),
-                    name: arrival.link.name.clone(),
-                    first_seen_as: arrival.first_seen_as.clone(),
-                });
-                if !arrival.udev_finished {
-                    tracing::warn!(vf = %note.part, "udev has not finished with its netdev in time");
-                }
-                self.restore_netdev(saved, &arrival, &mut note).await;
-                None
-            }
-            Ok(None) => None,
-            Err(error) => {
-                let cause = chain(&error);
-                self.fail(&note.part, "bind and wait for the netdev".to_owned(), &error);
-                Some(cause)
-            }
-        };
-        (self.on_event)(RestoreEvent::VfDone { part: note.part.clone(), steps: note.steps, failure });
-        self.record().vfs.push(note);
-    }
-
-    /// Gives the VF its driver, and waits for its netdev where it had one.
-    async fn bind_and_await(
-        &self,
-        saved: &VfState,
-        found: &VfState,
-        note: &mut VfNote,
-    ) -> Result<Option<Arrival>, StepError> {
-        for step in plan_binding(saved, found) {
-            self.bind_step(saved, &step, note).await?;
-        }
-        self.await_netdev(saved).await
-    }
-
-    async fn rebind(
-        &self,
-        address: PciAddress,
-        driver: &str,
-        saved: &VfState,
-        note: &mut VfNote,
-    ) -> Result<Option<Arrival>, StepError> {
-        let device = DeviceAddress::from(address);
-        let bound = self.host.link_name(format!("{}/driver", device.sysfs())).map_err(ObserveError::Read)?;
-        if let Some(bound) = bound {
-            self.bind_step(saved, &BindStep::Unbind(bound), note).await?;
-        }
-        self.bind_step(saved, &BindStep::Bind(driver.to_owned()), note).await?;
-        self.await_netdev(saved).await
-    }
-
-    async fn await_netdev(&self, saved: &VfState) -> Result<Option<Arrival>, StepError> {
-        let had_netdev = matches!(saved.netdev, VfNetdev::Here(_));
-        match saved.address {
-            Some(address) if had_netdev => {
-                Ok(Some(self.arrivals.wait(&DeviceAddress::from(address), self.deadline).await?))
-            }
-            Some(_) | None => Ok(None),
-        }
-    }
-
-    async fn bind_step(&self, saved: &VfState, step: &BindStep, note: &mut VfNote) -> Result<(), StepError> {
-        let address = saved.address.ok_or(StepError::NoAddress)?;
-        // The semaphore is never closed, so an error here cannot come; without a permit the step is still right.
-        let _permit = self.binds.acquire().await.ok();
-        match step {
-            BindStep::Unbind(driver) => sysfs::unbind(self.host, address, driver, self.deadline).await?,
-            BindStep::Override(driver) => {
-                sysfs::set_driver_override(self.host, address, driver.as_deref(), self.deadline).await?;
-            }
-            BindStep::Bind(driver) => {
-                sysfs::bind(self.host, address, driver, self.deadline).await?;
-                (self.on_event)(RestoreEvent::VfBound { part: note.part.clone() });
-            }
-        }
-        note.steps += 1;
-        self.record().steps += 1;
-        Ok(())
-    }
-
-    async fn restore_netdev(&self, saved: &VfState, arrival: &Arrival, note: &mut VfNote) {
-        let VfNetdev::Here(wanted) = &saved.netdev else { return };
-        let links = match (&arrival.link.master, self.source.links().await) {
-            (None, _) => nic_netlink::Links::default(),
-            (Some(_), Ok(links)) => links,
-            (Some(_), Err(error)) => {
-                self.fail(&note.part, "read the links".to_owned(), &StepError::Observe(error));
-                return;
-            }
-        };
-        let found = NetdevState::of(&arrival.link, &links);
-        note.steps +=
-            self.netdev_steps(&note.part, found.index, wanted.up, plan_netdev(wanted, &found)).await;
-    }
-
-    /// Carries out steps on a netdev; returns how many succeeded.
-    async fn netdev_steps(&self, part: &Part, index: IfIndex, up: bool, steps: Vec<NetdevStep>) -> usize {
-        let mut done = 0;
-        for step in steps {
-            match self.netdev_step(index, &step).await {
-                Ok(()) => done += 1,
-                Err(error) if error.errno() == Some(Errno::EXIST) => {
-                    let NetdevStep::Link(LinkChange::Name(name)) = step else {
-                        self.fail(part, step.to_string(), &error);
-                        continue;
-                    };
-                    self.record().contested.push(Contested { part: part.clone(), index, name, up });
-                }
-                Err(error) => self.fail(part, step.to_string(), &error),
-            }
-        }
-        self.record().steps += done;
-        done
-    }
-
-    async fn netdev_step(&self, index: IfIndex, step: &NetdevStep) -> Result<(), StepError> {
-        let change = match step {
-            NetdevStep::Link(change) => change.clone(),
-            NetdevStep::Master(None) => LinkChange::Master(None),
-            NetdevStep::Master(Some(name)) => {
-                let links = self.source.links().await?;
-                let master = links.by_name(name.as_str()).ok_or_else(|| StepError::NoMaster(name.clone()))?;
-                LinkChange::Master(Some(master.index))
-            }
-        };
-        Ok(self.kernel.netlink.change(index, &change).await?)
-    }
-
-    async fn pf_step(&self, part: &Part, found: &PfState, step: &PfStep) {
-        let result = match step {
-            PfStep::Netdev(step) => match &found.netdev {
-                Some(netdev) => {
-                    self.netdev_steps(part, netdev.index, netdev.up, vec![step.clone()]).await;
-                    return;
-                }
-                None => Err(StepError::NoUplink),
-            },
-            PfStep::Autoprobe(on) => sysfs::set_autoprobe(self.host, &found.address, *on, self.deadline)
-                .await
-                .map_err(StepError::from),
-            PfStep::NumVfs(count) => sysfs::set_num_vfs(self.host, &found.address, *count, self.deadline)
-                .await
-                .map_err(StepError::from),
-            PfStep::Eswitch(change) => match &self.kernel.devlink {
-                None => Err(StepError::NoDevlink),
-                Some(devlink) => devlink
-                    .set_eswitch(&crate::observe::devlink_handle(&found.address), *change, self.deadline)
-                    .await
-                    .map_err(StepError::from),
-            },
-        };
-        match result {
-            Ok(()) => self.record().steps += 1,
-            Err(error) => self.fail(part, step.to_string(), &error),
-        }
-    }
-
-    async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &nic_netlink::VfChange) {
-        let part = Part::of_vf(pf, vf);
-        let result = match &found.netdev {
-            None => Err(StepError::NoUplink),
-            Some(uplink) => {
-                self.kernel.netlink.change_vf(uplink.index, vf.index, change).await.map_err(StepError::from)
-            }
-        };
-        match result {
-            Ok(()) => self.record().steps += 1,
-            Err(error) => self.fail(&part, change.to_string(), &error),
-        }
-    }
-
-    /// Names that another interface held when they were to be given. By now every interface is there.
-    async fn give_contested_names(&self) {
-        let contested = std::mem::take(&mut self.record().contested);
-        if contested.is_empty() {
-            return;
-        }
-        let links = match self.source.links().await {
-            Ok(links) => links,
-            Err(error) => {
-                let error = StepError::Observe(error);
-                for entry in &contested {
-                    self.fail(&entry.part, format!("name {}", entry.name), &error);
-                }
-                return;
-            }
-        };
-        let wanted: Vec<(IfIndex, LinkName)> =
-            contested.iter().map(|entry| (entry.index, entry.name.clone())).collect();
-        let (renames, taken) = plan_names(&wanted, &links);
-        let part_of = |index: IfIndex| contested.iter().find(|entry| entry.index == index);
-        for taken in taken {
-            if let Some(entry) = part_of(taken.index) {
-                self.record().failures.push(StepFailure {
-                    part: entry.part.clone(),
-                    step: format!("name {}", taken.name),
-                    cause: taken.to_string(),
-                    unsupported: false,
-                });
-            }
-        }
-        for rename in renames {
-            let Some(entry) = part_of(rename.index) else { continue };
-            let mut steps =
-                vec![NetdevStep::Link(LinkChange::Up(false)), NetdevStep::Link(LinkChange::Name(rename.to))];
-            if entry.up {
-                steps.push(NetdevStep::Link(LinkChange::Up(true)));
-            }
-            self.netdev_steps(&entry.part, rename.index, entry.up, steps).await;
-        }
-        for entry in std::mem::take(&mut self.record().contested) {
-            self.record().failures.push(StepFailure {
-                part: entry.part,
-                step: format!("name {}", entry.name),
-                cause: "another interface took the name meanwhile".to_owned(),
-                unsupported: false,
-            });
-        }
-    }
-
-    async fn look(&self, saved: &PfState) -> Option<PfState> {
-        let address = std::slice::from_ref(&saved.address);
-        match observe(self.host, self.source, self.selector, address).await {
-            Ok(mut state) => state.pfs.pop(),
-            Err(error) => {
-                self.fail(&Part::Pf(saved.address.clone()), "observe".to_owned(), &StepError::Observe(error));
-                None
-            }
-        }
-    }
-
-    fn begin(&self, pf: &PfState, stage: Stage) -> (Stage, Instant) {
-        (self.on_event)(RestoreEvent::StageBegan { pf: pf.address.clone(), stage });
-        (stage, Instant::now())
-    }
-
-    fn end(&self, pf: &PfState, (stage, began): (Stage, Instant)) {
-        tracing::debug!(pf = %pf.address, ?stage, took = ?began.elapsed(), "stage ended");
-        (self.on_event)(RestoreEvent::StageEnded { pf: pf.address.clone(), stage });
-    }
-
-    fn fail(&self, part: &Part, step: String, error: &StepError) {
-        let cause = chain(error);
-        let unsupported = error.errno() == Some(Errno::OPNOTSUPP);
-        tracing::warn!(%part, step, cause, "step failed");
-        self.record().failures.push(StepFailure { part: part.clone(), step, cause, unsupported });
-    }
-
-    fn record(&self) -> std::sync::MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// An error with its causes, in one line.

@@ -1,15 +1,15 @@
 use nic_netlink::{
-    Eswitch, IfIndex, Link, LinkAddress, LinkLayer, LinkName, Links, PhysPortName, VfAttributes,
+    Eswitch, IfIndex, Link, LinkAddress, LinkLayer, LinkName, Links, PhysPortName, PhysSwitchId, VfAttributes,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceAddress, PciAddress};
+use crate::{DeviceAddress, OfedAttributes, PciAddress};
 
 /// What there is to know of a machine's NICs: one entry for each PF, sorted by address.
 ///
 /// A snapshot holds one; so does every observation made during a restore, and comparing the two is how a restore
 /// is planned and verified.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NicState {
     /// The physical functions.
     pub pfs: Vec<PfState>,
@@ -30,7 +30,7 @@ impl NicState {
 }
 
 /// A physical function and all that hangs on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PfState {
     /// Where it is.
     pub address: DeviceAddress,
@@ -61,7 +61,7 @@ impl PfState {
 }
 
 /// A virtual function: what the PF was told about it, and what it is on its own side.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VfState {
     /// Its index: the N of `virtfnN` and of `ip link set … vf N`.
     pub index: u32,
@@ -73,12 +73,15 @@ pub struct VfState {
     pub driver_override: Option<String>,
     /// What the PF holds for it; `None` when the PF has no netdev to ask.
     pub admin: Option<VfAttributes>,
+    /// What MLNX_OFED's driver keeps beyond that, where it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ofed: Option<OfedAttributes>,
     /// Its own netdev.
     pub netdev: VfNetdev,
 }
 
 /// A VF's own netdev, or why there is none to be seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "presence", rename_all = "snake_case")]
 pub enum VfNetdev {
     /// It is here.
@@ -104,16 +107,18 @@ impl VfNetdev {
 }
 
 /// A VF's or SF's representor in switchdev mode.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RepresentorState {
     /// Which port of the eswitch it stands for.
     pub port: PhysPortName,
+    /// The eswitch. The PFs of a NIC with one shared eswitch have the same.
+    pub switch_id: Option<PhysSwitchId>,
     /// Its netdev.
     pub netdev: NetdevState,
 }
 
 /// The properties of a netdev that an administrator can set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NetdevState {
     /// The ifindex it had when it was looked at. It changes with every registration and is never restored.
     pub index: IfIndex,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nic_host::{DeadlineWriteError, Host};
 
-use crate::{DeviceAddress, PciAddress};
+use crate::{DeviceAddress, PciAddress, vfio_group_in_use};
 
 /// A VF operation refused because the device is no VF, or failed in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,14 @@ pub enum VfWriteError {
     /// The device is not a VF: nothing was written to it.
     #[error("{0} is not a VF (it has no physfn): left alone")]
     NotVf(PciAddress),
+    /// Somebody uses the device through VFIO: nothing was written to it.
+    #[error("{address} is in use: {group} is open; left alone")]
+    InUse {
+        /// The device.
+        address: PciAddress,
+        /// The device file that is open.
+        group: String,
+    },
     /// The kernel refused, or did not answer in time.
     #[error(transparent)]
     Write(#[from] DeadlineWriteError),
@@ -58,6 +66,10 @@ pub(crate) async fn unbind(
     deadline: Duration,
 ) -> Result<(), VfWriteError> {
     check_is_vf(host, vf)?;
+    // The unbind would wait in the kernel for the user to let go, and take the device from a running machine.
+    if let Some(group) = vfio_group_in_use(host, vf) {
+        return Err(VfWriteError::InUse { address: vf, group });
+    }
     let path = format!("/sys/bus/pci/drivers/{driver}/unbind");
     Ok(host.write_attribute_within(path, &vf.to_string(), deadline).await?)
 }

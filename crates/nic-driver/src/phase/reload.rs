@@ -9,7 +9,8 @@ use nic_kmod::{
     UnloadPlan, UnloadPolicy, load, page_in, unload,
 };
 use nic_sriov::{
-    ArrivalError, Arrivals, DeviceAddress, LinkSource, ObserveError, RemoveVfsError, await_pfs, remove_vfs,
+    ArrivalError, Arrivals, DeviceAddress, LinkSource, ObserveError, PciAddress, RemoveVfsError, await_pfs,
+    find_pfs, remove_vfs, vf_addresses, vfio_group_in_use,
 };
 use serde::Serialize;
 
@@ -74,6 +75,14 @@ pub enum ReloadError {
     /// Something stands in the way.
     #[error(transparent)]
     Blocked(#[from] UnloadBlocked),
+    /// VFs are in use through VFIO, and removing them would take them from whoever uses them.
+    #[error("{vf} is in use: {group} is open. Stop the virtual machine or process that uses it")]
+    VfInUse {
+        /// The first such VF.
+        vf: PciAddress,
+        /// Its device file.
+        group: String,
+    },
     /// The stored snapshot cannot be used, and may be needed.
     #[error("the stored snapshot cannot be used; `nic-driver snapshot` sets it aside and takes a new one")]
     Snapshot(#[from] SnapshotError),
@@ -119,7 +128,7 @@ impl ReloadError {
         match self {
             Self::NotRoot => Exit::NotRoot,
             Self::Index(_) | Self::Identity(_) | Self::NoModule { .. } => Exit::NoModule,
-            Self::Blocked(_) => Exit::Blocked,
+            Self::Blocked(_) | Self::VfInUse { .. } => Exit::Blocked,
             Self::Snapshot(_) => Exit::BadSnapshot,
             Self::TakeSnapshot(error) => error.exit(),
             Self::NotRunningMachine(_)
@@ -197,11 +206,24 @@ fn prepare(context: &Context, tree: &ModuleTree) -> Result<Prepared, ReloadError
     }
     let unload = if identity.reload_due().due {
         let loaded = LoadedModules::read(&context.host)?;
+        refuse_vfs_in_use(context)?;
         UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context))?
     } else {
         UnloadPlan::default()
     };
     Ok(Prepared { identity, unload, index })
+}
+
+fn refuse_vfs_in_use(context: &Context) -> Result<(), ReloadError> {
+    let host = &context.host;
+    for pf in find_pfs(host, &context.family.devices)? {
+        for vf in vf_addresses(host, &pf)? {
+            if let Some(group) = vfio_group_in_use(host, vf) {
+                return Err(ReloadError::VfInUse { vf, group });
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn unload_policy(context: &Context) -> UnloadPolicy {

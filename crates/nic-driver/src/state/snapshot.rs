@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 pub const SNAPSHOT_SCHEMA: u32 = 1;
 
 /// All that is needed to give the NICs back what they had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// The version of the file's form.
     pub schema: u32,
     /// When it was taken.
+    #[schemars(with = "String")]
     pub taken_at: Timestamp,
     /// In which boot. It is worth nothing in another.
     pub boot_id: BootId,
@@ -32,8 +33,16 @@ pub struct Snapshot {
     pub nics: NicState,
 }
 
+impl Snapshot {
+    /// The JSON schema of the snapshot file, as published in `docs/snapshot.schema.json`.
+    #[must_use]
+    pub fn json_schema() -> schemars::Schema {
+        schemars::schema_for!(Self)
+    }
+}
+
 /// A snapshot's life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 pub enum SnapshotStage {
     /// Taken by hand. The machine may rightly change after it.
@@ -41,11 +50,13 @@ pub enum SnapshotStage {
     /// A destructive step follows or has followed. It is the truth until a restore from it has been verified.
     Armed {
         /// Since when.
+        #[schemars(with = "String")]
         at: Timestamp,
     },
     /// A restore from it was verified: the machine was read back and equals it.
     Verified {
         /// When.
+        #[schemars(with = "String")]
         at: Timestamp,
     },
 }
@@ -111,4 +122,23 @@ pub enum SnapshotError {
         /// The one asked for.
         asked: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_schema_is_current() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/snapshot.schema.json");
+        let current = format!("{}\n", serde_json::to_string_pretty(&Snapshot::json_schema()).unwrap());
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, &current).unwrap();
+        }
+        let published = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            published == current,
+            "docs/snapshot.schema.json is not current: run this test with UPDATE_SCHEMA=1"
+        );
+    }
 }

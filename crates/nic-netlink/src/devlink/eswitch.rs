@@ -17,7 +17,7 @@ const ATTR_ESWITCH_INLINE_MODE: u16 = 26;
 const ATTR_ESWITCH_ENCAP_MODE: u16 = 62;
 
 /// The embedded switch of a NIC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Eswitch {
     /// Its mode.
     pub mode: EswitchMode,
@@ -29,7 +29,7 @@ pub struct Eswitch {
 }
 
 /// What the embedded switch works as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EswitchMode {
     /// By MAC and VLAN, without representors.
@@ -41,7 +41,7 @@ pub enum EswitchMode {
 }
 
 /// Headers that a VF's driver puts into its descriptors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InlineMode {
     /// None.
@@ -55,7 +55,7 @@ pub enum InlineMode {
 }
 
 /// Encapsulation by the switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EncapMode {
     /// Off.

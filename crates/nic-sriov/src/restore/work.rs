@@ -1,0 +1,530 @@
+//! The work of a restore: it carries out what the plans say, observes between the stages, and decides nothing else.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use nic_host::{DeadlineWriteError, Host};
+use nic_netlink::{IfIndex, LinkChange, LinkName, Links, VfChange};
+use rustix::io::Errno;
+use tokio::sync::Semaphore;
+
+use super::{RestoreEvent, Stage, StepFailure, chain};
+use crate::arrivals::{Arrival, ArrivalError, Arrivals};
+use crate::names::plan_names;
+use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe};
+use crate::ofed::{self, OfedStep, plan_ofed};
+use crate::plan::{
+    BindStep, NetdevStep, PfStep, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch,
+    plan_finish, plan_netdev, plan_prepare, vfs_need_binding, vfs_to_unbind,
+};
+use crate::sysfs::{self, VfWriteError};
+use crate::{
+    DeviceAddress, DeviceSelector, NetdevState, ObserveError, Part, PfState, VfNetdev, VfState,
+    vfio_group_in_use,
+};
+
+/// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
+const LINK_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) steps: usize,
+    pub(super) failures: Vec<StepFailure>,
+    pub(super) vfs: Vec<VfNote>,
+    contested: Vec<Contested>,
+}
+
+#[derive(Debug)]
+pub(super) struct VfNote {
+    pub(super) part: Part,
+    pub(super) first_seen_as: Option<String>,
+    pub(super) waited: Option<Duration>,
+    pub(super) steps: usize,
+    pub(super) retried: bool,
+}
+
+/// A name or alternative name that another interface held when it was to be given.
+#[derive(Debug, Clone)]
+pub(super) struct Contested {
+    part: Part,
+    index: IfIndex,
+    step: NetdevStep,
+    up: bool,
+}
+
+impl Contested {
+    fn name(&self) -> Option<&LinkName> {
+        match &self.step {
+            NetdevStep::Link(LinkChange::Name(name)) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+pub(super) struct Work<'a> {
+    pub(super) host: &'a Host,
+    pub(super) kernel: &'a KernelLinks,
+    pub(super) source: &'a LinkSource,
+    pub(super) selector: &'a DeviceSelector,
+    pub(super) arrivals: Arrivals,
+    pub(super) deadline: Duration,
+    pub(super) binds: Semaphore,
+    pub(super) record: Mutex<Record>,
+    pub(super) on_event: &'a (dyn Fn(RestoreEvent) + Sync),
+}
+
+/// A step on sysfs or netlink that failed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Vf(#[from] VfWriteError),
+    #[error(transparent)]
+    Write(#[from] DeadlineWriteError),
+    #[error(transparent)]
+    VfAttribute(#[from] nic_netlink::VfChangeError),
+    #[error(transparent)]
+    Netlink(#[from] nic_netlink::ChangeError),
+    #[error(transparent)]
+    Eswitch(#[from] nic_netlink::EswitchError),
+    #[error(transparent)]
+    Arrival(#[from] ArrivalError),
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    #[error("this kernel has no devlink")]
+    NoDevlink,
+    #[error("there is no interface {0} to join")]
+    NoMaster(LinkName),
+    #[error("the PF has no netdev")]
+    NoUplink,
+    #[error(transparent)]
+    Taken(crate::NameTaken),
+    #[error("another interface has the name")]
+    StillTaken,
+    #[error("the VF is gone")]
+    Gone,
+    #[error("the VF has no PCI address")]
+    NoAddress,
+}
+
+impl StepError {
+    fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Vf(VfWriteError::Write(error)) | Self::Write(error) => error.errno(),
+            Self::Netlink(error) => error.errno(),
+            Self::VfAttribute(error) => error.errno(),
+            Self::Eswitch(error) => error.errno(),
+            _ => None,
+        }
+    }
+}
+
+impl Work<'_> {
+    pub(super) async fn restore_pf(&self, saved: &PfState) {
+        let part = Part::Pf(saved.address.clone());
+        let Some(found) = self.look(saved).await else { return };
+        let stage = self.begin(saved, Stage::Prepare);
+        for step in plan_prepare(saved, &found) {
+            self.pf_step(&part, &found, &step).await;
+        }
+        self.end(saved, stage);
+
+        let Some(found) = self.look(saved).await else { return };
+        let stage = self.begin(saved, Stage::Admin);
+        for (vf, now) in self.vfs_at_hand(saved, &found) {
+            for change in plan_admin_before(vf, now) {
+                self.admin_step(saved, &found, vf, &change).await;
+            }
+            for step in plan_ofed(vf.ofed.as_ref(), now.ofed.as_ref()) {
+                self.ofed_step(saved, vf, step).await;
+            }
+        }
+        self.end(saved, stage);
+
+        let Some(found) = self.change_eswitch(saved, found).await else { return };
+        let stage = self.begin(saved, Stage::Vfs);
+        if vfs_need_binding(saved, &found) && found.drivers_autoprobe == Some(false) {
+            self.pf_step(&part, &found, &PfStep::Autoprobe(true)).await;
+        }
+        let vfs = self.vfs_at_hand(saved, &found);
+        join_all(vfs.into_iter().map(|(vf, now)| self.restore_vf(saved, now, vf))).await;
+        self.end(saved, stage);
+
+        let Some(found) = self.look(saved).await else { return };
+        let stage = self.begin(saved, Stage::Finish);
+        let mut link_awaited = false;
+        for (vf, now) in self.vfs_at_hand(saved, &found) {
+            for change in plan_admin_after(vf, now) {
+                if matches!(change, VfChange::Rate { .. }) && !std::mem::replace(&mut link_awaited, true) {
+                    self.await_link(saved, &part).await;
+                }
+                self.admin_step(saved, &found, vf, &change).await;
+            }
+        }
+        for step in plan_finish(saved, &found) {
+            self.pf_step(&part, &found, &step).await;
+        }
+        self.end(saved, stage);
+    }
+
+    /// The saved VFs that exist and that nobody uses, each with what it is now. One that is in use is left alone.
+    fn vfs_at_hand<'s>(&self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
+        let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
+        pairs
+            .filter(|(vf, now)| {
+                let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address) else { return true };
+                let Some(group) = vfio_group_in_use(self.host, address) else { return true };
+                let part = Part::of_vf(saved, vf);
+                let known = self.record().failures.iter().any(|failure| failure.part == part);
+                if !known {
+                    let error = StepError::Vf(VfWriteError::InUse { address, group });
+                    self.fail(&part, "restore".to_owned(), &error);
+                }
+                false
+            })
+            .collect()
+    }
+
+    /// The eswitch as saved, and its representors. Returns the PF as it is then.
+    async fn change_eswitch(&self, saved: &PfState, mut found: PfState) -> Option<PfState> {
+        let changes = !plan_eswitch(saved, &found).is_empty();
+        if !changes && saved.representors.is_empty() {
+            return Some(found);
+        }
+        let part = Part::Pf(saved.address.clone());
+        let stage = self.begin(saved, Stage::Eswitch);
+        for vf in vfs_to_unbind(saved, &found) {
+            if let (Some(address), Some(driver)) = (vf.address, &vf.driver) {
+                let unbound = sysfs::unbind(self.host, address, driver, self.deadline).await;
+                self.note_step(
+                    &Part::of_vf(saved, vf),
+                    format!("unbind from {driver}"),
+                    unbound.map_err(StepError::from),
+                );
+            }
+        }
+        for step in plan_eswitch(saved, &found) {
+            self.pf_step(&part, &found, &step).await;
+        }
+        if changes {
+            found = self.look(saved).await?;
+        }
+        self.restore_representors(saved).await;
+        self.end(saved, stage);
+        Some(found)
+    }
+
+    async fn restore_representors(&self, saved: &PfState) {
+        let ports: Vec<_> = saved.representors.iter().map(|representor| representor.port).collect();
+        if ports.is_empty() {
+            return;
+        }
+        let part = Part::Pf(saved.address.clone());
+        let arrived = match self.arrivals.wait_ports(&saved.address, &ports, self.deadline).await {
+            Ok(arrived) => arrived,
+            Err(error) => {
+                self.fail(&part, "wait for the representors".to_owned(), &error.into());
+                return;
+            }
+        };
+        let links = match self.source.links().await {
+            Ok(links) => links,
+            Err(error) => {
+                self.fail(&part, "read the links".to_owned(), &error.into());
+                return;
+            }
+        };
+        for representor in &saved.representors {
+            let part = Part::Representor { pf: saved.address.clone(), port: representor.port };
+            let Some((_, arrival)) = arrived.iter().find(|(port, _)| *port == representor.port) else {
+                let error = ArrivalError::Deadline { device: saved.address.clone(), after: self.deadline };
+                self.fail(&part, "wait for its netdev".to_owned(), &error.into());
+                continue;
+            };
+            let found = NetdevState::of(&arrival.link, &links);
+            let steps = plan_netdev(&representor.netdev, &found);
+            self.netdev_steps(&part, found.index, representor.netdev.up, steps).await;
+        }
+    }
+
+    async fn await_link(&self, saved: &PfState, part: &Part) {
+        match self.arrivals.wait_running(&saved.address, LINK_PATIENCE).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(%part, "its link has not come up; rates may be refused"),
+            Err(error) => self.fail(part, "wait for the link".to_owned(), &error.into()),
+        }
+    }
+
+    async fn restore_vf(&self, pf: &PfState, found: &VfState, saved: &VfState) {
+        let mut note = VfNote {
+            part: Part::of_vf(pf, saved),
+            first_seen_as: None,
+            waited: None,
+            steps: 0,
+            retried: false,
+        };
+        let mut result = self.bind_and_await(saved, plan_binding(saved, found), &mut note).await;
+        // Bound and yet without a netdev, or a probe that failed: a second probe is what can help.
+        if let (Err(error), Some(driver)) = (&result, &saved.driver)
+            && !matches!(error, StepError::Vf(VfWriteError::NotVf(_) | VfWriteError::InUse { .. }))
+        {
+            tracing::warn!(vf = %note.part, error = chain(error), "binding it once more");
+            note.retried = true;
+            result = self.rebind(pf, saved, driver, &mut note).await;
+        }
+        let failure = match result {
+            Ok(Some(arrival)) => {
+                note.first_seen_as.clone_from(&arrival.first_seen_as);
+                note.waited = Some(arrival.waited);
+                (self.on_event)(RestoreEvent::VfArrived {
+                    part: note.part.clone(),
+                    name: arrival.link.name.clone(),
+                    first_seen_as: arrival.first_seen_as.clone(),
+                });
+                if !arrival.udev_finished {
+                    tracing::warn!(vf = %note.part, "udev has not finished with its netdev in time");
+                }
+                self.restore_netdev(saved, &arrival, &mut note).await;
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                let cause = chain(&error);
+                self.fail(&note.part, "bind and wait for the netdev".to_owned(), &error);
+                Some(cause)
+            }
+        };
+        (self.on_event)(RestoreEvent::VfDone { part: note.part.clone(), steps: note.steps, failure });
+        self.record().vfs.push(note);
+    }
+
+    /// Gives the VF its driver, and waits for its netdev where it had one.
+    async fn bind_and_await(
+        &self,
+        saved: &VfState,
+        steps: Vec<BindStep>,
+        note: &mut VfNote,
+    ) -> Result<Option<Arrival>, StepError> {
+        // A netdev that was in another namespace comes back in this one, with the binding.
+        let comes_here = matches!(saved.netdev, VfNetdev::Away)
+            && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
+        for step in steps {
+            self.bind_step(saved, &step, note).await?;
+        }
+        match saved.address {
+            Some(address) if comes_here || saved.netdev.here().is_some() => {
+                Ok(Some(self.arrivals.wait(&DeviceAddress::from(address), self.deadline).await?))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    async fn rebind(
+        &self,
+        pf: &PfState,
+        saved: &VfState,
+        driver: &str,
+        note: &mut VfNote,
+    ) -> Result<Option<Arrival>, StepError> {
+        let now = observe(self.host, self.source, self.selector, std::slice::from_ref(&pf.address)).await?;
+        let found = now.pf(&pf.address).and_then(|pf| pf.vf(saved.index)).ok_or(StepError::Gone)?;
+        let mut steps = plan_binding(saved, found);
+        if !steps.iter().any(|step| matches!(step, BindStep::Bind(_))) {
+            steps = vec![BindStep::Unbind(driver.to_owned()), BindStep::Bind(driver.to_owned())];
+        }
+        self.bind_and_await(saved, steps, note).await
+    }
+
+    async fn bind_step(&self, saved: &VfState, step: &BindStep, note: &mut VfNote) -> Result<(), StepError> {
+        let address = saved.address.ok_or(StepError::NoAddress)?;
+        // The semaphore is never closed, so an error here cannot come; without a permit the step is still right.
+        let _permit = self.binds.acquire().await.ok();
+        match step {
+            BindStep::Unbind(driver) => sysfs::unbind(self.host, address, driver, self.deadline).await?,
+            BindStep::Override(driver) => {
+                sysfs::set_driver_override(self.host, address, driver.as_deref(), self.deadline).await?;
+            }
+            BindStep::Bind(driver) => {
+                sysfs::bind(self.host, address, driver, self.deadline).await?;
+                (self.on_event)(RestoreEvent::VfBound { part: note.part.clone() });
+            }
+        }
+        note.steps += 1;
+        self.record().steps += 1;
+        Ok(())
+    }
+
+    async fn restore_netdev(&self, saved: &VfState, arrival: &Arrival, note: &mut VfNote) {
+        let VfNetdev::Here(wanted) = &saved.netdev else { return };
+        let links = match (&arrival.link.master, self.source.links().await) {
+            (None, _) => Links::default(),
+            (Some(_), Ok(links)) => links,
+            (Some(_), Err(error)) => {
+                self.fail(&note.part, "read the links".to_owned(), &StepError::Observe(error));
+                return;
+            }
+        };
+        let found = NetdevState::of(&arrival.link, &links);
+        note.steps +=
+            self.netdev_steps(&note.part, found.index, wanted.up, plan_netdev(wanted, &found)).await;
+    }
+
+    /// Carries out steps on a netdev; returns how many succeeded.
+    async fn netdev_steps(&self, part: &Part, index: IfIndex, up: bool, steps: Vec<NetdevStep>) -> usize {
+        let mut done = 0;
+        for step in steps {
+            match self.netdev_step(index, &step).await {
+                Ok(()) => done += 1,
+                Err(error) if error.errno() == Some(Errno::EXIST) && gives_name(&step) => {
+                    self.record().contested.push(Contested { part: part.clone(), index, step, up });
+                }
+                Err(error) => self.fail(part, step.to_string(), &error),
+            }
+        }
+        self.record().steps += done;
+        done
+    }
+
+    async fn netdev_step(&self, index: IfIndex, step: &NetdevStep) -> Result<(), StepError> {
+        let change = match step {
+            NetdevStep::Link(change) => change.clone(),
+            NetdevStep::Master(None) => LinkChange::Master(None),
+            NetdevStep::Master(Some(name)) => {
+                let links = self.source.links().await?;
+                let master = links.by_name(name.as_str()).ok_or_else(|| StepError::NoMaster(name.clone()))?;
+                LinkChange::Master(Some(master.index))
+            }
+        };
+        Ok(self.kernel.netlink.change(index, &change).await?)
+    }
+
+    async fn pf_step(&self, part: &Part, found: &PfState, step: &PfStep) {
+        let result = match step {
+            PfStep::Netdev(step) => match &found.netdev {
+                Some(netdev) => {
+                    self.netdev_steps(part, netdev.index, netdev.up, vec![step.clone()]).await;
+                    return;
+                }
+                None => Err(StepError::NoUplink),
+            },
+            PfStep::Autoprobe(on) => sysfs::set_autoprobe(self.host, &found.address, *on, self.deadline)
+                .await
+                .map_err(StepError::from),
+            PfStep::NumVfs(count) => sysfs::set_num_vfs(self.host, &found.address, *count, self.deadline)
+                .await
+                .map_err(StepError::from),
+            PfStep::Eswitch(change) => match &self.kernel.devlink {
+                None => Err(StepError::NoDevlink),
+                Some(devlink) => devlink
+                    .set_eswitch(&devlink_handle(&found.address), *change, self.deadline)
+                    .await
+                    .map_err(StepError::from),
+            },
+        };
+        self.note_step(part, step.to_string(), result);
+    }
+
+    async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &VfChange) {
+        let part = Part::of_vf(pf, vf);
+        let result = match &found.netdev {
+            None => Err(StepError::NoUplink),
+            Some(uplink) => {
+                self.kernel.netlink.change_vf(uplink.index, vf.index, change).await.map_err(StepError::from)
+            }
+        };
+        self.note_step(&part, change.to_string(), result);
+    }
+
+    async fn ofed_step(&self, pf: &PfState, vf: &VfState, step: OfedStep) {
+        let result = ofed::apply(self.host, &pf.address, vf.index, step, self.deadline).await;
+        self.note_step(&Part::of_vf(pf, vf), step.to_string(), result.map_err(StepError::from));
+    }
+
+    fn note_step(&self, part: &Part, step: String, result: Result<(), StepError>) {
+        match result {
+            Ok(()) => self.record().steps += 1,
+            Err(error) => self.fail(part, step, &error),
+        }
+    }
+
+    /// Names that another interface held when they were to be given. By now every interface is there.
+    pub(super) async fn give_contested_names(&self) {
+        let contested = std::mem::take(&mut self.record().contested);
+        if contested.is_empty() {
+            return;
+        }
+        let links = match self.source.links().await {
+            Ok(links) => links,
+            Err(error) => {
+                let error = StepError::Observe(error);
+                for entry in &contested {
+                    self.fail(&entry.part, entry.step.to_string(), &error);
+                }
+                return;
+            }
+        };
+        let (names, altnames): (Vec<&Contested>, Vec<&Contested>) =
+            contested.iter().partition(|entry| entry.name().is_some());
+        let wanted: Vec<(IfIndex, LinkName)> =
+            names.iter().filter_map(|entry| Some((entry.index, entry.name()?.clone()))).collect();
+        let (renames, taken) = plan_names(&wanted, &links);
+        let entry_of = |index: IfIndex| names.iter().find(|entry| entry.index == index);
+        for taken in taken {
+            if let Some(entry) = entry_of(taken.index) {
+                self.fail(&entry.part, entry.step.to_string(), &StepError::Taken(taken));
+            }
+        }
+        for rename in renames {
+            let Some(entry) = entry_of(rename.index) else { continue };
+            let mut steps =
+                vec![NetdevStep::Link(LinkChange::Up(false)), NetdevStep::Link(LinkChange::Name(rename.to))];
+            if entry.up {
+                steps.push(NetdevStep::Link(LinkChange::Up(true)));
+            }
+            self.netdev_steps(&entry.part, rename.index, entry.up, steps).await;
+        }
+        for entry in altnames {
+            self.netdev_steps(&entry.part, entry.index, entry.up, vec![entry.step.clone()]).await;
+        }
+        for entry in std::mem::take(&mut self.record().contested) {
+            self.fail(&entry.part, entry.step.to_string(), &StepError::StillTaken);
+        }
+    }
+
+    async fn look(&self, saved: &PfState) -> Option<PfState> {
+        let address = std::slice::from_ref(&saved.address);
+        match observe(self.host, self.source, self.selector, address).await {
+            Ok(mut state) => state.pfs.pop(),
+            Err(error) => {
+                self.fail(&Part::Pf(saved.address.clone()), "observe".to_owned(), &StepError::Observe(error));
+                None
+            }
+        }
+    }
+
+    fn begin(&self, pf: &PfState, stage: Stage) -> (Stage, Instant) {
+        (self.on_event)(RestoreEvent::StageBegan { pf: pf.address.clone(), stage });
+        (stage, Instant::now())
+    }
+
+    fn end(&self, pf: &PfState, (stage, began): (Stage, Instant)) {
+        tracing::debug!(pf = %pf.address, ?stage, took = ?began.elapsed(), "stage ended");
+        (self.on_event)(RestoreEvent::StageEnded { pf: pf.address.clone(), stage });
+    }
+
+    fn fail(&self, part: &Part, step: String, error: &StepError) {
+        let cause = chain(error);
+        let unsupported = error.errno() == Some(Errno::OPNOTSUPP);
+        tracing::warn!(%part, step, cause, "step failed");
+        self.record().failures.push(StepFailure { part: part.clone(), step, cause, unsupported });
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the step gives a name, which another interface may have.
+fn gives_name(step: &NetdevStep) -> bool {
+    matches!(step, NetdevStep::Link(LinkChange::Name(_) | LinkChange::AddAltName(_)))
+}

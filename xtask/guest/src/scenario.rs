@@ -139,7 +139,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "errors",
         summary: "Each foreseeable error has its exit code and changes nothing",
-        topology: TWO_PFS,
+        topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(600),
         needs_nic_driver: true,
         suite: Suite::Test,

@@ -9,6 +9,9 @@ demo:
 check:
     cargo xtask check
 
+fixtures:
+    cargo xtask fixtures
+
 lab-list:
     cargo xtask lab list
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use cargo_metadata::{DependencyKind, Metadata, Package, TargetKind};
 
-use crate::{lab, workspace};
+use crate::{fixtures, lab, workspace};
 
 /// Which crates of this workspace a library may use. A crate that is not listed may use none of them.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -47,6 +47,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         violations.extend(printing(package, root)?);
     }
     violations.extend(forbidden_text(root)?);
+    violations.extend(fixtures::differences(root)?);
     if violations.is_empty() {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod fixtures;
 mod lab;
 mod lab_verb;
 mod test;
@@ -31,6 +32,8 @@ enum Verb {
     Lab(lab_verb::Arguments),
     /// Check the rules that the workspace keeps
     Check,
+    /// Write the fixture trees anew
+    Fixtures,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Lab(arguments) => lab_verb::run(&arguments),
         Verb::Check => check::run(),
+        Verb::Fixtures => fixtures::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod paths;
+
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,10 +19,9 @@ use crate::{Exit, error_chain};
 /// Swaps a NIC's kernel driver and gives every SR-IOV virtual function back exactly as it was.
 #[derive(Debug, Parser)]
 #[command(name = "nic-driver", version, max_term_width = 110)]
-#[command(
-    after_help = "Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and put back; \
-    5 failed, node degraded; 1 and 10-16 failed before anything was changed (docs/exit-codes.md)."
-)]
+#[command(after_help = "Example: nic-driver reload && nic-driver restore-sriov\n\n\
+    Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and put back; \
+    5 failed, node degraded; 1 and 10-16 failed before anything was changed (docs/exit-codes.md).")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -163,7 +164,12 @@ fn parse_bool(text: &str) -> Result<bool, String> {
 
 /// Carries out a command line: results go to stdout, logs and errors to stderr.
 #[must_use]
-pub fn run(cli: &Cli) -> Exit {
+pub fn run(mut cli: Cli) -> Exit {
+    let paths = paths::make_absolute(&mut cli);
+    let cli = &cli;
+    if let Err(error) = paths {
+        return fail(cli, &error, Exit::Usage);
+    }
     if let Err(error) = set_up_logs(cli) {
         return fail(cli, &error, Exit::Usage);
     }

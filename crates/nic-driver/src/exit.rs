@@ -32,6 +32,25 @@ pub enum Exit {
     BadPackage = 16,
 }
 
+impl Exit {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 13] = [
+        Self::Success,
+        Self::Failed,
+        Self::Usage,
+        Self::Blocked,
+        Self::PutBack,
+        Self::Degraded,
+        Self::NotRoot,
+        Self::NoPf,
+        Self::PfUnsuitable,
+        Self::NoModule,
+        Self::BadSnapshot,
+        Self::NoSnapshot,
+        Self::BadPackage,
+    ];
+}
+
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

@@ -6,6 +6,5 @@ use clap::Parser as _;
 use nic_driver::cli::{Cli, run};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    run(&cli).into()
+    run(Cli::parse()).into()
 }

@@ -6,8 +6,8 @@
 
 use std::error::Error;
 
-use nic_dtk::{DriverVersion, DtkEnv, RhelRelease, SharedFolder};
-use nic_host::{KernelRelease, OsRelease};
+use nic_dtk::{DtkEnv, RhelRelease, SharedFolder};
+use nic_host::{DriverVersion, KernelRelease, OsRelease};
 
 #[expect(clippy::print_stdout, reason = "showing the result is what this example is for")]
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::{DriverVersion, ParseDriverVersionError, SharedFolder};
+use nic_host::{DriverVersion, ParseDriverVersionError};
+
+use crate::SharedFolder;
 
 /// What `dtk.env` tells the sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]

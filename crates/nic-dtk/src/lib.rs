@@ -52,10 +52,8 @@ mod env;
 mod packages;
 mod rhel;
 mod shared_folder;
-mod version;
 
 pub use env::{DtkEnv, ParseDtkEnvError};
 pub use packages::BuiltPackagesError;
 pub use rhel::{RhelRelease, RhelReleaseError};
 pub use shared_folder::{SharedFolder, kernel_folder_name};
-pub use version::{DriverVersion, ParseDriverVersionError};

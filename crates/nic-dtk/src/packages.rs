@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
-use nic_host::{Host, ListError};
+use nic_host::{DriverVersion, Host, ListError};
 
-use crate::{DriverVersion, SharedFolder};
+use crate::SharedFolder;
 
 /// The packages that the sidecar built cannot be found.
 #[derive(Debug, thiserror::Error)]

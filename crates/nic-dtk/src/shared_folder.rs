@@ -1,8 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use nic_host::KernelRelease;
-
-use crate::DriverVersion;
+use nic_host::{DriverVersion, KernelRelease};
 
 /// The folder in which the driver container and the build sidecar of one kernel meet.
 #[derive(Debug, Clone, PartialEq, Eq)]

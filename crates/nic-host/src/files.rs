@@ -30,26 +30,22 @@ pub struct ListError {
     pub source: io::Error,
 }
 
-/// A file that could not be written, or an attribute whose value the kernel refused.
+/// A file that could not be written or removed, or an attribute whose value the kernel refused.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {value:?} to {}", path.display())]
+#[error("cannot {action} {}", path.display())]
 pub struct WriteError {
     /// The path as this process sees it.
     pub path: PathBuf,
-    /// What was to be written, shortened.
-    pub value: String,
+    /// What was to be done with it: `write "7" to`, `write`, `append to`, `remove`.
+    pub action: String,
     /// What the kernel said.
     #[source]
     pub source: io::Error,
 }
 
 impl WriteError {
-    fn new(path: PathBuf, value: &[u8], source: io::Error) -> Self {
-        let mut value = String::from_utf8_lossy(value).trim_end().to_owned();
-        if value.chars().count() > 80 {
-            value = value.chars().take(79).chain(['…']).collect();
-        }
-        Self { path, value, source }
+    fn of_attribute(path: PathBuf, value: &str, source: io::Error) -> Self {
+        Self { path, action: format!("write {:?} to", value.trim_end()), source }
     }
 
     /// The kernel's errno, where the failure came from it.
@@ -159,7 +155,7 @@ impl Host {
     pub fn write_attribute(&self, path: impl AsRef<Path>, value: &str) -> Result<(), WriteError> {
         let path = self.path(path);
         tracing::debug!(path = %path.display(), value = value.trim_end(), "write attribute");
-        write_once(&path, value.as_bytes()).map_err(|source| WriteError::new(path, value.as_bytes(), source))
+        write_once(&path, value.as_bytes()).map_err(|source| WriteError::of_attribute(path, value, source))
     }
 
     /// Writes a kernel attribute from a thread of its own and waits for it at most `deadline`.
@@ -181,13 +177,13 @@ impl Host {
             let _ = done.send(host.write_attribute(thread_path, &thread_value));
         });
         if let Err(source) = spawned {
-            return Err(WriteError::new(self.path(path), value.as_bytes(), source).into());
+            return Err(WriteError::of_attribute(self.path(path), value, source).into());
         }
         match tokio::time::timeout(deadline, finished).await {
             Ok(Ok(result)) => Ok(result?),
             Ok(Err(_)) => {
                 let source = io::Error::other("the writing thread ended without an answer");
-                Err(WriteError::new(self.path(path), value.as_bytes(), source).into())
+                Err(WriteError::of_attribute(self.path(path), value, source).into())
             }
             Err(_) => Err(DeadlineWriteError::Deadline {
                 path: self.path(path),
@@ -210,7 +206,7 @@ impl Host {
             // `commit` syncs the file, renames it, and syncs the folder.
             file.commit()
         };
-        write().map_err(|source| WriteError::new(path.clone(), content, source))
+        write().map_err(|source| WriteError { path: path.clone(), action: "write".to_owned(), source })
     }
 
     /// Appends to a file, which is created if need be, and has the data on the disk when it returns.
@@ -224,7 +220,7 @@ impl Host {
             file.write_all(content)?;
             file.sync_data()
         };
-        write().map_err(|source| WriteError::new(path.clone(), content, source))
+        write().map_err(|source| WriteError { path: path.clone(), action: "append to".to_owned(), source })
     }
 
     /// Removes a file. Returns whether there was one.
@@ -233,7 +229,7 @@ impl Host {
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(WriteError::new(path, b"(removal)", source)),
+            Err(source) => Err(WriteError { path, action: "remove".to_owned(), source }),
         }
     }
 }
@@ -300,6 +296,9 @@ mod tests {
         host.write_durably("/run/state/snapshot.json", b"new").unwrap();
         assert_eq!(host.read("/run/state/snapshot.json").unwrap(), "new");
         assert_eq!(fs::read_dir(dir.path().join("run/state")).unwrap().count(), 1, "no temporary file stays");
+        let error = host.write_durably("/run/state/snapshot.json/below", b"secret").unwrap_err();
+        let path = dir.path().join("run/state/snapshot.json/below");
+        assert_eq!(error.to_string(), format!("cannot write {}", path.display()));
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Host {
         Self::new(root, Commands::Replay(Replay::default()))
     }
 
-    /// The same tree, with commands answered from `replay`.
+    /// The same tree, with commands answered from `replay`. It is no running machine, also when its root is `/`.
     #[must_use]
     pub fn with_replay(&self, replay: Replay) -> Self {
         Self::new(self.inner.root.clone(), Commands::Replay(replay))
@@ -55,9 +55,14 @@ impl Host {
     }
 
     /// Whether this is the machine the process runs on, and so the one netlink and the kernel's module loader
-    /// speak of.
+    /// speak of. It is not where commands are answered from a replay: half a machine must not be changed.
     #[must_use]
     pub fn is_running_machine(&self) -> bool {
+        self.has_own_root() && matches!(self.inner.commands, Commands::Execute)
+    }
+
+    /// Whether paths of the machine are those of this process.
+    fn has_own_root(&self) -> bool {
         self.inner.root == Path::new("/")
     }
 
@@ -71,7 +76,7 @@ impl Host {
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
-        if self.is_running_machine() {
+        if self.has_own_root() {
             return path.to_path_buf();
         }
         self.inner.root.join(path.strip_prefix("/").unwrap_or(path))
@@ -85,5 +90,36 @@ impl Host {
     #[must_use]
     pub fn is_privileged() -> bool {
         rustix::process::geteuid().is_root()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_root_with_real_commands_is_the_running_machine() {
+        for (host, running) in [
+            (Host::running(), true),
+            (Host::at("/"), true),
+            (Host::at("/").with_replay(Replay::default()), false),
+            (Host::at("/tree"), false),
+            (Host::at("/tree").with_replay(Replay::default()), false),
+        ] {
+            assert_eq!(host.is_running_machine(), running, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn the_root_is_put_in_front_of_paths() {
+        let replayed = Host::running().with_replay(Replay::default());
+        for (host, path, expected) in [
+            (Host::running(), "/etc/os-release", "/etc/os-release"),
+            (replayed, "/etc/os-release", "/etc/os-release"),
+            (Host::at("/tree"), "/etc/os-release", "/tree/etc/os-release"),
+            (Host::at("/tree"), "etc/os-release", "/tree/etc/os-release"),
+        ] {
+            assert_eq!(host.path(path), Path::new(expected));
+        }
     }
 }

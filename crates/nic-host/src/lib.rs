@@ -10,7 +10,7 @@
 //!   kernel's errno kept in the error;
 //! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
 //! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline;
-//! - facts: [`KernelRelease`], [`BootId`], [`OsRelease`].
+//! - facts: [`KernelRelease`], [`BootId`], [`OsRelease`], and the [`DriverVersion`] that names files.
 //!
 //! What it is not: it knows nothing of NICs, modules or packages, and nothing of netlink, which does not go
 //! through the file system and speaks of the running kernel only (see [`Host::is_running_machine`]).
@@ -18,11 +18,13 @@
 //! Start reading at [`Host`].
 
 mod command;
+mod driver_version;
 mod facts;
 mod files;
 mod host;
 
 pub use command::{Captured, CommandError, Invocation, Replay};
+pub use driver_version::{DriverVersion, ParseDriverVersionError};
 pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
 pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
 pub use host::Host;

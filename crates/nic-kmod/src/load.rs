@@ -120,6 +120,12 @@ pub async fn load(host: &Host, request: &LoadRequest, deadline: Duration) -> Res
     if !host.is_running_machine() {
         return Err(LoadError::NotRunningMachine { module: module.clone(), root: host.root().to_path_buf() });
     }
+    load_and_watch(host, request, deadline).await
+}
+
+/// What [`load`] does once the machine is known to be the running one.
+async fn load_and_watch(host: &Host, request: &LoadRequest, deadline: Duration) -> Result<(), LoadError> {
+    let module = &request.module;
     let started = Instant::now();
     host.run(&request.invocation().deadline(deadline))
         .await
@@ -183,9 +189,12 @@ mod tests {
     async fn a_tree_cannot_load() {
         let dir = tempfile::tempdir().unwrap();
         let replay = Replay::default().answer("modprobe -- igb", Captured::success(""));
-        let host = Host::at(dir.path()).with_replay(replay.clone());
-        let error = load(&host, &LoadRequest::new(name("igb")), SHORT).await.unwrap_err();
-        assert!(matches!(error, LoadError::NotRunningMachine { .. }), "{error}");
+        // A replay stands for no machine either, wherever its root is.
+        for root in [dir.path(), Path::new("/")] {
+            let host = Host::at(root).with_replay(replay.clone());
+            let error = load(&host, &LoadRequest::new(name("igb")), SHORT).await.unwrap_err();
+            assert!(matches!(error, LoadError::NotRunningMachine { .. }), "{error}");
+        }
         assert_eq!(replay.asked(), Vec::<String>::new());
     }
 
@@ -205,8 +214,10 @@ mod tests {
             ),
         ] {
             let replay = Replay::default().answer("modprobe -- nic_kmod_no_such", answer);
-            let error = load(&Host::running().with_replay(replay), &request, SHORT).await.unwrap_err();
+            let host = Host::running().with_replay(replay.clone());
+            let error = load_and_watch(&host, &request, SHORT).await.unwrap_err();
             assert_eq!(error.to_string(), expected);
+            assert_eq!(replay.asked(), ["modprobe -- nic_kmod_no_such"]);
         }
     }
 

@@ -3,7 +3,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use nic_host::{Host, KernelRelease, ListError, ReadError, WriteError};
+use nic_host::{DriverVersion, Host, KernelRelease, ListError, ReadError, WriteError};
 use sha2::{Digest, Sha256};
 
 /// The folder in which built packages outlive the container that built them.
@@ -30,13 +30,6 @@ pub struct OpenInventoryError {
     /// The path as this process sees it.
     pub path: PathBuf,
 }
-
-/// A text that cannot be a driver version, because it names files.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not a driver version: it must be of letters, digits and .-_+~, and begin with a letter or digit"
-)]
-pub struct InvalidDriverVersionError(pub String);
 
 /// The place of one build in the inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,22 +148,13 @@ impl Inventory {
     }
 
     /// The place of the packages of this driver version for this kernel, as paths of the host.
-    pub fn entry(
-        &self,
-        kernel: &KernelRelease,
-        driver_version: &str,
-    ) -> Result<InventoryEntry, InvalidDriverVersionError> {
-        let well_formed = driver_version.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && driver_version.chars().all(|c| c.is_ascii_alphanumeric() || ".-_+~".contains(c));
-        if !well_formed {
-            return Err(InvalidDriverVersionError(driver_version.to_owned()));
-        }
+    pub fn entry(&self, kernel: &KernelRelease, driver_version: &DriverVersion) -> InventoryEntry {
         let folder = self.path.join(kernel.as_str());
-        Ok(InventoryEntry {
+        InventoryEntry {
             checksum: folder.join(format!("{driver_version}.checksum")),
             build_config: folder.join(format!("{driver_version}.buildconfig")),
-            folder: folder.join(driver_version),
-        })
+            folder: folder.join(driver_version.as_str()),
+        }
     }
 }
 

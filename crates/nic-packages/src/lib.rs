@@ -34,8 +34,7 @@ pub use install::{
 };
 pub use installed::{InstalledError, InstalledPackage, installed};
 pub use inventory::{
-    InvalidDriverVersionError, Inventory, InventoryEntry, LookUpError, OpenInventoryError, Outdated,
-    StoreError, Stored,
+    Inventory, InventoryEntry, LookUpError, OpenInventoryError, Outdated, StoreError, Stored,
 };
 pub use package::{PackageFile, ParsePackageError, ReadPackageError};
 pub use remove::{RemovalError, RemovalPlan, RemovalStep};

@@ -85,3 +85,78 @@ fn temporary_name(index: IfIndex, holders: &BTreeMap<String, IfIndex>) -> Option
     let name = format!("{TEMPORARY_PREFIX}{:x}", index.0);
     (!holders.contains_key(&name)).then(|| name.parse().ok()).flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn links(names: &[(u32, &str)]) -> Links {
+        let link = |(index, name): &(u32, &str)| {
+            let json = serde_json::json!({
+                "index": index, "name": name, "altnames": [], "kind": null, "link_layer": "ethernet",
+                "address": "02:00:00:00:00:01", "permanent_address": null, "mtu": 1500, "min_mtu": null,
+                "max_mtu": null, "up": false, "running": false, "oper_state": "down", "tx_queue_length": 1000,
+                "alias": null, "group": 0, "promiscuous": false, "all_multicast": false, "master": null,
+                "parent_device": null, "parent_bus": null, "phys_port_name": null, "phys_switch_id": null,
+                "link": null, "link_netns_id": null, "num_vf": 0, "vfs": [], "vfs_truncated": false
+            });
+            serde_json::from_value(json).unwrap()
+        };
+        Links::new(names.iter().map(link).collect::<Vec<_>>())
+    }
+
+    fn plan(wanted: &[(u32, &str)], now: &[(u32, &str)]) -> (Vec<String>, Vec<String>) {
+        let wanted: Vec<(IfIndex, LinkName)> =
+            wanted.iter().map(|(index, name)| (IfIndex(*index), name.parse().unwrap())).collect();
+        let (renames, taken) = plan_names(&wanted, &links(now));
+        (
+            renames.iter().map(|rename| format!("{} {}", rename.index.0, rename.to)).collect(),
+            taken.iter().map(ToString::to_string).collect(),
+        )
+    }
+
+    #[test]
+    fn a_chain_is_renamed_from_its_free_end() {
+        let (renames, taken) = plan(&[(1, "b"), (2, "c")], &[(1, "a"), (2, "b")]);
+        assert_eq!(renames, ["2 c", "1 b"]);
+        assert!(taken.is_empty());
+    }
+
+    #[test]
+    fn swapped_names_go_through_a_temporary_one() {
+        let (renames, taken) = plan(&[(17, "b"), (18, "a")], &[(17, "a"), (18, "b")]);
+        assert_eq!(renames, ["18 ndtmp12", "17 b", "18 a"]);
+        assert!(taken.is_empty());
+    }
+
+    #[test]
+    fn a_name_that_a_stranger_has_is_refused_and_the_others_are_given() {
+        let (renames, taken) = plan(&[(1, "x"), (2, "y")], &[(1, "a"), (2, "b"), (3, "x")]);
+        assert_eq!(renames, ["2 y"]);
+        assert_eq!(taken, ["the name x is taken by interface 3, which is none of the restored ones"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_permutation_is_reached_without_a_clash(wanted in Just((0..9u32).collect::<Vec<_>>()).prop_shuffle()) {
+            let name = |number: u32| format!("if{number}");
+            let names: Vec<String> = (0..9).map(name).collect();
+            let now: Vec<(u32, &str)> = (1..).zip(names.iter().map(String::as_str)).collect();
+            let goal: Vec<(IfIndex, LinkName)> =
+                (1..).zip(&wanted).map(|(index, number)| (IfIndex(index), name(*number).parse().unwrap())).collect();
+            let (renames, taken) = plan_names(&goal, &links(&now));
+            prop_assert!(taken.is_empty());
+            let mut held: BTreeMap<u32, String> = now.iter().map(|(index, name)| (*index, (*name).to_owned())).collect();
+            for rename in renames {
+                prop_assert!(!held.values().any(|name| name == rename.to.as_str()), "{} is held", rename.to);
+                prop_assert!(rename.to.as_str().len() <= 15);
+                held.insert(rename.index.0, rename.to.to_string());
+            }
+            for (index, name) in goal {
+                prop_assert_eq!(held.get(&index.0).map(String::as_str), Some(name.as_str()));
+            }
+        }
+    }
+}

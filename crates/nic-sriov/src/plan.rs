@@ -642,3 +642,6 @@ fn new_address(saved: &NetdevState, found: &NetdevState) -> Option<LinkAddress> 
 fn mode_of(pf: &PfState) -> Option<EswitchMode> {
     pf.eswitch.as_ref().map(|eswitch| eswitch.mode)
 }
+
+#[cfg(test)]
+mod tests;

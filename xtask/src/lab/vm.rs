@@ -1,5 +1,6 @@
 //! Running one guest to its end and judging what it said.
 
+use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,20 +9,32 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use lab_guest::lines::{PROGRESS, REPORT, Verdict};
+use lab_guest::lines::{PROGRESS, REPORT, VERDICT, Verdict};
 
 use super::process;
 
+/// How long a guest may take until its PID 1 speaks.
+const BOOT: Duration = Duration::from_secs(150);
 /// How long a guest may take from its verdict to power-off.
-const FAREWELL: Duration = Duration::from_secs(30);
+const FAREWELL: Duration = Duration::from_secs(60);
 
 /// What a run came to.
 #[derive(Debug)]
 pub(crate) struct Judgement {
-    /// `None` when the scenario passed, else why it did not.
-    pub(crate) failure: Option<String>,
+    /// `None` when the scenario passed.
+    pub(crate) failure: Option<Failure>,
     /// From the start of the machine to its end.
     pub(crate) time: Duration,
+}
+
+/// Why a run shows that something is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The machine itself: the emulator broke down, or the guest never got as far as PID 1. It says nothing of what the
+    /// scenario is about.
+    Machine(String),
+    /// What the scenario saw, or that it came to no end.
+    Scenario(String),
 }
 
 /// A line that a guest means for people.
@@ -34,6 +47,8 @@ pub(crate) enum Said<'a> {
 /// Evidence gathered from the console.
 #[derive(Debug, Default)]
 struct Console {
+    /// Whether PID 1 has said anything.
+    speaks: bool,
     verdicts: Vec<Verdict>,
     kernel: Vec<String>,
 }
@@ -61,7 +76,7 @@ pub(crate) fn run(
     let lines = read_lines(&mut child)?;
 
     let mut console = Console::default();
-    let mut deadline = start + limit;
+    let mut deadline = start + limit.min(BOOT);
     let mut timed_out = false;
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -71,9 +86,11 @@ pub(crate) fn run(
                 if let Some(said) = console.take(&line, name) {
                     listener(said);
                 }
-                if !console.verdicts.is_empty() {
-                    deadline = deadline.min(Instant::now() + FAREWELL);
-                }
+                deadline = match (console.speaks, console.verdicts.is_empty()) {
+                    (false, _) => deadline,
+                    (true, true) => start + limit,
+                    (true, false) => deadline.min(Instant::now() + FAREWELL),
+                };
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
@@ -86,16 +103,25 @@ pub(crate) fn run(
     }
     let status = child.wait().context("cannot wait for the machine")?;
     let time = start.elapsed();
-    let failure = if timed_out && console.verdicts.is_empty() {
-        Some(format!("no verdict after {} s", limit.as_secs()))
+    let failure = if timed_out && !console.speaks {
+        Some(Failure::Machine(format!("PID 1 said nothing for {} s", limit.min(BOOT).as_secs())))
+    } else if timed_out && console.verdicts.is_empty() {
+        Some(Failure::Scenario(format!("no verdict after {} s", limit.as_secs())))
     } else if timed_out {
-        Some("the machine did not power off after its verdict".to_owned())
+        Some(Failure::Scenario("the machine did not power off after its verdict".to_owned()))
     } else if !status.success() {
-        Some(format!("QEMU ended with {status}"))
+        Some(Failure::Machine(format!("QEMU ended with {status}")))
     } else {
-        None
+        console.judge().map(Failure::Scenario)
     };
-    Ok(Judgement { failure: failure.or(console.judge()), time })
+    Ok(Judgement { failure, time })
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Machine(reason) | Self::Scenario(reason)) = self;
+        formatter.write_str(reason)
+    }
 }
 
 /// Runs a guest on the terminal, for a person.
@@ -120,6 +146,7 @@ fn read_lines(child: &mut Child) -> anyhow::Result<Receiver<String>> {
 
 impl Console {
     fn take<'a>(&mut self, line: &'a str, name: &str) -> Option<Said<'a>> {
+        self.speaks |= line.contains(PROGRESS) || line.contains(VERDICT);
         if let Some(verdict) = Verdict::parse(line, name) {
             self.verdicts.push(verdict);
         } else if let Some((_, text)) = line.split_once(PROGRESS) {
@@ -166,39 +193,47 @@ mod tests {
     use super::*;
 
     /// A stand-in for a guest that writes `script`'s output to its console.
-    fn judge(script: &str, limit: Duration) -> Option<String> {
+    fn judge(script: &str, limit: Duration) -> Option<Failure> {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         run(command, "x", limit, &folder.path().join("log"), |_| {}).unwrap().failure
     }
 
+    fn scenario(reason: &str) -> Option<Failure> {
+        Some(Failure::Scenario(reason.to_owned()))
+    }
+
     const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(300);
 
     #[test]
     fn one_verdict_decides() {
         assert_eq!(judge("echo 'LAB-VERDICT: PASS x'", LONG), None);
-        assert_eq!(judge("echo 'LAB-VERDICT: FAIL x: broken'", LONG).unwrap(), "broken");
+        assert_eq!(judge("echo 'LAB-VERDICT: FAIL x: broken'", LONG), scenario("broken"));
     }
 
     #[test]
     fn everything_else_is_a_failure() {
-        assert_eq!(judge("true", LONG).unwrap(), "no verdict");
-        assert_eq!(judge("echo 'LAB-VERDICT: PASS y'", LONG).unwrap(), "no verdict");
+        assert_eq!(judge("true", LONG), scenario("no verdict"));
+        assert_eq!(judge("echo 'LAB-VERDICT: PASS y'", LONG), scenario("no verdict"));
         assert_eq!(
-            judge("echo 'LAB-VERDICT: PASS x'; echo 'LAB-VERDICT: PASS x'", LONG).unwrap(),
-            "2 verdicts"
+            judge("echo 'LAB-VERDICT: PASS x'; echo 'LAB-VERDICT: PASS x'", LONG),
+            scenario("2 verdicts")
         );
-        assert!(
-            judge("echo 'LAB-VERDICT: PASS x'; echo 'Kernel panic - not syncing'", LONG)
-                .unwrap()
-                .contains("panic")
-        );
-        assert!(judge("echo 'LAB-VERDICT: PASS x'; exit 1", LONG).unwrap().contains("QEMU"));
+        let panicked = judge("echo 'LAB-VERDICT: PASS x'; echo 'Kernel panic - not syncing'", LONG);
+        assert_eq!(panicked, scenario("the kernel complained: Kernel panic - not syncing"));
     }
 
     #[test]
     fn a_guest_that_hangs_is_ended() {
-        assert_eq!(judge("exec sleep 60", Duration::from_millis(200)).unwrap(), "no verdict after 0 s");
+        assert_eq!(judge("echo 'LAB: hello'; exec sleep 60", SHORT), scenario("no verdict after 0 s"));
+    }
+
+    #[test]
+    fn a_broken_machine_is_told_from_a_failed_scenario() {
+        for script in ["echo 'LAB-VERDICT: PASS x'; exit 1", "exec sleep 60"] {
+            assert!(matches!(judge(script, SHORT), Some(Failure::Machine(_))), "{script}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use nic_sriov::{
 use serde::Serialize;
 
 use super::Context;
+use super::machine::MachineStatus;
 use super::reload::unload_policy;
 use crate::Exit;
 use crate::state::{SnapshotError, SnapshotStage};
@@ -147,6 +148,8 @@ pub enum StatusError {
 /// What there is.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
+    /// The machine looked at.
+    pub machine: MachineStatus,
     /// The NIC family looked at.
     pub family: String,
     /// The kernel.
@@ -239,6 +242,7 @@ pub async fn status(context: &Context) -> Result<Status, StatusError> {
         },
     };
     Ok(Status {
+        machine: MachineStatus::read(host),
         family: context.family.name.clone(),
         kernel: context.kernel.to_string(),
         ready: host.exists(&context.settings.readiness_file),
@@ -261,6 +265,7 @@ fn modules_status(context: &Context) -> ModulesStatus {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.machine)?;
         writeln!(
             f,
             "family {}, kernel {}, {}",

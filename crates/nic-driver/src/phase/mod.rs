@@ -3,6 +3,7 @@
 mod context;
 mod inspect;
 mod install;
+mod machine;
 mod reload;
 mod restore;
 mod snapshot;
@@ -11,6 +12,7 @@ mod terminate;
 pub use context::{Context, ContextError, Settings};
 pub use inspect::{PlanError, ReloadForecast, Status, StatusError, plan_reload, plan_restore_sriov, status};
 pub use install::{InstallError, Installed, install};
+pub use machine::{MachineStatus, RunningStatus};
 pub use reload::{ModuleTree, ReloadError, Reloaded, reload};
 pub use restore::{RestorePhaseError, Restored, restore_sriov};
 pub use snapshot::{TakeSnapshotError, TakenSnapshot, snapshot};

@@ -296,7 +296,7 @@ async fn swap(
 ) -> Result<(), ReloadError> {
     let host = &context.host;
     let step = phase.step("remove the VFs");
-    if let Some(error) = remove_vfs(host, pfs, deadline).await.into_iter().next() {
+    if let Some(error) = remove_vfs(host, pfs, context.settings.jobs, deadline).await.into_iter().next() {
         step.failed(&error);
         return Err(error.into());
     }

@@ -104,7 +104,7 @@ impl StateStore {
         let to = self.folder.join(format!("snapshot.json.aside-{stamp}"));
         std::fs::rename(&from, &to).map_err(|source| WriteError {
             path: from,
-            value: format!("(rename to {})", to.display()),
+            action: format!("move to {} the file", to.display()),
             source,
         })?;
         Ok(to)
@@ -138,7 +138,7 @@ impl StateStore {
     fn put<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<(), WriteError> {
         let mut text = serde_json::to_vec_pretty(value).map_err(|error| WriteError {
             path: path.to_owned(),
-            value: "(serialisation)".to_owned(),
+            action: "serialise what is to be written to".to_owned(),
             source: error.into(),
         })?;
         text.push(b'\n');

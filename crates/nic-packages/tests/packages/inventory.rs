@@ -24,8 +24,8 @@ fn fixture() -> Fixture {
         host.write_durably(package, package.to_string_lossy().as_bytes()).unwrap();
     }
     let kernel: KernelRelease = "5.14.0-570.73.1.el9_6.aarch64+64k".parse().unwrap();
-    let entry =
-        Inventory::open(&host, "/mnt/drivers-inventory").unwrap().entry(&kernel, "25.10-1.2.8.0").unwrap();
+    let version = "25.10-1.2.8.0".parse().unwrap();
+    let entry = Inventory::open(&host, "/mnt/drivers-inventory").unwrap().entry(&kernel, &version);
     Fixture { dir, host, entry, packages: packages.to_vec() }
 }
 
@@ -53,16 +53,6 @@ fn the_places_of_a_build() {
     assert_eq!(entry.folder, Path::new(FOLDER));
     assert_eq!(entry.checksum, Path::new(&format!("{FOLDER}.checksum")));
     assert_eq!(entry.build_config, Path::new(&format!("{FOLDER}.buildconfig")));
-}
-
-#[test]
-fn a_version_that_names_another_folder_is_refused() {
-    let fixture = fixture();
-    let inventory = Inventory::open(&fixture.host, "/mnt/drivers-inventory").unwrap();
-    for version in ["", "..", "../6.1", "a/b", ".hidden"] {
-        let error = inventory.entry(&"6.1.0".parse().unwrap(), version).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("{version:?} is not a driver version")), "{error}");
-    }
 }
 
 #[test]

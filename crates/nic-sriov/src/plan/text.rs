@@ -20,7 +20,7 @@ impl fmt::Display for NetdevStep {
 impl fmt::Display for PfStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Eswitch(change) => write!(f, "eswitch {change}"),
+            Self::Eswitch(change) => change.fmt(f),
             Self::Netdev(step) => step.fmt(f),
             Self::Autoprobe(on) => write!(f, "sriov_drivers_autoprobe {}", u8::from(*on)),
             Self::NumVfs(count) => write!(f, "sriov_numvfs {count}"),

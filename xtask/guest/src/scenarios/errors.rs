@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use lab_guest::wiring::VFS_PER_PF;
+use lab_guest::wiring::{PEER_MAC, VFS_PER_PF};
 
 use crate::command::run as run_program;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::nic_driver::{NicDriver, Outcome, STATE};
-use crate::observe::Nics;
+use crate::observe::{Nics, igb_pfs, netdev_by_mac};
 use crate::{read, report, say, vfs, write};
 
 /// A user that is not root.
@@ -58,6 +58,13 @@ const CASES: &[Case] = &[
     Case {
         name: "PF offers fewer VFs",
         arrange: ask_for_too_many_vfs,
+        call: || NicDriver::new(["restore-sriov"]),
+        code: 12,
+        undo: remove_state,
+    },
+    Case {
+        name: "PF without SR-IOV",
+        arrange: ask_a_nic_without_sriov,
         call: || NicDriver::new(["restore-sriov"]),
         code: 12,
         undo: remove_state,
@@ -163,6 +170,23 @@ fn ask_for_too_many_vfs() -> anyhow::Result<()> {
     let more = text.replace(&format!("\"num_vfs\": {VFS_PER_PF}"), "\"num_vfs\": 60");
     ensure!(more != text, "the snapshot does not say how many VFs a PF has where this scenario looks for it");
     write(snapshot(), &more)
+}
+
+/// A snapshot whose PF is now a NIC without SR-IOV: the e1000e at the far end of the data path.
+fn ask_a_nic_without_sriov() -> anyhow::Result<()> {
+    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+    let text = read(snapshot())?;
+    let pf = igb_pfs()?.into_iter().next().context("there is no igb PF")?;
+    let far_end = netdev_by_mac(PEER_MAC)?;
+    let device =
+        fs::read_link(format!("/sys/class/net/{far_end}/device")).context("the far end is no device")?;
+    let device =
+        device.file_name().context("the far end's device has no name")?.to_string_lossy().into_owned();
+    let moved = text.replace(&format!("\"{pf}\""), &format!("\"{device}\"")).replace("\"igb\"", "\"e1000e\"");
+    // The family and the modules keep their names; only the PFs' driver is another.
+    let moved = moved.replace("\"family\": \"e1000e\"", "\"family\": \"igb\"");
+    ensure!(moved != text, "the snapshot does not name {pf}");
+    write(snapshot(), &moved)
 }
 
 const HIDDEN: &str = "/lab/hidden-module";

@@ -64,7 +64,9 @@ mod tests {
         for good in ["25.10-1.2.8.0", "25.07-0.9.7.0", "24.10-0.7.0.0~rc1", "5"] {
             assert_eq!(good.parse::<DriverVersion>().unwrap().as_str(), good);
         }
-        for bad in ["", ".", "..", "-1", "25.10/1", "25.10 1", "25.10\n", "$(reboot)", "ü"] {
+        for bad in
+            ["", ".", "..", "../6.1", ".hidden", "-1", "25.10/1", "25.10 1", "25.10\n", "$(reboot)", "ü"]
+        {
             assert_eq!(bad.parse::<DriverVersion>(), Err(ParseDriverVersionError(bad.to_owned())));
         }
     }

@@ -1,0 +1,53 @@
+//! What the program says of itself.
+
+use clap::CommandFactory as _;
+use nic_driver::Exit;
+use nic_driver::cli::Cli;
+
+use crate::program::Desk;
+
+#[test]
+fn every_command_has_an_example_and_the_common_options() {
+    let desk = Desk::new();
+    let commands: Vec<String> =
+        Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    assert!(commands.contains(&"restore-sriov".to_owned()), "{commands:?}");
+    for command in &commands {
+        let ran = desk.run(&[command, "--help"]);
+        let help = ran.succeeded();
+        assert!(help.contains("Example: nic-driver "), "{command}: {help}");
+        for option in ["--output", "--root", "--state-dir", "--family", "--timeout"] {
+            assert!(help.contains(option), "{command} has no {option}: {help}");
+        }
+    }
+    let top = desk.run(&["--help"]);
+    for text in commands.iter().map(String::as_str).chain(["Example: nic-driver ", "docs/exit-codes.md"]) {
+        assert!(top.succeeded().contains(text), "{text}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_page_know_the_commands() {
+    let desk = Desk::new();
+    for arguments in [&["completions", "bash"][..], &["completions", "zsh"], &["man"]] {
+        let ran = desk.run(arguments);
+        let text = ran.succeeded().replace('\\', "");
+        assert!(text.contains("nic-driver") && text.contains("restore-sriov"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_table_of_exit_codes_is_complete() {
+    let table = include_str!("../../../../docs/exit-codes.md");
+    let documented: Vec<(u8, String)> = table
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let code = cells.next()?.parse().ok()?;
+            Some((code, cells.next()?.trim_matches('`').to_owned()))
+        })
+        .collect();
+    let existing: Vec<(u8, String)> =
+        Exit::ALL.into_iter().map(|exit| (exit as u8, format!("{exit:?}"))).collect();
+    assert_eq!(documented, existing);
+}

@@ -1,0 +1,376 @@
+use insta::assert_snapshot;
+use nic_netlink::{Eswitch, Guid, IfIndex, LinkAddress, MacAddress, VfLinkState, VlanProtocol};
+use proptest::prelude::*;
+
+use super::*;
+
+fn mac(last: u8) -> MacAddress {
+    MacAddress([2, 0, 0, 0, 0, last])
+}
+
+fn netdev(index: u32, name: &str, last: u8) -> NetdevState {
+    NetdevState {
+        index: IfIndex(index),
+        name: name.parse().unwrap(),
+        altnames: Vec::new(),
+        link_layer: LinkLayer::Ethernet,
+        address: LinkAddress(mac(last).0.to_vec()),
+        mtu: 1500,
+        up: true,
+        tx_queue_length: 1000,
+        alias: None,
+        group: 0,
+        promiscuous: false,
+        all_multicast: false,
+        master: None,
+    }
+}
+
+fn vf(index: u32) -> VfState {
+    let last = u8::try_from(index + 1).unwrap();
+    VfState {
+        index,
+        address: Some(PciAddress { domain: 0, bus: 1, device: 0x10, function: u8::try_from(index).unwrap() }),
+        driver: Some("igbvf".into()),
+        driver_override: None,
+        admin: Some(VfAttributes {
+            mac: Setting::Set(mac(last)),
+            vlan: Setting::NotSet,
+            spoof_check: Setting::Set(true),
+            trust: Setting::Set(false),
+            max_tx_rate: Setting::NotSet,
+            min_tx_rate: Setting::NotSet,
+            ..VfAttributes::new(index)
+        }),
+        ofed: None,
+        netdev: VfNetdev::Here(netdev(10 + index, &format!("enp1s0v{index}"), last)),
+    }
+}
+
+fn pf(vfs: Vec<VfState>) -> PfState {
+    PfState {
+        address: "0000:01:00.0".parse().unwrap(),
+        driver: Some("igb".into()),
+        total_vfs: Some(7),
+        num_vfs: u32::try_from(vfs.len()).unwrap(),
+        drivers_autoprobe: Some(true),
+        eswitch: None,
+        netdev: Some(netdev(2, "enp1s0", 200)),
+        vfs,
+        representors: Vec::new(),
+    }
+}
+
+fn state(pf: PfState) -> NicState {
+    NicState { pfs: vec![pf] }
+}
+
+/// The PF right after its driver was loaded.
+fn reloaded(saved: &PfState) -> PfState {
+    let mut found = saved.clone();
+    found.num_vfs = 0;
+    found.vfs.clear();
+    found.representors.clear();
+    let netdev = found.netdev.as_mut().unwrap();
+    netdev.up = false;
+    netdev.index = IfIndex(40);
+    found
+}
+
+fn admin(vf: &mut VfState) -> &mut VfAttributes {
+    vf.admin.as_mut().unwrap()
+}
+
+fn here(vf: &mut VfState) -> &mut NetdevState {
+    match &mut vf.netdev {
+        VfNetdev::Here(netdev) => netdev,
+        other => panic!("no netdev: {other:?}"),
+    }
+}
+
+#[test]
+fn after_a_reload_everything_is_planned_in_the_kernels_order() {
+    let mut saved = pf(vec![vf(0), vf(1), vf(2), vf(3)]);
+    saved.netdev.as_mut().unwrap().mtu = 9000;
+    admin(&mut saved.vfs[0]).vlan =
+        Setting::Set(VlanTag { id: 100, qos: 3, protocol: VlanProtocol::Ieee8021Q });
+    admin(&mut saved.vfs[0]).max_tx_rate = Setting::Set(100);
+    // Its own MAC is another than its admin MAC.
+    admin(&mut saved.vfs[1]).mac = Setting::Set(mac(77));
+    saved.vfs[2].driver = Some("vfio-pci".into());
+    saved.vfs[2].driver_override = Some("vfio-pci".into());
+    saved.vfs[2].netdev = VfNetdev::OtherDriver;
+    saved.vfs[3].driver = None;
+    saved.vfs[3].netdev = VfNetdev::Unbound;
+    let found = reloaded(&saved);
+    assert_snapshot!(plan_restore(&state(saved), &state(found)));
+}
+
+#[test]
+fn switchdev_is_entered_with_all_vfs_there_and_before_they_are_bound() {
+    let mut saved = pf(vec![vf(0), vf(1)]);
+    let eswitch = |mode| Some(Eswitch { mode, inline_mode: None, encap_mode: None });
+    saved.eswitch = eswitch(EswitchMode::Switchdev);
+    saved.representors = vec![RepresentorState {
+        port: "pf0vf0".parse().unwrap(),
+        switch_id: None,
+        netdev: netdev(30, "rep0", 99),
+    }];
+    let mut found = reloaded(&saved);
+    found.eswitch = eswitch(EswitchMode::Legacy);
+    assert_snapshot!(plan_restore(&state(saved.clone()), &state(found)));
+
+    // The mode alone is lost: VFs that are bound must not see it change.
+    let mut found = saved.clone();
+    found.eswitch = eswitch(EswitchMode::Legacy);
+    found.representors.clear();
+    assert!(plan_prepare(&saved, &found).is_empty());
+    assert_eq!(plan_eswitch(&saved, &found), [PfStep::Eswitch(EswitchChange::Mode(EswitchMode::Switchdev))]);
+    assert_eq!(vfs_to_unbind(&saved, &found).len(), 2);
+}
+
+#[test]
+fn a_wrong_count_goes_through_zero_and_a_right_one_is_never_written() {
+    let saved = pf(vec![vf(0), vf(1)]);
+    let mut found = saved.clone();
+    found.vfs.push(vf(2));
+    found.num_vfs = 3;
+    let steps = plan_prepare(&saved, &found);
+    assert_eq!(steps, [PfStep::NumVfs(0), PfStep::Autoprobe(false), PfStep::NumVfs(2)]);
+    assert!(plan_prepare(&saved, &saved).is_empty());
+}
+
+#[test]
+fn without_autoprobe_vfs_are_bound_again_only_where_the_admin_mac_came_too_late() {
+    let mut saved = pf(vec![vf(0), vf(1)]);
+    saved.drivers_autoprobe = None;
+    let mut found = saved.clone();
+    // Both probed before their attributes were set. The second has by chance the MAC it should have.
+    for vf in &mut found.vfs {
+        admin(vf).mac = Setting::NotSet;
+    }
+    here(&mut found.vfs[0]).address = LinkAddress(mac(250).0.to_vec());
+    assert!(!plan_prepare(&saved, &found).iter().any(|step| matches!(step, PfStep::Autoprobe(_))));
+    let rebind = [BindStep::Unbind("igbvf".into()), BindStep::Bind("igbvf".into())];
+    assert_eq!(plan_binding(&saved.vfs[0], &found.vfs[0]), rebind);
+    assert_eq!(plan_binding(&saved.vfs[1], &found.vfs[1]), []);
+    assert_eq!(plan_admin_before(&saved.vfs[1], &found.vfs[1]), [VfChange::Mac(mac(2))]);
+}
+
+#[test]
+fn a_pf_that_was_down_is_up_while_its_vfs_probe() {
+    let mut saved = pf(vec![vf(0)]);
+    saved.netdev.as_mut().unwrap().up = false;
+    let found = reloaded(&saved);
+    let up = |up| PfStep::Netdev(NetdevStep::Link(LinkChange::Up(up)));
+    assert!(plan_prepare(&saved, &found).contains(&up(true)));
+    let mut prepared = saved.clone();
+    prepared.netdev.as_mut().unwrap().up = true;
+    assert_eq!(plan_finish(&saved, &prepared), [up(false)]);
+}
+
+#[test]
+fn a_netdev_is_down_for_what_needs_it_and_up_last() {
+    let mut saved = netdev(5, "mine", 1);
+    saved.altnames = vec!["eth0".into()];
+    saved.mtu = 1400;
+    saved.master = Some("bond0".parse().unwrap());
+    let mut found = netdev(9, "eth0", 9);
+    found.altnames = vec!["mine".into()];
+    let steps: Vec<String> = plan_netdev(&saved, &found).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "down",
+            "removal of the additional name \"mine\"",
+            "name mine",
+            "additional name \"eth0\"",
+            "address 02:00:00:00:00:01",
+            "mtu 1400",
+            "master bond0",
+            "up",
+        ]
+    );
+    // What needs no link that is down does not get one.
+    let mut found = saved.clone();
+    found.mtu = 1500;
+    assert_eq!(plan_netdev(&saved, &found), [NetdevStep::Link(LinkChange::Mtu(1400))]);
+}
+
+#[test]
+fn guids_are_each_their_own_and_never_zeroed() {
+    let (mut saved, mut found) = (vf(0), vf(0));
+    admin(&mut saved).node_guid = Setting::Set(Guid([1; 8]));
+    admin(&mut saved).port_guid = Setting::Set(Guid([2; 8]));
+    admin(&mut found).node_guid = Setting::NotSet;
+    admin(&mut found).port_guid = Setting::NotSet;
+    let expected = [VfChange::NodeGuid(Guid([1; 8])), VfChange::PortGuid(Guid([2; 8]))];
+    assert_eq!(plan_admin_before(&saved, &found), expected);
+    assert_eq!(plan_admin_before(&found, &saved), [], "a GUID that was not set is left alone");
+}
+
+#[test]
+fn an_infiniband_address_is_not_set() {
+    let (mut saved, mut found) = (netdev(5, "ib0", 1), netdev(5, "ib0", 2));
+    saved.link_layer = LinkLayer::InfiniBand;
+    found.link_layer = LinkLayer::InfiniBand;
+    assert_eq!(plan_netdev(&saved, &found), []);
+}
+
+#[test]
+fn what_the_driver_does_not_have_is_not_asked_for() {
+    let (mut saved, mut found) = (vf(0), vf(0));
+    admin(&mut saved).trust = Setting::Set(true);
+    admin(&mut found).trust = Setting::Unsupported;
+    assert_eq!(plan_admin_before(&saved, &found), []);
+    assert_eq!(plan_admin_before(&found, &saved), []);
+}
+
+#[test]
+fn obstacles_name_the_pf() {
+    let saved = pf(vec![vf(0), vf(1)]);
+    let mut found = reloaded(&saved);
+    found.total_vfs = Some(1);
+    let text = |found: &NicState| {
+        obstacles(&state(saved.clone()), found).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert!(
+        text(&state(found.clone())).contains("0000:01:00.0 had 2 VFs"),
+        "{}",
+        text(&state(found.clone()))
+    );
+    found.total_vfs = None;
+    assert!(text(&state(found.clone())).contains("no SR-IOV"));
+    found.driver = None;
+    assert!(text(&state(found)).contains("it has no driver"));
+    assert!(text(&NicState::default()).contains("the device is gone"));
+    assert_eq!(text(&state(saved.clone())), "");
+}
+
+fn any_setting<T: Clone + std::fmt::Debug + 'static>(
+    value: impl Strategy<Value = T> + 'static,
+) -> BoxedStrategy<Setting<T>> {
+    prop_oneof![Just(Setting::Unsupported), Just(Setting::NotSet), value.prop_map(Setting::Set)].boxed()
+}
+
+prop_compose! {
+    fn any_netdev()(
+        name in "[a-z]{1,15}",
+        altnames in prop::collection::btree_set("[A-Z]{1,20}", 0..3),
+        last in 0..9u8,
+        mtu in 68..9000u32,
+        flags in any::<(bool, bool, bool)>(),
+        master in prop::option::of("[a-z]{3,8}"),
+        alias in prop::option::of("[a-z ]{1,9}"),
+    ) -> NetdevState {
+        NetdevState {
+            altnames: altnames.into_iter().collect(),
+            mtu,
+            up: flags.0,
+            promiscuous: flags.1,
+            all_multicast: flags.2,
+            alias,
+            master: master.map(|name| name.parse().unwrap()),
+            ..netdev(7, &name, last)
+        }
+    }
+}
+
+prop_compose! {
+    fn any_vf(index: u32)(
+        driver in prop_oneof![Just(None), Just(Some("igbvf".to_owned())), Just(Some("vfio-pci".to_owned()))],
+        netdev in any_netdev(),
+        away in prop::bool::weighted(0.2),
+        admin_mac in any_setting((0..9u8).prop_map(mac)),
+        vlan in any_setting((1..4095u16, 0..8u8).prop_map(|(id, qos)| VlanTag { id, qos, ..VlanTag::NONE })),
+        bools in (any_setting(any::<bool>()), any_setting(any::<bool>()), any_setting(any::<bool>())),
+        rates in (any_setting(1..999u32), any_setting(1..999u32)),
+        link_state in prop_oneof![Just(VfLinkState::Auto), Just(VfLinkState::Enable), Just(VfLinkState::Disable)],
+        overridden in any::<bool>(),
+    ) -> VfState {
+        let netdev = match driver.as_deref() {
+            None => VfNetdev::Unbound,
+            Some("igbvf") if away => VfNetdev::Away,
+            Some("igbvf") => VfNetdev::Here(netdev),
+            Some(_) => VfNetdev::OtherDriver,
+        };
+        VfState {
+            driver_override: driver.clone().filter(|_| overridden),
+            driver,
+            admin: Some(VfAttributes {
+                mac: admin_mac,
+                vlan,
+                spoof_check: bools.0,
+                trust: bools.1,
+                query_rss: bools.2,
+                min_tx_rate: rates.0,
+                max_tx_rate: rates.1,
+                link_state,
+                ..VfAttributes::new(index)
+            }),
+            netdev,
+            ..vf(index)
+        }
+    }
+}
+
+prop_compose! {
+    fn any_pf()(vfs in (0..4u32).prop_flat_map(|count| (0..count).map(any_vf).collect::<Vec<_>>()), autoprobe in prop::option::of(any::<bool>())) -> PfState {
+        PfState { drivers_autoprobe: autoprobe, ..pf(vfs) }
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_planned_for_what_already_is(pf in any_pf()) {
+        let state = state(pf);
+        let plan = plan_restore(&state, &state);
+        prop_assert!(plan.is_empty(), "{plan}");
+        prop_assert!(crate::compare(&state, &state).is_empty());
+    }
+
+    #[test]
+    fn whatever_differs_wrongly_is_planned_for(saved in any_pf(), found in any_pf()) {
+        let (saved, found) = (state(saved), state(found));
+        let wrong = crate::compare(&saved, &found).into_iter().any(|difference| {
+            // What only a new probe in another namespace could bring, or a driver that cannot tell, has no step.
+            difference.gravity == crate::Gravity::Wrong && !difference.found.contains("unknown")
+        });
+        prop_assert!(!wrong || !plan_restore(&saved, &found).is_empty());
+    }
+
+    #[test]
+    fn a_netdevs_steps_lead_to_what_was_saved(saved in any_netdev(), found in any_netdev()) {
+        let mut model = found.clone();
+        for step in plan_netdev(&saved, &found) {
+            match step {
+                NetdevStep::Master(master) => model.master = master,
+                NetdevStep::Link(change) => match change {
+                    LinkChange::Name(name) => {
+                        prop_assert!(!model.up, "renamed while up");
+                        prop_assert!(!model.altnames.contains(&name.to_string()), "its own alternative name");
+                        model.name = name;
+                    }
+                    LinkChange::Address(address) => {
+                        prop_assert!(!model.up, "address changed while up");
+                        model.address = address;
+                    }
+                    LinkChange::Up(up) => model.up = up,
+                    LinkChange::Mtu(mtu) => model.mtu = mtu,
+                    LinkChange::TxQueueLength(length) => model.tx_queue_length = length,
+                    LinkChange::Alias(alias) => model.alias = Some(alias).filter(|alias| !alias.is_empty()),
+                    LinkChange::Group(group) => model.group = group,
+                    LinkChange::Promiscuous(on) => model.promiscuous = on,
+                    LinkChange::AllMulticast(on) => model.all_multicast = on,
+                    LinkChange::AddAltName(name) => model.altnames.push(name),
+                    LinkChange::RemoveAltName(name) => model.altnames.retain(|altname| *altname != name),
+                    other @ (LinkChange::Master(_) | LinkChange::NamespaceOfPid(_)) => {
+                        prop_assert!(false, "{other} is not planned");
+                    }
+                },
+            }
+        }
+        model.altnames.sort_unstable();
+        prop_assert_eq!(model, saved);
+    }
+}

@@ -14,6 +14,7 @@ use crate::{boot, netdevsim, report, say};
 
 const VFS: u32 = 50;
 const PORTS: u32 = 2;
+const ALTNAME: &str = "representor-of-tenant-2";
 const FAMILY: &str = "netdevsim";
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
@@ -71,13 +72,15 @@ fn switchdev() -> anyhow::Result<()> {
         ("device", "sriov_numvfs", "50"),
         ("pf0vf0", "name", second),
         ("pf0vf1", "name", first),
-        ("pf0vf2", "altnames", "representor-of-tenant-2"),
+        ("pf0vf2", "name", "tenant2"),
         ("pf0vf49", "name", "tenant49"),
         ("pf0vf49", "up", "true"),
         ("p1", "vf 49.vlan_list.0.vlan", "149"),
     ] {
         ensure!(see(port, attribute) == value, "{port} {attribute} is {}, not {value}", see(port, attribute));
     }
+    let altnames = see("pf0vf2", "altnames");
+    ensure!(altnames.split(' ').any(|name| name == ALTNAME), "pf0vf2 has the altnames {altnames}");
     snapshot()?;
 
     netdevsim::set_mode("legacy")?;
@@ -152,7 +155,7 @@ fn representor_lines(udev_name: &str, vf: u32) -> String {
     let name = format!("tenant{vf}");
     let mut lines = format!("link set dev {udev_name} name {name}\nlink set dev {name} mtu {}\n", 1400 + vf);
     if vf == 2 {
-        lines.push_str(&format!("link property add dev {name} altname representor-of-tenant-2\n"));
+        lines.push_str(&format!("link property add dev {name} altname {ALTNAME}\n"));
     }
     if vf % 3 != 0 {
         lines.push_str(&format!("link set dev {name} up\n"));

@@ -1,18 +1,23 @@
 //! Running the program under test.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::command::run;
 use crate::say;
 
 /// Where the host puts the binary.
 pub(crate) const BINARY: &str = "/usr/bin/nic-driver";
+/// No call may take longer. The longest wait of the program's own, for 50 VFs, is below it.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// The default state directory.
 pub(crate) const STATE: &str = "/run/mellanox/drivers/.nic-driver";
 
@@ -75,11 +80,16 @@ impl NicDriver {
         let mut child = command.spawn().with_context(|| format!("cannot start {BINARY}"))?;
         let stdout = child.stdout.take().context("no pipe for standard output")?;
         let stderr = child.stderr.take().context("no pipe for standard error")?;
+        let (ended, end) = mpsc::channel();
+        let process = child.id();
+        let watch = thread::spawn(move || watch(process, &end));
         let stderr = thread::spawn(move || relay(stderr, true));
         let stdout = relay(stdout, self.shown)?;
         let stderr = stderr.join().unwrap_or_else(|_| bail!("the reader of standard error panicked"))?;
         let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
         let time = start.elapsed();
+        drop(ended);
+        watch.join().unwrap_or_else(|_| bail!("the watch panicked")).with_context(|| format!("`{line}`"))?;
         say(&format!("  {status}, {:.2} s", time.as_secs_f64()));
         Ok(Outcome { line, code: status.code(), stdout, stderr, time })
     }
@@ -114,6 +124,22 @@ impl Outcome {
         let text = format!("{}\n{}", self.stdout, self.stderr).to_lowercase();
         words.iter().any(|word| text.contains(word))
     }
+}
+
+/// Ends a process that hangs, and says what it and the kernel were about.
+fn watch(process: u32, end: &Receiver<()>) -> anyhow::Result<()> {
+    if !matches!(end.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout)) {
+        return Ok(());
+    }
+    for task in fs::read_dir(format!("/proc/{process}/task")).context("cannot list its threads")? {
+        let task = task.context("cannot list its threads")?.path();
+        for file in ["comm", "syscall", "stack"] {
+            // A thread may end meanwhile.
+            say(&fs::read_to_string(task.join(file)).unwrap_or_default());
+        }
+    }
+    run("kill", ["-KILL", &process.to_string()])?;
+    bail!("hung, and was ended after {} s", PATIENCE.as_secs())
 }
 
 fn relay(stream: impl Read, shown: bool) -> anyhow::Result<String> {

@@ -151,7 +151,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "switchdev",
         summary: "50 VFs with every attribute, then 50 renamed representors, through the removal of the device and back",
         topology: NO_NICS,
-        timeout: Duration::from_secs(300),
+        timeout: Duration::from_secs(600),
         needs_nic_driver: true,
         suite: Suite::Test,
         parameters: &[],

@@ -203,13 +203,16 @@ pub async fn restore(
     if !compare(saved, &found).iter().any(|difference| difference.gravity == Gravity::Wrong) {
         return Ok(outcome(saved, compare(saved, &found), Record::default()));
     }
+    let deadline = options.deadline(saved.vf_count());
+    // The kernel carries out changes one after the other: the last of many waits for all before it.
+    let kernel = KernelLinks { netlink: kernel.netlink.with_deadline(deadline), ..kernel.clone() };
     let work = Work {
         host,
-        kernel,
+        kernel: &kernel,
         source: &source,
         selector,
-        arrivals: Arrivals::listen(host, kernel).await?,
-        deadline: options.deadline(saved.vf_count()),
+        arrivals: Arrivals::listen(host, &kernel).await?,
+        deadline,
         binds: Semaphore::new(options.jobs.max(1)),
         record: Mutex::default(),
         on_event,

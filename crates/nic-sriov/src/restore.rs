@@ -218,7 +218,7 @@ pub async fn restore(
         on_event,
     };
     join_all(saved.pfs.iter().map(|pf| work.restore_pf(pf))).await;
-    work.give_contested_names().await;
+    work.give_contested_names(saved).await;
     let found = observe(host, &source, selector, &pfs).await;
     let record = work.record.into_inner().unwrap_or_else(PoisonError::into_inner);
     let differences = match found {

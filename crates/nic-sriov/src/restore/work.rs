@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use nic_host::{DeadlineWriteError, Host};
-use nic_netlink::{IfIndex, LinkChange, LinkName, Links, VfChange};
+use nic_netlink::{IfIndex, Link, LinkChange, LinkName, Links, VfChange};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
@@ -20,10 +20,12 @@ use crate::plan::{
 };
 use crate::sysfs::{self, VfWriteError};
 use crate::{
-    DeviceAddress, DeviceSelector, NetdevState, ObserveError, Part, PfState, VfNetdev, VfState,
+    DeviceAddress, DeviceSelector, NetdevState, NicState, ObserveError, Part, PfState, VfNetdev, VfState,
     vfio_group_in_use,
 };
 
+/// How often contested names are tried again. Each round fails only when udev has been quicker again.
+const NAMING_ROUNDS: usize = 10;
 /// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -448,25 +450,43 @@ impl Work<'_> {
     }
 
     /// Names that another interface held when they were to be given. By now every interface is there.
-    pub(super) async fn give_contested_names(&self) {
-        let contested = std::mem::take(&mut self.record().contested);
-        if contested.is_empty() {
-            return;
-        }
-        let links = match self.source.links().await {
-            Ok(links) => links,
-            Err(error) => {
-                let error = StepError::Observe(error);
+    ///
+    /// It may take several rounds: when an interface steps aside, udev gives it its old name back as an alternative
+    /// one (systemd's `src/udev/net/link-config.c`, `link_apply_config`), which then holds the name once more.
+    pub(super) async fn give_contested_names(&self, saved: &NicState) {
+        for _ in 0..NAMING_ROUNDS {
+            let contested = std::mem::take(&mut self.record().contested);
+            if contested.is_empty() {
+                return;
+            }
+            if let Err(error) = self.contested_round(saved, &contested).await {
                 for entry in &contested {
                     self.fail(&entry.part, entry.step.to_string(), &error);
                 }
                 return;
             }
-        };
+        }
+        // Not in the loop's head, where the lock would be held while the failures are recorded.
+        let contested = std::mem::take(&mut self.record().contested);
+        for entry in contested {
+            self.fail(&entry.part, entry.step.to_string(), &StepError::StillTaken);
+        }
+    }
+
+    async fn contested_round(&self, saved: &NicState, contested: &[Contested]) -> Result<(), StepError> {
+        let links = self.source.links().await?;
         let (names, altnames): (Vec<&Contested>, Vec<&Contested>) =
             contested.iter().partition(|entry| entry.name().is_some());
         let wanted: Vec<(IfIndex, LinkName)> =
             names.iter().filter_map(|entry| Some((entry.index, entry.name()?.clone()))).collect();
+        let in_the_way = altnames_in_the_way(saved, &wanted, &links);
+        for (holder, altname) in &in_the_way {
+            let change = LinkChange::RemoveAltName(altname.clone());
+            if let Err(error) = self.kernel.netlink.change(*holder, &change).await {
+                tracing::debug!(%holder, altname, error = chain(&error), "an alternative name stays");
+            }
+        }
+        let links = if in_the_way.is_empty() { links } else { self.source.links().await? };
         let (renames, taken) = plan_names(&wanted, &links);
         let entry_of = |index: IfIndex| names.iter().find(|entry| entry.index == index);
         for taken in taken {
@@ -484,11 +504,14 @@ impl Work<'_> {
             self.netdev_steps(&entry.part, rename.index, entry.up, steps).await;
         }
         for entry in altnames {
-            self.netdev_steps(&entry.part, entry.index, entry.up, vec![entry.step.clone()]).await;
+            let has = |altname: &str| {
+                links.get(entry.index).is_some_and(|link| link.altnames.iter().any(|name| name == altname))
+            };
+            if !matches!(&entry.step, NetdevStep::Link(LinkChange::AddAltName(altname)) if has(altname)) {
+                self.netdev_steps(&entry.part, entry.index, entry.up, vec![entry.step.clone()]).await;
+            }
         }
-        for entry in std::mem::take(&mut self.record().contested) {
-            self.fail(&entry.part, entry.step.to_string(), &StepError::StillTaken);
-        }
+        Ok(())
     }
 
     async fn look(&self, saved: &PfState) -> Option<PfState> {
@@ -522,6 +545,29 @@ impl Work<'_> {
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Alternative names that keep a wanted name from being given, and are none of the snapshot's: a name was there once
+/// only, so that an interface of the snapshot that has it now got it since.
+fn altnames_in_the_way(
+    saved: &NicState,
+    wanted: &[(IfIndex, LinkName)],
+    links: &Links,
+) -> Vec<(IfIndex, String)> {
+    let restored = |link: &Link| {
+        saved.pfs.iter().any(|pf| {
+            let is_parent = |name: &str| link.parent_device.as_deref() == Some(name);
+            let vfs = pf.vfs.iter().filter_map(|vf| vf.address);
+            is_parent(pf.address.name()) || vfs.into_iter().any(|vf| is_parent(&vf.to_string()))
+        })
+    };
+    let held = |name: &LinkName| {
+        links.iter().filter(|link| restored(link)).find_map(|link| {
+            let altname = link.altnames.iter().find(|altname| *altname == name.as_str())?;
+            Some((link.index, altname.clone()))
+        })
+    };
+    wanted.iter().filter_map(|(_, name)| held(name)).collect()
 }
 
 /// Whether the step gives a name, which another interface may have.

@@ -431,19 +431,29 @@ pub fn plan_admin_after(saved: &VfState, found: &VfState) -> Vec<VfChange> {
     {
         changes.push(VfChange::Mac(mac));
     }
-    let min = wanted(&saved_admin.min_tx_rate, &found_admin.min_tx_rate);
-    let max = wanted(&saved_admin.max_tx_rate, &found_admin.max_tx_rate);
-    if min.is_some() || max.is_some() {
-        let rate = |setting: &Setting<u32>| match setting {
-            Setting::Set(rate) => *rate,
-            Setting::NotSet | Setting::Unsupported => 0,
-        };
-        changes.push(VfChange::Rate {
-            min: rate(&saved_admin.min_tx_rate),
-            max: rate(&saved_admin.max_tx_rate),
-        });
-    }
+    changes.extend(rate_change(saved_admin, found_admin));
     changes
+}
+
+/// The rates of a VF, where they have to be set before the eswitch leaves legacy mode: in switchdev mode drivers refuse
+/// them (netdevsim's netdev.c, `nsim_set_vf_rate`).
+#[must_use]
+pub fn plan_rates_before(pf: &PfState, saved: &VfState, found: &VfState) -> Option<VfChange> {
+    let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
+    (mode_of(pf) == Some(EswitchMode::Switchdev)).then(|| rate_change(saved_admin, found_admin))?
+}
+
+fn rate_change(saved: &VfAttributes, found: &VfAttributes) -> Option<VfChange> {
+    let min = wanted(&saved.min_tx_rate, &found.min_tx_rate);
+    let max = wanted(&saved.max_tx_rate, &found.max_tx_rate);
+    if min.is_none() && max.is_none() {
+        return None;
+    }
+    let rate = |setting: &Setting<u32>| match setting {
+        Setting::Set(rate) => *rate,
+        Setting::NotSet | Setting::Unsupported => 0,
+    };
+    Some(VfChange::Rate { min: rate(&saved.min_tx_rate), max: rate(&saved.max_tx_rate) })
 }
 
 /// Stage 7, when all VFs are back: autoprobe, and the PF's netdev as saved.
@@ -509,13 +519,19 @@ fn plan_vf(pf: &PfState, saved: &VfState, found: &VfState) -> VfPlan {
         (VfNetdev::Here(saved), _) => NetdevPlan::OnceThere(Box::new(saved.clone())),
         _ => NetdevPlan::Steps(Vec::new()),
     };
+    let mut admin_before = plan_admin_before(saved, found);
+    let mut admin_after = plan_admin_after(saved, found);
+    if let Some(rates) = plan_rates_before(pf, saved, found) {
+        admin_after.retain(|change| *change != rates);
+        admin_before.push(rates);
+    }
     VfPlan {
         part: Part::of_vf(pf, saved),
-        admin_before: plan_admin_before(saved, found),
+        admin_before,
         ofed: plan_ofed(saved.ofed.as_ref(), found.ofed.as_ref()),
         binding,
         netdev,
-        admin_after: plan_admin_after(saved, found),
+        admin_after,
     }
 }
 

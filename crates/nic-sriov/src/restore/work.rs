@@ -16,7 +16,7 @@ use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe};
 use crate::ofed::{self, OfedStep, plan_ofed};
 use crate::plan::{
     BindStep, NetdevStep, PfStep, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch,
-    plan_finish, plan_netdev, plan_prepare, vfs_need_binding, vfs_to_unbind,
+    plan_finish, plan_netdev, plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind,
 };
 use crate::sysfs::{self, VfWriteError};
 use crate::{
@@ -134,7 +134,7 @@ impl Work<'_> {
         let Some(found) = self.look(saved).await else { return };
         let stage = self.begin(saved, Stage::Admin);
         for (vf, now) in self.vfs_at_hand(saved, &found) {
-            for change in plan_admin_before(vf, now) {
+            for change in plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now)) {
                 self.admin_step(saved, &found, vf, &change).await;
             }
             for step in plan_ofed(vf.ofed.as_ref(), now.ofed.as_ref()) {

@@ -289,7 +289,7 @@ fn ensure_nothing_is_default(pfs: &[String], seen: &Nics) -> anyhow::Result<()> 
         (Vf(0, 4), "name", "eth7"),
         (Vf(0, 5), "up", "false"),
         (Vf(0, 6), "group", "7"),
-        (Vf(1, 2), "altnames", "a-data tenant-a-data"),
+        (Vf(1, 2), "altnames", "a-data enp2s0v2 tenant-a-data"),
         (Vf(1, 3), "admin.address", OTHER_MAC),
         (Vf(1, 3), "mac", "02:1a:b0:00:01:04"),
         (ON_VFIO, "driver", "vfio-pci"),

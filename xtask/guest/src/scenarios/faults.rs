@@ -103,6 +103,13 @@ const CASES: &[Case] = &[
         name: "a name that is taken",
         arrange: |_| nobody(command("ip", ["link", "add", TAKEN, "type", "dummy"])),
         failed: &[(1, TAKEN)],
+        judge: |vfs, _| {
+            let name = crate::observe::netdev_of(vfs.at(1)?)?;
+            let index = crate::read(format!("/sys/class/net/{name}/ifindex"))?;
+            say(&crate::read(format!("/run/udev/data/n{index}"))?);
+            say(&format!("queue: {}", Path::new("/run/udev/queue").exists()));
+            Ok(())
+        },
         undo: |_| command("ip", ["link", "delete", TAKEN]).map(drop),
         ..PLAIN
     },
@@ -117,9 +124,11 @@ const CASES: &[Case] = &[
         name: "no udevd",
         arrange: |_| {
             command("udevadm", ["control", "--exit"])?;
-            nobody(wait::until("udevd ends", Duration::from_secs(20), || {
-                Ok((!Path::new("/run/udev/control").exists()).then_some(()))
-            }))
+            wait::until("udevd ends", Duration::from_secs(20), || {
+                Ok(udev_processes()?.is_empty().then_some(()))
+            })?;
+            // It leaves its socket behind. A container that was not given the host's /run/udev sees none.
+            nobody(fs::remove_file("/run/udev/control").context("cannot remove udevd's socket"))
         },
         undo: |_| boot::start_udev_daemon(),
         ..PLAIN
@@ -283,16 +292,27 @@ fn fault(module: &str, parameter: &str, value: &str) -> anyhow::Result<()> {
 
 /// Leaves its socket behind, as a crash does.
 fn kill_udev() -> anyhow::Result<()> {
-    for entry in fs::read_dir("/proc").context("cannot list processes")? {
-        let process = entry.context("cannot list processes")?.path();
-        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-        if name.trim_end() == "systemd-udevd" || name.trim_end() == "(udev-worker)" {
-            let id = process.file_name().context("a process without a number")?.to_owned();
-            command("kill", [std::ffi::OsStr::new("-KILL"), &id])?;
-        }
+    for process in udev_processes()? {
+        command("kill", ["-KILL", &process])?;
     }
     ensure!(Path::new("/run/udev/control").exists(), "udevd took its socket with it");
     Ok(())
+}
+
+/// The daemon's process number, and those of its workers.
+fn udev_processes() -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot list processes")? {
+        let process = entry.context("cannot list processes")?.path();
+        // A process may end meanwhile.
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        let state = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        let is_udev = ["systemd-udevd", "(udev-worker)"].contains(&name.trim_end());
+        if is_udev && !state.contains(") Z ") {
+            found.extend(process.file_name().map(|number| number.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(found)
 }
 
 /// Gives a VF to user space, as a device plugin does for a virtual machine.

@@ -70,5 +70,5 @@ pub use links::{Links, RecordedLinksError};
 pub use netlink::{ChangeError, LinkError, LinksError, Netlink, VfChangeError};
 pub use phys_port::{PhysPort, PhysPortName};
 pub use udev_monitor::{UdevEvent, UdevMonitor, UdevMonitorError};
-pub use udev_state::{UdevEntry, UdevState, UdevStateError, udev_state};
+pub use udev_state::{UdevEntry, UdevState, UdevStateError, udev_queue_is_empty, udev_state};
 pub use vf::{Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag};

@@ -50,6 +50,9 @@ pub struct UdevStateError {
 /// The daemon's control socket. libudev, too, takes its absence for the daemon's.
 pub(crate) const CONTROL: &str = "/run/udev/control";
 
+/// It exists while the daemon has events to process.
+const QUEUE: &str = "/run/udev/queue";
+
 impl UdevEntry {
     /// Reads the text of a file in `/run/udev/data` (`device_update_db` in systemd's
     /// `src/libsystemd/sd-device/device-private.c`). Lines of other kinds are passed over.
@@ -107,6 +110,18 @@ pub fn udev_state(host: &Host, index: IfIndex) -> Result<UdevState, UdevStateErr
     Ok(entry.map_or(UdevState::Absent, |text| UdevEntry::parse(&text).state()))
 }
 
+/// Whether udev has nothing to do: no event waits for it, and none is being processed. So it is, too, when the daemon was
+/// killed.
+///
+/// A link that udev has not finished with while it has nothing to do is one that it has given up, or never heard of: when a
+/// rename fails because the name is taken, the database entry keeps its `ID_RENAMING=1` for good. An event that has just
+/// been sent is not in the queue yet, so ask more than once.
+#[must_use]
+pub fn udev_queue_is_empty(host: &Host) -> bool {
+    // libudev goes by the same file (systemd's src/libudev/libudev-queue.c, `udev_queue_get_queue_is_empty`).
+    !host.exists(QUEUE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +158,7 @@ mod tests {
     fn without_the_daemon_an_old_database_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::at(dir.path());
+        assert!(udev_queue_is_empty(&host));
         let data = dir.path().join("run/udev/data");
         std::fs::create_dir_all(&data).unwrap();
         std::fs::write(data.join("n7"), "E:ID_RENAMING=1\n").unwrap();
@@ -150,6 +166,8 @@ mod tests {
         std::fs::write(dir.path().join("run/udev/control"), "").unwrap();
         assert_eq!(udev_state(&host, IfIndex(7)).unwrap(), UdevState::Renaming);
         assert_eq!(udev_state(&host, IfIndex(8)).unwrap(), UdevState::Absent);
+        std::fs::write(dir.path().join("run/udev/queue"), "").unwrap();
+        assert!(!udev_queue_is_empty(&host));
         std::fs::create_dir(data.join("n9")).unwrap();
         let error = udev_state(&host, IfIndex(9)).unwrap_err();
         assert_eq!(error.to_string(), "cannot read udev's entry of network interface 9");

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use nic_host::Host;
 use nic_netlink::{
-    Change, Changes, IfIndex, Link, LinkEvent, Netlink, PhysPortName, UdevEvent, UdevState, udev_state,
+    Change, Changes, IfIndex, Link, LinkEvent, Netlink, PhysPortName, UdevEvent, UdevState,
+    udev_queue_is_empty, udev_state,
 };
 use tokio::sync::Notify;
 
@@ -15,6 +16,10 @@ use crate::{DeviceAddress, ObserveError};
 
 /// How often a netdev that is waited for is looked at although no event came, in case one was lost.
 const RECHECK: Duration = Duration::from_secs(1);
+
+/// How long udev may have nothing to do while a netdev is not finished, before it is taken to have given it up: it has
+/// crashed, or could not give the name. Far longer than an event takes into its queue.
+const UDEV_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Listens to link and udev events and knows who waits for what.
 ///
@@ -40,6 +45,12 @@ struct Seen {
     /// The netdevs of which there was an event since somebody last took this list.
     touched: BTreeSet<IfIndex>,
     changed: Arc<Notify>,
+}
+
+/// Whether udev has anything to do.
+#[derive(Debug, Default)]
+struct UdevWatch {
+    idle_since: Option<Instant>,
 }
 
 /// A netdev that has come and has its final name.
@@ -108,11 +119,12 @@ impl Arrivals {
 
     /// Waits until the device has a netdev and udev is done with it.
     ///
-    /// When the deadline passes with a netdev that udev has not finished with, the netdev is returned all the same,
-    /// and said so: it can be acted on by its ifindex.
+    /// When the deadline passes with a netdev that udev has not finished with, or udev has given it up, the netdev is
+    /// returned all the same, and said so: it can be acted on by its ifindex.
     pub async fn wait(&self, device: &DeviceAddress, deadline: Duration) -> Result<Arrival, ArrivalError> {
         let started = Instant::now();
         let changed = Arc::clone(&lock(&self.registry).seen(device.name()).changed);
+        let mut udev = UdevWatch::default();
         loop {
             // Armed before the look, so that what changes in between wakes the wait.
             let notified = changed.notified();
@@ -120,7 +132,7 @@ impl Arrivals {
             let waited = started.elapsed();
             if let Some((link, state)) = present {
                 let finished = state.is_settled();
-                if finished || waited >= deadline {
+                if finished || waited >= deadline || udev.has_given_up(&self.host) {
                     return Ok(self.arrival(device, link, waited, finished));
                 }
             } else if waited >= deadline {
@@ -145,14 +157,16 @@ impl Arrivals {
         let mut arrived = Vec::new();
         // `None`: all links. Afterwards only those of which there was an event, or all again when none came.
         let mut touched: Option<BTreeSet<IfIndex>> = None;
+        let mut udev = UdevWatch::default();
         loop {
             let notified = changed.notified();
             let waited = started.elapsed();
+            let given_up = udev.has_given_up(&self.host);
             for link in self.links_of(device, touched.as_ref()).await? {
                 let Some(port) = link.port().filter(|port| pending.contains(port)) else { continue };
                 let finished = self.udev_state(device, link.index)?.is_settled();
                 lock(&self.registry).note_link(device.name(), &link);
-                if finished || waited >= deadline {
+                if finished || waited >= deadline || given_up {
                     pending.remove(&port);
                     arrived.push((port, self.arrival(device, link, waited, finished)));
                 }
@@ -233,6 +247,17 @@ impl Arrivals {
 impl Drop for Arrivals {
     fn drop(&mut self) {
         self.listener.abort();
+    }
+}
+
+impl UdevWatch {
+    /// Whether udev has had nothing to do for long enough.
+    fn has_given_up(&mut self, host: &Host) -> bool {
+        if !udev_queue_is_empty(host) {
+            self.idle_since = None;
+            return false;
+        }
+        self.idle_since.get_or_insert_with(Instant::now).elapsed() >= UDEV_PATIENCE
     }
 }
 

@@ -2,6 +2,7 @@
 //! them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its user")]
 
+mod bench;
 mod check;
 mod demo;
 mod fixtures;
@@ -28,6 +29,8 @@ enum Verb {
     Test(test::Arguments),
     /// Show the night this project is for, in a virtual machine
     Demo(demo::Arguments),
+    /// Measure restore and snapshot against what the kernel takes alone
+    Bench(bench::Arguments),
     /// List, run or enter the lab's virtual machines
     Lab(lab_verb::Arguments),
     /// Check the rules that the workspace keeps
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lab(arguments) => lab_verb::run(&arguments),
         Verb::Check => check::run(),
         Verb::Fixtures => fixtures::run(),

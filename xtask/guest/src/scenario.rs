@@ -71,6 +71,7 @@ const NO_NICS: Topology = Topology { igb_pfs: 0, wires: Wires::None, iommu: fals
 const TWO_PFS: Topology = Topology { igb_pfs: 2, wires: Wires::None, iommu: false, memory_mib: 2048 };
 const ONE_PF_IOMMU: Topology = Topology { igb_pfs: 1, iommu: true, ..TWO_PFS };
 const THREE_PFS_IOMMU: Topology = Topology { igb_pfs: 3, iommu: true, ..TWO_PFS };
+const SEVEN_PFS: Topology = Topology { igb_pfs: 7, memory_mib: 3072, ..TWO_PFS };
 const TWO_PFS_WIRED: Topology = Topology { wires: Wires::PeerAndBystanders, ..TWO_PFS };
 
 /// All scenarios, in the order in which they run.
@@ -164,6 +165,15 @@ pub const SCENARIOS: &[Scenario] = &[
         needs_nic_driver: true,
         suite: Suite::Test,
         parameters: &[],
+    },
+    Scenario {
+        name: "bench",
+        summary: "Restore and snapshot of 14 and 49 VFs, against what the kernel takes alone; see `cargo xtask bench`",
+        topology: SEVEN_PFS,
+        timeout: Duration::from_secs(3600),
+        needs_nic_driver: true,
+        suite: Suite::OnDemand,
+        parameters: &[Parameter { name: "rounds", default: "5", meaning: "how many runs of each" }],
     },
     Scenario {
         name: "errors",

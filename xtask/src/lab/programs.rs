@@ -22,27 +22,38 @@ pub(crate) struct Programs {
 impl Programs {
     /// Builds PID 1 and `nic-driver` with the dev profile, and strips copies of them: a guest carries them in memory.
     pub(crate) fn build(metadata: &Metadata) -> anyhow::Result<Self> {
+        Self::build_as(metadata, "debug")
+    }
+
+    /// The same with `nic-driver` as it is released, for measuring.
+    pub(crate) fn build_released(metadata: &Metadata) -> anyhow::Result<Self> {
+        Self::build_as(metadata, "release")
+    }
+
+    fn build_as(metadata: &Metadata, profile: &str) -> anyhow::Result<Self> {
         let has_nic_driver = metadata.workspace_packages().iter().any(|package| {
             let is_binary = |target: &cargo_metadata::Target| target.kind.contains(&TargetKind::Bin);
             package.targets.iter().any(|target| target.name == "nic-driver" && is_binary(target))
         });
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(&metadata.workspace_root).args([
-            "build",
-            "--package",
-            "lab-guest",
-            "--bin",
-            "lab-guest",
-        ]);
-        if has_nic_driver {
-            cargo.args(["--package", "nic-driver", "--bin", "nic-driver"]);
+        let cargo = |arguments: &[&str]| {
+            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            process::stream(cargo.current_dir(&metadata.workspace_root).arg("build").args(arguments))
+        };
+        const GUEST: [&str; 4] = ["--package", "lab-guest", "--bin", "lab-guest"];
+        const NIC_DRIVER: [&str; 4] = ["--package", "nic-driver", "--bin", "nic-driver"];
+        match (has_nic_driver, profile) {
+            (false, _) => cargo(&GUEST)?,
+            (true, "debug") => cargo(&[GUEST, NIC_DRIVER].concat())?,
+            (true, _) => {
+                cargo(&GUEST)?;
+                cargo(&[NIC_DRIVER.as_slice(), &["--profile", profile]].concat())?;
+            }
         }
-        process::stream(&mut cargo)?;
         let target = metadata.target_directory.as_std_path();
-        let strip = |name| strip(&target.join("debug").join(name), &target.join("lab/programs"));
+        let strip = |profile, name| strip(&target.join(profile).join(name), &target.join("lab/programs"));
         Ok(Self {
-            guest: strip("lab-guest")?,
-            nic_driver: has_nic_driver.then(|| strip("nic-driver")).transpose()?,
+            guest: strip("debug", "lab-guest")?,
+            nic_driver: has_nic_driver.then(|| strip(profile, "nic-driver")).transpose()?,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The scenarios: for each name of the table in `lab_guest::scenario`, the function that carries it out.
 
 mod alive;
+mod bench;
 mod boot;
 mod errors;
 mod everything;
@@ -27,6 +28,7 @@ const RUNS: &[(&str, Run)] = &[
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),
+    ("bench", bench::run),
     ("errors", errors::run),
 ];
 

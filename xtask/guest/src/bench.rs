@@ -1,0 +1,37 @@
+//! What the scenario `bench` measures: written by the guest, read by the host.
+
+use serde::{Deserialize, Serialize};
+
+/// The file in the shared folder that holds [`Measurements`].
+pub const MEASUREMENTS_FILE: &str = "measurements.json";
+
+/// The file in the shared folder that holds the journal of the last restore of this many VFs.
+#[must_use]
+pub fn journal_file(vfs: usize) -> String {
+    format!("journal-{vfs}.jsonl")
+}
+
+/// All that was measured in one machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurements {
+    /// `uname -r`.
+    pub kernel: String,
+    /// In the order in which they were made.
+    pub runs: Vec<Measurement>,
+}
+
+/// One run with one number of VFs. Times are in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// How many VFs.
+    pub vfs: usize,
+    /// Which run, from 1.
+    pub round: u32,
+    /// What the kernel and udev take by themselves: `sriov_numvfs` written on all PFs at once, VFs probed as they appear,
+    /// until udev has nothing to do and every netdev has its final name.
+    pub floor: f64,
+    /// `restore-sriov`, from no VFs to all of them as they were, verified.
+    pub restore: f64,
+    /// `snapshot` of all of them.
+    pub snapshot: f64,
+}

@@ -132,9 +132,9 @@ fn admin_lines(uplink: &str, vf: u32) -> String {
     let mut lines = format!("link set dev {uplink} vf {vf} mac 02:1a:b0:01:00:{vf:02x}\n");
     for attribute in [
         format!("vlan {} qos {}{protocol}", 100 + vf, vf % 8),
-        format!("spoofchk {}", on_off(vf % 2 == 0)),
-        format!("trust {}", on_off(vf % 5 == 0)),
-        format!("query_rss {}", on_off(vf % 7 == 0)),
+        format!("spoofchk {}", on_off(vf.is_multiple_of(2))),
+        format!("trust {}", on_off(vf.is_multiple_of(5))),
+        format!("query_rss {}", on_off(vf.is_multiple_of(7))),
         format!("state {state}"),
         format!("min_tx_rate {} max_tx_rate {}", 10 + vf, 1000 + vf),
     ] {
@@ -157,7 +157,7 @@ fn representor_lines(udev_name: &str, vf: u32) -> String {
     if vf == 2 {
         lines.push_str(&format!("link property add dev {name} altname {ALTNAME}\n"));
     }
-    if vf % 3 != 0 {
+    if !vf.is_multiple_of(3) {
         lines.push_str(&format!("link set dev {name} up\n"));
     }
     lines

@@ -253,6 +253,11 @@ fn any_setting<T: Clone + std::fmt::Debug + 'static>(
     prop_oneof![Just(Setting::Unsupported), Just(Setting::NotSet), value.prop_map(Setting::Set)].boxed()
 }
 
+/// What is on or off is never "not set" (`decode_vf` in nic-netlink).
+fn any_switch() -> impl Strategy<Value = Setting<bool>> {
+    prop_oneof![Just(Setting::Unsupported), any::<bool>().prop_map(Setting::Set)]
+}
+
 prop_compose! {
     fn any_netdev()(
         name in "[a-z]{1,15}",
@@ -283,7 +288,7 @@ prop_compose! {
         away in prop::bool::weighted(0.2),
         admin_mac in any_setting((0..9u8).prop_map(mac)),
         vlan in any_setting((1..4095u16, 0..8u8).prop_map(|(id, qos)| VlanTag { id, qos, ..VlanTag::NONE })),
-        bools in (any_setting(any::<bool>()), any_setting(any::<bool>()), any_setting(any::<bool>())),
+        bools in (any_switch(), any_switch(), any_switch()),
         rates in (any_setting(1..999u32), any_setting(1..999u32)),
         link_state in prop_oneof![Just(VfLinkState::Auto), Just(VfLinkState::Enable), Just(VfLinkState::Disable)],
         overridden in any::<bool>(),

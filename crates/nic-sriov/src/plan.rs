@@ -239,7 +239,8 @@ pub fn plan_prepare(saved: &PfState, found: &PfState) -> Vec<PfStep> {
         steps.push(PfStep::Eswitch(EswitchChange::Mode(EswitchMode::Legacy)));
     }
     if let (Some(saved_netdev), Some(found_netdev)) = (&saved.netdev, &found.netdev) {
-        let needs_up = saved.num_vfs > 0 && (creates || vfs_need_binding(saved, found));
+        let needs_up = saved.num_vfs > 0
+            && (creates || vfs_need_binding(saved, found) || rates_are_to_be_set(saved, found));
         let wanted = NetdevState { up: saved_netdev.up || needs_up, ..saved_netdev.clone() };
         steps.extend(plan_netdev(&wanted, found_netdev).into_iter().map(PfStep::Netdev));
     }
@@ -469,6 +470,13 @@ pub fn vfs_need_binding(saved: &PfState, found: &PfState) -> bool {
         Some(now) => binding_to(vf, now).is_some(),
         None => vf.driver.is_some(),
     })
+}
+
+/// Whether rates are still to be set, for which some drivers want the PF's link to be up.
+fn rates_are_to_be_set(saved: &PfState, found: &PfState) -> bool {
+    let is_rate = |change: &VfChange| matches!(change, VfChange::Rate { .. });
+    let mut pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
+    pairs.any(|(vf, now)| plan_admin_after(vf, now).iter().any(is_rate))
 }
 
 /// The whole plan, as far as it can be seen from here.

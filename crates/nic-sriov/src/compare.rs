@@ -256,7 +256,9 @@ impl Collector<'_> {
         if saved.altnames != found.altnames {
             self.note("altnames", &List(saved.altnames.clone()), &List(found.altnames.clone()));
         }
-        self.value("address", &saved.address, &found.address);
+        if !saved.has_address_of(found) {
+            self.note("address", &saved.address, &found.address);
+        }
         self.value("mtu", &saved.mtu, &found.mtu);
         self.value("up", &saved.up, &found.up);
         self.value("tx_queue_length", &saved.tx_queue_length, &found.tx_queue_length);

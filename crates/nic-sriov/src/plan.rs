@@ -605,21 +605,21 @@ fn after(steps: &[PfStep], saved: &PfState, found: &PfState) -> PfState {
     state
 }
 
-/// The driver a VF has to be bound to: another than it has, or the same again because only a new probe makes it take
-/// the admin MAC it should have.
+/// The driver a VF has to be bound to: another than it has, or the same again where only a new probe can help. That
+/// is so when there is no netdev, or one that did not take the admin MAC or port GUID: a running VF does not follow
+/// them, and one with an admin MAC may not change its own (igb_main.c, `igb_set_vf_mac_addr`). Whether the PF was told
+/// the right one in the meantime is no matter: a restore that was cut short may have done that.
 fn binding_to<'saved>(saved: &'saved VfState, found: &VfState) -> Option<&'saved str> {
     let driver = saved.driver.as_deref()?;
     if found.driver.as_deref() != Some(driver) {
         return Some(driver);
     }
-    let (VfNetdev::Here(saved_netdev), VfNetdev::Here(found_netdev)) = (&saved.netdev, &found.netdev) else {
-        return None;
-    };
+    let VfNetdev::Here(saved_netdev) = &saved.netdev else { return None };
+    let VfNetdev::Here(found_netdev) = &found.netdev else { return Some(driver) };
     let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
-    let follows = saved_admin.mac != found_admin.mac
-        && matches!(saved_admin.mac, Setting::Set(_))
-        && saved_netdev.address != found_netdev.address;
-    follows.then_some(driver)
+    let by_pf = (saved_admin.mac.as_set().is_some() && found_admin.mac.is_supported())
+        || (saved_admin.port_guid.as_set().is_some() && found_admin.port_guid.is_supported());
+    (by_pf && !saved_netdev.has_address_of(found_netdev)).then_some(driver)
 }
 
 /// The VF's own MAC, where it was another than the admin MAC that was set.
@@ -641,7 +641,7 @@ fn wanted<T: Copy + PartialEq>(saved: &Setting<T>, found: &Setting<T>) -> Option
     }
 }
 
-/// The MAC to set. An InfiniBand port's address holds its GID and queue pair, and follows its GUID.
+/// The MAC to set. An InfiniBand port's address follows its GUID.
 fn new_address(saved: &NetdevState, found: &NetdevState) -> Option<LinkAddress> {
     let settable = saved.link_layer == LinkLayer::Ethernet && saved.address != found.address;
     settable.then(|| saved.address.clone())

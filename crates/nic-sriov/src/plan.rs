@@ -255,6 +255,12 @@ pub fn plan_prepare(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     steps
 }
 
+/// Whether [`plan_prepare`] changes the eswitch's mode with the VFs there that are found, and not with none.
+pub(crate) fn changes_mode_under_vfs(prepare: &[PfStep]) -> bool {
+    let changes = prepare.iter().any(|step| matches!(step, PfStep::Eswitch(EswitchChange::Mode(_))));
+    changes && !prepare.contains(&PfStep::NumVfs(0))
+}
+
 /// Stage 2, before VFs probe: the attributes that the PF holds for a VF.
 ///
 /// A VF takes the admin MAC when it probes. One whose own MAC was another than its admin MAC probes under its own,
@@ -320,7 +326,7 @@ pub fn plan_eswitch(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     changes.into_iter().map(PfStep::Eswitch).collect()
 }
 
-/// The VFs that have to lose their drivers before [`plan_eswitch`] changes the mode.
+/// The VFs that have to lose their drivers before [`plan_prepare`] or [`plan_eswitch`] changes the mode.
 #[must_use]
 pub fn vfs_to_unbind<'found>(saved: &PfState, found: &'found PfState) -> Vec<&'found VfState> {
     let changes_mode = |step: &PfStep| matches!(step, PfStep::Eswitch(EswitchChange::Mode(_)));
@@ -328,6 +334,18 @@ pub fn vfs_to_unbind<'found>(saved: &PfState, found: &'found PfState) -> Vec<&'f
         return Vec::new();
     }
     found.vfs.iter().filter(|vf| vf.driver.is_some()).collect()
+}
+
+/// The PF as its VFs' attributes are planned for: VFs that lose their drivers to the eswitch will probe again.
+pub(crate) fn without_vfs_to_unbind(saved: &PfState, found: &PfState) -> PfState {
+    let mut state = found.clone();
+    for unbound in vfs_to_unbind(saved, found) {
+        for vf in state.vfs.iter_mut().filter(|vf| vf.index == unbound.index) {
+            vf.driver = None;
+            vf.netdev = VfNetdev::Unbound;
+        }
+    }
+    state
 }
 
 /// Stage 4: the driver the VF had, by the way that works for what it has now.
@@ -466,6 +484,7 @@ pub fn plan_finish(saved: &PfState, found: &PfState) -> Vec<PfStep> {
 /// refuses that too (drivers/pci/pci-driver.c, `pci_device_can_probe`).
 #[must_use]
 pub fn vfs_need_binding(saved: &PfState, found: &PfState) -> bool {
+    let found = without_vfs_to_unbind(saved, found);
     saved.vfs.iter().any(|vf| match found.vf(vf.index) {
         Some(now) => binding_to(vf, now).is_some(),
         None => vf.driver.is_some(),
@@ -486,8 +505,9 @@ pub fn plan_restore(saved: &NicState, found: &NicState) -> RestorePlan {
         let now = found.pf(&pf.address)?;
         let prepare = plan_prepare(pf, now);
         let created = prepare.contains(&PfStep::NumVfs(pf.num_vfs));
+        let unbound = without_vfs_to_unbind(pf, now);
         let vfs = pf.vfs.iter().filter_map(|vf| {
-            let vf_now = if created { None } else { now.vf(vf.index) };
+            let vf_now = if created { None } else { unbound.vf(vf.index) };
             let plan = plan_vf(pf, vf, &vf_now.cloned().unwrap_or_else(|| unprobed(vf)));
             (!plan.is_empty()).then_some(plan)
         });

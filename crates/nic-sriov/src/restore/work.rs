@@ -15,8 +15,9 @@ use crate::names::plan_names;
 use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe};
 use crate::ofed::{self, OfedStep, plan_ofed};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch,
-    plan_finish, plan_netdev, plan_prepare, vfs_need_binding, vfs_to_unbind,
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_binding,
+    plan_eswitch, plan_finish, plan_netdev, plan_prepare, vfs_need_binding, vfs_to_unbind,
+    without_vfs_to_unbind,
 };
 use crate::sysfs::{self, VfWriteError};
 use crate::{
@@ -124,14 +125,18 @@ impl Work<'_> {
         let part = Part::Pf(saved.address.clone());
         let Some(found) = self.look(saved).await else { return };
         let stage = self.begin(saved, Stage::Prepare);
-        for step in plan_prepare(saved, &found) {
+        let steps = plan_prepare(saved, &found);
+        if changes_mode_under_vfs(&steps) {
+            self.unbind_for_mode(saved, &found).await;
+        }
+        for step in steps {
             self.pf_step(&part, &found, &step).await;
         }
         self.end(saved, stage);
 
         let Some(found) = self.look(saved).await else { return };
         let stage = self.begin(saved, Stage::Admin);
-        for (vf, now) in self.vfs_at_hand(saved, &found) {
+        for (vf, now) in self.vfs_at_hand(saved, &without_vfs_to_unbind(saved, &found)) {
             for change in plan_admin_before(vf, now) {
                 self.admin_step(saved, &found, vf, &change).await;
             }
@@ -185,15 +190,9 @@ impl Work<'_> {
             .collect()
     }
 
-    /// The eswitch as saved, and its representors. Returns the PF as it is then.
-    async fn change_eswitch(&self, saved: &PfState, mut found: PfState) -> Option<PfState> {
-        let changes = !plan_eswitch(saved, &found).is_empty();
-        if !changes && saved.representors.is_empty() {
-            return Some(found);
-        }
-        let part = Part::Pf(saved.address.clone());
-        let stage = self.begin(saved, Stage::Eswitch);
-        for vf in vfs_to_unbind(saved, &found) {
+    /// Takes the drivers from the VFs that must not see the eswitch's mode change.
+    async fn unbind_for_mode(&self, saved: &PfState, found: &PfState) {
+        for vf in vfs_to_unbind(saved, found) {
             if let (Some(address), Some(driver)) = (vf.address, &vf.driver) {
                 let unbound = sysfs::unbind(self.host, address, driver, self.deadline).await;
                 self.note_step(
@@ -203,6 +202,17 @@ impl Work<'_> {
                 );
             }
         }
+    }
+
+    /// The eswitch as saved, and its representors. Returns the PF as it is then.
+    async fn change_eswitch(&self, saved: &PfState, mut found: PfState) -> Option<PfState> {
+        let changes = !plan_eswitch(saved, &found).is_empty();
+        if !changes && saved.representors.is_empty() {
+            return Some(found);
+        }
+        let part = Part::Pf(saved.address.clone());
+        let stage = self.begin(saved, Stage::Eswitch);
+        self.unbind_for_mode(saved, &found).await;
         for step in plan_eswitch(saved, &found) {
             self.pf_step(&part, &found, &step).await;
         }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{RestoreEvent, Stage, StepFailure, chain};
 use crate::arrivals::{Arrival, ArrivalError, Arrivals};
-use crate::names::plan_names;
+use crate::names::{Contested, plan_contested};
 use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe};
 use crate::ofed::{self, OfedStep, plan_ofed};
 use crate::plan::{
@@ -34,6 +34,8 @@ pub(super) struct Record {
     pub(super) failures: Vec<StepFailure>,
     pub(super) vfs: Vec<VfNote>,
     contested: Vec<Contested>,
+    /// Netdevs that have come back from another network namespace and have no name to be given.
+    nameless: Vec<(Part, IfIndex)>,
 }
 
 #[derive(Debug)]
@@ -43,24 +45,6 @@ pub(super) struct VfNote {
     pub(super) waited: Option<Duration>,
     pub(super) steps: usize,
     pub(super) retried: bool,
-}
-
-/// A name or alternative name that another interface held when it was to be given.
-#[derive(Debug, Clone)]
-pub(super) struct Contested {
-    part: Part,
-    index: IfIndex,
-    step: NetdevStep,
-    up: bool,
-}
-
-impl Contested {
-    fn name(&self) -> Option<&LinkName> {
-        match &self.step {
-            NetdevStep::Link(LinkChange::Name(name)) => Some(name),
-            _ => None,
-        }
-    }
 }
 
 pub(super) struct Work<'a> {
@@ -159,6 +143,9 @@ impl Work<'_> {
         let stage = self.begin(saved, Stage::Finish);
         let mut link_awaited = false;
         for (vf, now) in self.vfs_at_hand(saved, &found) {
+            if let (VfNetdev::Away, VfNetdev::Here(netdev)) = (&vf.netdev, &now.netdev) {
+                self.record().nameless.push((Part::of_vf(saved, vf), netdev.index));
+            }
             for change in plan_admin_after(vf, now) {
                 if matches!(change, VfChange::Rate { .. }) && !std::mem::replace(&mut link_awaited, true) {
                     self.await_link(saved, &part).await;
@@ -253,7 +240,7 @@ impl Work<'_> {
             };
             let found = NetdevState::of(&arrival.link, &links);
             let steps = plan_netdev(&representor.netdev, &found);
-            self.netdev_steps(&part, found.index, representor.netdev.up, steps).await;
+            self.netdev_steps(&part, found.index, steps).await;
         }
     }
 
@@ -375,18 +362,17 @@ impl Work<'_> {
             }
         };
         let found = NetdevState::of(&arrival.link, &links);
-        note.steps +=
-            self.netdev_steps(&note.part, found.index, wanted.up, plan_netdev(wanted, &found)).await;
+        note.steps += self.netdev_steps(&note.part, found.index, plan_netdev(wanted, &found)).await;
     }
 
     /// Carries out steps on a netdev; returns how many succeeded.
-    async fn netdev_steps(&self, part: &Part, index: IfIndex, up: bool, steps: Vec<NetdevStep>) -> usize {
+    async fn netdev_steps(&self, part: &Part, index: IfIndex, steps: Vec<NetdevStep>) -> usize {
         let mut done = 0;
         for step in steps {
             match self.netdev_step(index, &step).await {
                 Ok(()) => done += 1,
                 Err(error) if error.errno() == Some(Errno::EXIST) && gives_name(&step) => {
-                    self.record().contested.push(Contested { part: part.clone(), index, step, up });
+                    self.record().contested.push(Contested { part: part.clone(), index, step });
                 }
                 Err(error) => self.fail(part, step.to_string(), &error),
             }
@@ -412,7 +398,7 @@ impl Work<'_> {
         let result = match step {
             PfStep::Netdev(step) => match &found.netdev {
                 Some(netdev) => {
-                    self.netdev_steps(part, netdev.index, netdev.up, vec![step.clone()]).await;
+                    self.netdev_steps(part, netdev.index, vec![step.clone()]).await;
                     return;
                 }
                 None => Err(StepError::NoUplink),
@@ -473,28 +459,13 @@ impl Work<'_> {
                 return;
             }
         };
-        let (names, altnames): (Vec<&Contested>, Vec<&Contested>) =
-            contested.iter().partition(|entry| entry.name().is_some());
-        let wanted: Vec<(IfIndex, LinkName)> =
-            names.iter().filter_map(|entry| Some((entry.index, entry.name()?.clone()))).collect();
-        let (renames, taken) = plan_names(&wanted, &links);
-        let entry_of = |index: IfIndex| names.iter().find(|entry| entry.index == index);
-        for taken in taken {
-            if let Some(entry) = entry_of(taken.index) {
-                self.fail(&entry.part, entry.step.to_string(), &StepError::Taken(taken));
-            }
+        let nameless = std::mem::take(&mut self.record().nameless);
+        let plan = plan_contested(&contested, &nameless, &links);
+        for (entry, taken) in plan.taken {
+            self.fail(&entry.part, entry.step.to_string(), &StepError::Taken(taken));
         }
-        for rename in renames {
-            let Some(entry) = entry_of(rename.index) else { continue };
-            let mut steps =
-                vec![NetdevStep::Link(LinkChange::Up(false)), NetdevStep::Link(LinkChange::Name(rename.to))];
-            if entry.up {
-                steps.push(NetdevStep::Link(LinkChange::Up(true)));
-            }
-            self.netdev_steps(&entry.part, rename.index, entry.up, steps).await;
-        }
-        for entry in altnames {
-            self.netdev_steps(&entry.part, entry.index, entry.up, vec![entry.step.clone()]).await;
+        for Contested { part, index, step } in plan.steps {
+            self.netdev_steps(&part, index, vec![step]).await;
         }
         for entry in std::mem::take(&mut self.record().contested) {
             self.fail(&entry.part, entry.step.to_string(), &StepError::StillTaken);

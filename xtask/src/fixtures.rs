@@ -4,6 +4,7 @@
 //! files, and committed, so that tests and people need nothing to use them. `cargo xtask check` compares the two.
 
 mod documented_node;
+mod infiniband;
 mod module;
 mod node;
 mod tree;
@@ -18,6 +19,7 @@ fn trees() -> anyhow::Result<Vec<(&'static str, Tree)>> {
     Ok(vec![
         ("fixtures/documented-node/before", documented_node::before().tree()?),
         ("fixtures/documented-node/after-reload", documented_node::after_reload().tree()?),
+        ("fixtures/infiniband", infiniband::node().tree()?),
     ])
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nic_netlink::{Eswitch, PhysPortName, Setting, VfAttributes};
+use nic_netlink::{Eswitch, Guid, PhysPortName, Setting, VfAttributes};
 use serde::{Deserialize, Serialize};
 
 use crate::{DeviceAddress, NetdevState, NicState, OfedAttributes, PciAddress, PfState, VfNetdev, VfState};
@@ -247,8 +247,16 @@ impl Collector<'_> {
         self.setting("admin.min_tx_rate", &saved.min_tx_rate, &found.min_tx_rate);
         self.setting("admin.max_tx_rate", &saved.max_tx_rate, &found.max_tx_rate);
         self.setting("admin.query_rss", &saved.query_rss, &found.query_rss);
-        self.setting("admin.node_guid", &saved.node_guid, &found.node_guid);
-        self.setting("admin.port_guid", &saved.port_guid, &found.port_guid);
+        self.guid("admin.node_guid", &saved.node_guid, &found.node_guid);
+        self.guid("admin.port_guid", &saved.port_guid, &found.port_guid);
+    }
+
+    fn guid(&mut self, attribute: &str, saved: &Setting<Guid>, found: &Setting<Guid>) {
+        match (saved, found) {
+            // There is no way back to a GUID that nobody has set.
+            (Setting::NotSet, Setting::Set(_)) => self.note_as(Gravity::Stated, attribute, saved, found),
+            _ => self.setting(attribute, saved, found),
+        }
     }
 
     fn netdev(&mut self, saved: &NetdevState, found: &NetdevState) {
@@ -256,7 +264,9 @@ impl Collector<'_> {
         if saved.altnames != found.altnames {
             self.note("altnames", &List(saved.altnames.clone()), &List(found.altnames.clone()));
         }
-        self.value("address", &saved.address, &found.address);
+        if !saved.has_address_of(found) {
+            self.note("address", &saved.address, &found.address);
+        }
         self.value("mtu", &saved.mtu, &found.mtu);
         self.value("up", &saved.up, &found.up);
         self.value("tx_queue_length", &saved.tx_queue_length, &found.tx_queue_length);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use nic_netlink::{IfIndex, LinkName, Links};
+use nic_netlink::{IfIndex, LinkChange, LinkName, Links};
+
+use crate::{NetdevStep, Part};
 
 /// One rename.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +79,92 @@ pub fn plan_names(wanted: &[(IfIndex, LinkName)], links: &Links) -> (Vec<Rename>
     (renames, taken)
 }
 
+/// A step that gives a name or an alternative name, refused because another interface held it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Contested {
+    pub(crate) part: Part,
+    pub(crate) index: IfIndex,
+    pub(crate) step: NetdevStep,
+}
+
+/// What is to be done about names that were contested.
+#[derive(Debug)]
+pub(crate) struct ContestedPlan {
+    /// The steps, in their order.
+    pub(crate) steps: Vec<Contested>,
+    /// What cannot be given.
+    pub(crate) taken: Vec<(Contested, NameTaken)>,
+}
+
+/// Gives the contested names, now that every interface is there. One that has come without a name to be given
+/// (`nameless`) steps aside for one that has. Names go before alternative names, which they may set free.
+pub(crate) fn plan_contested(
+    contested: &[Contested],
+    nameless: &[(Part, IfIndex)],
+    links: &Links,
+) -> ContestedPlan {
+    // A PF's name may have been refused at the beginning and again at the end: it is one wish.
+    let mut names: BTreeMap<IfIndex, (LinkName, Part)> = BTreeMap::new();
+    let mut altnames: BTreeMap<(IfIndex, &str), &Contested> = BTreeMap::new();
+    for entry in contested {
+        match &entry.step {
+            NetdevStep::Link(LinkChange::Name(name)) => {
+                names.insert(entry.index, (name.clone(), entry.part.clone()));
+            }
+            NetdevStep::Link(LinkChange::AddAltName(name)) => {
+                altnames.insert((entry.index, name.as_str()), entry);
+            }
+            NetdevStep::Link(_) | NetdevStep::Master(_) => {}
+        }
+    }
+    let mut steps = Vec::new();
+    let mut links = links.clone();
+    for (part, index) in nameless {
+        let Some(mut link) = links.get(*index).cloned() else { continue };
+        let names_wanted = names.values().map(|(name, _)| name.as_str());
+        let wanted: Vec<&str> = names_wanted.chain(altnames.keys().map(|(_, name)| *name)).collect();
+        let is_wanted = |name: &str| wanted.contains(&name);
+        for altname in link.altnames.extract_if(.., |altname| is_wanted(altname)) {
+            let step = NetdevStep::Link(LinkChange::RemoveAltName(altname));
+            steps.push(Contested { part: part.clone(), index: *index, step });
+        }
+        if is_wanted(link.name.as_str()) {
+            let unwanted = |name: &String| !is_wanted(name) && links.by_name(name).is_none();
+            // The kernel's own way of naming (net/core/dev.c, `__dev_alloc_name`).
+            let free = (0..=links.len() + wanted.len()).map(|number| format!("eth{number}")).find(unwanted);
+            if let Some(name) = free.and_then(|name| name.parse().ok()) {
+                names.insert(*index, (name, part.clone()));
+            }
+        }
+        links.update(link);
+    }
+    let wanted: Vec<(IfIndex, LinkName)> =
+        names.iter().map(|(index, (name, _))| (*index, name.clone())).collect();
+    let (renames, taken) = plan_names(&wanted, &links);
+    let named = |index: IfIndex, change: LinkChange| {
+        let (_, part) = names.get(&index)?;
+        Some(Contested { part: part.clone(), index, step: NetdevStep::Link(change) })
+    };
+    for Rename { index, to } in renames {
+        let up = links.get(index).is_some_and(|link| link.up);
+        let changes = [
+            up.then_some(LinkChange::Up(false)),
+            Some(LinkChange::Name(to)),
+            up.then_some(LinkChange::Up(true)),
+        ];
+        steps.extend(changes.into_iter().flatten().filter_map(|change| named(index, change)));
+    }
+    let missing = altnames.into_values().filter(|entry| {
+        let NetdevStep::Link(LinkChange::AddAltName(name)) = &entry.step else { return false };
+        links.get(entry.index).is_some_and(|link| !link.altnames.contains(name))
+    });
+    steps.extend(missing.cloned());
+    let taken = taken
+        .into_iter()
+        .filter_map(|taken| Some((named(taken.index, LinkChange::Name(taken.name.clone()))?, taken)));
+    ContestedPlan { steps, taken: taken.collect() }
+}
+
 /// The prefix of temporary names. `nd` and eight hexadecimal digits fit the kernel's 15 bytes, and a process that
 /// finds one knows that a rename was cut short.
 const TEMPORARY_PREFIX: &str = "ndtmp";
@@ -136,6 +224,48 @@ mod tests {
         let (renames, taken) = plan(&[(1, "x"), (2, "y")], &[(1, "a"), (2, "b"), (3, "x")]);
         assert_eq!(renames, ["2 y"]);
         assert_eq!(taken, ["the name x is taken by interface 3, which is none of the restored ones"]);
+    }
+
+    /// What is done about these contested names, on links of which those with an odd index are up.
+    fn contested(names: &[(u32, &str)], nameless: &[u32], now: &[(u32, &str)]) -> Vec<String> {
+        let part = Part::Pf("0000:01:00.0".parse().unwrap());
+        let entry = |(index, name): &(u32, &str)| Contested {
+            part: part.clone(),
+            index: IfIndex(*index),
+            step: NetdevStep::Link(match name.strip_prefix('+') {
+                Some(altname) => LinkChange::AddAltName(altname.to_owned()),
+                None => LinkChange::Name(name.parse().unwrap()),
+            }),
+        };
+        let contested: Vec<Contested> = names.iter().map(entry).collect();
+        let nameless: Vec<(Part, IfIndex)> = nameless.iter().map(|at| (part.clone(), IfIndex(*at))).collect();
+        let up = links(now).into_iter().map(|mut link| {
+            link.up = link.index.0 % 2 == 1;
+            link
+        });
+        let plan = plan_contested(&contested, &nameless, &up.collect());
+        let steps = plan.steps.iter().map(|entry| format!("{} {}", entry.index, entry.step));
+        steps.chain(plan.taken.iter().map(|(_, taken)| taken.to_string())).collect()
+    }
+
+    #[test]
+    fn a_name_refused_twice_is_given_once_and_the_link_stays_up_or_down() {
+        let steps = contested(&[(1, "b"), (2, "a"), (1, "b")], &[], &[(1, "a"), (2, "b")]);
+        assert_eq!(steps, ["2 name ndtmp2", "1 down", "1 name b", "1 up", "2 name a"]);
+        assert_eq!(contested(&[(2, "+x"), (2, "+x")], &[], &[(2, "b")]), ["2 additional name \"x\""]);
+    }
+
+    #[test]
+    fn what_has_no_name_to_be_given_steps_aside() {
+        let now = [(2, "eth0"), (4, "eth1"), (6, "eth3")];
+        // Interface 4 came back from another namespace and took a name that was another's.
+        let steps = contested(&[(2, "eth1"), (6, "eth0")], &[4], &now);
+        assert_eq!(steps, ["4 name eth2", "2 name eth1", "6 name eth0"]);
+        // Where nobody wants its name it keeps it.
+        assert_eq!(contested(&[(6, "eth0")], &[4], &[(6, "eth3"), (4, "eth1")]), ["6 name eth0"]);
+        // A stranger is not moved.
+        let taken = contested(&[(2, "eth1")], &[], &now);
+        assert_eq!(taken, ["the name eth1 is taken by interface 4, which is none of the restored ones"]);
     }
 
     proptest! {

@@ -239,7 +239,8 @@ pub fn plan_prepare(saved: &PfState, found: &PfState) -> Vec<PfStep> {
         steps.push(PfStep::Eswitch(EswitchChange::Mode(EswitchMode::Legacy)));
     }
     if let (Some(saved_netdev), Some(found_netdev)) = (&saved.netdev, &found.netdev) {
-        let needs_up = saved.num_vfs > 0 && (creates || vfs_need_binding(saved, found));
+        let needs_up = saved.num_vfs > 0
+            && (creates || vfs_need_binding(saved, found) || rates_are_to_be_set(saved, found));
         let wanted = NetdevState { up: saved_netdev.up || needs_up, ..saved_netdev.clone() };
         steps.extend(plan_netdev(&wanted, found_netdev).into_iter().map(PfStep::Netdev));
     }
@@ -252,6 +253,12 @@ pub fn plan_prepare(saved: &PfState, found: &PfState) -> Vec<PfStep> {
         steps.push(PfStep::NumVfs(saved.num_vfs));
     }
     steps
+}
+
+/// Whether [`plan_prepare`] changes the eswitch's mode with the VFs there that are found, and not with none.
+pub(crate) fn changes_mode_under_vfs(prepare: &[PfStep]) -> bool {
+    let changes = prepare.iter().any(|step| matches!(step, PfStep::Eswitch(EswitchChange::Mode(_))));
+    changes && !prepare.contains(&PfStep::NumVfs(0))
 }
 
 /// Stage 2, before VFs probe: the attributes that the PF holds for a VF.
@@ -319,7 +326,7 @@ pub fn plan_eswitch(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     changes.into_iter().map(PfStep::Eswitch).collect()
 }
 
-/// The VFs that have to lose their drivers before [`plan_eswitch`] changes the mode.
+/// The VFs that have to lose their drivers before [`plan_prepare`] or [`plan_eswitch`] changes the mode.
 #[must_use]
 pub fn vfs_to_unbind<'found>(saved: &PfState, found: &'found PfState) -> Vec<&'found VfState> {
     let changes_mode = |step: &PfStep| matches!(step, PfStep::Eswitch(EswitchChange::Mode(_)));
@@ -327,6 +334,18 @@ pub fn vfs_to_unbind<'found>(saved: &PfState, found: &'found PfState) -> Vec<&'f
         return Vec::new();
     }
     found.vfs.iter().filter(|vf| vf.driver.is_some()).collect()
+}
+
+/// The PF as its VFs' attributes are planned for: VFs that lose their drivers to the eswitch will probe again.
+pub(crate) fn without_vfs_to_unbind(saved: &PfState, found: &PfState) -> PfState {
+    let mut state = found.clone();
+    for unbound in vfs_to_unbind(saved, found) {
+        for vf in state.vfs.iter_mut().filter(|vf| vf.index == unbound.index) {
+            vf.driver = None;
+            vf.netdev = VfNetdev::Unbound;
+        }
+    }
+    state
 }
 
 /// Stage 4: the driver the VF had, by the way that works for what it has now.
@@ -475,10 +494,18 @@ pub fn plan_finish(saved: &PfState, found: &PfState) -> Vec<PfStep> {
 /// refuses that too (drivers/pci/pci-driver.c, `pci_device_can_probe`).
 #[must_use]
 pub fn vfs_need_binding(saved: &PfState, found: &PfState) -> bool {
+    let found = without_vfs_to_unbind(saved, found);
     saved.vfs.iter().any(|vf| match found.vf(vf.index) {
         Some(now) => binding_to(vf, now).is_some(),
         None => vf.driver.is_some(),
     })
+}
+
+/// Whether rates are still to be set, for which some drivers want the PF's link to be up.
+fn rates_are_to_be_set(saved: &PfState, found: &PfState) -> bool {
+    let is_rate = |change: &VfChange| matches!(change, VfChange::Rate { .. });
+    let mut pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
+    pairs.any(|(vf, now)| plan_admin_after(vf, now).iter().any(is_rate))
 }
 
 /// The whole plan, as far as it can be seen from here.
@@ -488,8 +515,9 @@ pub fn plan_restore(saved: &NicState, found: &NicState) -> RestorePlan {
         let now = found.pf(&pf.address)?;
         let prepare = plan_prepare(pf, now);
         let created = prepare.contains(&PfStep::NumVfs(pf.num_vfs));
+        let unbound = without_vfs_to_unbind(pf, now);
         let vfs = pf.vfs.iter().filter_map(|vf| {
-            let vf_now = if created { None } else { now.vf(vf.index) };
+            let vf_now = if created { None } else { unbound.vf(vf.index) };
             let plan = plan_vf(pf, vf, &vf_now.cloned().unwrap_or_else(|| unprobed(vf)));
             (!plan.is_empty()).then_some(plan)
         });
@@ -613,21 +641,21 @@ fn after(steps: &[PfStep], saved: &PfState, found: &PfState) -> PfState {
     state
 }
 
-/// The driver a VF has to be bound to: another than it has, or the same again because only a new probe makes it take
-/// the admin MAC it should have.
+/// The driver a VF has to be bound to: another than it has, or the same again where only a new probe can help. That
+/// is so when there is no netdev, or one that did not take the admin MAC or port GUID: a running VF does not follow
+/// them, and one with an admin MAC may not change its own (igb_main.c, `igb_set_vf_mac_addr`). Whether the PF was told
+/// the right one in the meantime is no matter: a restore that was cut short may have done that.
 fn binding_to<'saved>(saved: &'saved VfState, found: &VfState) -> Option<&'saved str> {
     let driver = saved.driver.as_deref()?;
     if found.driver.as_deref() != Some(driver) {
         return Some(driver);
     }
-    let (VfNetdev::Here(saved_netdev), VfNetdev::Here(found_netdev)) = (&saved.netdev, &found.netdev) else {
-        return None;
-    };
+    let VfNetdev::Here(saved_netdev) = &saved.netdev else { return None };
+    let VfNetdev::Here(found_netdev) = &found.netdev else { return Some(driver) };
     let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
-    let follows = saved_admin.mac != found_admin.mac
-        && matches!(saved_admin.mac, Setting::Set(_))
-        && saved_netdev.address != found_netdev.address;
-    follows.then_some(driver)
+    let by_pf = (saved_admin.mac.as_set().is_some() && found_admin.mac.is_supported())
+        || (saved_admin.port_guid.as_set().is_some() && found_admin.port_guid.is_supported());
+    (by_pf && !saved_netdev.has_address_of(found_netdev)).then_some(driver)
 }
 
 /// The VF's own MAC, where it was another than the admin MAC that was set.
@@ -649,7 +677,7 @@ fn wanted<T: Copy + PartialEq>(saved: &Setting<T>, found: &Setting<T>) -> Option
     }
 }
 
-/// The MAC to set. An InfiniBand port's address holds its GID and queue pair, and follows its GUID.
+/// The MAC to set. An InfiniBand port's address follows its GUID.
 fn new_address(saved: &NetdevState, found: &NetdevState) -> Option<LinkAddress> {
     let settable = saved.link_layer == LinkLayer::Ethernet && saved.address != found.address;
     settable.then(|| saved.address.clone())

@@ -170,4 +170,17 @@ impl NetdevState {
             master: link.master.and_then(|master| links.get(master)).map(|master| master.name.clone()),
         }
     }
+
+    /// Whether the address is the same, as far as it can be. That of an InfiniBand port begins with flags and the number
+    /// of a queue pair, which is another after every probe, and the subnet's prefix (ipoib_main.c, `ipoib_dev_init`);
+    /// what stays is the port GUID at its end.
+    #[must_use]
+    pub fn has_address_of(&self, other: &Self) -> bool {
+        match (self.link_layer, other.link_layer) {
+            (LinkLayer::InfiniBand, LinkLayer::InfiniBand) => {
+                self.address.as_port_guid() == other.address.as_port_guid()
+            }
+            _ => self.address == other.address,
+        }
+    }
 }

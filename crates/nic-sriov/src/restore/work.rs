@@ -11,12 +11,13 @@ use tokio::sync::Semaphore;
 
 use super::{RestoreEvent, Stage, StepFailure, chain};
 use crate::arrivals::{Arrival, ArrivalError, Arrivals};
-use crate::names::plan_names;
+use crate::names::{Contested, plan_contested};
 use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe};
 use crate::ofed::{self, OfedStep, plan_ofed};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch,
-    plan_finish, plan_netdev, plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind,
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_binding,
+    plan_eswitch, plan_finish, plan_netdev, plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind,
+    without_vfs_to_unbind,
 };
 use crate::sysfs::{self, VfWriteError};
 use crate::{
@@ -35,6 +36,8 @@ pub(super) struct Record {
     pub(super) failures: Vec<StepFailure>,
     pub(super) vfs: Vec<VfNote>,
     contested: Vec<Contested>,
+    /// Netdevs that have come back from another network namespace and have no name to be given.
+    nameless: Vec<(Part, IfIndex)>,
 }
 
 #[derive(Debug)]
@@ -44,24 +47,6 @@ pub(super) struct VfNote {
     pub(super) waited: Option<Duration>,
     pub(super) steps: usize,
     pub(super) retried: bool,
-}
-
-/// A name or alternative name that another interface held when it was to be given.
-#[derive(Debug, Clone)]
-pub(super) struct Contested {
-    part: Part,
-    index: IfIndex,
-    step: NetdevStep,
-    up: bool,
-}
-
-impl Contested {
-    fn name(&self) -> Option<&LinkName> {
-        match &self.step {
-            NetdevStep::Link(LinkChange::Name(name)) => Some(name),
-            _ => None,
-        }
-    }
 }
 
 pub(super) struct Work<'a> {
@@ -126,14 +111,18 @@ impl Work<'_> {
         let part = Part::Pf(saved.address.clone());
         let Some(found) = self.look(saved).await else { return };
         let stage = self.begin(saved, Stage::Prepare);
-        for step in plan_prepare(saved, &found) {
+        let steps = plan_prepare(saved, &found);
+        if changes_mode_under_vfs(&steps) {
+            self.unbind_for_mode(saved, &found).await;
+        }
+        for step in steps {
             self.pf_step(&part, &found, &step).await;
         }
         self.end(saved, stage);
 
         let Some(found) = self.look(saved).await else { return };
         let stage = self.begin(saved, Stage::Admin);
-        for (vf, now) in self.vfs_at_hand(saved, &found) {
+        for (vf, now) in self.vfs_at_hand(saved, &without_vfs_to_unbind(saved, &found)) {
             for change in plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now)) {
                 self.admin_step(saved, &found, vf, &change).await;
             }
@@ -156,6 +145,9 @@ impl Work<'_> {
         let stage = self.begin(saved, Stage::Finish);
         let mut link_awaited = false;
         for (vf, now) in self.vfs_at_hand(saved, &found) {
+            if let (VfNetdev::Away, VfNetdev::Here(netdev)) = (&vf.netdev, &now.netdev) {
+                self.record().nameless.push((Part::of_vf(saved, vf), netdev.index));
+            }
             for change in plan_admin_after(vf, now) {
                 if matches!(change, VfChange::Rate { .. }) && !std::mem::replace(&mut link_awaited, true) {
                     self.await_link(saved, &part).await;
@@ -187,15 +179,9 @@ impl Work<'_> {
             .collect()
     }
 
-    /// The eswitch as saved, and its representors. Returns the PF as it is then.
-    async fn change_eswitch(&self, saved: &PfState, mut found: PfState) -> Option<PfState> {
-        let changes = !plan_eswitch(saved, &found).is_empty();
-        if !changes && saved.representors.is_empty() {
-            return Some(found);
-        }
-        let part = Part::Pf(saved.address.clone());
-        let stage = self.begin(saved, Stage::Eswitch);
-        for vf in vfs_to_unbind(saved, &found) {
+    /// Takes the drivers from the VFs that must not see the eswitch's mode change.
+    async fn unbind_for_mode(&self, saved: &PfState, found: &PfState) {
+        for vf in vfs_to_unbind(saved, found) {
             if let (Some(address), Some(driver)) = (vf.address, &vf.driver) {
                 let unbound = sysfs::unbind(self.host, address, driver, self.deadline).await;
                 self.note_step(
@@ -205,6 +191,17 @@ impl Work<'_> {
                 );
             }
         }
+    }
+
+    /// The eswitch as saved, and its representors. Returns the PF as it is then.
+    async fn change_eswitch(&self, saved: &PfState, mut found: PfState) -> Option<PfState> {
+        let changes = !plan_eswitch(saved, &found).is_empty();
+        if !changes && saved.representors.is_empty() {
+            return Some(found);
+        }
+        let part = Part::Pf(saved.address.clone());
+        let stage = self.begin(saved, Stage::Eswitch);
+        self.unbind_for_mode(saved, &found).await;
         for step in plan_eswitch(saved, &found) {
             self.pf_step(&part, &found, &step).await;
         }
@@ -245,7 +242,7 @@ impl Work<'_> {
             };
             let found = NetdevState::of(&arrival.link, &links);
             let steps = plan_netdev(&representor.netdev, &found);
-            self.netdev_steps(&part, found.index, representor.netdev.up, steps).await;
+            self.netdev_steps(&part, found.index, steps).await;
         }
     }
 
@@ -367,18 +364,17 @@ impl Work<'_> {
             }
         };
         let found = NetdevState::of(&arrival.link, &links);
-        note.steps +=
-            self.netdev_steps(&note.part, found.index, wanted.up, plan_netdev(wanted, &found)).await;
+        note.steps += self.netdev_steps(&note.part, found.index, plan_netdev(wanted, &found)).await;
     }
 
     /// Carries out steps on a netdev; returns how many succeeded.
-    async fn netdev_steps(&self, part: &Part, index: IfIndex, up: bool, steps: Vec<NetdevStep>) -> usize {
+    async fn netdev_steps(&self, part: &Part, index: IfIndex, steps: Vec<NetdevStep>) -> usize {
         let mut done = 0;
         for step in steps {
             match self.netdev_step(index, &step).await {
                 Ok(()) => done += 1,
                 Err(error) if error.errno() == Some(Errno::EXIST) && gives_name(&step) => {
-                    self.record().contested.push(Contested { part: part.clone(), index, step, up });
+                    self.record().contested.push(Contested { part: part.clone(), index, step });
                 }
                 Err(error) => self.fail(part, step.to_string(), &error),
             }
@@ -404,7 +400,7 @@ impl Work<'_> {
         let result = match step {
             PfStep::Netdev(step) => match &found.netdev {
                 Some(netdev) => {
-                    self.netdev_steps(part, netdev.index, netdev.up, vec![step.clone()]).await;
+                    self.netdev_steps(part, netdev.index, vec![step.clone()]).await;
                     return;
                 }
                 None => Err(StepError::NoUplink),
@@ -475,11 +471,7 @@ impl Work<'_> {
 
     async fn contested_round(&self, saved: &NicState, contested: &[Contested]) -> Result<(), StepError> {
         let links = self.source.links().await?;
-        let (names, altnames): (Vec<&Contested>, Vec<&Contested>) =
-            contested.iter().partition(|entry| entry.name().is_some());
-        let wanted: Vec<(IfIndex, LinkName)> =
-            names.iter().filter_map(|entry| Some((entry.index, entry.name()?.clone()))).collect();
-        let in_the_way = altnames_in_the_way(saved, &wanted, &links);
+        let in_the_way = altnames_in_the_way(saved, contested, &links);
         for (holder, altname) in &in_the_way {
             let change = LinkChange::RemoveAltName(altname.clone());
             if let Err(error) = self.kernel.netlink.change(*holder, &change).await {
@@ -487,29 +479,13 @@ impl Work<'_> {
             }
         }
         let links = if in_the_way.is_empty() { links } else { self.source.links().await? };
-        let (renames, taken) = plan_names(&wanted, &links);
-        let entry_of = |index: IfIndex| names.iter().find(|entry| entry.index == index);
-        for taken in taken {
-            if let Some(entry) = entry_of(taken.index) {
-                self.fail(&entry.part, entry.step.to_string(), &StepError::Taken(taken));
-            }
+        let nameless = std::mem::take(&mut self.record().nameless);
+        let plan = plan_contested(contested, &nameless, &links);
+        for (entry, taken) in plan.taken {
+            self.fail(&entry.part, entry.step.to_string(), &StepError::Taken(taken));
         }
-        for rename in renames {
-            let Some(entry) = entry_of(rename.index) else { continue };
-            let mut steps =
-                vec![NetdevStep::Link(LinkChange::Up(false)), NetdevStep::Link(LinkChange::Name(rename.to))];
-            if entry.up {
-                steps.push(NetdevStep::Link(LinkChange::Up(true)));
-            }
-            self.netdev_steps(&entry.part, rename.index, entry.up, steps).await;
-        }
-        for entry in altnames {
-            let has = |altname: &str| {
-                links.get(entry.index).is_some_and(|link| link.altnames.iter().any(|name| name == altname))
-            };
-            if !matches!(&entry.step, NetdevStep::Link(LinkChange::AddAltName(altname)) if has(altname)) {
-                self.netdev_steps(&entry.part, entry.index, entry.up, vec![entry.step.clone()]).await;
-            }
+        for Contested { part, index, step } in plan.steps {
+            self.netdev_steps(&part, index, vec![step]).await;
         }
         Ok(())
     }
@@ -549,11 +525,7 @@ impl Work<'_> {
 
 /// Alternative names that keep a wanted name from being given, and are none of the snapshot's: a name was there once
 /// only, so that an interface of the snapshot that has it now got it since.
-fn altnames_in_the_way(
-    saved: &NicState,
-    wanted: &[(IfIndex, LinkName)],
-    links: &Links,
-) -> Vec<(IfIndex, String)> {
+fn altnames_in_the_way(saved: &NicState, contested: &[Contested], links: &Links) -> Vec<(IfIndex, String)> {
     let restored = |link: &Link| {
         saved.pfs.iter().any(|pf| {
             let is_parent = |name: &str| link.parent_device.as_deref() == Some(name);
@@ -567,7 +539,11 @@ fn altnames_in_the_way(
             Some((link.index, altname.clone()))
         })
     };
-    wanted.iter().filter_map(|(_, name)| held(name)).collect()
+    let names = contested.iter().filter_map(|entry| match &entry.step {
+        NetdevStep::Link(LinkChange::Name(name)) => Some(name),
+        NetdevStep::Link(_) | NetdevStep::Master(_) => None,
+    });
+    names.filter_map(held).collect()
 }
 
 /// Whether the step gives a name, which another interface may have.

@@ -1,0 +1,350 @@
+//! The course of a restore: the stages of `restore.rs` and `work.rs`, step for step, on the model.
+
+use nic_netlink::{IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, OperState};
+use rustix::io::Errno;
+
+use super::machine::{Killed, Machine};
+use crate::names::{Contested, plan_contested};
+use crate::plan::{
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_binding,
+    plan_eswitch, plan_finish, plan_netdev, plan_prepare, vfs_need_binding, vfs_to_unbind,
+    without_vfs_to_unbind,
+};
+use crate::restore::{StepFailure, weigh};
+use crate::{
+    Difference, Gravity, NetdevState, NicState, Part, PfState, VfNetdev, VfState, compare, plan_ofed,
+};
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) failures: Vec<StepFailure>,
+    pub(super) differences: Vec<Difference>,
+    pub(super) retried: Vec<Part>,
+}
+
+impl Outcome {
+    /// The parts that are not as saved.
+    pub(super) fn wrong(&self) -> Vec<&Difference> {
+        self.differences.iter().filter(|difference| difference.gravity == Gravity::Wrong).collect()
+    }
+}
+
+/// Restores `saved`. What would go on at the same time is done in an order that `seed` chooses.
+pub(super) fn restore(machine: &mut Machine, saved: &NicState, seed: u64) -> Result<Outcome, Killed> {
+    let differences = compare(saved, &machine.state);
+    if !differences.iter().any(|difference| difference.gravity == Gravity::Wrong) {
+        return Ok(Outcome { failures: Vec::new(), differences, retried: Vec::new() });
+    }
+    let mut course = Course {
+        machine,
+        seed,
+        failures: Vec::new(),
+        contested: Vec::new(),
+        nameless: Vec::new(),
+        retried: Vec::new(),
+    };
+    for pf in course.shuffled(0..saved.pfs.len()) {
+        course.restore_pf(pf, &saved.pfs[pf])?;
+    }
+    course.give_contested_names()?;
+    let Course { failures, retried, .. } = course;
+    let mut differences = compare(saved, &machine.state);
+    weigh(&mut differences, &failures);
+    Ok(Outcome { failures, differences, retried })
+}
+
+struct Course<'m> {
+    machine: &'m mut Machine,
+    seed: u64,
+    failures: Vec<StepFailure>,
+    contested: Vec<Contested>,
+    nameless: Vec<(Part, IfIndex)>,
+    retried: Vec<Part>,
+}
+
+/// Why a VF could not be bound, or has no netdev.
+#[derive(Debug)]
+enum BindError {
+    InUse,
+    Refused(Errno),
+    NoNetdev,
+}
+
+impl Course<'_> {
+    fn shuffled(&mut self, items: impl Iterator<Item = usize>) -> Vec<usize> {
+        let mut items: Vec<usize> = items.collect();
+        for last in (1..items.len()).rev() {
+            // The constants of MMIX.
+            self.seed =
+                self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            items.swap(last, usize::try_from(self.seed >> 33).unwrap() % (last + 1));
+        }
+        items
+    }
+
+    fn fail(&mut self, part: &Part, step: String, errno: Option<Errno>) {
+        let cause = errno.map_or("none".to_owned(), |errno| errno.to_string());
+        let unsupported = errno == Some(Errno::OPNOTSUPP);
+        self.failures.push(StepFailure { part: part.clone(), step, cause, unsupported });
+    }
+
+    fn note(&mut self, part: &Part, step: String, result: Result<(), Errno>) {
+        if let Err(errno) = result {
+            self.fail(part, step, Some(errno));
+        }
+    }
+
+    fn look(&self, pf: usize) -> PfState {
+        self.machine.state.pfs[pf].clone()
+    }
+
+    fn restore_pf(&mut self, pf: usize, saved: &PfState) -> Result<(), Killed> {
+        let part = Part::Pf(saved.address.clone());
+        let found = self.look(pf);
+        let steps = plan_prepare(saved, &found);
+        if changes_mode_under_vfs(&steps) {
+            self.unbind_for_mode(saved, &found)?;
+        }
+        for step in steps {
+            self.pf_step(pf, &part, &found, &step)?;
+        }
+
+        let found = self.look(pf);
+        for (vf, now) in self.vfs_at_hand(saved, &without_vfs_to_unbind(saved, &found)) {
+            let part = Part::of_vf(saved, vf);
+            for change in plan_admin_before(vf, now) {
+                let result = self.machine.admin_step(pf, vf.index, &change)?;
+                self.note(&part, change.to_string(), result);
+            }
+            for step in plan_ofed(vf.ofed.as_ref(), now.ofed.as_ref()) {
+                let result = self.machine.ofed_step(pf, vf.index, step)?;
+                self.note(&part, step.to_string(), result);
+            }
+        }
+
+        let found = self.change_eswitch(pf, saved, found)?;
+        if vfs_need_binding(saved, &found) && found.drivers_autoprobe == Some(false) {
+            self.pf_step(pf, &part, &found, &PfStep::Autoprobe(true))?;
+        }
+        let vfs = self.vfs_at_hand(saved, &found);
+        // All are bound, in some order, and then their netdevs come, in another.
+        let mut results = Vec::new();
+        for vf in self.shuffled(0..vfs.len()) {
+            let (saved, now) = vfs[vf];
+            let steps = plan_binding(saved, now);
+            let comes_here = matches!(saved.netdev, VfNetdev::Away)
+                && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
+            results.push((vf, comes_here, self.bind(saved, steps)?));
+        }
+        for at in self.shuffled(0..results.len()) {
+            let (vf, comes_here, bound) = &mut results[at];
+            let saved_vf = vfs[*vf].0;
+            let bound = std::mem::replace(bound, Ok(()));
+            let result = bound.and_then(|()| self.arrival(saved_vf, *comes_here));
+            self.configure_vf(pf, saved, saved_vf, result)?;
+        }
+
+        let found = self.look(pf);
+        for (vf, now) in self.vfs_at_hand(saved, &found) {
+            if let (VfNetdev::Away, VfNetdev::Here(netdev)) = (&vf.netdev, &now.netdev) {
+                self.nameless.push((Part::of_vf(saved, vf), netdev.index));
+            }
+            for change in plan_admin_after(vf, now) {
+                let result = self.machine.admin_step(pf, vf.index, &change)?;
+                self.note(&Part::of_vf(saved, vf), change.to_string(), result);
+            }
+        }
+        for step in plan_finish(saved, &found) {
+            self.pf_step(pf, &part, &found, &step)?;
+        }
+        Ok(())
+    }
+
+    fn vfs_at_hand<'s>(&mut self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
+        let pairs: Vec<_> = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?))).collect();
+        let (used, free): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(_, now)| {
+            matches!(now.netdev, VfNetdev::OtherDriver)
+                && now.address.is_some_and(|address| self.machine.is_in_use(address))
+        });
+        for (vf, _) in used {
+            let part = Part::of_vf(saved, vf);
+            if !self.failures.iter().any(|failure| failure.part == part) {
+                self.fail(&part, "restore".to_owned(), None);
+            }
+        }
+        free
+    }
+
+    fn unbind_for_mode(&mut self, saved: &PfState, found: &PfState) -> Result<(), Killed> {
+        for vf in vfs_to_unbind(saved, found) {
+            let (Some(address), Some(driver)) = (vf.address, &vf.driver) else { continue };
+            let part = Part::of_vf(saved, vf);
+            if self.machine.is_in_use(address) {
+                self.fail(&part, format!("unbind from {driver}"), None);
+                continue;
+            }
+            let result = self.machine.bind_step(address, &BindStep::Unbind(driver.clone()))?;
+            self.note(&part, format!("unbind from {driver}"), result);
+        }
+        Ok(())
+    }
+
+    fn change_eswitch(&mut self, pf: usize, saved: &PfState, mut found: PfState) -> Result<PfState, Killed> {
+        let changes = !plan_eswitch(saved, &found).is_empty();
+        if !changes && saved.representors.is_empty() {
+            return Ok(found);
+        }
+        self.unbind_for_mode(saved, &found)?;
+        let part = Part::Pf(saved.address.clone());
+        for step in plan_eswitch(saved, &found) {
+            self.pf_step(pf, &part, &found, &step)?;
+        }
+        if changes {
+            found = self.look(pf);
+        }
+        for representor in &saved.representors {
+            let part = Part::Representor { pf: saved.address.clone(), port: representor.port };
+            match self.machine.await_port(pf, representor.port) {
+                None => self.fail(&part, "wait for its netdev".to_owned(), None),
+                Some(found) => {
+                    let steps = plan_netdev(&representor.netdev, &found);
+                    self.netdev_steps(&part, found.index, steps)?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn bind(&mut self, saved: &VfState, steps: Vec<BindStep>) -> Result<Result<(), BindError>, Killed> {
+        let Some(address) = saved.address else { return Ok(Ok(())) };
+        for step in steps {
+            if matches!(step, BindStep::Unbind(_)) && self.machine.is_in_use(address) {
+                return Ok(Err(BindError::InUse));
+            }
+            if let Err(errno) = self.machine.bind_step(address, &step)? {
+                return Ok(Err(BindError::Refused(errno)));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn arrival(&mut self, saved: &VfState, comes_here: bool) -> Result<Option<NetdevState>, BindError> {
+        match saved.address {
+            Some(address) if comes_here || saved.netdev.here().is_some() => {
+                self.machine.await_netdev(address).map(Some).ok_or(BindError::NoNetdev)
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn configure_vf(
+        &mut self,
+        pf: usize,
+        saved_pf: &PfState,
+        saved: &VfState,
+        mut result: Result<Option<NetdevState>, BindError>,
+    ) -> Result<(), Killed> {
+        let part = Part::of_vf(saved_pf, saved);
+        if let (Err(error), Some(driver)) = (&result, &saved.driver)
+            && !matches!(error, BindError::InUse)
+        {
+            self.retried.push(part.clone());
+            let now = self.look(pf);
+            let mut steps = now.vf(saved.index).map(|now| plan_binding(saved, now)).unwrap_or_default();
+            if !steps.iter().any(|step| matches!(step, BindStep::Bind(_))) {
+                steps = vec![BindStep::Unbind(driver.clone()), BindStep::Bind(driver.clone())];
+            }
+            let comes_here = matches!(saved.netdev, VfNetdev::Away);
+            result = self.bind(saved, steps)?.and_then(|()| self.arrival(saved, comes_here));
+        }
+        match (result, &saved.netdev) {
+            (Ok(Some(found)), VfNetdev::Here(wanted)) => {
+                self.netdev_steps(&part, found.index, plan_netdev(wanted, &found))
+            }
+            (Ok(_), _) => Ok(()),
+            (Err(error), _) => {
+                let errno = if let BindError::Refused(errno) = error { Some(errno) } else { None };
+                self.fail(&part, "bind and wait for the netdev".to_owned(), errno);
+                Ok(())
+            }
+        }
+    }
+
+    fn netdev_steps(&mut self, part: &Part, index: IfIndex, steps: Vec<NetdevStep>) -> Result<(), Killed> {
+        for step in steps {
+            match self.machine.netdev_step(index, &step)? {
+                Ok(()) => {}
+                Err(Errno::EXIST)
+                    if matches!(step, NetdevStep::Link(LinkChange::Name(_) | LinkChange::AddAltName(_))) =>
+                {
+                    self.contested.push(Contested { part: part.clone(), index, step });
+                }
+                Err(errno) => self.fail(part, step.to_string(), Some(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn pf_step(&mut self, pf: usize, part: &Part, found: &PfState, step: &PfStep) -> Result<(), Killed> {
+        if let (PfStep::Netdev(step), Some(netdev)) = (step, &found.netdev) {
+            return self.netdev_steps(part, netdev.index, vec![step.clone()]);
+        }
+        let result = self.machine.pf_step(pf, step)?;
+        self.note(part, step.to_string(), result);
+        Ok(())
+    }
+
+    fn give_contested_names(&mut self) -> Result<(), Killed> {
+        let contested = std::mem::take(&mut self.contested);
+        if contested.is_empty() {
+            return Ok(());
+        }
+        let nameless = std::mem::take(&mut self.nameless);
+        let plan = plan_contested(&contested, &nameless, &links(self.machine));
+        for (entry, _) in plan.taken {
+            self.fail(&entry.part, entry.step.to_string(), Some(Errno::EXIST));
+        }
+        for Contested { part, index, step } in plan.steps {
+            self.netdev_steps(&part, index, vec![step])?;
+        }
+        for entry in std::mem::take(&mut self.contested) {
+            self.fail(&entry.part, entry.step.to_string(), Some(Errno::EXIST));
+        }
+        Ok(())
+    }
+}
+
+fn links(machine: &Machine) -> Links {
+    let link = |(index, name, altnames, up): (IfIndex, LinkName, Vec<String>, bool)| Link {
+        index,
+        name,
+        altnames,
+        kind: None,
+        link_layer: LinkLayer::Ethernet,
+        address: LinkAddress::default(),
+        permanent_address: None,
+        mtu: 1500,
+        min_mtu: None,
+        max_mtu: None,
+        up,
+        running: false,
+        oper_state: OperState::Down,
+        tx_queue_length: 1000,
+        alias: None,
+        group: 0,
+        promiscuous: false,
+        all_multicast: false,
+        master: None,
+        parent_device: None,
+        parent_bus: None,
+        phys_port_name: None,
+        phys_switch_id: None,
+        link: None,
+        link_netns_id: None,
+        num_vf: 0,
+        vfs: Vec::new(),
+        vfs_truncated: false,
+    };
+    Links::new(machine.names().into_iter().map(link))
+}

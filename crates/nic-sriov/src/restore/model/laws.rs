@@ -1,0 +1,245 @@
+//! What holds on every machine.
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{TestCaseResult, TestRunner};
+
+use super::course::{Outcome, restore};
+use super::machine::{Faults, Killed, Machine};
+use super::states::{Names, any_kind, any_machine};
+use crate::plan::obstacles;
+use crate::restore::StepFailure;
+use crate::{Difference, Gravity, NicState, Part, PciAddress, VfNetdev};
+
+fn run(machine: &mut Machine, saved: &NicState, seed: u64) -> Outcome {
+    machine.life = None;
+    assert_eq!(obstacles(saved, &machine.state), []);
+    let outcome = restore(machine, saved, seed).unwrap();
+    machine.settle();
+    outcome
+}
+
+/// The restore leads to what was saved, tries nothing that is forbidden, and then has nothing left to do.
+fn converges(machine: &mut Machine, saved: &NicState, seed: u64) -> TestCaseResult {
+    let from = format!("{machine:?}");
+    machine.changes.clear();
+    let outcome = run(machine, saved, seed);
+    let course = || {
+        let failures = outcome.failures.iter().map(|failure| format!("{failure:?}")).collect::<Vec<_>>();
+        format!("from {from}\nby {:#?}\nfailures {failures:#?}", machine.changes)
+    };
+    prop_assert!(outcome.wrong().is_empty(), "{}\n{}", texts(&outcome.wrong()), course());
+    prop_assert!(machine.violations.is_empty(), "{:?}\n{}", machine.violations, course());
+    // What failed before the eswitch left legacy mode can no longer be told from what the driver lacks.
+    let refused = |attribute: &str| match attribute {
+        "admin.link_state" => machine.rules.link_state_refused,
+        "admin.vlan" | "admin.spoof_check" | "admin.trust" => machine.rules.legacy_only,
+        _ => false,
+    };
+    let unexcused: Vec<_> = outcome
+        .differences
+        .iter()
+        .filter(|difference| difference.gravity == Gravity::Unsupported && !refused(&difference.attribute))
+        .collect();
+    prop_assert!(unexcused.is_empty(), "{}\n{}", texts(&unexcused), course());
+    machine.changes.clear();
+    let again = run(machine, saved, seed);
+    prop_assert!(again.wrong().is_empty(), "{}", texts(&again.wrong()));
+    prop_assert!(machine.changes.is_empty(), "done once more: {:?}", machine.changes);
+    Ok(())
+}
+
+fn texts(differences: &[&Difference]) -> String {
+    differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn saved_machine(names: Names) -> impl Strategy<Value = Machine> {
+    (any_kind(), 1..3usize).prop_flat_map(move |(kind, pfs)| any_machine(kind, pfs, names))
+}
+
+/// Two machines that differ in all that can be set.
+fn two_machines() -> impl Strategy<Value = (Machine, Machine)> {
+    (any_kind(), 1..3usize)
+        .prop_flat_map(|(kind, pfs)| (any_machine(kind, pfs, Names::Any), any_machine(kind, pfs, Names::Any)))
+}
+
+/// The VFs that have a driver.
+fn bound_vfs(state: &NicState) -> Vec<(Part, PciAddress)> {
+    let vfs = state.pfs.iter().flat_map(|pf| pf.vfs.iter().map(move |vf| (pf, vf)));
+    let bound = vfs.filter(|(_, vf)| vf.driver.is_some());
+    bound.filter_map(|(pf, vf)| Some((Part::of_vf(pf, vf), vf.address?))).collect()
+}
+
+/// How a VF can be lost.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    ProbesFail,
+    NoNetdev,
+    NothingCanBeSet,
+}
+
+impl Loss {
+    fn strike(self, faults: &mut Faults, vf: PciAddress, times: usize) {
+        match self {
+            Self::ProbesFail => drop(faults.probes.insert(vf, times)),
+            Self::NoNetdev => drop(faults.silent.insert(vf, times)),
+            Self::NothingCanBeSet => drop(faults.stubborn.insert(vf)),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_reloaded_machine_becomes_what_it_was(machine in saved_machine(Names::Any), seed: u64) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        machine.reload();
+        converges(&mut machine, &saved, seed)?;
+    }
+
+    #[test]
+    fn whatever_a_killed_restore_left_behind_the_next_one_finishes(
+        machine in saved_machine(Names::Any),
+        lives in prop::collection::vec((0..80usize, any::<bool>(), any::<u64>()), 1..4),
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        machine.reload();
+        for (life, settles, seed) in lives {
+            machine.life = Some(life);
+            let killed = restore(&mut machine, &saved, seed);
+            if settles {
+                machine.settle();
+            }
+            prop_assert!(matches!(killed, Err(Killed)) || killed.is_ok_and(|outcome| outcome.wrong().is_empty()));
+        }
+        converges(&mut machine, &saved, seed)?;
+    }
+
+    #[test]
+    fn what_somebody_else_has_set_up_meanwhile_becomes_what_was_saved(
+        (saved, mut machine) in two_machines(),
+        seed: u64,
+    ) {
+        converges(&mut machine, &saved.state, seed)?;
+    }
+
+    #[test]
+    fn steps_that_fail_once_are_made_good_by_the_next_restore(
+        machine in saved_machine(Names::Any),
+        attempts in prop::collection::btree_set(1..60usize, 1..4),
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        machine.reload();
+        machine.faults.attempts = attempts;
+        run(&mut machine, &saved, seed);
+        prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
+        machine.faults.attempts.clear();
+        converges(&mut machine, &saved, seed)?;
+    }
+
+    #[test]
+    fn one_vf_that_is_lost_is_named_and_takes_no_other_with_it(
+        machine in saved_machine(Names::Udevs),
+        loss in prop_oneof![Just(Loss::ProbesFail), Just(Loss::NoNetdev), Just(Loss::NothingCanBeSet)],
+        which: prop::sample::Index,
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        let vfs = bound_vfs(&saved);
+        prop_assume!(!vfs.is_empty());
+        let (part, address) = which.get(&vfs);
+        // A kernel that binds VFs as they are made binds this one too, and an eswitch that wants it unbound stays as it is.
+        machine.rules.mode_needs_unbound = false;
+        machine.reload();
+        loss.strike(&mut machine.faults, *address, usize::MAX);
+        let outcome = run(&mut machine, &saved, seed);
+        prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
+        let wrong = outcome.wrong();
+        prop_assert!(wrong.iter().all(|difference| difference.part == *part), "{}", texts(&wrong));
+        // Not every loss hurts: of a VF that was in another namespace no netdev is asked for.
+        let of_vf = |failure: &StepFailure| failure.part == *part;
+        prop_assert!(wrong.is_empty() || outcome.failures.iter().any(of_vf), "{}", texts(&wrong));
+        if matches!(loss, Loss::ProbesFail) {
+            prop_assert!(wrong.iter().any(|difference| difference.attribute == "driver"), "{}", texts(&wrong));
+        }
+
+        machine.faults = Faults::default();
+        converges(&mut machine, &saved, seed)?;
+    }
+
+    #[test]
+    fn a_vf_lost_at_its_first_probe_is_back_after_the_second(
+        machine in saved_machine(Names::Any),
+        loss in prop_oneof![Just(Loss::ProbesFail), Just(Loss::NoNetdev)],
+        which: prop::sample::Index,
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        let vfs = bound_vfs(&saved);
+        prop_assume!(!vfs.is_empty());
+        let (part, address) = which.get(&vfs);
+        machine.reload();
+        loss.strike(&mut machine.faults, *address, 1);
+        let outcome = run(&mut machine, &saved, seed);
+        prop_assert!(outcome.wrong().is_empty(), "{}", texts(&outcome.wrong()));
+        prop_assert!(outcome.retried.iter().all(|retried| retried == part));
+        converges(&mut machine, &saved, seed)?;
+    }
+
+    #[test]
+    fn a_vf_in_use_is_left_alone_and_the_others_are_restored(
+        (mut saved, mut machine) in two_machines(),
+        seed: u64,
+    ) {
+        for (pf, now) in saved.state.pfs.iter_mut().zip(&mut machine.state.pfs) {
+            // With another number of VFs the one in use would be an obstacle.
+            let count = pf.vfs.len().min(now.vfs.len());
+            for pf in [pf, now] {
+                pf.vfs.truncate(count);
+                pf.num_vfs = u32::try_from(count).unwrap();
+                pf.representors.clear();
+                pf.eswitch = None;
+            }
+        }
+        let saved = saved.state;
+        let in_user_space = machine.state.pfs.iter().flat_map(|pf| &pf.vfs);
+        machine.in_use = in_user_space
+            .filter(|vf| matches!(vf.netdev, VfNetdev::OtherDriver))
+            .filter_map(|vf| vf.address)
+            .collect();
+        let outcome = run(&mut machine, &saved, seed);
+        prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
+        for difference in outcome.wrong() {
+            let Part::Vf { address: Some(address), .. } = &difference.part else {
+                return Err(TestCaseError::fail(difference.to_string()));
+            };
+            prop_assert!(machine.in_use.contains(address), "{difference}");
+        }
+    }
+}
+
+/// Every place at which a restore can be killed, on a few machines.
+#[test]
+fn killed_before_any_of_its_steps_a_restore_is_finished_by_the_next() {
+    let mut runner = TestRunner::deterministic();
+    let mut points = 0;
+    for seed in 0..12 {
+        let machine = saved_machine(Names::Any).new_tree(&mut runner).unwrap().current();
+        let (saved, mut reloaded) = (machine.state.clone(), machine);
+        reloaded.reload();
+        for life in 0.. {
+            let mut machine = reloaded.clone();
+            machine.life = Some(life);
+            let finished = restore(&mut machine, &saved, seed).is_ok();
+            converges(&mut machine, &saved, seed).unwrap();
+            if finished {
+                break;
+            }
+            points += 1;
+        }
+    }
+    assert!(points > 300, "only {points} points");
+}

@@ -1,0 +1,303 @@
+//! Machines of any kind: what could have been set up by an administrator, and by another one instead.
+
+use nic_netlink::{
+    EncapMode, Eswitch, EswitchMode, Guid, IfIndex, InlineMode, LinkAddress, LinkLayer, LinkName, MacAddress,
+    Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag,
+};
+use proptest::prelude::*;
+
+use super::machine::{
+    Machine, NETWORK_DRIVER, Rules, USER_SPACE_DRIVER, fresh_attributes, pf_name, port, representor_name,
+    vf_address, vf_name,
+};
+use crate::{
+    DeviceAddress, NetdevState, NicState, OfedAttributes, PfState, RepresentorState, VfNetdev, VfState,
+};
+
+/// The bond that netdevs join. It is there all the time.
+const BOND: (IfIndex, &str) = (IfIndex(1), "bond0");
+
+/// What the machine's kernel and its NIC have at all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) rules: Rules,
+    pub(super) has_autoprobe: bool,
+    pub(super) has_eswitch: bool,
+    /// Whether the driver has all attributes.
+    pub(super) rich: bool,
+}
+
+pub(super) fn any_kind() -> impl Strategy<Value = Kind> {
+    (any::<[bool; 10]>(), prop::bool::weighted(0.8), prop::bool::weighted(0.3), any::<bool>()).prop_map(
+        |(rules, has_autoprobe, has_eswitch, rich)| {
+            let [a, b, c, d, e, f, g, h, i, j] = rules;
+            let rules = Rules {
+                renames_while_up: a,
+                addresses_while_up: b,
+                own_mac_locked: c,
+                rates_need_link: d,
+                probes_need_link: e,
+                mode_needs_unbound: f,
+                link_state_refused: g,
+                legacy_only: h,
+                udev: i,
+                late_netdevs: j,
+            };
+            Kind { rules, has_autoprobe, has_eswitch, rich }
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+struct NetdevWish {
+    /// Whether its name is any, and not the one udev gives.
+    renamed: bool,
+    altnames: usize,
+    mtu: u32,
+    flags: [bool; 4],
+    in_bond: bool,
+    group: u32,
+    queue: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum DriverWish {
+    Network,
+    Away,
+    UserSpace,
+    None,
+}
+
+#[derive(Debug, Clone)]
+struct VfWish {
+    driver: DriverWish,
+    overridden: bool,
+    admin_mac: bool,
+    own_mac: bool,
+    vlan: Option<(u16, u8, bool)>,
+    flags: [bool; 3],
+    link_state: VfLinkState,
+    rates: (u32, u32),
+    guids: (Option<u8>, Option<u8>),
+    trunk: Vec<u16>,
+    netdev: NetdevWish,
+}
+
+#[derive(Debug, Clone)]
+struct PfWish {
+    autoprobe: bool,
+    switchdev: bool,
+    inline: bool,
+    own_mac: bool,
+    netdev: NetdevWish,
+    ports: Vec<NetdevWish>,
+    vfs: Vec<VfWish>,
+}
+
+/// Whether interfaces have names of the user's own, which can be one another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    Udevs,
+    Any,
+}
+
+prop_compose! {
+    fn any_netdev()(
+        renamed in prop::bool::weighted(0.4),
+        altnames in 0..3usize,
+        mtu in prop_oneof![Just(1500), 68..9000u32],
+        flags in any::<[bool; 4]>(),
+        in_bond in prop::bool::weighted(0.2),
+        group in 0..2u32,
+        queue in prop_oneof![Just(1000), Just(500)],
+    ) -> NetdevWish {
+        NetdevWish { renamed, altnames, mtu, flags, in_bond, group, queue }
+    }
+}
+
+prop_compose! {
+    fn any_vf()(
+        driver in prop_oneof![
+            4 => Just(DriverWish::Network),
+            1 => Just(DriverWish::Away),
+            1 => Just(DriverWish::UserSpace),
+            1 => Just(DriverWish::None),
+        ],
+        overridden in any::<bool>(),
+        macs in (prop::bool::weighted(0.7), any::<bool>()),
+        vlan in prop::option::of((1..4095u16, 0..8u8, any::<bool>())),
+        flags in any::<[bool; 3]>(),
+        link_state in prop_oneof![Just(VfLinkState::Auto), Just(VfLinkState::Enable), Just(VfLinkState::Disable)],
+        rates in prop_oneof![Just((0, 0)), (0..2u32, 0..900u32)],
+        guids in (prop::option::of(1..9u8), prop::option::of(1..9u8)),
+        trunk in prop_oneof![Just(Vec::new()), Just(vec![10, 11, 40])],
+        netdev in any_netdev(),
+    ) -> VfWish {
+        let (admin_mac, own_mac) = macs;
+        VfWish { driver, overridden, admin_mac, own_mac, vlan, flags, link_state, rates, guids, trunk, netdev }
+    }
+}
+
+prop_compose! {
+    fn any_pf()(
+        flags in any::<[bool; 4]>(),
+        netdev in any_netdev(),
+        ports in prop::collection::vec(any_netdev(), 3),
+        vfs in prop::collection::vec(any_vf(), 0..4),
+    ) -> PfWish {
+        let [autoprobe, switchdev, inline, own_mac] = flags;
+        PfWish { autoprobe, switchdev, inline, own_mac, netdev, ports, vfs }
+    }
+}
+
+/// A machine of this kind with so many PFs, whatever is set on it.
+pub(super) fn any_machine(kind: Kind, pfs: usize, names: Names) -> impl Strategy<Value = Machine> {
+    (prop::collection::vec(any_pf(), pfs), any::<u64>())
+        .prop_map(move |(wishes, seed)| assemble(kind, &wishes, names, seed))
+}
+
+fn assemble(kind: Kind, wishes: &[PfWish], names: Names, seed: u64) -> Machine {
+    let fresh = fresh_attributes(kind.rich);
+    let pfs = wishes.iter().enumerate().map(|(pf, wish)| pf_state(kind, pf, wish, &fresh)).collect();
+    let mut state = NicState { pfs };
+    name_all(&mut state, wishes, names, seed);
+    let mut machine = Machine::new(kind.rules, state, vec![fresh; wishes.len()]);
+    machine.strangers.insert(BOND.0, BOND.1.parse().unwrap());
+    machine
+}
+
+fn pf_state(kind: Kind, pf: usize, wish: &PfWish, fresh: &VfAttributes) -> PfState {
+    let number = u8::try_from(pf).unwrap();
+    let permanent = [2, 0xff, 0, 0, 0, number];
+    let address = if wish.own_mac { [2, 0xaa, 0, 0, 0, number] } else { permanent };
+    let uplink = netdev(&wish.netdev, address, u32::MAX);
+    let switchdev = kind.has_eswitch && wish.switchdev;
+    let vfs: Vec<VfState> =
+        (0..).zip(&wish.vfs).map(|(index, vf)| vf_state(kind, pf, index, vf, uplink.mtu, fresh)).collect();
+    let ports = (0..).zip(&vfs).zip(&wish.ports).filter(|_| switchdev);
+    let representors = ports
+        .map(|((vf, _), wish)| {
+            let address = [2, 0xbb, 0, 0, number, u8::try_from(vf).unwrap()];
+            RepresentorState { port: port(pf, vf), switch_id: None, netdev: netdev(wish, address, u32::MAX) }
+        })
+        .collect();
+    PfState {
+        address: DeviceAddress::new("pci", &format!("0000:{:02x}:00.0", pf + 1)).unwrap(),
+        driver: Some("pfdrv".to_owned()),
+        total_vfs: Some(7),
+        num_vfs: u32::try_from(vfs.len()).unwrap(),
+        drivers_autoprobe: kind.has_autoprobe.then_some(wish.autoprobe),
+        eswitch: kind.has_eswitch.then_some(Eswitch {
+            mode: if switchdev { EswitchMode::Switchdev } else { EswitchMode::Legacy },
+            inline_mode: Some(if wish.inline { InlineMode::Link } else { InlineMode::None }),
+            encap_mode: Some(EncapMode::Basic),
+        }),
+        netdev: Some(uplink),
+        vfs,
+        representors,
+    }
+}
+
+fn vf_state(kind: Kind, pf: usize, index: u32, wish: &VfWish, pf_mtu: u32, fresh: &VfAttributes) -> VfState {
+    let mac = |kind: u8| MacAddress([2, kind, 0, 0, u8::try_from(pf).unwrap(), u8::try_from(index).unwrap()]);
+    let admin_mac = if wish.admin_mac { Setting::Set(mac(1)) } else { Setting::NotSet };
+    let own = if wish.own_mac || !wish.admin_mac { mac(2) } else { mac(1) };
+    let set = |fresh: &Setting<bool>, value| if fresh.is_supported() { Setting::Set(value) } else { *fresh };
+    let guid = |fresh: &Setting<Guid>, byte: Option<u8>| match byte {
+        Some(byte) if fresh.is_supported() => Setting::Set(Guid([byte; 8])),
+        _ => *fresh,
+    };
+    let rate = |rate: u32| if rate == 0 { Setting::NotSet } else { Setting::Set(rate) };
+    let vlan = wish.vlan.map(|(id, qos, provider)| VlanTag {
+        id,
+        qos,
+        protocol: if provider { VlanProtocol::Ieee8021Ad } else { VlanProtocol::Ieee8021Q },
+    });
+    let (driver, state) = match wish.driver {
+        DriverWish::Network => (Some(NETWORK_DRIVER), VfNetdev::Here(netdev(&wish.netdev, own.0, pf_mtu))),
+        DriverWish::Away => (Some(NETWORK_DRIVER), VfNetdev::Away),
+        DriverWish::UserSpace => (Some(USER_SPACE_DRIVER), VfNetdev::OtherDriver),
+        DriverWish::None => (None, VfNetdev::Unbound),
+    };
+    VfState {
+        index,
+        address: Some(vf_address(pf, index)),
+        driver: driver.map(str::to_owned),
+        driver_override: driver.filter(|_| wish.overridden).map(str::to_owned),
+        admin: Some(VfAttributes {
+            index,
+            mac: admin_mac,
+            vlan: vlan.map_or(Setting::NotSet, Setting::Set),
+            spoof_check: set(&fresh.spoof_check, wish.flags[0]),
+            trust: set(&fresh.trust, wish.flags[1]),
+            query_rss: set(&fresh.query_rss, wish.flags[2]),
+            link_state: wish.link_state,
+            min_tx_rate: rate(wish.rates.0),
+            max_tx_rate: rate(wish.rates.1),
+            node_guid: guid(&fresh.node_guid, wish.guids.0),
+            port_guid: guid(&fresh.port_guid, wish.guids.1),
+            ..VfAttributes::new(index)
+        }),
+        ofed: kind.rich.then(|| OfedAttributes { trunk: wish.trunk.clone(), rate_group: None }),
+        netdev: state,
+    }
+}
+
+fn netdev(wish: &NetdevWish, address: [u8; 6], limit: u32) -> NetdevState {
+    let [up, promiscuous, all_multicast, described] = wish.flags;
+    NetdevState {
+        index: IfIndex(0),
+        name: "unnamed".parse().unwrap(),
+        altnames: Vec::new(),
+        link_layer: LinkLayer::Ethernet,
+        address: LinkAddress(address.to_vec()),
+        mtu: wish.mtu.min(limit),
+        up,
+        tx_queue_length: wish.queue,
+        alias: described.then(|| "described".to_owned()),
+        group: wish.group,
+        promiscuous,
+        all_multicast,
+        master: wish.in_bond.then(|| BOND.1.parse().unwrap()),
+    }
+}
+
+/// Gives every netdev an index and names, no two the same. Names of the user's own may be those that udev gives to
+/// others, the kernel's, or new.
+fn name_all(state: &mut NicState, wishes: &[PfWish], names: Names, mut seed: u64) {
+    let mut slots: Vec<(&mut NetdevState, &NetdevWish, LinkName)> = Vec::new();
+    for (pf, (state, wish)) in state.pfs.iter_mut().zip(wishes).enumerate() {
+        slots.extend(state.netdev.iter_mut().map(|netdev| (netdev, &wish.netdev, pf_name(pf))));
+        for (vf, wish) in state.vfs.iter_mut().zip(&wish.vfs) {
+            if let VfNetdev::Here(netdev) = &mut vf.netdev {
+                slots.push((netdev, &wish.netdev, vf_name(pf, vf.index)));
+            }
+        }
+        for (vf, (port, wish)) in (0..).zip(state.representors.iter_mut().zip(&wish.ports)) {
+            slots.push((&mut port.netdev, wish, representor_name(pf, vf)));
+        }
+    }
+    let renamed = |wish: &NetdevWish| wish.renamed && names == Names::Any;
+    let given = slots.iter().filter(|(_, wish, _)| renamed(wish)).map(|(_, _, name)| name.to_string());
+    let mut pool: Vec<String> = given.collect();
+    if names == Names::Any {
+        pool.extend(["eth0", "eth1", "eth2"].map(str::to_owned));
+    }
+    pool.extend((0..12).map(|number| format!("user{number}")));
+    // What comes first is taken first; the pool stays larger than what is asked of it.
+    let mut draw = |pool: &mut Vec<String>| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let preferred = pool.len().min(8);
+        pool.swap_remove(usize::try_from(seed >> 33).unwrap() % preferred)
+    };
+    for (index, (netdev, wish, default)) in (2..).zip(&mut slots) {
+        netdev.index = IfIndex(index);
+        netdev.name = if renamed(wish) { draw(&mut pool).parse().unwrap() } else { default.clone() };
+    }
+    for (netdev, wish, _) in &mut slots {
+        for _ in 0..wish.altnames.min(pool.len().saturating_sub(1)) {
+            netdev.altnames.push(draw(&mut pool));
+        }
+        netdev.altnames.sort_unstable();
+    }
+}

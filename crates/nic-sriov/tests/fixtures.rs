@@ -1,0 +1,289 @@
+//! What is observed of the trees below `fixtures/`, and of trees that differ from them in one thing, and what is
+//! planned for it.
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use nic_host::Host;
+    use nic_netlink::{Guid, LinkLayer, Setting, VfChange};
+    use nic_sriov::{
+        DeviceSelector, LinkSource, NicState, PfStep, RepresentorState, VfNetdev, VfState, compare, find_pfs,
+        observe, plan_admin_before, plan_binding, plan_netdev, plan_prepare, plan_restore,
+    };
+    use serde_json::{Value, json};
+
+    const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures");
+    const NODE: &str = "documented-node/before";
+
+    fn mlx5() -> DeviceSelector {
+        DeviceSelector {
+            bus: "pci".to_owned(),
+            vendor: Some("0x15b3".to_owned()),
+            pf_drivers: vec!["mlx5_core".to_owned()],
+            vf_drivers: vec!["mlx5_core".to_owned()],
+        }
+    }
+
+    fn look(root: &Path) -> NicState {
+        let host = Host::at(root);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let source = LinkSource::open(&host).await.unwrap();
+            let pfs = find_pfs(&host, &mlx5()).unwrap();
+            observe(&host, &source, &mlx5(), &pfs).await.unwrap()
+        })
+    }
+
+    fn fixture(name: &str) -> NicState {
+        look(&Path::new(FIXTURES).join(name))
+    }
+
+    /// A copy of the documented node that a test may change.
+    struct Copy(tempfile::TempDir);
+
+    impl Copy {
+        fn new() -> Self {
+            let copy = Self(tempfile::tempdir().unwrap());
+            copy_tree(&Path::new(FIXTURES).join(NODE), copy.0.path());
+            copy
+        }
+
+        fn look(&self) -> NicState {
+            look(self.0.path())
+        }
+
+        fn change_links(&self, change: impl FnOnce(&mut Vec<Value>)) {
+            let file = self.0.path().join("netlink/links.json");
+            let mut links = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            change(&mut links);
+            fs::write(&file, serde_json::to_vec(&links).unwrap()).unwrap();
+        }
+
+        fn drop_link(&self, name: &str) {
+            self.change_links(|links| {
+                let before = links.len();
+                links.retain(|link| link["name"] != name);
+                assert_eq!(links.len(), before - 1, "{name}");
+            });
+        }
+
+        fn device(&self, address: &str) -> std::path::PathBuf {
+            self.0.path().join("sys/bus/pci/devices").join(address)
+        }
+    }
+
+    fn copy_tree(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            let kind = entry.file_type().unwrap();
+            if kind.is_symlink() {
+                symlink(fs::read_link(entry.path()).unwrap(), target).unwrap();
+            } else if kind.is_dir() {
+                fs::create_dir(&target).unwrap();
+                copy_tree(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    fn only_vf(state: &NicState, index: u32) -> &VfState {
+        state.pfs[0].vf(index).unwrap()
+    }
+
+    #[test]
+    fn the_documented_node_equals_itself_and_needs_nothing() {
+        let state = fixture(NODE);
+        assert_eq!((state.pfs.len(), state.pfs[0].vfs.len(), state.pfs[1].vfs.len()), (2, 50, 0));
+        assert_eq!(state.pfs[1].netdev.as_ref().unwrap().mtu, 9000);
+        assert_eq!(compare(&state, &state), []);
+        assert!(plan_restore(&state, &state).is_empty());
+        let kinds = |kind: fn(&VfNetdev) -> bool| {
+            let vfs = state.pfs[0].vfs.iter().filter(|vf| kind(&vf.netdev));
+            vfs.map(|vf| vf.index).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(|netdev| matches!(netdev, VfNetdev::Away)), [46]);
+        assert_eq!(kinds(|netdev| matches!(netdev, VfNetdev::OtherDriver)), [47]);
+        assert_eq!(kinds(|netdev| netdev.here().is_some()).len(), 48);
+        assert_eq!(only_vf(&state, 47).driver_override.as_deref(), Some("vfio-pci"));
+    }
+
+    #[test]
+    fn after_the_reload_all_vfs_are_missing_and_the_plan_makes_them() {
+        let (saved, found) = (fixture(NODE), fixture("documented-node/after-reload"));
+        let absent = compare(&saved, &found).into_iter().filter(|it| it.attribute == "presence").count();
+        assert_eq!(absent, 50);
+        let steps = plan_prepare(&saved.pfs[0], &found.pfs[0]);
+        assert!(steps.contains(&PfStep::NumVfs(50)), "{steps:?}");
+        let plan = plan_restore(&saved, &found);
+        assert_eq!(plan.pfs.iter().map(|pf| pf.vfs.len()).collect::<Vec<_>>(), [50, 0]);
+    }
+
+    #[test]
+    fn a_vf_without_a_netdev_here_is_recorded_as_what_it_is() {
+        let before = fixture(NODE);
+
+        // Its netdev has been moved to another network namespace.
+        let copy = Copy::new();
+        copy.drop_link("enp1s0f0v5");
+        let state = copy.look();
+        assert_eq!(only_vf(&state, 5).netdev, VfNetdev::Away);
+        assert_eq!(only_vf(&state, 5).admin, only_vf(&before, 5).admin, "the PF still knows it");
+
+        // It has no driver.
+        let address = only_vf(&before, 5).address.unwrap().to_string();
+        fs::remove_file(copy.device(&address).join("driver")).unwrap();
+        let state = copy.look();
+        assert_eq!((&only_vf(&state, 5).netdev, &only_vf(&state, 5).driver), (&VfNetdev::Unbound, &None));
+
+        // It has been given to user space.
+        symlink("../../drivers/vfio-pci", copy.device(&address).join("driver")).unwrap();
+        fs::write(copy.device(&address).join("driver_override"), "vfio-pci\n").unwrap();
+        let state = copy.look();
+        let vf = only_vf(&state, 5);
+        assert_eq!(vf.netdev, VfNetdev::OtherDriver);
+        assert_eq!(
+            (vf.driver.as_deref(), vf.driver_override.as_deref()),
+            (Some("vfio-pci"), Some("vfio-pci"))
+        );
+
+        let differing = compare(&before, &state);
+        assert!(differing.iter().all(|it| it.part.to_string().starts_with("VF 5 of")), "{differing:?}");
+        assert!(!differing.is_empty());
+    }
+
+    #[test]
+    fn under_one_pf_only_the_uplink_is_its_netdev_and_representors_are_those_of_vfs_and_sfs() {
+        let copy = Copy::new();
+        copy.change_links(|links| {
+            let uplink = links.iter().position(|link| link["phys_port_name"] == "p0").unwrap();
+            links[uplink]["phys_switch_id"] = json!("0c42a10300b4a5f2");
+            // Lower indexes than the uplink's: what comes first is not what the PF's netdev is told by.
+            links[uplink]["index"] = json!(900);
+            let ports =
+                [("pf0", 200), ("pf0vf3", 201), ("pf0sf88", 202), ("c1pf0vf0", 203), ("pf0vf12", 204)];
+            for (port, index) in ports {
+                let mut link = links[uplink].clone();
+                link["phys_port_name"] = json!(port);
+                link["index"] = json!(index);
+                link["name"] = json!(format!("rep{index}"));
+                link["num_vf"] = json!(0);
+                link["vfs"] = json!([]);
+                links.push(link);
+            }
+        });
+        let state = copy.look();
+        let pf = &state.pfs[0];
+        assert_eq!(pf.netdev.as_ref().unwrap().name, *"enp1s0f0np0");
+        assert!(pf.vfs.iter().all(|vf| vf.admin.is_some()), "the uplink is whom to ask for the VFs");
+        let port = |representor: &RepresentorState| representor.port.to_string();
+        let ports: Vec<_> = pf.representors.iter().map(port).collect();
+        assert_eq!(ports, ["pf0vf3", "pf0vf12", "pf0sf88", "c1pf0vf0"]);
+        assert_eq!(pf.representors[3].port.controller, Some(1));
+        assert!(
+            pf.representors.iter().all(|it| it.switch_id.as_ref().unwrap().to_string() == "0c42a10300b4a5f2")
+        );
+        assert!(state.pfs[1].representors.is_empty());
+        assert_eq!(compare(&state, &state), []);
+    }
+
+    /// The InfiniBand node's PF, and the VF with this index.
+    fn infiniband_vf(index: u32) -> VfState {
+        only_vf(&fixture("infiniband"), index).clone()
+    }
+
+    /// As it is when it has just been made.
+    fn unset(saved: &VfState) -> VfState {
+        let mut found = saved.clone();
+        let admin = found.admin.as_mut().unwrap();
+        (admin.node_guid, admin.port_guid) = (Setting::NotSet, Setting::NotSet);
+        (found.driver, found.netdev) = (None, VfNetdev::Unbound);
+        found
+    }
+
+    #[test]
+    fn an_infiniband_vf_gets_node_and_port_guid_each_its_own() {
+        let state = fixture("infiniband");
+        assert_eq!(state.pfs[0].vfs.len(), 4);
+        assert_eq!(compare(&state, &state), []);
+        assert!(plan_restore(&state, &state).is_empty());
+        for saved in &state.pfs[0].vfs[..3] {
+            let last = u8::try_from(saved.index).unwrap();
+            let guid = |end| Guid([0x00, 0x11, 0x22, 0x33, 0x44, 0x55, last, end]);
+            assert_eq!(
+                plan_admin_before(saved, &unset(saved)),
+                [VfChange::NodeGuid(guid(0x0a)), VfChange::PortGuid(guid(0x0b))]
+            );
+        }
+    }
+
+    #[test]
+    fn guids_that_are_all_zero_are_not_written() {
+        let saved = infiniband_vf(3);
+        let admin = saved.admin.as_ref().unwrap();
+        assert_eq!((admin.node_guid, admin.port_guid), (Setting::NotSet, Setting::NotSet));
+        assert_eq!(plan_admin_before(&saved, &unset(&saved)), []);
+        // Nor are they where somebody has set some since; that this cannot be undone is stated.
+        let mut found = saved.clone();
+        found.admin.as_mut().unwrap().node_guid = Setting::Set(Guid([7; 8]));
+        assert_eq!(plan_admin_before(&saved, &found), []);
+        let mut state = fixture("infiniband");
+        let before = state.clone();
+        state.pfs[0].vfs[3] = found;
+        let stated = compare(&before, &state);
+        assert_eq!(
+            stated.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "VF 3 of 0000:01:00.0 (0000:01:00.4): admin.node_guid is 07:07:07:07:07:07:07:07, was not set (cannot be given back)"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_infiniband_address_is_its_guid_and_is_never_set() {
+        let before = fixture("infiniband");
+        let mut after = before.clone();
+        let renumber = |vf: &mut VfState, at: usize| {
+            let VfNetdev::Here(netdev) = &mut vf.netdev else { panic!("{:?}", vf.netdev) };
+            assert_eq!(netdev.address.0.len(), 20);
+            netdev.address.0[at] ^= 0x55;
+        };
+        // The number of the queue pair is another after every probe.
+        renumber(&mut after.pfs[0].vfs[0], 3);
+        assert_eq!(compare(&before, &after), []);
+        assert!(plan_restore(&before, &after).is_empty());
+        // Another GUID is another address. It is the PF's to give, and is taken with a new probe.
+        renumber(&mut after.pfs[0].vfs[0], 19);
+        assert_eq!(compare(&before, &after).len(), 1);
+        let (saved, found) = (only_vf(&before, 0), only_vf(&after, 0));
+        let (VfNetdev::Here(saved_netdev), VfNetdev::Here(found_netdev)) = (&saved.netdev, &found.netdev)
+        else {
+            panic!("{saved:?} {found:?}");
+        };
+        assert_eq!(plan_netdev(saved_netdev, found_netdev), []);
+        let steps: Vec<String> = plan_binding(saved, found).iter().map(ToString::to_string).collect();
+        assert_eq!(steps, ["unbind from mlx5_core", "bind to mlx5_core"]);
+    }
+
+    #[test]
+    fn the_link_layer_is_told_by_its_number_and_not_by_a_name() {
+        let state = fixture("infiniband");
+        let netdevs = state.pfs[0].vfs.iter().filter_map(|vf| vf.netdev.here()).chain(&state.pfs[0].netdev);
+        let netdevs: Vec<_> = netdevs.map(|netdev| (netdev.name.as_str(), netdev.link_layer)).collect();
+        assert_eq!(netdevs[0], ("storage0", LinkLayer::InfiniBand));
+        assert!(netdevs.iter().all(|(_, layer)| *layer == LinkLayer::InfiniBand), "{netdevs:?}");
+
+        let copy = Copy::new();
+        copy.change_links(|links| {
+            let link = links.iter_mut().find(|link| link["name"] == "enp1s0f0v7").unwrap();
+            link["name"] = json!("ib7");
+        });
+        let state = copy.look();
+        let netdev = only_vf(&state, 7).netdev.here().unwrap();
+        assert_eq!((netdev.name.as_str(), netdev.link_layer), ("ib7", LinkLayer::Ethernet));
+    }
+}

@@ -259,17 +259,17 @@ async fn carry_out(
         return Err(ReloadError::NotRunningMachine(host.root().display().to_string()));
     };
     let arrivals = Arrivals::listen(host, &kernel).await?;
-    host.remove_file(&context.settings.readiness_file).map_err(ReloadError::Prepare)?;
+    take_readiness_away(context, phase).map_err(ReloadError::Prepare)?;
     let blacklist = Blacklist {
         path: context.settings.blacklist_file.clone(),
         modules: context.family.modules.blacklist.clone(),
     };
-    blacklist.write(host).map_err(ReloadError::Prepare)?;
+    let step = phase.step("write the blacklist");
+    step.record(blacklist.write(host)).map_err(ReloadError::Prepare)?;
 
     let swapped = swap(context, phase, prepared, tree, &load_plan, &pfs, deadline).await;
-    if let Err(error) = blacklist.remove(host) {
-        tracing::error!(error = crate::error_chain(&error), "the blacklist is left behind");
-    }
+    // A failure is in the journal; the next run removes what was left behind.
+    let _ = phase.step("remove the blacklist").record(blacklist.remove(host));
     swapped?;
 
     let step = phase.step("wait for the PFs");
@@ -282,6 +282,12 @@ async fn carry_out(
     }
     step.ok(Some(format!("{} PFs", pfs.len())));
     Ok(pfs)
+}
+
+/// Takes the readiness file away: from here on the node is not ready.
+pub(super) fn take_readiness_away(context: &Context, phase: &PhaseRecord) -> Result<(), WriteError> {
+    let step = phase.step("take readiness away");
+    step.record(context.host.remove_file(&context.settings.readiness_file)).map(|_| ())
 }
 
 /// The critical part: from here until the restore has ended, the node is without its NIC.

@@ -140,7 +140,7 @@ async fn carry_out(
     });
     if restored.outcome.is_verified() {
         snapshot.stage = SnapshotStage::Verified { at: Timestamp::now() };
-        context.store.put_snapshot(&snapshot)?;
+        phase.step("mark the snapshot as verified").record(context.store.put_snapshot(&snapshot))?;
     }
     Ok(restored)
 }

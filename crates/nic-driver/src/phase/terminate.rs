@@ -6,7 +6,7 @@ use nic_packages::{InstalledError as QueryError, RemovalError, RemovalPlan};
 use serde::Serialize;
 
 use super::Context;
-use super::reload::{ModuleTree, ReloadError, Reloaded, reload};
+use super::reload::{ModuleTree, ReloadError, Reloaded, reload, take_readiness_away};
 use super::restore::{RestorePhaseError, Restored, restore_sriov};
 use crate::Exit;
 use crate::state::{InstalledError, PhaseRecord};
@@ -106,10 +106,10 @@ async fn carry_out(
     to_inbox: bool,
 ) -> Result<Terminated, TerminateError> {
     let host = &context.host;
-    host.remove_file(&context.settings.readiness_file)?;
+    take_readiness_away(context, phase)?;
     if let Some(found) = Blacklist::find(host, &context.settings.blacklist_file)? {
         tracing::warn!(path = %found.blacklist.path.display(), "a blacklist was left behind: removed");
-        found.blacklist.remove(host)?;
+        phase.step("remove the blacklist that was left behind").record(found.blacklist.remove(host))?;
     }
     let mut terminated = Terminated { removed: Vec::new(), reloaded: None, restored: None };
     if !to_inbox {

@@ -7,6 +7,7 @@ use nic_host::{BootId, ReadError};
 use nic_sriov::{RestoreEvent, RestoreOutcome};
 use serde::{Deserialize, Serialize};
 
+use super::failpoint;
 use super::store::StateStore;
 
 /// One line of the journal.
@@ -164,6 +165,9 @@ impl Journal {
                 format!("{error}: {cause}")
             })
         });
+        if written.is_ok() {
+            failpoint::line_is_durable();
+        }
         if let Err(error) = written {
             let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
             *lost += 1;

@@ -1,5 +1,6 @@
 //! What is kept on disk between processes: the snapshot, the journal, and what was installed.
 
+mod failpoint;
 mod journal;
 mod snapshot;
 mod store;

@@ -384,7 +384,7 @@ text_of!(TerminatedText, phase::Terminated, |terminated, f| {
 
 text_of!(SnapshotText, phase::TakenSnapshot, |taken, f| {
     if let Some(aside) = &taken.set_aside {
-        writeln!(f, "the snapshot that was there could not be read; it is now {}", aside.display())?;
+        writeln!(f, "the snapshot that was there could not be used; it is now {}", aside.display())?;
     }
     for pf in &taken.snapshot.nics.pfs {
         let netdev = pf.netdev.as_ref().map_or("no netdev", |netdev| netdev.name.as_str());

@@ -69,7 +69,7 @@ pub struct TakenSnapshot {
     pub snapshot: Snapshot,
     /// Where it is stored.
     pub path: PathBuf,
-    /// Where the one before it is now, when that could not be read.
+    /// Where the one before it is now, when that could not be read or was of another boot.
     pub set_aside: Option<PathBuf>,
 }
 
@@ -78,6 +78,10 @@ pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, TakeSnapshotEr
     let set_aside = match context.store.snapshot() {
         Ok(Some(old)) if old.is_armed() && old.boot_id == context.boot_id => {
             return Err(TakeSnapshotError::Armed { path: context.store.snapshot_path() });
+        }
+        // Its VFs went with its boot; yet it is not for this command to destroy what somebody may want to read.
+        Ok(Some(old)) if old.boot_id != context.boot_id => {
+            Some(context.store.set_snapshot_aside(Timestamp::now())?)
         }
         Ok(_) => None,
         Err(error) => {
@@ -114,6 +118,7 @@ pub(super) async fn observe_now(
     let nics = observe(&context.host, &source, selector, &pfs).await?;
     Ok(Snapshot {
         schema: SNAPSHOT_SCHEMA,
+        checksum: None,
         taken_at: Timestamp::now(),
         boot_id: context.boot_id.clone(),
         kernel: context.kernel.clone(),

@@ -7,12 +7,15 @@ use nic_sriov::{LinkSource, ObserveError, find_pfs, observe};
 use serde::Serialize;
 
 use super::Context;
-use crate::Exit;
 use crate::state::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
+use crate::{Exit, LockError};
 
 /// A snapshot that was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeSnapshotError {
+    /// Another instance is at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The NICs could not be observed.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -55,6 +58,7 @@ impl TakeSnapshotError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Lock(error) => error.exit(),
             Self::NoPf { .. } => Exit::NoPf,
             Self::Armed { .. } => Exit::Blocked,
             Self::Observe(_) | Self::Modules(_) | Self::Write(_) => Exit::Failed,
@@ -75,6 +79,7 @@ pub struct TakenSnapshot {
 
 /// Takes a snapshot and stores it. It is used by an explicit `restore-sriov`; a reload takes its own.
 pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, TakeSnapshotError> {
+    let _lock = context.begin("snapshot")?;
     let set_aside = match context.store.snapshot() {
         Ok(Some(old)) if old.is_armed() && old.boot_id == context.boot_id => {
             return Err(TakeSnapshotError::Armed { path: context.store.snapshot_path() });

@@ -2,11 +2,14 @@
 
 mod failpoint;
 mod journal;
+mod previous;
 mod snapshot;
 mod store;
 
 pub use journal::{
     Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord,
 };
+pub(crate) use previous::sha256;
+pub use previous::{Attempt, AttemptedModule, PreviousModule, PreviousModules, RecordError, RolledBack};
 pub use snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 pub use store::{InstalledError, StateStore};

@@ -1,8 +1,11 @@
+use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use nic_host::{BootId, Host, ReadError, WriteError};
 use nic_packages::InstallRecord;
 
+use super::journal::{Journal, JournalError};
 use super::snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
 
 /// The state directory.
@@ -79,7 +82,7 @@ impl StateStore {
             Some(written) if *written != checksum => return Err(SnapshotError::Checksum { path }),
             Some(_) => {}
             None => {
-                tracing::warn!(path = %path.display(), "it has no checksum, as if edited by hand: taken as it is")
+                tracing::warn!(path = %path.display(), "it has no checksum, as if edited by hand: taken as it is");
             }
         }
         Ok(Some(Snapshot { checksum: None, ..snapshot }))
@@ -139,12 +142,37 @@ impl StateStore {
     }
 
     /// Moves a snapshot that cannot be used out of the way, under a name that says when. Returns that name.
-    pub fn set_snapshot_aside(&self, now: jiff::Timestamp) -> Result<PathBuf, WriteError> {
-        let from = self.snapshot_path();
-        let stamp = now.strftime("%Y%m%dT%H%M%S%.3fZ");
-        let to = self.folder.join(format!("snapshot.json.aside-{stamp}"));
-        std::fs::rename(&from, &to).map_err(|source| WriteError {
-            path: from,
+    pub fn set_snapshot_aside(&self, now: Timestamp) -> Result<PathBuf, WriteError> {
+        self.set_aside(&self.snapshot_path(), now)
+    }
+
+    /// Makes the journal one that can be appended to: a last line that a crash has cut off is taken away, and a
+    /// journal that is damaged elsewhere is set aside as a whole. Returns where it is then.
+    pub fn mend_journal(&self, now: Timestamp) -> Result<Option<PathBuf>, WriteError> {
+        let path = self.journal_path();
+        if let Err(JournalError::Parse { .. }) = Journal::read(self) {
+            return self.set_aside(&path, now).map(Some);
+        }
+        let failed = |source| WriteError { path: path.clone(), action: "mend".to_owned(), source };
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if whole < bytes.len() {
+            let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
+            let length = u64::try_from(whole).unwrap_or(u64::MAX);
+            file.set_len(length).and_then(|()| file.sync_all()).map_err(failed)?;
+        }
+        Ok(None)
+    }
+
+    fn set_aside(&self, from: &Path, now: Timestamp) -> Result<PathBuf, WriteError> {
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
+        let to = self.folder.join(format!("{name}.aside-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
+        std::fs::rename(from, &to).map_err(|source| WriteError {
+            path: from.to_path_buf(),
             action: format!("move to {} the file", to.display()),
             source,
         })?;
@@ -168,6 +196,10 @@ impl StateStore {
         self.files.remove_file(self.installed_path()).map(|_| ())
     }
 
+    pub(super) fn files(&self) -> &Host {
+        &self.files
+    }
+
     pub(super) fn append(&self, path: &Path, line: &[u8]) -> Result<(), WriteError> {
         self.files.append_durably(path, line)
     }
@@ -176,7 +208,7 @@ impl StateStore {
         self.files.read_if_exists(path)
     }
 
-    fn put<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<(), WriteError> {
+    pub(super) fn put<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<(), WriteError> {
         let mut text = serde_json::to_vec_pretty(value).map_err(|error| not_serialised(path, error))?;
         text.push(b'\n');
         self.files.write_durably(path, &text)
@@ -321,7 +353,6 @@ mod tests {
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "whoever runs the tests is to see what was not tested")]
     fn skipped(error: rustix::io::Errno) {
         eprintln!("SKIPPED: cannot mount a tmpfs: {error}");
     }

@@ -13,7 +13,7 @@ use super::resume::{
     DriverError, LeftoverError, PfMissing, listen_and_wait_for_pfs, load_missing_modules, pfs_on_their_way,
     remove_leftover_blacklist,
 };
-use super::rollback::{GoBackError, drop_previous_unless_gone_back, put_modules_back};
+use super::rollback::{GoBackError, drop_previous_unless_running, put_modules_back};
 use crate::state::{Entry, PhaseRecord, Snapshot, SnapshotError, SnapshotStage};
 use crate::{Exit, Interrupted, LockError};
 
@@ -192,7 +192,7 @@ async fn carry_out(
     if restored.outcome.is_verified() {
         snapshot.stage = SnapshotStage::Verified { at: Timestamp::now() };
         phase.step("mark the snapshot as verified").record(context.store.put_snapshot(&snapshot))?;
-        drop_previous_unless_gone_back(context, phase);
+        drop_previous_unless_running(context, phase);
     }
     Ok(restored)
 }

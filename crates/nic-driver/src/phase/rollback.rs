@@ -214,20 +214,28 @@ async fn load_previous(
     Ok(load_file(host, &kept.module, &file, parameters, deadline).await?)
 }
 
-/// Drops the kept files when the driver that runs has proved itself: its NICs were verified, and it is not one that
-/// was gone back to, which only these files could bring back once more.
-pub(super) fn drop_previous_unless_gone_back(context: &Context, phase: &PhaseRecord) {
-    let gone_back = match context.store.rolled_back() {
-        Ok(record) => record.is_some_and(|record| record.boot_id == context.boot_id),
-        Err(error) => {
-            tracing::warn!(error = crate::error_chain(&error), "the kept files stay");
-            true
-        }
+/// Drops the kept files when another driver than theirs has proved itself: it runs, and its NICs were verified.
+///
+/// While what runs is what was kept, the files may be all that is left of it: after a rollback, or when its packages
+/// are removed already and its exchange is still to come.
+pub(super) fn drop_previous_unless_running(context: &Context, phase: &PhaseRecord) {
+    let runs = || -> Result<bool, GoBackError> {
+        let Some(previous) = context.store.previous(&context.boot_id)? else { return Ok(false) };
+        Ok(runs_still(&previous, &LoadedModules::read(&context.host)?))
     };
-    if !gone_back && context.store.previous_folder().exists() {
+    match runs() {
+        Ok(true) => {}
         // A failure is in the journal; what stays is only space.
-        let _ = phase.step("drop the previous modules").record(context.store.forget_previous());
+        Ok(false) if context.store.previous_folder().exists() => {
+            let _ = phase.step("drop the previous modules").record(context.store.forget_previous());
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(error = crate::error_chain(&error), "the kept files stay"),
     }
+}
+
+fn runs_still(previous: &PreviousModules, loaded: &LoadedModules) -> bool {
+    previous.modules.iter().any(|kept| loaded.get(&kept.module).is_some_and(|loaded| kept.is(loaded)))
 }
 
 #[cfg(test)]
@@ -278,6 +286,8 @@ mod tests {
             let back = ModulesBack::plan(&previous, &running(loaded));
             let names: Vec<&str> = back.load.iter().map(|kept| kept.module.as_str()).collect();
             assert_eq!((back.unload, names.as_slice()), (unload, load), "{loaded:?}");
+            let same = loaded.iter().any(|(_, build_id)| *build_id == 1);
+            assert_eq!(runs_still(&previous, &running(loaded)), same, "{loaded:?}");
         }
     }
 }

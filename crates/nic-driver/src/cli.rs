@@ -1,6 +1,7 @@
 //! The command line.
 
 mod paths;
+mod signals;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use crate::{Exit, error_chain};
 #[command(name = "nic-driver", version, max_term_width = 110)]
 #[command(after_help = "Example: nic-driver reload && nic-driver restore-sriov\n\n\
     Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and put back; \
-    5 failed, node degraded; 1 and 10-16 failed before anything was changed (docs/exit-codes.md).")]
+    5 failed, node degraded; 1 and 10-18 failed before anything was changed (docs/exit-codes.md).")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -44,6 +45,9 @@ pub struct Cli {
     /// How many VFs are bound at the same time.
     #[arg(long, global = true, env = "NIC_DRIVER_JOBS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
+    /// How long after SIGTERM the process will be killed, in seconds: what takes longer is not begun.
+    #[arg(long, global = true, env = "NIC_DRIVER_GRACE", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub grace: Option<u64>,
     /// How logs are printed to stderr.
     #[arg(long, global = true, value_enum, env = "NIC_DRIVER_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -68,6 +72,9 @@ pub struct Cli {
         hide = true
     )]
     pub readiness_file: PathBuf,
+    /// The lock file [default: .lock in MLX_DRIVERS_MOUNT].
+    #[arg(long, global = true, env = "LOCK_FILE_PATH", hide = true)]
+    pub lock_file: Option<PathBuf>,
     /// The blacklist that exists while modules are swapped [default: the host's, where its /etc is mounted].
     #[arg(long, global = true, env = "OFED_BLACKLIST_MODULES_FILE", hide = true)]
     pub blacklist_file: Option<PathBuf>,
@@ -89,7 +96,11 @@ pub enum Command {
     #[command(
         after_help = "Example: nic-driver --family igb reload && nic-driver --family igb restore-sriov"
     )]
-    Reload,
+    Reload {
+        /// Try a driver again that was rolled back, although nothing has changed since.
+        #[arg(long, env = "NIC_DRIVER_RETRY_ROLLED_BACK", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+        retry_rolled_back: bool,
+    },
     /// Give PFs and VFs back what the stored snapshot says, and verify it.
     #[command(after_help = "Example: nic-driver restore-sriov --output json")]
     RestoreSriov,
@@ -213,36 +224,57 @@ async fn dispatch(cli: &Cli) -> Exit {
         Ok(context) => context,
         Err(error) => return fail(cli, &error, Exit::Failed),
     };
+    let listening = match &cli.command {
+        Command::Install { .. }
+        | Command::Reload { .. }
+        | Command::RestoreSriov
+        | Command::Terminate { .. }
+        | Command::Snapshot => match signals::listen(context.stop.clone()) {
+            Ok(listening) => Some(listening),
+            Err(error) => return fail(cli, &error, Exit::Failed),
+        },
+        // What only looks ends with the first signal, as any program.
+        _ => None,
+    };
+    let exit = carry_out(cli, &context).await;
+    drop(listening);
+    if context.stop.since().is_some() && exit != Exit::Interrupted {
+        tracing::warn!("asked to stop meanwhile; what was begun was finished first");
+    }
+    exit
+}
+
+async fn carry_out(cli: &Cli, context: &Context) -> Exit {
     match &cli.command {
-        Command::Install { packages } => match phase::install(&context, packages).await {
+        Command::Install { packages } => match phase::install(context, packages).await {
             Ok(installed) => show(cli, &InstalledText(&installed), Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Reload => match phase::reload(&context, &ModuleTree::Own).await {
+        Command::Reload { .. } => match phase::reload(context, &ModuleTree::Own).await {
             Ok(reloaded) => show(cli, &ReloadedText(&reloaded), Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::RestoreSriov => match phase::restore_sriov(&context).await {
+        Command::RestoreSriov => match phase::restore_sriov(context).await {
             Ok(restored) => show(cli, &RestoredText(&restored), restored.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Terminate { restore_driver } => match phase::terminate(&context, *restore_driver).await {
+        Command::Terminate { restore_driver } => match phase::terminate(context, *restore_driver).await {
             Ok(terminated) => show(cli, &TerminatedText(&terminated), terminated.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Snapshot => match phase::snapshot(&context).await {
+        Command::Snapshot => match phase::snapshot(context).await {
             Ok(taken) => show(cli, &SnapshotText(&taken), Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Plan { of: Planned::RestoreSriov } => match phase::plan_restore_sriov(&context).await {
+        Command::Plan { of: Planned::RestoreSriov } => match phase::plan_restore_sriov(context).await {
             Ok(plan) => show(cli, &plan, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Plan { of: Planned::Reload } => match phase::plan_reload(&context) {
+        Command::Plan { of: Planned::Reload } => match phase::plan_reload(context) {
             Ok(forecast) => show(cli, &forecast, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Status => match phase::status(&context).await {
+        Command::Status => match phase::status(context).await {
             Ok(status) => show(cli, &status, Exit::Success),
             Err(error) => fail(cli, &error, Exit::Failed),
         },
@@ -269,6 +301,9 @@ fn settings(cli: &Cli) -> Settings {
         jobs: usize::from(cli.jobs),
         readiness_file: cli.readiness_file.clone(),
         blacklist_file: cli.blacklist_file.clone().unwrap_or_else(default),
+        lock_file: cli.lock_file.clone().unwrap_or_else(|| cli.drivers_mount.join(".lock")),
+        grace: cli.grace.map(Duration::from_secs),
+        retry_rolled_back: matches!(cli.command, Command::Reload { retry_rolled_back: true }),
     }
 }
 
@@ -364,7 +399,11 @@ text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {
         let pfs: Vec<String> = reloaded.pfs.iter().map(ToString::to_string).collect();
         writeln!(f, "reloaded; PFs to be restored: {}", pfs.join(", "))
     } else {
-        writeln!(f, "not due: nothing was unloaded")
+        writeln!(f, "not due: nothing was unloaded")?;
+        if reloaded.restore_due {
+            writeln!(f, "restore-sriov is due: an earlier reload was not followed by a verified restore")?;
+        }
+        Ok(())
     }
 });
 
@@ -384,7 +423,7 @@ text_of!(TerminatedText, phase::Terminated, |terminated, f| {
 
 text_of!(SnapshotText, phase::TakenSnapshot, |taken, f| {
     if let Some(aside) = &taken.set_aside {
-        writeln!(f, "the snapshot that was there could not be read; it is now {}", aside.display())?;
+        writeln!(f, "the snapshot that was there could not be used; it is now {}", aside.display())?;
     }
     for pf in &taken.snapshot.nics.pfs {
         let netdev = pf.netdev.as_ref().map_or("no netdev", |netdev| netdev.name.as_str());

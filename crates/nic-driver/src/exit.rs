@@ -30,11 +30,15 @@ pub enum Exit {
     NoSnapshot = 15,
     /// The packages are missing, damaged, or not for this machine. Nothing was changed.
     BadPackage = 16,
+    /// Another instance is at work. Nothing was changed.
+    Locked = 17,
+    /// Asked to stop before anything was begun that must not be left half done. What runs was not changed.
+    Interrupted = 18,
 }
 
 impl Exit {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Success,
         Self::Failed,
         Self::Usage,
@@ -48,6 +52,8 @@ impl Exit {
         Self::BadSnapshot,
         Self::NoSnapshot,
         Self::BadPackage,
+        Self::Locked,
+        Self::Interrupted,
     ];
 }
 

@@ -16,8 +16,12 @@ pub mod report;
 pub mod state;
 
 mod exit;
+mod lock;
+mod stop;
 
 pub use exit::Exit;
+pub use lock::{InstanceLock, LockError, LockHeld};
+pub use stop::{Interrupted, StopRequest};
 
 /// An error with all its causes, in one line.
 #[must_use]

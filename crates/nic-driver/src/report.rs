@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::state::{Entry, JournalEvent, ModuleCheckpoint, StepOutcome};
 
 /// The step with which a reload takes the NIC away.
-const NIC_GOES: &str = "remove the VFs";
+pub(crate) const NIC_GOES: &str = "remove the VFs";
 
 /// All that an operator wants to know of what happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -184,7 +184,10 @@ impl OpenRows {
                 let step = format!("  {pf} {}", stage_text(*stage));
                 self.end(timeline, event, "restore-sriov", Some(&step), "ok".to_owned());
             }
-            RestoreEvent::VfBound { .. } | RestoreEvent::VfArrived { .. } | RestoreEvent::VfDone { .. } => {}
+            RestoreEvent::PfStep { .. }
+            | RestoreEvent::VfBound { .. }
+            | RestoreEvent::VfArrived { .. }
+            | RestoreEvent::VfDone { .. } => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - Whether they are the same: [`compare`], [`IdentityReport`] and [`IdentityReport::reload_due`].
 //! - What to unload and to load, as plain data: [`UnloadPlan`], [`LoadPlan`].
 //! - Doing it: [`unload`], [`load`], with a [`Blacklist`] meanwhile.
+//! - Going back: [`find_module_files`], [`file_of_loaded`], [`load_file`].
 //!
 //! What it is not: it does not know which modules make up a driver, and it does not decide when to exchange them. It
 //! does not find out which process, mount or device keeps a module in use; it counts them
@@ -30,6 +31,7 @@ mod unload_plan;
 
 mod blacklist;
 mod load;
+mod previous;
 mod unload;
 
 mod compression;
@@ -49,5 +51,6 @@ pub use loaded::{LoadedModule, LoadedModules, ModuleState, ParseModulesError, Re
 pub use name::{
     BuildId, ModuleName, ParseBuildIdError, ParseModuleNameError, ParseSrcVersionError, SrcVersion,
 };
+pub use previous::{file_of_loaded, find_module_files, load_file, read_unpacked};
 pub use unload::{ObserveError, UnloadError, Unloaded, unload};
 pub use unload_plan::{ForeignReferences, UnloadBlocked, UnloadBlocker, UnloadPlan, UnloadPolicy};

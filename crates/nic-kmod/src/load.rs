@@ -83,6 +83,15 @@ pub enum LoadError {
         #[source]
         source: CommandError,
     },
+    /// insmod failed or did not end in time.
+    #[error("cannot load {module} from its file")]
+    Insmod {
+        /// The module.
+        module: ModuleName,
+        /// What insmod said.
+        #[source]
+        source: CommandError,
+    },
     /// modprobe succeeded, and yet the module is not in the kernel: it is built in, or modprobe's configuration has
     /// an `install` rule for it that does something else.
     #[error("modprobe says that it has loaded {module}, and the kernel has no such module")]
@@ -139,7 +148,11 @@ async fn load_and_watch(host: &Host, request: &LoadRequest, deadline: Duration) 
 ///
 /// modprobe also succeeds when the kernel answers that the module exists, which it does while another process's
 /// loading of it has not ended.
-async fn wait_until_live(host: &Host, module: &ModuleName, deadline: Duration) -> Result<(), LoadError> {
+pub(crate) async fn wait_until_live(
+    host: &Host,
+    module: &ModuleName,
+    deadline: Duration,
+) -> Result<(), LoadError> {
     let started = Instant::now();
     loop {
         let state = host

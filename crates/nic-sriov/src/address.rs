@@ -177,6 +177,25 @@ impl From<DeviceAddress> for String {
     }
 }
 
+/// What kind of card a PCI device is: vendor and device, as `lspci -n` prints them, e.g. `8086:10c9`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct PciId(pub String);
+
+impl PciId {
+    /// From sysfs' `vendor` and `device`, which read `0x8086` and `0x10c9`.
+    pub(crate) fn of_sysfs(vendor: &str, device: &str) -> Self {
+        let digits = |text: &str| text.trim_start_matches("0x").to_owned();
+        Self(format!("{}:{}", digits(vendor), digits(device)))
+    }
+}
+
+impl fmt::Display for PciId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

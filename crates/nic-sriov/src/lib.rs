@@ -28,7 +28,7 @@ mod sysfs;
 mod teardown;
 mod vfio;
 
-pub use address::{DeviceAddress, ParseAddressError, PciAddress};
+pub use address::{DeviceAddress, ParseAddressError, PciAddress, PciId};
 pub use arrivals::{Arrival, ArrivalError, Arrivals};
 pub use compare::{Difference, Gravity, Part, compare};
 pub use names::{NameTaken, Rename, plan_names};

@@ -7,7 +7,9 @@ use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink
 use serde::{Deserialize, Serialize};
 
 use crate::ofed;
-use crate::{DeviceAddress, NetdevState, NicState, PciAddress, PfState, RepresentorState, VfNetdev, VfState};
+use crate::{
+    DeviceAddress, NetdevState, NicState, PciAddress, PciId, PfState, RepresentorState, VfNetdev, VfState,
+};
 
 /// Which devices are the PFs of a NIC family, and which drivers make VFs' netdevs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,8 +244,14 @@ async fn observe_pf(
         }
         None => None,
     };
+    let pci_id =
+        match (host.attribute(format!("{sysfs}/vendor"))?, host.attribute(format!("{sysfs}/device"))?) {
+            (Some(vendor), Some(device)) => Some(PciId::of_sysfs(&vendor, &device)),
+            _ => None,
+        };
     Ok(PfState {
         address: address.clone(),
+        pci_id,
         // Without a driver devlink has nothing to say, and asking is an error.
         eswitch: if driver.is_some() { source.eswitch(address).await? } else { None },
         driver,

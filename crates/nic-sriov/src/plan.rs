@@ -8,7 +8,7 @@ mod text;
 
 use crate::ofed::{OfedStep, plan_ofed};
 use crate::{
-    DeviceAddress, NetdevState, NicState, OfedAttributes, Part, PciAddress, PfState, RepresentorState,
+    DeviceAddress, NetdevState, NicState, OfedAttributes, Part, PciAddress, PciId, PfState, RepresentorState,
     VfNetdev, VfState,
 };
 use nic_netlink::{
@@ -153,6 +153,16 @@ pub enum RestoreObstacle {
         /// What was found.
         found: String,
     },
+    /// Another card sits in the slot.
+    #[error("PF {pf} was a {wanted} when the snapshot was taken; now a {found} is there: another card")]
+    OtherCard {
+        /// The PF's address.
+        pf: DeviceAddress,
+        /// What card it was.
+        wanted: PciId,
+        /// What card is there.
+        found: PciId,
+    },
     /// The PF has no SR-IOV now.
     #[error("PF {pf} had {wanted} VFs when the snapshot was taken; now it has no SR-IOV (no sriov_totalvfs)")]
     NoSriov {
@@ -196,6 +206,12 @@ pub fn obstacles(saved: &NicState, found: &NicState) -> Vec<RestoreObstacle> {
     for pf in &saved.pfs {
         let pf_address = pf.address.clone();
         let now = found.pf(&pf.address);
+        if let (Some(wanted), Some(found)) = (&pf.pci_id, now.and_then(|now| now.pci_id.as_ref()))
+            && wanted != found
+        {
+            let (wanted, found) = (wanted.clone(), found.clone());
+            obstacles.push(RestoreObstacle::OtherCard { pf: pf_address.clone(), wanted, found });
+        }
         let driver_now = now.and_then(|now| now.driver.clone());
         if now.is_none() || driver_now != pf.driver {
             obstacles.push(RestoreObstacle::PfUnavailable {

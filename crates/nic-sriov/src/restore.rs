@@ -81,6 +81,13 @@ pub enum RestoreEvent {
         /// The stage.
         stage: Stage,
     },
+    /// A step on the PF itself has been tried: its netdev, autoprobe, the number of VFs, the eswitch.
+    PfStep {
+        /// The PF.
+        pf: DeviceAddress,
+        /// The step.
+        step: String,
+    },
     /// A VF's driver has been bound.
     VfBound {
         /// The VF.

@@ -3,7 +3,7 @@ use nic_netlink::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceAddress, OfedAttributes, PciAddress};
+use crate::{DeviceAddress, OfedAttributes, PciAddress, PciId};
 
 /// What there is to know of a machine's NICs: one entry for each PF, sorted by address.
 ///
@@ -34,6 +34,9 @@ impl NicState {
 pub struct PfState {
     /// Where it is.
     pub address: DeviceAddress,
+    /// What card it is; `None` on other buses than PCI. Another card in the slot is another PF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci_id: Option<PciId>,
     /// The driver bound to it.
     pub driver: Option<String>,
     /// `sriov_totalvfs`; `None` where the device or its driver has no SR-IOV.

@@ -1,10 +1,13 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nic_host::{BootId, Host, KernelRelease, ReadError};
 
 use crate::family::NicFamily;
 use crate::state::{Journal, StateStore};
+use crate::{InstanceLock, LockError, LockHeld, StopRequest};
 
 /// What every phase is given.
 #[derive(Debug, Clone)]
@@ -23,6 +26,10 @@ pub struct Context {
     pub kernel: KernelRelease,
     /// What can be set.
     pub settings: Settings,
+    /// The lock of all that change the machine.
+    pub lock: InstanceLock,
+    /// Whether this process has been asked to stop.
+    pub stop: StopRequest,
 }
 
 /// What can be set from outside.
@@ -36,6 +43,12 @@ pub struct Settings {
     pub readiness_file: PathBuf,
     /// The blacklist that exists while the modules are swapped.
     pub blacklist_file: PathBuf,
+    /// The lock file.
+    pub lock_file: PathBuf,
+    /// How long after being asked to stop the process will be killed; `None` when it will not be.
+    pub grace: Option<Duration>,
+    /// Whether a driver that was rolled back is tried again although nothing has changed.
+    pub retry_rolled_back: bool,
 }
 
 /// A machine that does not even say what it is.
@@ -54,7 +67,29 @@ impl Context {
         let boot_id = host.boot_id()?;
         let kernel = host.kernel_release()?;
         let journal = Journal::open(&store, &boot_id);
-        Ok(Self { host, family, store, journal, boot_id, kernel, settings })
+        let lock = InstanceLock::new(host.path(&settings.lock_file));
+        let stop = StopRequest::default();
+        Ok(Self { host, family, store, journal, boot_id, kernel, settings, lock, stop })
+    }
+
+    /// What every command that changes something does first: it makes sure that it is the only one, and that the
+    /// journal can be appended to. The lock is held as long as what is returned lives.
+    ///
+    /// A tree is not locked: nothing on it is changed.
+    pub(crate) fn begin(&self, command: &str) -> Result<Option<Arc<LockHeld>>, LockError> {
+        if !self.host.is_running_machine() {
+            return Ok(None);
+        }
+        let held = self.lock.hold(command)?;
+        match self.store.mend_journal(Timestamp::now()) {
+            Ok(None) => {}
+            Ok(Some(aside)) => {
+                tracing::warn!(aside = %aside.display(), "the journal is damaged: set aside, and a new one begun");
+            }
+            // It is not needed for the work itself.
+            Err(error) => tracing::warn!(error = crate::error_chain(&error), "the journal cannot be mended"),
+        }
+        Ok(Some(held))
     }
 }
 

@@ -16,8 +16,9 @@ use serde::Serialize;
 use super::Context;
 use super::machine::MachineStatus;
 use super::reload::unload_policy;
+use super::rollback::refusal;
 use crate::Exit;
-use crate::state::{SnapshotError, SnapshotStage};
+use crate::state::{RecordError, SnapshotError, SnapshotStage};
 
 /// A plan that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub enum PlanError {
     /// The loaded modules could not be read.
     #[error(transparent)]
     Loaded(#[from] ReadLoadedError),
+    /// Whether the driver was taken back cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 impl PlanError {
@@ -55,6 +59,7 @@ impl PlanError {
             Self::Obstacle(_) => Exit::PfUnsuitable,
             Self::Index(_) | Self::Identity(_) => Exit::NoModule,
             Self::Observe(_) | Self::Loaded(_) => Exit::Failed,
+            Self::Record(_) => Exit::Blocked,
         }
     }
 }
@@ -87,6 +92,9 @@ pub struct ReloadForecast {
     pub load: Vec<ModuleName>,
     /// What stands in the way.
     pub blockers: Vec<UnloadBlocker>,
+    /// Why the installed driver would not be tried: it was taken back before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<String>,
 }
 
 /// What `reload` would do now.
@@ -107,8 +115,11 @@ pub fn plan_reload(context: &Context) -> Result<ReloadForecast, PlanError> {
         .collect();
     let load = LoadPlan::compute(&before, &modules.load, &index);
     let due = identity.reload_due().due;
+    let taken_back =
+        refusal(context, &index)?.map(|record| format!("at {:.0}: {}", record.at, record.reason));
     Ok(ReloadForecast {
         due,
+        taken_back,
         identity,
         unload,
         load: load.load.into_iter().map(|step| step.module).collect(),
@@ -123,6 +134,9 @@ impl fmt::Display for ReloadForecast {
         }
         if !self.due {
             return writeln!(f, "nothing to do: the loaded modules are the installed ones");
+        }
+        if let Some(taken_back) = &self.taken_back {
+            writeln!(f, "blocked: it was tried and taken back {taken_back}")?;
         }
         for blocker in &self.blockers {
             writeln!(f, "blocked: {blocker}")?;

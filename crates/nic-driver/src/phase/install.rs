@@ -8,8 +8,9 @@ use nic_packages::{
 use serde::Serialize;
 
 use super::Context;
-use crate::Exit;
+use super::keep::{KeepError, keep_previous};
 use crate::state::InstalledError;
+use crate::{Exit, Interrupted, LockError};
 
 /// An installation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,15 @@ pub enum InstallError {
     /// The process is not root.
     #[error("installing packages needs root")]
     NotRoot,
+    /// Another instance is at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The files of the running driver could not be kept.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
     /// `/etc/os-release` could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -49,8 +59,10 @@ impl InstallError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NotRoot => Exit::NotRoot,
+            Self::Lock(error) => error.exit(),
+            Self::Interrupted(_) => Exit::Interrupted,
             Self::Distribution(_) | Self::Set(_) | Self::Check(_) => Exit::BadPackage,
-            Self::Read(_) | Self::Observe(_) | Self::Record(_) => Exit::Failed,
+            Self::Read(_) | Self::Observe(_) | Self::Record(_) | Self::Keep(_) => Exit::Failed,
             // The package manager changed what is on the disk; what runs is untouched.
             Self::Install(_) | Self::Write(_) => Exit::Failed,
         }
@@ -73,12 +85,14 @@ pub async fn install(context: &Context, folder: &Path) -> Result<Installed, Inst
     if !Host::is_privileged() {
         return Err(InstallError::NotRoot);
     }
+    let _lock = context.begin("install")?;
     let host = &context.host;
     let format = DistributionFamily::of(&host.os_release()?)?.package_format();
     let set = PackageSet::read(host, folder, format)?;
     set.check(&context.kernel, &Architecture::of_this_program())?;
     let earlier = context.store.installed()?;
 
+    context.stop.check()?;
     let phase = context.journal.phase("install");
     let result = carry_out(context, &phase, &set, earlier).await;
     match &result {
@@ -101,6 +115,12 @@ async fn carry_out(
     let state = InstallState::observe(host, set, &context.kernel).await?;
     let plan = InstallPlan::new(set, &context.kernel, &state);
     let changed = plan.installs_packages();
+    if changed && host.is_running_machine() {
+        // The packages may replace the files of what runs, and those are the way back.
+        keep_previous(context, phase)?;
+        // A package manager is not interrupted.
+        context.stop.check()?;
+    }
     let step = phase.step(format!("install packages from {}", set.folder.display()));
     let mut record = step.record(plan.apply(host).await)?;
     // What an earlier version brought under another name is still ours to remove.

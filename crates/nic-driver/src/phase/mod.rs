@@ -1,19 +1,27 @@
 //! The phases: what each command does, composed from the libraries. No mechanism of their own.
 
 mod context;
+mod grace;
 mod inspect;
 mod install;
+mod keep;
 mod machine;
 mod reload;
 mod restore;
+mod resume;
+mod rollback;
 mod snapshot;
 mod terminate;
 
 pub use context::{Context, ContextError, Settings};
+pub use grace::NoTimeLeft;
 pub use inspect::{PlanError, ReloadForecast, Status, StatusError, plan_reload, plan_restore_sriov, status};
 pub use install::{InstallError, Installed, install};
+pub use keep::KeepError;
 pub use machine::{MachineStatus, RunningStatus};
 pub use reload::{ModuleTree, ReloadError, Reloaded, reload};
 pub use restore::{RestorePhaseError, Restored, restore_sriov};
+pub use resume::{DriverError, LeftoverError, PfMissing};
+pub use rollback::GoBackError;
 pub use snapshot::{TakeSnapshotError, TakenSnapshot, snapshot};
 pub use terminate::{TerminateError, Terminated, terminate};

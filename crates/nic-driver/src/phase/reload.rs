@@ -1,23 +1,33 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_host::{Host, WriteError};
 use nic_kmod::{
-    Blacklist, IdentityError, IdentityReport, IdentityVerdict, LoadError, LoadPlan, LoadRequest,
-    LoadedModules, ModuleIndex, ModuleIndexError, ModuleName, ReadLoadedError, UnloadBlocked, UnloadError,
-    UnloadPlan, UnloadPolicy, load, page_in, unload,
+    Blacklist, IdentityError, IdentityReport, IdentityVerdict, LoadError, LoadPlan, LoadedModules,
+    ModuleIndex, ModuleIndexError, ModuleName, ReadLoadedError, UnloadBlocked, UnloadError, UnloadPlan,
+    UnloadPolicy, load, page_in, unload,
 };
 use nic_sriov::{
-    ArrivalError, Arrivals, DeviceAddress, LinkSource, ObserveError, PciAddress, RemoveVfsError, await_pfs,
-    find_pfs, remove_vfs, vf_addresses, vfio_group_in_use,
+    ArrivalError, Arrivals, DeviceAddress, LinkSource, ObserveError, PciAddress, RemoveVfsError, find_pfs,
+    remove_vfs, vf_addresses, vfio_group_in_use,
 };
 use serde::Serialize;
 
 use super::Context;
+use super::keep::{KeepError, keep_previous};
+use super::resume::{
+    LeftoverError, PfMissing, armed_snapshot, listen_and_wait_for_pfs, load_request, pfs_on_their_way,
+    remove_leftover_blacklist, wait_for_pfs,
+};
+use super::rollback::{GoBackError, attempt, go_back, record, refusal};
 use super::snapshot::{TakeSnapshotError, observe_now};
-use crate::Exit;
-use crate::state::{Entry, ModuleCheckpoint, PhaseRecord, Snapshot, SnapshotError, SnapshotStage};
+use crate::report::NIC_GOES;
+use crate::state::{
+    Entry, ModuleCheckpoint, PhaseRecord, RecordError, Snapshot, SnapshotError, SnapshotStage,
+};
+use crate::{Exit, Interrupted, LockError};
 
 /// Where the modules to load are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +39,14 @@ pub enum ModuleTree {
 }
 
 impl ModuleTree {
-    fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         match self {
             Self::Own => PathBuf::from("/lib/modules"),
             Self::Below(root) => root.join("lib/modules"),
         }
     }
 
-    fn root(&self) -> Option<&Path> {
+    pub(super) fn root(&self) -> Option<&Path> {
         match self {
             Self::Own => None,
             Self::Below(root) => Some(root),
@@ -69,6 +79,12 @@ pub enum ReloadError {
         /// Where it was looked for.
         folder: PathBuf,
     },
+    /// Another instance is at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// The loaded modules could not be read.
     #[error(transparent)]
     Loaded(#[from] ReadLoadedError),
@@ -89,9 +105,53 @@ pub enum ReloadError {
     /// No snapshot could be taken.
     #[error(transparent)]
     TakeSnapshot(#[from] TakeSnapshotError),
-    /// The snapshot could not be stored.
-    #[error("nothing is unloaded before the snapshot is on disk")]
-    Store(#[source] WriteError),
+    /// The state directory takes nothing.
+    #[error("nothing is unloaded before the snapshot is on disk, and {} cannot take it", folder.display())]
+    StateDir {
+        /// The state directory.
+        folder: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: WriteError,
+    },
+    /// The files of the running driver could not be kept.
+    #[error(transparent)]
+    Keep(KeepError),
+    /// A record of the state directory cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A blacklist that was left behind stays.
+    #[error("a blacklist was left behind and stays")]
+    Leftover(#[from] LeftoverError),
+    /// The installed driver did not come up before.
+    #[error(
+        "the installed driver was tried at {at:.0} and taken back: {reason}. It is tried again when it, its settings \
+         or the NIC family change, or with --retry-rolled-back"
+    )]
+    RolledBackBefore {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// It failed half way, and the machine was put back.
+    #[error("put back: the previous driver runs again, and {vfs} VFs are verified. What had failed")]
+    PutBack {
+        /// How many VFs.
+        vfs: usize,
+        /// What failed.
+        #[source]
+        cause: Box<ReloadError>,
+    },
+    /// It failed half way, and so did the going back.
+    #[error("the going back to the previous driver failed, too ({}). What had failed first", crate::error_chain(going_back.as_ref()))]
+    NotPutBack {
+        /// Why the going back failed.
+        going_back: Box<GoBackError>,
+        /// What failed first.
+        #[source]
+        cause: Box<ReloadError>,
+    },
     /// Readiness could not be taken away, or the blacklist not be written.
     #[error("the machine could not be made ready for the reload")]
     Prepare(#[source] WriteError),
@@ -111,14 +171,8 @@ pub enum ReloadError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// A PF did not come back.
-    #[error("the PF {pf} has not come back with the new driver")]
-    PfMissing {
-        /// The PF.
-        pf: DeviceAddress,
-        /// What is known of it.
-        #[source]
-        source: Box<ArrivalError>,
-    },
+    #[error("the new driver is loaded, and not all PFs have come back")]
+    PfMissing(#[from] PfMissing),
 }
 
 impl ReloadError {
@@ -127,18 +181,35 @@ impl ReloadError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NotRoot => Exit::NotRoot,
+            Self::Lock(error) => error.exit(),
+            Self::Interrupted(_) => Exit::Interrupted,
             Self::Index(_) | Self::Identity(_) | Self::NoModule { .. } => Exit::NoModule,
-            Self::Blocked(_) | Self::VfInUse { .. } => Exit::Blocked,
+            Self::Blocked(_)
+            | Self::VfInUse { .. }
+            | Self::StateDir { .. }
+            | Self::Record(_)
+            | Self::RolledBackBefore { .. } => Exit::Blocked,
             Self::Snapshot(_) => Exit::BadSnapshot,
             Self::TakeSnapshot(error) => error.exit(),
             Self::NotRunningMachine(_)
             | Self::Loaded(_)
-            | Self::Store(_)
+            | Self::Keep(_)
+            | Self::Leftover(_)
             | Self::Prepare(_)
             | Self::Observe(_)
             | Self::Listen(_) => Exit::Failed,
-            Self::RemoveVfs(_) | Self::Unload(_) | Self::Load(_) | Self::PfMissing { .. } => Exit::Degraded,
+            Self::PutBack { .. } => Exit::PutBack,
+            Self::RemoveVfs(_)
+            | Self::Unload(_)
+            | Self::Load(_)
+            | Self::PfMissing(_)
+            | Self::NotPutBack { .. } => Exit::Degraded,
         }
+    }
+
+    /// A state directory that takes nothing blocks the reload, whatever was to be written to it.
+    fn of_state(context: &Context, source: WriteError) -> Self {
+        Self::StateDir { folder: context.store.folder().to_path_buf(), source }
     }
 }
 
@@ -149,20 +220,17 @@ pub struct Reloaded {
     pub reloaded: bool,
     /// The comparison that decided it.
     pub identity: IdentityReport,
+    /// Whether a snapshot is armed: `restore-sriov` is due.
+    pub restore_due: bool,
     /// The PFs whose VFs are now to be restored.
     pub pfs: Vec<DeviceAddress>,
 }
 
-/// All that is known before the first change.
-struct Prepared {
-    identity: IdentityReport,
-    unload: UnloadPlan,
-    index: ModuleIndex,
-}
-
 /// Compares the loaded modules with the installed ones and, only when they differ, swaps them.
 ///
-/// Leaves an armed snapshot: until a restore from it has been verified, it is the truth about the NICs.
+/// Leaves an armed snapshot: until a restore from it has been verified, it is the truth about the NICs. When the
+/// installed modules do not load, or their PFs do not come up, the previous ones are loaded again and the NICs
+/// restored under them.
 pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, ReloadError> {
     if !Host::is_privileged() {
         return Err(ReloadError::NotRoot);
@@ -170,28 +238,7 @@ pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, Re
     if !context.host.is_running_machine() {
         return Err(ReloadError::NotRunningMachine(context.host.root().display().to_string()));
     }
-    let prepared = prepare(context, tree)?;
-    let phase = context.journal.phase("reload");
-    checkpoint(context, &phase, "before the reload");
-    if !prepared.identity.reload_due().due {
-        phase.end("not due: the loaded modules are the installed ones", Exit::Success);
-        return Ok(Reloaded { reloaded: false, identity: prepared.identity, pfs: Vec::new() });
-    }
-    let result = carry_out(context, &phase, tree, &prepared).await;
-    checkpoint(context, &phase, "after the reload");
-    match result {
-        Ok(pfs) => {
-            phase.end(&format!("reloaded; {} PFs are back", pfs.len()), Exit::Success);
-            Ok(Reloaded { reloaded: true, identity: prepared.identity, pfs })
-        }
-        Err(error) => {
-            phase.end(&crate::error_chain(&error), error.exit());
-            Err(error)
-        }
-    }
-}
-
-fn prepare(context: &Context, tree: &ModuleTree) -> Result<Prepared, ReloadError> {
+    let _lock = context.begin("reload")?;
     let modules = &context.family.modules;
     let index = ModuleIndex::read(&context.host, &tree.folder(), &context.kernel)?;
     let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
@@ -204,14 +251,93 @@ fn prepare(context: &Context, tree: &ModuleTree) -> Result<Prepared, ReloadError
             folder: index.folder().to_path_buf(),
         });
     }
-    let unload = if identity.reload_due().due {
-        let loaded = LoadedModules::read(&context.host)?;
-        refuse_vfs_in_use(context)?;
-        UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context))?
-    } else {
-        UnloadPlan::default()
+    context.stop.check()?;
+    let phase = context.journal.phase("reload");
+    checkpoint(context, &phase, "before the reload");
+    let result = go_on(context, &phase, tree, &index, &identity).await;
+    checkpoint(context, &phase, "after the reload");
+    match &result {
+        Ok(Done { reloaded: true, pfs, .. }) => {
+            phase.end(&format!("reloaded; {} PFs are back", pfs.len()), Exit::Success);
+        }
+        Ok(Done { restore_due, .. }) => {
+            let also = if *restore_due { "; restore-sriov is due" } else { "" };
+            phase.end(&format!("not due: the loaded modules are the installed ones{also}"), Exit::Success);
+        }
+        Err(error) => phase.end(&crate::error_chain(error), error.exit()),
+    }
+    result.map(|Done { reloaded, restore_due, pfs }| Reloaded { reloaded, identity, restore_due, pfs })
+}
+
+struct Done {
+    reloaded: bool,
+    restore_due: bool,
+    pfs: Vec<DeviceAddress>,
+}
+
+/// Goes on from what is: an earlier process may have been killed at any point.
+async fn go_on(
+    context: &Context,
+    phase: &PhaseRecord,
+    tree: &ModuleTree,
+    index: &ModuleIndex,
+    identity: &IdentityReport,
+) -> Result<Done, ReloadError> {
+    remove_leftover_blacklist(context, phase)?;
+    let armed = armed_snapshot(context)?;
+    let due = identity.reload_due().due;
+    if let Some(record) = refusal(context, index)? {
+        let refused = ReloadError::RolledBackBefore { at: record.at, reason: record.reason };
+        return match armed {
+            // Somebody was killed while going back.
+            Some(snapshot) => Err(end_going_back(context, phase, &snapshot, refused).await),
+            None if due => Err(refused),
+            None => Ok(Done { reloaded: false, restore_due: false, pfs: Vec::new() }),
+        };
+    }
+    if due {
+        let pfs = exchange(context, phase, tree, index, identity, armed).await?;
+        return Ok(Done { reloaded: true, restore_due: true, pfs });
+    }
+    let Some(snapshot) = armed else {
+        return Ok(Done { reloaded: false, restore_due: false, pfs: Vec::new() });
     };
-    Ok(Prepared { identity, unload, index })
+    // Somebody was killed between the load and the restore; whether the PFs come up was not yet known.
+    let LinkSource::Kernel(kernel) = LinkSource::open(&context.host).await? else {
+        return Err(ReloadError::NotRunningMachine(context.host.root().display().to_string()));
+    };
+    let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
+    let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+    if let Err(error) = listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await {
+        return Err(take_back(context, phase, index, &snapshot, error.into()).await);
+    }
+    Ok(Done { reloaded: false, restore_due: true, pfs })
+}
+
+/// Goes back because of `cause`, and returns what the reload ends with.
+async fn take_back(
+    context: &Context,
+    phase: &PhaseRecord,
+    index: &ModuleIndex,
+    snapshot: &Snapshot,
+    cause: ReloadError,
+) -> ReloadError {
+    tracing::error!(error = crate::error_chain(&cause), "going back to the previous driver");
+    record(context, phase, attempt(context, index), &cause);
+    end_going_back(context, phase, snapshot, cause).await
+}
+
+async fn end_going_back(
+    context: &Context,
+    phase: &PhaseRecord,
+    snapshot: &Snapshot,
+    cause: ReloadError,
+) -> ReloadError {
+    let cause = Box::new(cause);
+    match go_back(context, phase, snapshot).await {
+        Ok(restored) => ReloadError::PutBack { vfs: restored.outcome.vfs.len(), cause },
+        Err(going_back) => ReloadError::NotPutBack { going_back: Box::new(going_back), cause },
+    }
 }
 
 fn refuse_vfs_in_use(context: &Context) -> Result<(), ReloadError> {
@@ -233,23 +359,24 @@ pub(super) fn unload_policy(context: &Context) -> UnloadPolicy {
     }
 }
 
-async fn carry_out(
+async fn exchange(
     context: &Context,
     phase: &PhaseRecord,
     tree: &ModuleTree,
-    prepared: &Prepared,
+    index: &ModuleIndex,
+    identity: &IdentityReport,
+    armed: Option<Snapshot>,
 ) -> Result<Vec<DeviceAddress>, ReloadError> {
     let host = &context.host;
-    let step = phase.step("arm the snapshot");
-    let snapshot = step.record(arm(context).await)?;
-    let pfs: Vec<DeviceAddress> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-
-    let load_plan = LoadPlan::compute(&snapshot.modules, &context.family.modules.load, &prepared.index);
-    for missing in &load_plan.missing {
-        tracing::warn!(module = %missing.module, because = %missing.because, "not installed: it will not be loaded");
-    }
-    for file in prepared.identity.modules.iter().filter_map(|module| module.file.as_ref()) {
+    let modules = &context.family.modules;
+    refuse_vfs_in_use(context)?;
+    let loaded = LoadedModules::read(host)?;
+    let unload_plan = UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context))?;
+    keep_previous(context, phase).map_err(|error| match error {
+        KeepError::Write(source) => ReloadError::of_state(context, source),
+        error => ReloadError::Keep(error),
+    })?;
+    for file in identity.modules.iter().filter_map(|module| module.file.as_ref()) {
         // Only speed is lost when a file cannot be read ahead; loading it meets the reason and names it.
         if let Err(error) = page_in(host, file) {
             tracing::info!(%error, "a module file could not be read ahead");
@@ -259,85 +386,113 @@ async fn carry_out(
         return Err(ReloadError::NotRunningMachine(host.root().display().to_string()));
     };
     let arrivals = Arrivals::listen(host, &kernel).await?;
-    host.remove_file(&context.settings.readiness_file).map_err(ReloadError::Prepare)?;
-    let blacklist = Blacklist {
-        path: context.settings.blacklist_file.clone(),
-        modules: context.family.modules.blacklist.clone(),
-    };
-    blacklist.write(host).map_err(ReloadError::Prepare)?;
-
-    let swapped = swap(context, phase, prepared, tree, &load_plan, &pfs, deadline).await;
-    if let Err(error) = blacklist.remove(host) {
-        tracing::error!(error = crate::error_chain(&error), "the blacklist is left behind");
-    }
-    swapped?;
-
-    let step = phase.step("wait for the PFs");
-    for (pf, arrival) in await_pfs(&arrivals, &pfs, deadline).await {
-        if let Err(source) = arrival {
-            let error = ReloadError::PfMissing { pf, source: Box::new(source) };
-            step.failed(&error);
-            return Err(error);
+    let is_armed = armed.is_some();
+    let snapshot = match armed {
+        Some(armed) => {
+            tracing::info!(taken_at = %armed.taken_at, "an armed snapshot is there: no new one of a half-restored machine");
+            armed
         }
+        None => observe_now(context, SnapshotStage::Armed { at: Timestamp::now() }).await?,
+    };
+    probe_state_directory(context, phase, &snapshot)?;
+    let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+    let load_plan = LoadPlan::compute(&snapshot.modules, &modules.load, index);
+    for missing in &load_plan.missing {
+        tracing::warn!(module = %missing.module, because = %missing.because, "not installed: it will not be loaded");
     }
-    step.ok(Some(format!("{} PFs", pfs.len())));
-    Ok(pfs)
+
+    // From here on it is finished, whoever asks to stop.
+    context.stop.check()?;
+    // This is another attempt than the one that was taken back, or was asked for. Should it be cut off, the next run
+    // is to go on with it, and not to go back.
+    context.store.forget_rolled_back().map_err(|source| ReloadError::of_state(context, source))?;
+    let blacklist =
+        Blacklist { path: context.settings.blacklist_file.clone(), modules: modules.blacklist.clone() };
+    phase.step("write the blacklist").record(blacklist.write(host)).map_err(ReloadError::Prepare)?;
+    if let Err(error) = arm(context, phase, (!is_armed).then_some(&snapshot)) {
+        // Nothing was changed yet but this file. A failure is in the journal.
+        let _ = phase.step("remove the blacklist").record(blacklist.remove(host));
+        return Err(error);
+    }
+    let swapped = match swap(context, phase, &unload_plan, tree, &load_plan, &snapshot, deadline).await {
+        Ok(()) => {
+            // A failure is in the journal; the next run removes what was left behind.
+            let _ = phase.step("remove the blacklist").record(blacklist.remove(host));
+            let pfs = pfs_with_netdevs(&snapshot);
+            wait_for_pfs(phase, &arrivals, &pfs, deadline).await.map_err(ReloadError::from)
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = swapped {
+        return Err(take_back(context, phase, index, &snapshot, error).await);
+    }
+    Ok(snapshot.nics.pfs.into_iter().map(|pf| pf.address).collect())
+}
+
+/// A PF whose driver makes no netdev is not waited for.
+fn pfs_with_netdevs(snapshot: &Snapshot) -> Vec<DeviceAddress> {
+    let pfs = snapshot.nics.pfs.iter().filter(|pf| pf.netdev.is_some());
+    pfs.map(|pf| pf.address.clone()).collect()
+}
+
+/// A full disk or a read-only state directory is found here, and not half way.
+fn probe_state_directory(
+    context: &Context,
+    phase: &PhaseRecord,
+    snapshot: &Snapshot,
+) -> Result<(), ReloadError> {
+    const LEAST: usize = 256 << 10;
+    let step = phase.step("make sure that the state directory takes what is to come");
+    let size = context.store.size_of(snapshot);
+    // The snapshot is written twice more, with the old one beside the new; the journal's lines on each VF are of the
+    // same order.
+    let probed = size.and_then(|size| context.store.probe((4 * size).max(LEAST)));
+    step.record(probed).map_err(|source| ReloadError::of_state(context, source))
+}
+
+/// The last that is done before the first change: the snapshot becomes the truth, and the node is not ready.
+fn arm(context: &Context, phase: &PhaseRecord, new: Option<&Snapshot>) -> Result<(), ReloadError> {
+    if let Some(snapshot) = new {
+        let step = phase.step("arm the snapshot");
+        step.record(context.store.put_snapshot(snapshot))
+            .map_err(|source| ReloadError::of_state(context, source))?;
+    }
+    take_readiness_away(context, phase).map_err(ReloadError::Prepare)
+}
+
+/// Takes the readiness file away: from here on the node is not ready.
+pub(super) fn take_readiness_away(context: &Context, phase: &PhaseRecord) -> Result<(), WriteError> {
+    let step = phase.step("take readiness away");
+    step.record(context.host.remove_file(&context.settings.readiness_file)).map(|_| ())
 }
 
 /// The critical part: from here until the restore has ended, the node is without its NIC.
 async fn swap(
     context: &Context,
     phase: &PhaseRecord,
-    prepared: &Prepared,
+    unload_plan: &UnloadPlan,
     tree: &ModuleTree,
     load_plan: &LoadPlan,
-    pfs: &[DeviceAddress],
-    deadline: std::time::Duration,
+    snapshot: &Snapshot,
+    deadline: Duration,
 ) -> Result<(), ReloadError> {
     let host = &context.host;
-    let step = phase.step("remove the VFs");
-    if let Some(error) = remove_vfs(host, pfs, context.settings.jobs, deadline).await.into_iter().next() {
+    let pfs: Vec<DeviceAddress> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
+    let step = phase.step(NIC_GOES);
+    if let Some(error) = remove_vfs(host, &pfs, context.settings.jobs, deadline).await.into_iter().next() {
         step.failed(&error);
         return Err(error.into());
     }
     step.ok(None);
-    for module in prepared.unload.groups.iter().flatten() {
+    for module in unload_plan.groups.iter().flatten() {
         let step = phase.step(format!("unload {module}"));
         step.record(unload(host, module, deadline).await)?;
     }
     for wanted in &load_plan.load {
         let step = phase.step(format!("load {}", wanted.module));
-        let mut request = LoadRequest::new(wanted.module.clone());
-        if let Some(root) = tree.root() {
-            request = request.root(root);
-        }
-        if context.family.modules.async_probe.contains(&wanted.module) {
-            request = request.parameter("async_probe", "1");
-        }
-        step.record(load(host, &request, deadline).await)?;
+        step.record(load(host, &load_request(context, tree, &wanted.module), deadline).await)?;
     }
     Ok(())
-}
-
-/// The snapshot that is the truth during the reload: an armed one of this boot, or a new one.
-async fn arm(context: &Context) -> Result<Snapshot, ReloadError> {
-    let stored = match context.store.snapshot_of(&context.boot_id, &context.family.name) {
-        Ok(stored) => stored,
-        // Its VFs went with its boot.
-        Err(SnapshotError::OtherBoot { .. }) => {
-            let aside = context.store.set_snapshot_aside(Timestamp::now()).map_err(ReloadError::Store)?;
-            tracing::warn!(aside = %aside.display(), "the stored snapshot is of another boot: set aside");
-            None
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if let Some(armed) = stored.filter(Snapshot::is_armed) {
-        tracing::info!(taken_at = %armed.taken_at, "an armed snapshot is there: no new one of a half-restored machine");
-        return Ok(armed);
-    }
-    let snapshot = observe_now(context, SnapshotStage::Armed { at: Timestamp::now() }).await?;
-    context.store.put_snapshot(&snapshot).map_err(ReloadError::Store)?;
-    Ok(snapshot)
 }
 
 /// Writes down which modules are loaded now.

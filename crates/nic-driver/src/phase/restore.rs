@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_host::{Host, WriteError};
@@ -7,8 +8,14 @@ use nic_sriov::{LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome
 use serde::Serialize;
 
 use super::Context;
-use crate::Exit;
+use super::reload::take_readiness_away;
+use super::resume::{
+    DriverError, LeftoverError, PfMissing, listen_and_wait_for_pfs, load_missing_modules, pfs_on_their_way,
+    remove_leftover_blacklist,
+};
+use super::rollback::{GoBackError, drop_previous_unless_running, put_modules_back};
 use crate::state::{Entry, PhaseRecord, Snapshot, SnapshotError, SnapshotStage};
+use crate::{Exit, Interrupted, LockError};
 
 /// A restore that failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +26,24 @@ pub enum RestorePhaseError {
     /// The host is a tree.
     #[error("only the running machine can be restored; {0} is a tree")]
     NotRunningMachine(String),
+    /// Another instance is at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// A blacklist that was left behind stays.
+    #[error("a blacklist was left behind and stays")]
+    Leftover(#[from] LeftoverError),
+    /// The modules that a killed reload has not loaded any more cannot be loaded.
+    #[error("the driver is not loaded, and cannot be")]
+    Modules(#[from] DriverError),
+    /// The driver that was gone back to cannot be loaded.
+    #[error("the previous driver is not loaded, and cannot be")]
+    GoBack(#[source] Box<GoBackError>),
+    /// A PF did not come up.
+    #[error(transparent)]
+    PfMissing(#[from] PfMissing),
     /// The stored snapshot cannot be used.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -51,11 +76,19 @@ impl RestorePhaseError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NotRoot => Exit::NotRoot,
+            Self::Lock(error) => error.exit(),
+            Self::Interrupted(_) => Exit::Interrupted,
+            // It was so before, and is no better now.
+            Self::Modules(_) | Self::GoBack(_) | Self::PfMissing(_) => Exit::Degraded,
             Self::Snapshot(_) => Exit::BadSnapshot,
             Self::NoSnapshot(_) => Exit::NoSnapshot,
             Self::Restore(RestoreError::Obstacles(_)) => Exit::PfUnsuitable,
             Self::Driver { .. } => Exit::NoModule,
-            Self::NotRunningMachine(_) | Self::Observe(_) | Self::Restore(_) | Self::Write(_) => Exit::Failed,
+            Self::Leftover(_)
+            | Self::NotRunningMachine(_)
+            | Self::Observe(_)
+            | Self::Restore(_)
+            | Self::Write(_) => Exit::Failed,
         }
     }
 }
@@ -98,6 +131,14 @@ pub async fn restore_sriov(context: &Context) -> Result<Restored, RestorePhaseEr
     if !context.host.is_running_machine() {
         return Err(RestorePhaseError::NotRunningMachine(context.host.root().display().to_string()));
     }
+    let _lock = context.begin("restore-sriov")?;
+    context.stop.check()?;
+    restore_held(context).await
+}
+
+/// The same, on a machine that was found to be the running one.
+pub(super) async fn restore_held(context: &Context) -> Result<Restored, RestorePhaseError> {
+    let _lock = context.begin("restore-sriov")?;
     let snapshot = context.store.snapshot_of(&context.boot_id, &context.family.name)?;
     let Some(snapshot) = snapshot else {
         return Err(RestorePhaseError::NoSnapshot(context.store.folder().display().to_string()));
@@ -116,13 +157,23 @@ async fn carry_out(
     phase: &PhaseRecord,
     mut snapshot: Snapshot,
 ) -> Result<Restored, RestorePhaseError> {
-    load_vf_drivers(context, phase, &snapshot.nics).await?;
     let LinkSource::Kernel(kernel) = LinkSource::open(&context.host).await? else {
         return Err(RestorePhaseError::NotRunningMachine(context.host.root().display().to_string()));
     };
+    let options = context.settings.restore_options();
+    let deadline = options.deadline(snapshot.nics.vf_count());
+    remove_leftover_blacklist(context, phase)?;
+    if snapshot.is_armed() {
+        if context.host.exists(&context.settings.readiness_file) {
+            take_readiness_away(context, phase)?;
+        }
+        bring_driver_back(context, phase, &snapshot, deadline).await?;
+    }
+    let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
+    listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
+    load_vf_drivers(context, phase, &snapshot.nics).await?;
     let step = phase.step("restore and verify");
     let on_event = |event| phase.write(Entry::Restore { restore: event });
-    let options = context.settings.restore_options();
     let restored =
         restore(&context.host, &kernel, &context.family.devices, &snapshot.nics, options, &on_event).await;
     let outcome = match restored {
@@ -140,9 +191,30 @@ async fn carry_out(
     });
     if restored.outcome.is_verified() {
         snapshot.stage = SnapshotStage::Verified { at: Timestamp::now() };
-        context.store.put_snapshot(&snapshot)?;
+        phase.step("mark the snapshot as verified").record(context.store.put_snapshot(&snapshot))?;
+        drop_previous_unless_running(context, phase);
     }
     Ok(restored)
+}
+
+/// Makes the driver run that a process killed in the midst of a reload has not loaded any more.
+async fn bring_driver_back(
+    context: &Context,
+    phase: &PhaseRecord,
+    snapshot: &Snapshot,
+    deadline: Duration,
+) -> Result<(), RestorePhaseError> {
+    let rolled_back = context.store.rolled_back().unwrap_or_else(|error| {
+        tracing::warn!(error = crate::error_chain(&error), "taken for: no driver was taken back");
+        None
+    });
+    // The installed driver did not come up: the one before it is meant.
+    if rolled_back.is_some_and(|record| record.boot_id == context.boot_id) {
+        let back = put_modules_back(context, phase, deadline).await;
+        return back.map_err(|error| RestorePhaseError::GoBack(Box::new(error)));
+    }
+    load_missing_modules(context, phase, snapshot, deadline).await?;
+    Ok(())
 }
 
 /// Loads the drivers that VFs had and that are not there: a VF can be bound only to a driver that is registered.

@@ -7,12 +7,15 @@ use nic_sriov::{LinkSource, ObserveError, find_pfs, observe};
 use serde::Serialize;
 
 use super::Context;
-use crate::Exit;
 use crate::state::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
+use crate::{Exit, LockError};
 
 /// A snapshot that was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeSnapshotError {
+    /// Another instance is at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The NICs could not be observed.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -55,6 +58,7 @@ impl TakeSnapshotError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Lock(error) => error.exit(),
             Self::NoPf { .. } => Exit::NoPf,
             Self::Armed { .. } => Exit::Blocked,
             Self::Observe(_) | Self::Modules(_) | Self::Write(_) => Exit::Failed,
@@ -69,15 +73,20 @@ pub struct TakenSnapshot {
     pub snapshot: Snapshot,
     /// Where it is stored.
     pub path: PathBuf,
-    /// Where the one before it is now, when that could not be read.
+    /// Where the one before it is now, when that could not be read or was of another boot.
     pub set_aside: Option<PathBuf>,
 }
 
 /// Takes a snapshot and stores it. It is used by an explicit `restore-sriov`; a reload takes its own.
 pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, TakeSnapshotError> {
+    let _lock = context.begin("snapshot")?;
     let set_aside = match context.store.snapshot() {
         Ok(Some(old)) if old.is_armed() && old.boot_id == context.boot_id => {
             return Err(TakeSnapshotError::Armed { path: context.store.snapshot_path() });
+        }
+        // Its VFs went with its boot; yet it is not for this command to destroy what somebody may want to read.
+        Ok(Some(old)) if old.boot_id != context.boot_id => {
+            Some(context.store.set_snapshot_aside(Timestamp::now())?)
         }
         Ok(_) => None,
         Err(error) => {
@@ -114,6 +123,7 @@ pub(super) async fn observe_now(
     let nics = observe(&context.host, &source, selector, &pfs).await?;
     Ok(Snapshot {
         schema: SNAPSHOT_SCHEMA,
+        checksum: None,
         taken_at: Timestamp::now(),
         boot_id: context.boot_id.clone(),
         kernel: context.kernel.clone(),

@@ -1,15 +1,19 @@
 use std::path::Path;
+use std::time::Instant;
 
 use nic_host::{Host, WriteError};
-use nic_kmod::Blacklist;
 use nic_packages::{InstalledError as QueryError, RemovalError, RemovalPlan};
 use serde::Serialize;
 
 use super::Context;
-use super::reload::{ModuleTree, ReloadError, Reloaded, reload};
-use super::restore::{RestorePhaseError, Restored, restore_sriov};
-use crate::Exit;
-use crate::state::{InstalledError, PhaseRecord};
+use super::grace::{NoTimeLeft, reload_fits};
+use super::keep::{KeepError, keep_previous};
+use super::reload::{ModuleTree, ReloadError, Reloaded, reload, take_readiness_away};
+use super::restore::{RestorePhaseError, Restored, restore_held};
+use super::resume::{LeftoverError, armed_snapshot, remove_leftover_blacklist};
+use crate::state::{InstalledError, PhaseRecord, SnapshotError};
+use crate::stop::time_left;
+use crate::{Exit, Interrupted, LockError};
 
 /// A termination that failed.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +21,27 @@ pub enum TerminateError {
     /// The process is not root.
     #[error("terminating needs root")]
     NotRoot,
+    /// Another instance is at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The return to the inbox driver would have been cut off.
+    #[error("the driver stays")]
+    NoTimeLeft(#[from] NoTimeLeft),
+    /// The files of the running driver could not be kept.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// The stored snapshot cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// A file could not be removed.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// A blacklist that may be left over could not be read.
-    #[error(transparent)]
-    Read(#[from] nic_host::ReadError),
+    /// A blacklist that was left behind stays.
+    #[error("a blacklist was left behind and stays")]
+    Leftover(#[from] LeftoverError),
     /// What was installed is not known.
     #[error(transparent)]
     Installed(#[from] InstalledError),
@@ -35,8 +54,8 @@ pub enum TerminateError {
     /// The inbox driver could not be loaded.
     #[error("the return to the inbox driver failed")]
     Reload(#[from] ReloadError),
-    /// The NICs could not be restored under the inbox driver.
-    #[error("the restore under the inbox driver failed")]
+    /// The NICs could not be restored.
+    #[error("the NICs could not be restored")]
     Restore(#[from] RestorePhaseError),
 }
 
@@ -46,15 +65,22 @@ impl TerminateError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NotRoot => Exit::NotRoot,
+            Self::Lock(error) => error.exit(),
+            Self::Interrupted(_) => Exit::Interrupted,
+            Self::NoTimeLeft(_) => Exit::Blocked,
+            Self::Snapshot(_) => Exit::BadSnapshot,
             Self::Reload(error) => error.exit(),
             Self::Restore(error) => match error.exit() {
-                // The modules have been swapped by then: the node is not what it was.
+                // A snapshot was armed: the node was not what it was, and is no better now.
                 Exit::Failed | Exit::PfUnsuitable | Exit::NoModule => Exit::Degraded,
                 exit => exit,
             },
-            Self::Write(_) | Self::Read(_) | Self::Installed(_) | Self::Query(_) | Self::Removal(_) => {
-                Exit::Failed
-            }
+            Self::Write(_)
+            | Self::Leftover(_)
+            | Self::Keep(_)
+            | Self::Installed(_)
+            | Self::Query(_)
+            | Self::Removal(_) => Exit::Failed,
         }
     }
 }
@@ -84,11 +110,17 @@ pub async fn terminate(context: &Context, to_inbox: bool) -> Result<Terminated, 
     if !Host::is_privileged() {
         return Err(TerminateError::NotRoot);
     }
+    let begun = Instant::now();
+    let _lock = context.begin("terminate")?;
+    context.stop.check()?;
     let phase = context.journal.phase("terminate");
-    let result = carry_out(context, &phase, to_inbox).await;
+    let result = carry_out(context, &phase, to_inbox, begun).await;
     match &result {
         Ok(terminated) => {
             let how = match &terminated.reloaded {
+                None if terminated.restored.is_some() => {
+                    "restored what was still to be restored; the driver stays"
+                }
                 None => "the driver stays",
                 Some(reloaded) if reloaded.reloaded => "back to the inbox driver",
                 Some(_) => "the inbox driver was running already",
@@ -104,31 +136,33 @@ async fn carry_out(
     context: &Context,
     phase: &PhaseRecord,
     to_inbox: bool,
+    begun: Instant,
 ) -> Result<Terminated, TerminateError> {
-    let host = &context.host;
-    host.remove_file(&context.settings.readiness_file)?;
-    if let Some(found) = Blacklist::find(host, &context.settings.blacklist_file)? {
-        tracing::warn!(path = %found.blacklist.path.display(), "a blacklist was left behind: removed");
-        found.blacklist.remove(host)?;
-    }
+    take_readiness_away(context, phase)?;
+    remove_leftover_blacklist(context, phase)?;
     let mut terminated = Terminated { removed: Vec::new(), reloaded: None, restored: None };
     if !to_inbox {
+        // Nobody comes after this command to restore what an earlier one has left undone.
+        if context.host.is_running_machine() && armed_snapshot(context)?.is_some() {
+            terminated.restored = Some(restore_held(context).await?);
+        }
         return Ok(terminated);
     }
+    // The period runs from the request to stop; for this command, which is how one stops, at the latest from its start.
+    let elapsed = context.stop.since().unwrap_or(begun).min(begun).elapsed();
+    reload_fits(context, time_left(context.settings.grace, elapsed))?;
     let tree = inbox_tree(context);
     if tree == ModuleTree::Own {
+        // Removing the packages removes the files of what runs.
+        keep_previous(context, phase)?;
         terminated.removed = remove_packages(context, phase).await?;
     }
     let reloaded = reload(context, &tree).await?;
     // Also when nothing had to be reloaded: an earlier run may have been cut off between the two.
-    let armed = context
-        .store
-        .snapshot_of(&context.boot_id, &context.family.name)
-        .map_err(ReloadError::from)?
-        .is_some_and(|snapshot| snapshot.is_armed());
+    let restore_due = reloaded.restore_due;
     terminated.reloaded = Some(reloaded);
-    if armed {
-        terminated.restored = Some(restore_sriov(context).await?);
+    if restore_due {
+        terminated.restored = Some(restore_held(context).await?);
     }
     Ok(terminated)
 }

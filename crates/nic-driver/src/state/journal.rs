@@ -7,6 +7,7 @@ use nic_host::{BootId, ReadError};
 use nic_sriov::{RestoreEvent, RestoreOutcome};
 use serde::{Deserialize, Serialize};
 
+use super::failpoint;
 use super::store::StateStore;
 
 /// One line of the journal.
@@ -164,6 +165,9 @@ impl Journal {
                 format!("{error}: {cause}")
             })
         });
+        if written.is_ok() {
+            failpoint::line_is_durable();
+        }
         if let Err(error) = written {
             let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
             *lost += 1;
@@ -314,5 +318,23 @@ mod tests {
         assert_eq!(Journal::read(&store).unwrap().len(), 1);
         std::fs::write(store.journal_path(), format!("{{}}\n{whole}")).unwrap();
         assert!(matches!(Journal::read(&store), Err(JournalError::Parse { line: 1, .. })));
+    }
+
+    #[test]
+    fn a_journal_that_a_crash_has_cut_off_is_gone_on_with() {
+        let (_folder, store, journal) = journal();
+        let now = "2026-01-02T03:04:05Z".parse().unwrap();
+        assert_eq!(store.mend_journal(now).unwrap(), None);
+        drop(journal.phase("reload"));
+        let whole = std::fs::read_to_string(store.journal_path()).unwrap();
+        std::fs::write(store.journal_path(), format!("{whole}{}", &whole[..20])).unwrap();
+        assert_eq!(store.mend_journal(now).unwrap(), None);
+        drop(journal.phase("terminate"));
+        assert_eq!(Journal::read(&store).unwrap().len(), 2);
+
+        std::fs::write(store.journal_path(), format!("nonsense\n{whole}")).unwrap();
+        let aside = store.mend_journal(now).unwrap().unwrap();
+        assert!(std::fs::read_to_string(aside).unwrap().starts_with("nonsense"));
+        assert_eq!(Journal::read(&store).unwrap(), []);
     }
 }

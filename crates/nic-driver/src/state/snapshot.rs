@@ -6,6 +6,7 @@ use nic_host::{BootId, KernelRelease, ReadError};
 use nic_kmod::ModuleName;
 use nic_sriov::NicState;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// The version of the snapshot file's form.
 pub const SNAPSHOT_SCHEMA: u32 = 1;
@@ -16,6 +17,10 @@ pub const SNAPSHOT_SCHEMA: u32 = 1;
 pub struct Snapshot {
     /// The version of the file's form.
     pub schema: u32,
+    /// SHA-256 over all else: the JSON without white space, without this field, keys sorted. The store writes it and
+    /// looks at it. A file edited by hand has none: then its word is taken, and a warning given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
     /// When it was taken.
     #[schemars(with = "String")]
     pub taken_at: Timestamp,
@@ -34,6 +39,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The checksum that belongs to a snapshot's JSON.
+    pub(super) fn checksum_of(value: &serde_json::Value) -> String {
+        let mut value = value.clone();
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("checksum");
+        }
+        // Whatever map another crate of the program makes serde_json use.
+        value.sort_all_objects();
+        hex::encode(Sha256::digest(value.to_string()))
+    }
+
     /// The JSON schema of the snapshot file, as published in `docs/snapshot.schema.json`.
     #[must_use]
     pub fn json_schema() -> schemars::Schema {
@@ -93,6 +109,12 @@ pub enum SnapshotError {
         /// Where and why.
         #[source]
         source: serde_json::Error,
+    },
+    /// The content is not what was written.
+    #[error("{} is damaged: its content does not fit its checksum", path.display())]
+    Checksum {
+        /// The file.
+        path: PathBuf,
     },
     /// The file is of another version of this program.
     #[error("{} has schema {found}; this program reads schema {SNAPSHOT_SCHEMA}", path.display())]

@@ -1,8 +1,11 @@
+use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use nic_host::{BootId, Host, ReadError, WriteError};
 use nic_packages::InstallRecord;
 
+use super::journal::{Journal, JournalError};
 use super::snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
 
 /// The state directory.
@@ -69,10 +72,20 @@ impl StateStore {
         let value: serde_json::Value = serde_json::from_str(&text).map_err(parse_error)?;
         match value.get("schema").and_then(serde_json::Value::as_u64) {
             Some(schema) if schema != u64::from(SNAPSHOT_SCHEMA) => {
-                Err(SnapshotError::Schema { path: path.clone(), found: schema })
+                return Err(SnapshotError::Schema { path, found: schema });
             }
-            _ => serde_json::from_value(value).map(Some).map_err(parse_error),
+            _ => {}
         }
+        let checksum = Snapshot::checksum_of(&value);
+        let snapshot: Snapshot = serde_json::from_value(value).map_err(parse_error)?;
+        match &snapshot.checksum {
+            Some(written) if *written != checksum => return Err(SnapshotError::Checksum { path }),
+            Some(_) => {}
+            None => {
+                tracing::warn!(path = %path.display(), "it has no checksum, as if edited by hand: taken as it is");
+            }
+        }
+        Ok(Some(Snapshot { checksum: None, ..snapshot }))
     }
 
     /// The stored snapshot, when it is of this boot and this family.
@@ -94,16 +107,72 @@ impl StateStore {
 
     /// Stores a snapshot durably in place of the one that is there.
     pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
-        self.put(&self.snapshot_path(), snapshot)
+        let path = self.snapshot_path();
+        let value = serde_json::to_value(snapshot).map_err(|error| not_serialised(&path, error))?;
+        let checksum = Some(Snapshot::checksum_of(&value));
+        self.put(&path, &Snapshot { checksum, ..snapshot.clone() })
+    }
+
+    /// Makes sure that the state directory takes what is about to be written to it: writes `size` bytes durably, and
+    /// takes them away again.
+    ///
+    /// # Errors
+    /// What would otherwise be met half way: no space, a read-only file system, no permission.
+    pub fn probe(&self, size: usize) -> Result<(), WriteError> {
+        let path = self.folder.join("probe");
+        // No zeros: a file system that compresses, or that keeps holes, would not notice them.
+        let mut word = 0x9e37_79b9_u32;
+        let bytes = std::iter::repeat_with(|| {
+            word ^= word << 13;
+            word ^= word >> 17;
+            word ^= word << 5;
+            word.to_le_bytes()
+        });
+        let bytes: Vec<u8> = bytes.flatten().take(size).collect();
+        let written = self.files.write_durably(&path, &bytes);
+        let removed = self.files.remove_file(&path);
+        written?;
+        removed.map(|_| ())
+    }
+
+    /// How many bytes a snapshot takes on the disk.
+    pub fn size_of(&self, snapshot: &Snapshot) -> Result<usize, WriteError> {
+        let text = serde_json::to_vec_pretty(snapshot);
+        text.map(|text| text.len()).map_err(|error| not_serialised(&self.snapshot_path(), error))
     }
 
     /// Moves a snapshot that cannot be used out of the way, under a name that says when. Returns that name.
-    pub fn set_snapshot_aside(&self, now: jiff::Timestamp) -> Result<PathBuf, WriteError> {
-        let from = self.snapshot_path();
-        let stamp = now.strftime("%Y%m%dT%H%M%S%.3fZ");
-        let to = self.folder.join(format!("snapshot.json.aside-{stamp}"));
-        std::fs::rename(&from, &to).map_err(|source| WriteError {
-            path: from,
+    pub fn set_snapshot_aside(&self, now: Timestamp) -> Result<PathBuf, WriteError> {
+        self.set_aside(&self.snapshot_path(), now)
+    }
+
+    /// Makes the journal one that can be appended to: a last line that a crash has cut off is taken away, and a
+    /// journal that is damaged elsewhere is set aside as a whole. Returns where it is then.
+    pub fn mend_journal(&self, now: Timestamp) -> Result<Option<PathBuf>, WriteError> {
+        let path = self.journal_path();
+        if let Err(JournalError::Parse { .. }) = Journal::read(self) {
+            return self.set_aside(&path, now).map(Some);
+        }
+        let failed = |source| WriteError { path: path.clone(), action: "mend".to_owned(), source };
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if whole < bytes.len() {
+            let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
+            let length = u64::try_from(whole).unwrap_or(u64::MAX);
+            file.set_len(length).and_then(|()| file.sync_all()).map_err(failed)?;
+        }
+        Ok(None)
+    }
+
+    fn set_aside(&self, from: &Path, now: Timestamp) -> Result<PathBuf, WriteError> {
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
+        let to = self.folder.join(format!("{name}.aside-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
+        std::fs::rename(from, &to).map_err(|source| WriteError {
+            path: from.to_path_buf(),
             action: format!("move to {} the file", to.display()),
             source,
         })?;
@@ -127,6 +196,10 @@ impl StateStore {
         self.files.remove_file(self.installed_path()).map(|_| ())
     }
 
+    pub(super) fn files(&self) -> &Host {
+        &self.files
+    }
+
     pub(super) fn append(&self, path: &Path, line: &[u8]) -> Result<(), WriteError> {
         self.files.append_durably(path, line)
     }
@@ -135,14 +208,18 @@ impl StateStore {
         self.files.read_if_exists(path)
     }
 
-    fn put<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<(), WriteError> {
-        let mut text = serde_json::to_vec_pretty(value).map_err(|error| WriteError {
-            path: path.to_owned(),
-            action: "serialise what is to be written to".to_owned(),
-            source: error.into(),
-        })?;
+    pub(super) fn put<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<(), WriteError> {
+        let mut text = serde_json::to_vec_pretty(value).map_err(|error| not_serialised(path, error))?;
         text.push(b'\n');
         self.files.write_durably(path, &text)
+    }
+}
+
+fn not_serialised(path: &Path, error: serde_json::Error) -> WriteError {
+    WriteError {
+        path: path.to_owned(),
+        action: "serialise what is to be written to".to_owned(),
+        source: error.into(),
     }
 }
 
@@ -156,6 +233,7 @@ mod tests {
     fn snapshot() -> Snapshot {
         Snapshot {
             schema: SNAPSHOT_SCHEMA,
+            checksum: None,
             taken_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             boot_id: BootId("boot-1".into()),
             kernel: "6.12.1".parse().unwrap(),
@@ -196,5 +274,110 @@ mod tests {
         let aside = store.set_snapshot_aside("2026-01-02T03:04:05Z".parse().unwrap()).unwrap();
         assert_eq!(std::fs::read_to_string(aside).unwrap(), whole[..whole.len() / 2]);
         assert_eq!(store.snapshot().unwrap(), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path());
+        store.put_snapshot(&snapshot()).unwrap();
+        let whole = std::fs::read(store.snapshot_path()).unwrap();
+        let read = |bytes: &[u8]| {
+            std::fs::write(store.snapshot_path(), bytes).unwrap();
+            store.snapshot()
+        };
+        for byte in 0..whole.len() {
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[byte] ^= 1 << bit;
+                // What JSON does not distinguish, such as another kind of white space, is no damage.
+                match read(&flipped) {
+                    Err(_) => {}
+                    Ok(Some(read)) => assert_eq!(read, snapshot(), "bit {bit} of byte {byte}"),
+                    Ok(None) => panic!("bit {bit} of byte {byte} makes the snapshot disappear"),
+                }
+            }
+        }
+        for length in 0..whole.len() - 1 {
+            assert!(read(&whole[..length]).is_err(), "cut to {length} bytes");
+        }
+        assert_eq!(read(&whole).unwrap(), Some(snapshot()));
+    }
+
+    #[test]
+    fn a_snapshot_edited_by_hand_has_no_checksum() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path());
+        store.put_snapshot(&snapshot()).unwrap();
+        let whole = std::fs::read_to_string(store.snapshot_path()).unwrap();
+        let edited = whole.replace("\"igb\"", "\"mine\"");
+        std::fs::write(store.snapshot_path(), &edited).unwrap();
+        let error = store.snapshot().unwrap_err();
+        assert!(matches!(error, SnapshotError::Checksum { .. }), "{error}");
+        let lines: Vec<&str> = edited.lines().filter(|line| !line.contains("\"checksum\"")).collect();
+        std::fs::write(store.snapshot_path(), lines.join("\n")).unwrap();
+        assert_eq!(store.snapshot().unwrap().unwrap().family, "mine");
+    }
+
+    #[test]
+    fn a_state_directory_that_takes_nothing_is_found_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path().join("state"));
+        store.probe(1 << 18).unwrap();
+        assert_eq!(std::fs::read_dir(store.folder()).unwrap().count(), 0, "nothing is left of the probe");
+        // Below a file there can be no folder, whoever asks.
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let error = StateStore::new(folder.path().join("file/state")).probe(1).unwrap_err();
+        assert_eq!(error.errno(), Some(rustix::io::Errno::NOTDIR), "{error}");
+    }
+
+    /// A small tmpfs, gone with the value; `None` without the right to mount one.
+    struct SmallDisk(tempfile::TempDir);
+
+    impl SmallDisk {
+        fn mount(read_only: bool) -> Option<Self> {
+            let folder = tempfile::tempdir().unwrap();
+            let flags = if read_only {
+                rustix::mount::MountFlags::RDONLY
+            } else {
+                rustix::mount::MountFlags::empty()
+            };
+            let mounted = rustix::mount::mount("tmpfs", folder.path(), "tmpfs", flags, c"size=64k");
+            if let Err(error) = mounted {
+                // Where this must be tested, being unable to is a failure.
+                assert!(std::env::var_os("CI").is_none(), "cannot mount a tmpfs: {error}");
+                skipped(error);
+                return None;
+            }
+            Some(Self(folder))
+        }
+    }
+
+    fn skipped(error: rustix::io::Errno) {
+        eprintln!("SKIPPED: cannot mount a tmpfs: {error}");
+    }
+
+    impl Drop for SmallDisk {
+        fn drop(&mut self) {
+            rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_full_and_a_read_only_state_directory_are_found_out() {
+        use rustix::io::Errno;
+        let Some(disk) = SmallDisk::mount(false) else { return };
+        let store = StateStore::new(disk.0.path());
+        store.probe(16 << 10).unwrap();
+        assert_eq!(store.probe(256 << 10).unwrap_err().errno(), Some(Errno::NOSPC));
+        assert_eq!(
+            std::fs::read_dir(store.folder()).unwrap().count(),
+            0,
+            "a failed probe leaves nothing either"
+        );
+        store.put_snapshot(&snapshot()).unwrap();
+        drop(disk);
+        let Some(disk) = SmallDisk::mount(true) else { return };
+        assert_eq!(StateStore::new(disk.0.path()).probe(1).unwrap_err().errno(), Some(Errno::ROFS));
     }
 }

@@ -50,6 +50,7 @@ fn vf(index: u32) -> VfState {
 fn pf(vfs: Vec<VfState>) -> PfState {
     PfState {
         address: "0000:01:00.0".parse().unwrap(),
+        pci_id: Some(PciId("8086:10c9".into())),
         driver: Some("igb".into()),
         total_vfs: Some(7),
         num_vfs: u32::try_from(vfs.len()).unwrap(),
@@ -378,4 +379,15 @@ proptest! {
         model.altnames.sort_unstable();
         prop_assert_eq!(model, saved);
     }
+}
+
+#[test]
+fn another_card_in_the_slot_is_another_pf() {
+    let saved = NicState { pfs: vec![pf(vec![vf(0)])] };
+    let mut found = saved.clone();
+    assert_eq!(obstacles(&saved, &found), []);
+    found.pfs[0].pci_id = Some(PciId("8086:1521".into()));
+    let named = obstacles(&saved, &found);
+    assert!(matches!(&named[..], [RestoreObstacle::OtherCard { .. }]), "{named:?}");
+    assert!(named[0].to_string().contains("8086:1521"), "{}", named[0]);
 }

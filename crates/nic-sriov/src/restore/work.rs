@@ -397,6 +397,11 @@ impl Work<'_> {
     }
 
     async fn pf_step(&self, part: &Part, found: &PfState, step: &PfStep) {
+        self.try_pf_step(part, found, step).await;
+        (self.on_event)(RestoreEvent::PfStep { pf: found.address.clone(), step: step.to_string() });
+    }
+
+    async fn try_pf_step(&self, part: &Part, found: &PfState, step: &PfStep) {
         let result = match step {
             PfStep::Netdev(step) => match &found.netdev {
                 Some(netdev) => {

@@ -182,6 +182,7 @@ fn pf_state(kind: Kind, pf: usize, wish: &PfWish, fresh: &VfAttributes) -> PfSta
         })
         .collect();
     PfState {
+        pci_id: None,
         address: DeviceAddress::new("pci", &format!("0000:{:02x}:00.0", pf + 1)).unwrap(),
         driver: Some("pfdrv".to_owned()),
         total_vfs: Some(7),

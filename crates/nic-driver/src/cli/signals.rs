@@ -1,0 +1,52 @@
+//! SIGTERM and SIGINT: the first asks the phase to stop, the second is obeyed at once.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::StopRequest;
+
+/// Signals are listened to while this lives.
+#[derive(Debug)]
+pub(super) struct Listening {
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Begins to listen. A PID 1 needs it also to be ended by a signal at all.
+pub(super) fn listen(stop: StopRequest) -> io::Result<Listening> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let task = tokio::spawn(async move {
+        loop {
+            let kind = next(&mut terminate, &mut interrupt).await;
+            if !stop.request() {
+                tracing::error!(
+                    signal = kind.as_raw_value(),
+                    "the second signal: ending at once; the state is on disk"
+                );
+                // As the shell reports a process that a signal has ended. Nothing is waited for, in particular no
+                // thread that hangs in the kernel.
+                std::process::exit(128 + kind.as_raw_value());
+            }
+            tracing::warn!(
+                signal = kind.as_raw_value(),
+                "asked to stop: what must not be left half done is finished first; a second signal ends it at once"
+            );
+        }
+    });
+    Ok(Listening { task })
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> SignalKind {
+    tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
+    }
+}

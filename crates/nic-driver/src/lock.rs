@@ -1,0 +1,153 @@
+//! One at a time: a lock that dies with its holder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use jiff::Timestamp;
+
+use crate::Exit;
+
+/// The lock of all processes that change the machine: `flock(2)` on a file, which the kernel lifts when the holder is
+/// gone, however it went. Clones are the same lock, and a command within another one shares the holder's.
+///
+/// The file stays when the lock is free: one that is removed could be locked by two, each by another file.
+#[derive(Debug, Clone)]
+pub struct InstanceLock {
+    path: PathBuf,
+    held: Arc<Mutex<Weak<LockHeld>>>,
+}
+
+/// The lock is held while this lives.
+#[derive(Debug)]
+pub struct LockHeld {
+    file: File,
+}
+
+/// The lock was not had. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another instance has it.
+    #[error("another nic-driver is at work{}; the lock is {}", holder(held_by), path.display())]
+    Held {
+        /// The file.
+        path: PathBuf,
+        /// What the other has written into it, in one line; empty when it has written nothing yet.
+        held_by: String,
+    },
+    /// The file cannot be opened, locked or written.
+    #[error("cannot lock {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LockError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Held { .. } => Exit::Locked,
+            Self::File { .. } => Exit::Failed,
+        }
+    }
+}
+
+fn holder(held_by: &str) -> String {
+    if held_by.is_empty() { String::new() } else { format!(" ({held_by})") }
+}
+
+impl InstanceLock {
+    /// The lock on the file `path`, a path of this process. Nothing is locked yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), held: Arc::default() }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the lock for `command`, without waiting.
+    pub fn hold(&self, command: &str) -> Result<Arc<LockHeld>, LockError> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = held.upgrade() {
+            return Ok(held);
+        }
+        let new = Arc::new(self.take(command)?);
+        *held = Arc::downgrade(&new);
+        Ok(new)
+    }
+
+    fn take(&self, command: &str) -> Result<LockHeld, LockError> {
+        let failed = |source| LockError::File { path: self.path.clone(), source };
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        // Not truncated: what is in it is another's until the lock is ours.
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
+        let mut file = open.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).map_err(failed)?;
+                let held_by = text.lines().collect::<Vec<_>>().join(", ");
+                return Err(LockError::Held { path: self.path.clone(), held_by });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let text = format!("pid {}\ncommand {command}\nsince {:.0}\n", std::process::id(), Timestamp::now());
+        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed)?;
+        Ok(LockHeld { file })
+    }
+}
+
+impl Drop for LockHeld {
+    fn drop(&mut self) {
+        // Only for whoever reads the file: a free lock with a holder's name in it would mislead.
+        if let Err(error) = self.file.rewind().and_then(|()| self.file.set_len(0)) {
+            tracing::debug!(%error, "the lock file keeps its text");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_is_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/.lock");
+        let (first, second) = (InstanceLock::new(&path), InstanceLock::new(&path));
+        let held = first.hold("reload").unwrap();
+        let error = second.hold("restore-sriov").unwrap_err().to_string();
+        let pid = std::process::id();
+        assert!(
+            error.starts_with(&format!("another nic-driver is at work (pid {pid}, command reload, since 2")),
+            "{error}"
+        );
+        // A command within the first shares its lock, and does not end it.
+        drop(first.clone().hold("restore-sriov").unwrap());
+        second.hold("restore-sriov").unwrap_err();
+        drop(held);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        second.hold("restore-sriov").unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let error = InstanceLock::new(folder.path().join("file/.lock")).hold("reload").unwrap_err();
+        assert!(error.to_string().contains("file/.lock"), "{error}");
+    }
+}

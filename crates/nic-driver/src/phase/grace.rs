@@ -1,0 +1,107 @@
+//! What fits into the time that is left before the process is killed.
+
+use std::time::Duration;
+
+use super::Context;
+use crate::report::NIC_GOES;
+use crate::state::{Entry, Journal, JournalEvent};
+
+/// A section that was not begun, because it would have been cut off. What runs was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a reload and its restore took {took:?} the last time, and only {left:?} are left before the process is killed: not begun"
+)]
+pub struct NoTimeLeft {
+    /// What it took the last time.
+    pub took: Duration,
+    /// What is left.
+    pub left: Duration,
+}
+
+/// An error when a reload with its restore cannot end within `left`, as far as the journal tells.
+pub(super) fn reload_fits(context: &Context, left: Option<Duration>) -> Result<(), NoTimeLeft> {
+    let Some(left) = left else { return Ok(()) };
+    let events = Journal::read(&context.store).unwrap_or_else(|error| {
+        tracing::warn!(error = crate::error_chain(&error), "how long a reload takes is not known");
+        Vec::new()
+    });
+    match last_reload_and_restore(&events) {
+        Some(took) if took > left => Err(NoTimeLeft { took, left }),
+        // Never measured: there is nothing to say that it does not fit.
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// How long the last whole reload that exchanged modules and the last whole restore that changed something took
+/// together; `None` when there was no such reload.
+fn last_reload_and_restore(events: &[JournalEvent]) -> Option<Duration> {
+    let (mut reload, mut restore) = (None, None);
+    let mut began: Option<&JournalEvent> = None;
+    let mut worked = false;
+    for event in events {
+        match &event.entry {
+            Entry::PhaseBegan { phase } if phase == "reload" || phase == "restore-sriov" => {
+                (began, worked) = (Some(event), false);
+            }
+            Entry::StepBegan { step, .. } if step == NIC_GOES => worked = true,
+            Entry::RestoreResult { result, .. } => worked |= result.steps > 0,
+            Entry::PhaseEnded { phase, exit: 0, .. } if worked => {
+                let Some(began) =
+                    began.filter(|began| began.pid == event.pid && began.boot_id == event.boot_id)
+                else {
+                    continue;
+                };
+                let took = Duration::from_millis(event.uptime_ms.saturating_sub(began.uptime_ms));
+                match phase.as_str() {
+                    "reload" => reload = Some(took),
+                    "restore-sriov" => restore = Some(took),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(reload? + restore.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use nic_host::BootId;
+    use nic_sriov::RestoreOutcome;
+
+    use super::*;
+
+    fn event(pid: u32, uptime_ms: u64, entry: Entry) -> JournalEvent {
+        let at = "2026-01-02T03:04:05Z".parse().unwrap();
+        JournalEvent { at, uptime_ms, boot_id: BootId("boot".into()), pid, entry }
+    }
+
+    fn phase(pid: u32, from: u64, to: u64, phase: &str, work: Option<Entry>) -> Vec<JournalEvent> {
+        let phase = phase.to_owned();
+        let mut events = vec![event(pid, from, Entry::PhaseBegan { phase: phase.clone() })];
+        events.extend(work.map(|entry| event(pid, from, entry)));
+        events.push(event(pid, to, Entry::PhaseEnded { phase, outcome: String::new(), exit: 0 }));
+        events
+    }
+
+    #[test]
+    fn the_last_that_did_something_counts() {
+        let swap = || Some(Entry::StepBegan { phase: "reload".into(), step: NIC_GOES.into() });
+        let result = |steps| {
+            let result =
+                RestoreOutcome { steps, vfs: Vec::new(), failures: Vec::new(), differences: Vec::new() };
+            Some(Entry::RestoreResult { renamed_after_arrival: 0, result: Box::new(result) })
+        };
+        assert_eq!(last_reload_and_restore(&[]), None);
+        let mut events = phase(1, 0, 9_000, "reload", swap());
+        assert_eq!(last_reload_and_restore(&events), Some(Duration::from_secs(9)));
+        events.extend(phase(2, 10_000, 14_000, "restore-sriov", result(50)));
+        // Neither of these had anything to do.
+        events.extend(phase(3, 20_000, 20_100, "reload", None));
+        events.extend(phase(4, 21_000, 21_100, "restore-sriov", result(0)));
+        assert_eq!(last_reload_and_restore(&events), Some(Duration::from_secs(13)));
+        // Cut off: what it would have taken is not known.
+        events.push(event(5, 30_000, Entry::PhaseBegan { phase: "reload".into() }));
+        assert_eq!(last_reload_and_restore(&events), Some(Duration::from_secs(13)));
+    }
+}

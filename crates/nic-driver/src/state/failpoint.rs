@@ -1,0 +1,39 @@
+//! Dying on purpose, at a chosen line of the journal. Only in debug builds; in a release build nothing is left of it.
+//!
+//! `NIC_DRIVER_KILL_AT_LINE=N` ends this process with SIGKILL when the N-th journal line that it writes is durable:
+//! nothing is cleaned up, as after an out-of-memory kill. Journal lines stand before and after every step, so that
+//! N = 1, 2, 3… goes through all moments a crash can fall into.
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const VARIABLE: &str = "NIC_DRIVER_KILL_AT_LINE";
+
+    static KILL_AT: LazyLock<Option<usize>> = LazyLock::new(|| {
+        let text = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())?;
+        let line = text.parse().ok().filter(|line| *line > 0);
+        if line.is_none() {
+            tracing::error!(VARIABLE, text, "not a line's number: this process is not going to kill itself");
+        }
+        line
+    });
+
+    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+
+    pub(super) fn count() {
+        let written = WRITTEN.fetch_add(1, Ordering::SeqCst) + 1;
+        if *KILL_AT == Some(written) {
+            let killed =
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            tracing::error!(?killed, "still here after SIGKILL");
+        }
+    }
+}
+
+/// To be called when a journal line is durable.
+pub(super) fn line_is_durable() {
+    #[cfg(debug_assertions)]
+    armed::count();
+}

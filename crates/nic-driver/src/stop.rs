@@ -1,0 +1,93 @@
+//! Being asked to stop: noted at once, obeyed where nothing is left half done.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+/// Whether, and since when, this process has been asked to stop. Clones are the same request.
+///
+/// A phase looks at it before it begins what must not be left half done; from there on it goes on to its end.
+#[derive(Debug, Clone)]
+pub struct StopRequest {
+    at: watch::Sender<Option<Instant>>,
+}
+
+/// A phase that was asked to stop before it had changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("stopped as asked; what runs was not changed")]
+pub struct Interrupted;
+
+impl Default for StopRequest {
+    fn default() -> Self {
+        Self { at: watch::Sender::new(None) }
+    }
+}
+
+impl StopRequest {
+    /// Asks to stop. Returns whether this was the first time.
+    #[must_use]
+    pub fn request(&self) -> bool {
+        self.at.send_if_modified(|at| {
+            let first = at.is_none();
+            at.get_or_insert_with(Instant::now);
+            first
+        })
+    }
+
+    /// Since when it has been asked for.
+    #[must_use]
+    pub fn since(&self) -> Option<Instant> {
+        *self.at.borrow()
+    }
+
+    /// An error when it has been asked for: to be called where a phase can still stop cleanly.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        if self.since().is_some() { Err(Interrupted) } else { Ok(()) }
+    }
+
+    /// Waits for `work`, or ends when it is asked to stop: for waits that change nothing.
+    pub async fn unless_asked<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+        let mut at = self.at.subscribe();
+        tokio::select! {
+            biased;
+            // The sender lives as long as `self`, so that an error cannot come.
+            _ = at.wait_for(Option::is_some) => Err(Interrupted),
+            done = work => Ok(done),
+        }
+    }
+}
+
+/// What is left of a grace period after `elapsed`; `None` where there is no period.
+#[must_use]
+pub(crate) fn time_left(grace: Option<Duration>, elapsed: Duration) -> Option<Duration> {
+    grace.map(|grace| grace.saturating_sub(elapsed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_seen_by_all_clones_and_ends_waits() {
+        let stop = StopRequest::default();
+        assert_eq!(stop.check(), Ok(()));
+        assert_eq!(stop.unless_asked(async { 7 }).await, Ok(7));
+        let asked = stop.clone();
+        let (waited, ()) = tokio::join!(stop.unless_asked(std::future::pending::<()>()), async {
+            assert!(asked.request());
+        });
+        assert_eq!(waited, Err(Interrupted));
+        assert!(!asked.request(), "only the first is the first");
+        assert_eq!(stop.check(), Err(Interrupted));
+        assert_eq!(stop.unless_asked(async { 7 }).await, Err(Interrupted));
+    }
+
+    #[test]
+    fn a_grace_period_runs_out() {
+        let second = Duration::from_secs(1);
+        assert_eq!(time_left(None, second), None);
+        assert_eq!(time_left(Some(second * 90), second * 10), Some(second * 80));
+        assert_eq!(time_left(Some(second * 90), second * 100), Some(Duration::ZERO));
+    }
+}

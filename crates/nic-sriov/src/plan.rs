@@ -659,7 +659,7 @@ fn after(steps: &[PfStep], saved: &PfState, found: &PfState) -> PfState {
 
 /// The driver a VF has to be bound to: another than it has, or the same again where only a new probe can help. That
 /// is so when there is no netdev, or one that did not take the admin MAC or port GUID: a running VF does not follow
-/// them, and one with an admin MAC may not change its own (igb_main.c, `igb_set_vf_mac_addr`). Whether the PF was told
+/// them, and one with an admin MAC may not change its own (ixgbe_sriov.c, `ixgbe_set_vf_mac_addr`). Whether the PF was told
 /// the right one in the meantime is no matter: a restore that was cut short may have done that.
 fn binding_to<'saved>(saved: &'saved VfState, found: &VfState) -> Option<&'saved str> {
     let driver = saved.driver.as_deref()?;

@@ -175,7 +175,7 @@ impl NetdevState {
     }
 
     /// Whether the address is the same, as far as it can be. That of an InfiniBand port begins with flags and the number
-    /// of a queue pair, which is another after every probe, and the subnet's prefix (ipoib_main.c, `ipoib_dev_init`);
+    /// of a queue pair, which is another after every probe, and the subnet's prefix (ipoib_main.c, `ipoib_dev_init_default`);
     /// what stays is the port GUID at its end.
     #[must_use]
     pub fn has_address_of(&self, other: &Self) -> bool {

@@ -24,7 +24,7 @@ pub(super) struct Rules {
     pub(super) renames_while_up: bool,
     /// Many drivers take no address while up.
     pub(super) addresses_while_up: bool,
-    /// A VF with an admin MAC may not change its own, unless trusted (igb_main.c, `igb_set_vf_mac_addr`).
+    /// A VF with an admin MAC may not change its own, unless trusted (ixgbe_sriov.c, `ixgbe_set_vf_mac_addr`).
     pub(super) own_mac_locked: bool,
     /// Rates are refused without a link (igb_main.c, `igb_ndo_set_vf_bw`).
     pub(super) rates_need_link: bool,
@@ -34,7 +34,7 @@ pub(super) struct Rules {
     pub(super) mode_needs_unbound: bool,
     /// The driver knows no link state of a VF, which shows only when it is set.
     pub(super) link_state_refused: bool,
-    /// VLAN, spoof check and trust are refused in switchdev mode (mlx5's eswitch_legacy.c, `mlx5_eswitch_set_vport_vlan`).
+    /// VLAN, spoof check and trust are refused in switchdev mode (mlx5's esw/legacy.c, `mlx5_eswitch_set_vport_vlan`).
     pub(super) legacy_only: bool,
     /// udev runs, and renames.
     pub(super) udev: bool,

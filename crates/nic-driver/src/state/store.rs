@@ -355,7 +355,7 @@ mod tests {
 
     fn skipped(error: rustix::io::Errno) {
         use std::io::Write as _;
-        writeln!(std::io::stderr(), "SKIPPED: cannot mount a tmpfs: {error}").unwrap();
+        writeln!(io::stderr(), "SKIPPED: cannot mount a tmpfs: {error}").unwrap();
     }
 
     impl Drop for SmallDisk {

@@ -354,7 +354,8 @@ mod tests {
     }
 
     fn skipped(error: rustix::io::Errno) {
-        eprintln!("SKIPPED: cannot mount a tmpfs: {error}");
+        use std::io::Write as _;
+        writeln!(io::stderr(), "SKIPPED: cannot mount a tmpfs: {error}").unwrap();
     }
 
     impl Drop for SmallDisk {

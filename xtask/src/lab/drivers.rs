@@ -38,12 +38,23 @@ const NETDEVSIM: Source = Source {
     main: "netdev.c",
     switch: "CONFIG_NETDEVSIM=m",
 };
-/// What makes the faulty build faulty, by module. Every fault is off until its parameter is written, below
-/// `/sys/module/<module>/parameters`.
+/// What makes the faulty build faulty, by module. Every fault is off until its parameter is given at the load
+/// or written below `/sys/module/<module>/parameters`.
 const FAULTS: [(&str, &[Insertion]); 2] = [
     (
         "igb",
         &[
+            // The PCI addresses of PFs whose probe fails.
+            Insertion {
+                text: "static char *fail_probe = \"\";\nmodule_param(fail_probe, charp, 0644);\n\n",
+                before: "static int igb_probe(struct pci_dev *pdev, const struct pci_device_id *ent)\n{",
+                after: "",
+            },
+            Insertion {
+                text: "\tif (strstr(fail_probe, pci_name(pdev)))\n\t\treturn -EIO;\n\n",
+                before: "\terr = pci_enable_device_mem(pdev);\n",
+                after: "static int igb_probe(struct pci_dev *pdev, const struct pci_device_id *ent)\n{",
+            },
             // Requests that it then answers as a driver does that has no such attribute.
             Insertion {
                 text: "static char *lacks = \"\";\nmodule_param(lacks, charp, 0644);\n\n",

@@ -184,7 +184,8 @@ impl OpenRows {
                 let step = format!("  {pf} {}", stage_text(*stage));
                 self.end(timeline, event, "restore-sriov", Some(&step), "ok".to_owned());
             }
-            RestoreEvent::PfStep { .. }
+            RestoreEvent::PfStepBegan { .. }
+            | RestoreEvent::PfStep { .. }
             | RestoreEvent::VfBound { .. }
             | RestoreEvent::VfArrived { .. }
             | RestoreEvent::VfDone { .. } => {}

@@ -81,6 +81,13 @@ pub enum RestoreEvent {
         /// The stage.
         stage: Stage,
     },
+    /// A step on the PF itself is about to be tried.
+    PfStepBegan {
+        /// The PF.
+        pf: DeviceAddress,
+        /// The step.
+        step: String,
+    },
     /// A step on the PF itself has been tried: its netdev, autoprobe, the number of VFs, the eswitch.
     PfStep {
         /// The PF.

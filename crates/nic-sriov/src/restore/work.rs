@@ -397,6 +397,7 @@ impl Work<'_> {
     }
 
     async fn pf_step(&self, part: &Part, found: &PfState, step: &PfStep) {
+        (self.on_event)(RestoreEvent::PfStepBegan { pf: found.address.clone(), step: step.to_string() });
         self.try_pf_step(part, found, step).await;
         (self.on_event)(RestoreEvent::PfStep { pf: found.address.clone(), step: step.to_string() });
     }

@@ -5,7 +5,9 @@ use std::fmt;
 use nic_netlink::{Eswitch, Guid, PhysPortName, Setting, VfAttributes};
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceAddress, NetdevState, NicState, OfedAttributes, PciAddress, PfState, VfNetdev, VfState};
+use crate::{
+    Attribute, DeviceAddress, NetdevState, NicState, OfedAttributes, PciAddress, PfState, VfNetdev, VfState,
+};
 
 /// The thing that differs: a PF, one of its VFs, or one of its representors.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,8 +67,8 @@ pub enum Gravity {
 pub struct Difference {
     /// Whose it is.
     pub part: Part,
-    /// The attribute, as the snapshot file names it.
-    pub attribute: String,
+    /// The attribute.
+    pub attribute: Attribute,
     /// What the snapshot says.
     pub saved: String,
     /// What was found.
@@ -93,7 +95,7 @@ pub fn compare(saved: &NicState, found: &NicState) -> Vec<Difference> {
     for pf in &saved.pfs {
         let mut collector = Collector { part: Part::Pf(pf.address.clone()), differences: &mut differences };
         match found.pf(&pf.address) {
-            None => collector.note("presence", &"present", &"absent"),
+            None => collector.note(Attribute::Presence, &"present", &"absent"),
             Some(found) => compare_pf(pf, found, &mut differences),
         }
     }
@@ -102,21 +104,21 @@ pub fn compare(saved: &NicState, found: &NicState) -> Vec<Difference> {
 
 fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference>) {
     let mut pf = Collector { part: Part::Pf(saved.address.clone()), differences };
-    pf.option("driver", saved.driver.as_ref(), found.driver.as_ref());
-    pf.value("num_vfs", &saved.num_vfs, &found.num_vfs);
+    pf.option(Attribute::Driver, saved.driver.as_ref(), found.driver.as_ref());
+    pf.value(Attribute::NumVfs, &saved.num_vfs, &found.num_vfs);
     if let (Some(saved), Some(found)) = (saved.drivers_autoprobe, found.drivers_autoprobe) {
-        pf.value("drivers_autoprobe", &saved, &found);
+        pf.value(Attribute::DriversAutoprobe, &saved, &found);
     }
     pf.eswitch(saved.eswitch.as_ref(), found.eswitch.as_ref());
     match (&saved.netdev, &found.netdev) {
         (Some(saved), Some(found)) => pf.netdev(saved, found),
-        (Some(saved), None) => pf.note("netdev", &saved.name, &"absent"),
+        (Some(saved), None) => pf.note(Attribute::Netdev, &saved.name, &"absent"),
         (None, _) => {}
     }
     for saved_vf in &saved.vfs {
         let mut vf = Collector { part: Part::of_vf(saved, saved_vf), differences };
         match found.vf(saved_vf.index) {
-            None => vf.note("presence", &"present", &"absent"),
+            None => vf.note(Attribute::Presence, &"present", &"absent"),
             Some(found_vf) => vf.vf(saved_vf, found_vf),
         }
     }
@@ -124,8 +126,8 @@ fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference
         let part = Part::Representor { pf: saved.address.clone(), port: saved_port.port };
         let mut representor = Collector { part, differences };
         match found.representors.iter().find(|found| found.port == saved_port.port) {
-            None => representor.note("presence", &"present", &"absent"),
-            Some(found) => representor.netdev(&saved_port.netdev, &found.netdev),
+            None => representor.note(Attribute::Presence, &"present", &"absent"),
+            Some(found) => representor.netdev(&saved_port.netdev_for(&found.netdev), &found.netdev),
         }
     }
 }
@@ -136,33 +138,38 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    fn note(&mut self, attribute: &str, saved: &dyn fmt::Display, found: &dyn fmt::Display) {
+    fn note(&mut self, attribute: Attribute, saved: &dyn fmt::Display, found: &dyn fmt::Display) {
         self.note_as(Gravity::Wrong, attribute, saved, found);
     }
 
     fn note_as(
         &mut self,
         gravity: Gravity,
-        attribute: &str,
+        attribute: Attribute,
         saved: &dyn fmt::Display,
         found: &dyn fmt::Display,
     ) {
         self.differences.push(Difference {
             part: self.part.clone(),
-            attribute: attribute.to_owned(),
+            attribute,
             saved: saved.to_string(),
             found: found.to_string(),
             gravity,
         });
     }
 
-    fn value<T: PartialEq + fmt::Display>(&mut self, attribute: &str, saved: &T, found: &T) {
+    fn value<T: PartialEq + fmt::Display>(&mut self, attribute: Attribute, saved: &T, found: &T) {
         if saved != found {
             self.note(attribute, saved, found);
         }
     }
 
-    fn option<T: PartialEq + fmt::Display>(&mut self, attribute: &str, saved: Option<&T>, found: Option<&T>) {
+    fn option<T: PartialEq + fmt::Display>(
+        &mut self,
+        attribute: Attribute,
+        saved: Option<&T>,
+        found: Option<&T>,
+    ) {
         if saved != found {
             self.note(attribute, &OrNone(saved), &OrNone(found));
         }
@@ -170,7 +177,7 @@ impl Collector<'_> {
 
     fn setting<T: PartialEq + fmt::Display>(
         &mut self,
-        attribute: &str,
+        attribute: Attribute,
         saved: &Setting<T>,
         found: &Setting<T>,
     ) {
@@ -188,33 +195,45 @@ impl Collector<'_> {
     fn eswitch(&mut self, saved: Option<&Eswitch>, found: Option<&Eswitch>) {
         match (saved, found) {
             (Some(saved), Some(found)) => {
-                self.value("eswitch.mode", &saved.mode, &found.mode);
-                self.option("eswitch.inline_mode", saved.inline_mode.as_ref(), found.inline_mode.as_ref());
-                self.option("eswitch.encap_mode", saved.encap_mode.as_ref(), found.encap_mode.as_ref());
+                self.value(Attribute::EswitchMode, &saved.mode, &found.mode);
+                self.option(
+                    Attribute::EswitchInlineMode,
+                    saved.inline_mode.as_ref(),
+                    found.inline_mode.as_ref(),
+                );
+                self.option(
+                    Attribute::EswitchEncapMode,
+                    saved.encap_mode.as_ref(),
+                    found.encap_mode.as_ref(),
+                );
             }
             (Some(saved), None) => {
-                self.note_as(Gravity::Unsupported, "eswitch.mode", &saved.mode, &"unsupported");
+                self.note_as(Gravity::Unsupported, Attribute::EswitchMode, &saved.mode, &"unsupported");
             }
             (None, _) => {}
         }
     }
 
     fn vf(&mut self, saved: &VfState, found: &VfState) {
-        self.option("address", saved.address.as_ref(), found.address.as_ref());
-        self.option("driver", saved.driver.as_ref(), found.driver.as_ref());
-        self.option("driver_override", saved.driver_override.as_ref(), found.driver_override.as_ref());
+        self.option(Attribute::PciAddress, saved.address.as_ref(), found.address.as_ref());
+        self.option(Attribute::Driver, saved.driver.as_ref(), found.driver.as_ref());
+        self.option(
+            Attribute::DriverOverride,
+            saved.driver_override.as_ref(),
+            found.driver_override.as_ref(),
+        );
         match (&saved.admin, &found.admin) {
             (Some(saved), Some(found)) => self.admin(saved, found),
-            (Some(_), None) => self.note("admin", &"known", &"unknown: the PF has no netdev"),
+            (Some(_), None) => self.note(Attribute::Admin, &"known", &"unknown: the PF has no netdev"),
             (None, _) => {}
         }
         self.ofed(saved.ofed.as_ref(), found.ofed.as_ref());
         match (&saved.netdev, &found.netdev) {
             (VfNetdev::Here(saved), VfNetdev::Here(found)) => self.netdev(saved, found),
-            (VfNetdev::Here(saved), _) => self.note("netdev", &saved.name, &"absent"),
+            (VfNetdev::Here(saved), _) => self.note(Attribute::Netdev, &saved.name, &"absent"),
             (VfNetdev::Away, VfNetdev::Here(found)) => {
                 let here = format!("{} in this namespace", found.name);
-                self.note_as(Gravity::Stated, "netdev", &"in another network namespace", &here);
+                self.note_as(Gravity::Stated, Attribute::Netdev, &"in another network namespace", &here);
             }
             // A wrong driver is a difference of its own, above.
             (VfNetdev::Away | VfNetdev::Unbound | VfNetdev::OtherDriver, _) => {}
@@ -226,12 +245,17 @@ impl Collector<'_> {
         match (saved, found) {
             (Some(saved), Some(found)) => {
                 if saved.trunk != found.trunk {
-                    self.note("ofed.trunk", &vlans(&saved.trunk), &vlans(&found.trunk));
+                    self.note(Attribute::OfedTrunk, &vlans(&saved.trunk), &vlans(&found.trunk));
                 }
-                self.option("ofed.rate_group", saved.rate_group.as_ref(), found.rate_group.as_ref());
+                self.option(Attribute::OfedRateGroup, saved.rate_group.as_ref(), found.rate_group.as_ref());
             }
             (Some(saved), None) if !saved.trunk.is_empty() => {
-                self.note_as(Gravity::Unsupported, "ofed.trunk", &vlans(&saved.trunk), &"unsupported");
+                self.note_as(
+                    Gravity::Unsupported,
+                    Attribute::OfedTrunk,
+                    &vlans(&saved.trunk),
+                    &"unsupported",
+                );
             }
             // Nothing was set, or nothing was known.
             (Some(_), None) | (None, _) => {}
@@ -239,19 +263,19 @@ impl Collector<'_> {
     }
 
     fn admin(&mut self, saved: &VfAttributes, found: &VfAttributes) {
-        self.setting("admin.mac", &saved.mac, &found.mac);
-        self.setting("admin.vlan", &saved.vlan, &found.vlan);
-        self.setting("admin.spoof_check", &saved.spoof_check, &found.spoof_check);
-        self.setting("admin.trust", &saved.trust, &found.trust);
-        self.value("admin.link_state", &saved.link_state, &found.link_state);
-        self.setting("admin.min_tx_rate", &saved.min_tx_rate, &found.min_tx_rate);
-        self.setting("admin.max_tx_rate", &saved.max_tx_rate, &found.max_tx_rate);
-        self.setting("admin.query_rss", &saved.query_rss, &found.query_rss);
-        self.guid("admin.node_guid", &saved.node_guid, &found.node_guid);
-        self.guid("admin.port_guid", &saved.port_guid, &found.port_guid);
+        self.setting(Attribute::AdminMac, &saved.mac, &found.mac);
+        self.setting(Attribute::AdminVlan, &saved.vlan, &found.vlan);
+        self.setting(Attribute::AdminSpoofCheck, &saved.spoof_check, &found.spoof_check);
+        self.setting(Attribute::AdminTrust, &saved.trust, &found.trust);
+        self.value(Attribute::AdminLinkState, &saved.link_state, &found.link_state);
+        self.setting(Attribute::AdminMinTxRate, &saved.min_tx_rate, &found.min_tx_rate);
+        self.setting(Attribute::AdminMaxTxRate, &saved.max_tx_rate, &found.max_tx_rate);
+        self.setting(Attribute::AdminQueryRss, &saved.query_rss, &found.query_rss);
+        self.guid(Attribute::AdminNodeGuid, &saved.node_guid, &found.node_guid);
+        self.guid(Attribute::AdminPortGuid, &saved.port_guid, &found.port_guid);
     }
 
-    fn guid(&mut self, attribute: &str, saved: &Setting<Guid>, found: &Setting<Guid>) {
+    fn guid(&mut self, attribute: Attribute, saved: &Setting<Guid>, found: &Setting<Guid>) {
         match (saved, found) {
             // There is no way back to a GUID that nobody has set.
             (Setting::NotSet, Setting::Set(_)) => self.note_as(Gravity::Stated, attribute, saved, found),
@@ -260,21 +284,21 @@ impl Collector<'_> {
     }
 
     fn netdev(&mut self, saved: &NetdevState, found: &NetdevState) {
-        self.value("name", &saved.name, &found.name);
+        self.value(Attribute::Name, &saved.name, &found.name);
         if saved.altnames != found.altnames {
-            self.note("altnames", &List(saved.altnames.clone()), &List(found.altnames.clone()));
+            self.note(Attribute::Altnames, &List(saved.altnames.clone()), &List(found.altnames.clone()));
         }
         if !saved.has_address_of(found) {
-            self.note("address", &saved.address, &found.address);
+            self.note(Attribute::Address, &saved.address, &found.address);
         }
-        self.value("mtu", &saved.mtu, &found.mtu);
-        self.value("up", &saved.up, &found.up);
-        self.value("tx_queue_length", &saved.tx_queue_length, &found.tx_queue_length);
-        self.option("alias", saved.alias.as_ref(), found.alias.as_ref());
-        self.value("group", &saved.group, &found.group);
-        self.value("promiscuous", &saved.promiscuous, &found.promiscuous);
-        self.value("all_multicast", &saved.all_multicast, &found.all_multicast);
-        self.option("master", saved.master.as_ref(), found.master.as_ref());
+        self.value(Attribute::Mtu, &saved.mtu, &found.mtu);
+        self.value(Attribute::Up, &saved.up, &found.up);
+        self.value(Attribute::TxQueueLength, &saved.tx_queue_length, &found.tx_queue_length);
+        self.option(Attribute::Alias, saved.alias.as_ref(), found.alias.as_ref());
+        self.value(Attribute::Group, &saved.group, &found.group);
+        self.value(Attribute::Promiscuous, &saved.promiscuous, &found.promiscuous);
+        self.value(Attribute::AllMulticast, &saved.all_multicast, &found.all_multicast);
+        self.option(Attribute::Master, saved.master.as_ref(), found.master.as_ref());
     }
 }
 

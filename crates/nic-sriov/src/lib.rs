@@ -13,6 +13,7 @@
 //! Start reading at [`NicState`], then [`observe()`], `plan.rs`, `restore.rs`.
 
 mod address;
+mod attribute;
 mod ofed;
 mod state;
 
@@ -30,6 +31,7 @@ mod vfio;
 
 pub use address::{DeviceAddress, ParseAddressError, PciAddress, PciId};
 pub use arrivals::{Arrival, ArrivalError, Arrivals};
+pub use attribute::Attribute;
 pub use compare::{Difference, Gravity, Part, compare};
 pub use names::{NameTaken, Rename, plan_names};
 pub use observe::{

@@ -11,6 +11,9 @@ use crate::{
     DeviceAddress, NetdevState, NicState, PciAddress, PciId, PfState, RepresentorState, VfNetdev, VfState,
 };
 
+/// include/uapi/linux/netdevice.h: the kernel made the address up.
+const NET_ADDR_RANDOM: u32 = 1;
+
 /// Which devices are the PFs of a NIC family, and which drivers make VFs' netdevs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,18 +226,19 @@ async fn observe_pf(
             },
         });
     }
-    let mut representors: Vec<RepresentorState> = of_device
-        .iter()
-        .filter_map(|link| {
-            let port = link.port()?;
-            let function = matches!(port.port, PhysPort::Vf { .. } | PhysPort::Sf { .. });
-            function.then(|| RepresentorState {
+    let mut representors = Vec::new();
+    for link in &of_device {
+        let Some(port) = link.port() else { continue };
+        if matches!(port.port, PhysPort::Vf { .. } | PhysPort::Sf { .. }) {
+            let assigned = number(host, &format!("{sysfs}/net/{}/addr_assign_type", link.name))?;
+            representors.push(RepresentorState {
                 port,
                 switch_id: link.phys_switch_id.clone(),
+                address_is_random: assigned == Some(NET_ADDR_RANDOM),
                 netdev: NetdevState::of(link, links),
-            })
-        })
-        .collect();
+            });
+        }
+    }
     representors.sort_by_key(|representor| representor.port);
     let total_vfs = match number(host, &format!("{sysfs}/sriov_totalvfs"))? {
         Some(total) => Some(total),

@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 use self::work::{Record, Work};
 use crate::arrivals::{ArrivalError, Arrivals};
 use crate::observe::{KernelLinks, LinkSource, observe};
-use crate::plan::{PfStep, RestoreObstacle, obstacles, plan_prepare};
+use crate::plan::{PfStep, RestoreObstacle, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind};
 use crate::{
-    DeviceAddress, DeviceSelector, Difference, Gravity, NicState, ObserveError, Part, PfState, compare,
-    vfio_group_in_use,
+    Attribute, DeviceAddress, DeviceSelector, Difference, Gravity, NicState, ObserveError, Part, PfState,
+    compare, vfio_group_in_use,
 };
 
 /// How a restore goes about its work.
@@ -143,6 +143,8 @@ pub struct StepFailure {
     pub part: Part,
     /// The step.
     pub step: String,
+    /// The attributes that it was to set.
+    pub attributes: Vec<Attribute>,
     /// The error and its causes.
     pub cause: String,
     /// Whether the driver says that it has no such attribute (EOPNOTSUPP).
@@ -247,30 +249,40 @@ pub async fn restore(
     Ok(outcome(saved, differences, record))
 }
 
-/// VFs that a wrong number of VFs would make the restore remove although somebody uses them.
+/// VFs that the restore would remove, or take the driver from, although somebody uses them.
 fn vfs_in_use(host: &Host, saved: &NicState, found: &NicState) -> Vec<RestoreObstacle> {
     let mut obstacles = Vec::new();
-    for (pf, now) in saved.pfs.iter().filter_map(|pf| Some((pf, found.pf(&pf.address)?))) {
-        if !plan_prepare(pf, now).contains(&PfStep::NumVfs(0)) {
+    for (saved, found) in saved.pfs.iter().filter_map(|pf| Some((pf, found.pf(&pf.address)?))) {
+        let removes = plan_prepare(saved, found).contains(&PfStep::NumVfs(0));
+        if !removes && vfs_to_unbind(saved, found).is_empty() {
             continue;
         }
-        for vf in now.vfs.iter().filter_map(|vf| vf.address) {
-            obstacles.extend(vfio_group_in_use(host, vf).map(|group| RestoreObstacle::VfInUse {
-                pf: pf.address.clone(),
-                wanted: pf.num_vfs,
-                found: now.num_vfs,
-                vf,
-                group,
-            }));
+        for vf in found.vfs.iter().filter_map(|vf| vf.address) {
+            let Some(group) = vfio_group_in_use(host, vf) else { continue };
+            let pf = found.address.clone();
+            obstacles.push(if removes {
+                RestoreObstacle::VfInUse { pf, wanted: saved.num_vfs, found: found.num_vfs, vf, group }
+            } else {
+                RestoreObstacle::ModeUnderVfInUse { pf, change: mode_change(saved, found), vf, group }
+            });
         }
     }
     obstacles
 }
 
+/// Why the eswitch has to change its mode, for people.
+fn mode_change(saved: &PfState, found: &PfState) -> String {
+    match (attribute_for_legacy(saved, found), &saved.eswitch) {
+        (Some((vf, change)), _) => format!("go through mode legacy to set {change} of VF {vf}"),
+        (None, Some(eswitch)) => format!("go to mode {}", eswitch.mode),
+        (None, None) => "change its mode".to_owned(),
+    }
+}
+
 fn unreadable(pf: &PfState, error: &ObserveError) -> Difference {
     Difference {
         part: Part::Pf(pf.address.clone()),
-        attribute: "state".to_owned(),
+        attribute: Attribute::State,
         saved: "known".to_owned(),
         found: format!("unknown: {}", chain(error)),
         gravity: Gravity::Wrong,
@@ -279,26 +291,15 @@ fn unreadable(pf: &PfState, error: &ObserveError) -> Difference {
 
 /// A difference whose step the driver refused with "not supported" is what the driver lacks, not what went wrong.
 fn weigh(differences: &mut [Difference], failures: &[StepFailure]) {
-    for difference in differences {
-        let attribute = difference.attribute.rsplit('.').next().unwrap_or_default();
+    for difference in differences.iter_mut().filter(|difference| difference.gravity == Gravity::Wrong) {
         let refused = failures.iter().any(|failure| {
             failure.unsupported
                 && failure.part == difference.part
-                && failure.step.starts_with(step_word(attribute))
+                && failure.attributes.contains(&difference.attribute)
         });
-        if refused && difference.gravity == Gravity::Wrong {
+        if refused {
             difference.gravity = Gravity::Unsupported;
         }
-    }
-}
-
-/// The word with which a step on this attribute begins.
-fn step_word(attribute: &str) -> &str {
-    match attribute {
-        "min_tx_rate" | "max_tx_rate" => "min_tx_rate",
-        "spoof_check" => "spoofchk",
-        "link_state" => "state",
-        other => other,
     }
 }
 
@@ -307,7 +308,8 @@ fn outcome(saved: &NicState, differences: Vec<Difference>, record: Record) -> Re
     let vfs = vfs.map(|(pf, vf)| {
         let part = Part::of_vf(pf, vf);
         let whole_pf_wrong = |d: &Difference| {
-            d.part == Part::Pf(pf.address.clone()) && matches!(d.attribute.as_str(), "presence" | "state")
+            d.part == Part::Pf(pf.address.clone())
+                && matches!(d.attribute, Attribute::Presence | Attribute::State)
         };
         let wrong =
             differences.iter().any(|d| d.gravity == Gravity::Wrong && (d.part == part || whole_pf_wrong(d)));

@@ -116,8 +116,24 @@ pub struct RepresentorState {
     pub port: PhysPortName,
     /// The eswitch. The PFs of a NIC with one shared eswitch have the same.
     pub switch_id: Option<PhysSwitchId>,
+    /// Whether the kernel made its netdev's address up (`NET_ADDR_RANDOM` in include/uapi/linux/netdevice.h). Such an
+    /// address is another after every registration, nobody has set it, and it is not given back.
+    #[serde(default)]
+    pub address_is_random: bool,
     /// Its netdev.
     pub netdev: NetdevState,
+}
+
+impl RepresentorState {
+    /// What the netdev `found` in its place should be: as saved, with its own address where the saved one was random.
+    #[must_use]
+    pub fn netdev_for(&self, found: &NetdevState) -> NetdevState {
+        let mut wanted = self.netdev.clone();
+        if self.address_is_random {
+            wanted.address.clone_from(&found.address);
+        }
+        wanted
+    }
 }
 
 /// The properties of a netdev that an administrator can set.

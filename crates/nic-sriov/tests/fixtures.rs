@@ -10,8 +10,8 @@ mod tests {
     use nic_host::Host;
     use nic_netlink::{Guid, LinkLayer, Setting, VfChange};
     use nic_sriov::{
-        DeviceSelector, LinkSource, NicState, PfStep, RepresentorState, VfNetdev, VfState, compare, find_pfs,
-        observe, plan_admin_before, plan_binding, plan_netdev, plan_prepare, plan_restore,
+        Attribute, DeviceSelector, LinkSource, NicState, PfStep, RepresentorState, VfNetdev, VfState,
+        compare, find_pfs, observe, plan_admin_before, plan_binding, plan_netdev, plan_prepare, plan_restore,
     };
     use serde_json::{Value, json};
 
@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn after_the_reload_all_vfs_are_missing_and_the_plan_makes_them() {
         let (saved, found) = (fixture(NODE), fixture("documented-node/after-reload"));
-        let absent = compare(&saved, &found).into_iter().filter(|it| it.attribute == "presence").count();
+        let absent =
+            compare(&saved, &found).into_iter().filter(|it| it.attribute == Attribute::Presence).count();
         assert_eq!(absent, 50);
         let steps = plan_prepare(&saved.pfs[0], &found.pfs[0]);
         assert!(steps.contains(&PfStep::NumVfs(50)), "{steps:?}");

@@ -1,8 +1,12 @@
 use insta::assert_snapshot;
-use nic_netlink::{Eswitch, Guid, IfIndex, LinkAddress, MacAddress, VfLinkState, VlanProtocol};
+use nic_netlink::{
+    Eswitch, EswitchMode, Guid, IfIndex, LinkAddress, LinkLayer, MacAddress, Setting, VfAttributes,
+    VfLinkState, VlanProtocol, VlanTag,
+};
 use proptest::prelude::*;
 
 use super::*;
+use crate::{PciAddress, PciId, VfNetdev, VfState};
 
 fn mac(last: u8) -> MacAddress {
     MacAddress([2, 0, 0, 0, 0, last])
@@ -115,6 +119,7 @@ fn switchdev_is_entered_with_all_vfs_there_and_before_they_are_bound() {
     saved.representors = vec![RepresentorState {
         port: "pf0vf0".parse().unwrap(),
         switch_id: None,
+        address_is_random: false,
         netdev: netdev(30, "rep0", 99),
     }];
     let mut found = reloaded(&saved);
@@ -128,6 +133,45 @@ fn switchdev_is_entered_with_all_vfs_there_and_before_they_are_bound() {
     assert!(plan_prepare(&saved, &found).is_empty());
     assert_eq!(plan_eswitch(&saved, &found), [PfStep::Eswitch(EswitchChange::Mode(EswitchMode::Switchdev))]);
     assert_eq!(vfs_to_unbind(&saved, &found).len(), 2);
+}
+
+#[test]
+fn what_only_legacy_mode_takes_leads_through_it_once() {
+    let mut saved = pf(vec![vf(0), vf(1)]);
+    saved.eswitch = Some(Eswitch { mode: EswitchMode::Switchdev, inline_mode: None, encap_mode: None });
+    let tag = VlanTag { id: 7, qos: 0, protocol: VlanProtocol::Ieee8021Q };
+    admin(&mut saved.vfs[1]).vlan = Setting::Set(tag);
+    let mut found = saved.clone();
+    admin(&mut found.vfs[1]).vlan = Setting::NotSet;
+    let legacy = PfStep::Eswitch(EswitchChange::Mode(EswitchMode::Legacy));
+    assert!(plan_prepare(&saved, &found).contains(&legacy));
+    assert_eq!(vfs_to_unbind(&saved, &found).len(), 2);
+    assert!(is_refused_by_mode(&found, &VfChange::Vlan(tag)));
+
+    // What both modes take does not.
+    let mut found = saved.clone();
+    admin(&mut found.vfs[1]).link_state = VfLinkState::Disable;
+    assert_eq!((plan_prepare(&saved, &found), vfs_to_unbind(&saved, &found).len()), (Vec::new(), 0));
+
+    // Nor does anything when a VF works in another namespace, as it did.
+    admin(&mut found.vfs[1]).vlan = Setting::NotSet;
+    saved.vfs[0].netdev = VfNetdev::Away;
+    found.vfs[0].netdev = VfNetdev::Away;
+    assert!(!plan_prepare(&saved, &found).contains(&legacy));
+}
+
+#[test]
+fn a_random_address_of_a_representor_is_not_given_back() {
+    let mut saved = RepresentorState {
+        port: "pf0vf0".parse().unwrap(),
+        switch_id: None,
+        address_is_random: true,
+        netdev: netdev(30, "rep0", 1),
+    };
+    let found = netdev(40, "rep0", 2);
+    assert!(plan_netdev(&saved.netdev_for(&found), &found).is_empty());
+    saved.address_is_random = false;
+    assert!(!plan_netdev(&saved.netdev_for(&found), &found).is_empty());
 }
 
 #[test]

@@ -11,13 +11,14 @@ use tokio::sync::Semaphore;
 
 use super::{RestoreEvent, Stage, StepFailure, chain};
 use crate::arrivals::{Arrival, ArrivalError, Arrivals};
+use crate::attribute::{Doing, Step};
 use crate::names::{Contested, plan_contested};
 use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe};
 use crate::ofed::{self, OfedStep, plan_ofed};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_binding,
-    plan_eswitch, plan_finish, plan_netdev, plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind,
-    without_vfs_to_unbind,
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_refused_by_mode, plan_admin_after,
+    plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev, plan_prepare, plan_rates_before,
+    vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
 };
 use crate::sysfs::{self, VfWriteError};
 use crate::{
@@ -172,7 +173,7 @@ impl Work<'_> {
                 let known = self.record().failures.iter().any(|failure| failure.part == part);
                 if !known {
                     let error = StepError::Vf(VfWriteError::InUse { address, group });
-                    self.fail(&part, "restore".to_owned(), &error);
+                    self.fail(&part, &Doing("restore"), &error);
                 }
                 false
             })
@@ -186,7 +187,7 @@ impl Work<'_> {
                 let unbound = sysfs::unbind(self.host, address, driver, self.deadline).await;
                 self.note_step(
                     &Part::of_vf(saved, vf),
-                    format!("unbind from {driver}"),
+                    &BindStep::Unbind(driver.clone()),
                     unbound.map_err(StepError::from),
                 );
             }
@@ -222,14 +223,14 @@ impl Work<'_> {
         let arrived = match self.arrivals.wait_ports(&saved.address, &ports, self.deadline).await {
             Ok(arrived) => arrived,
             Err(error) => {
-                self.fail(&part, "wait for the representors".to_owned(), &error.into());
+                self.fail(&part, &Doing("wait for the representors"), &error.into());
                 return;
             }
         };
         let links = match self.source.links().await {
             Ok(links) => links,
             Err(error) => {
-                self.fail(&part, "read the links".to_owned(), &error.into());
+                self.fail(&part, &Doing("read the links"), &error.into());
                 return;
             }
         };
@@ -237,11 +238,11 @@ impl Work<'_> {
             let part = Part::Representor { pf: saved.address.clone(), port: representor.port };
             let Some((_, arrival)) = arrived.iter().find(|(port, _)| *port == representor.port) else {
                 let error = ArrivalError::Deadline { device: saved.address.clone(), after: self.deadline };
-                self.fail(&part, "wait for its netdev".to_owned(), &error.into());
+                self.fail(&part, &Doing("wait for its netdev"), &error.into());
                 continue;
             };
             let found = NetdevState::of(&arrival.link, &links);
-            let steps = plan_netdev(&representor.netdev, &found);
+            let steps = plan_netdev(&representor.netdev_for(&found), &found);
             self.netdev_steps(&part, found.index, steps).await;
         }
     }
@@ -250,7 +251,7 @@ impl Work<'_> {
         match self.arrivals.wait_running(&saved.address, LINK_PATIENCE).await {
             Ok(true) => {}
             Ok(false) => tracing::warn!(%part, "its link has not come up; rates may be refused"),
-            Err(error) => self.fail(part, "wait for the link".to_owned(), &error.into()),
+            Err(error) => self.fail(part, &Doing("wait for the link"), &error.into()),
         }
     }
 
@@ -289,7 +290,7 @@ impl Work<'_> {
             Ok(None) => None,
             Err(error) => {
                 let cause = chain(&error);
-                self.fail(&note.part, "bind and wait for the netdev".to_owned(), &error);
+                self.fail(&note.part, &Doing("bind and wait for the netdev"), &error);
                 Some(cause)
             }
         };
@@ -359,7 +360,7 @@ impl Work<'_> {
             (None, _) => Links::default(),
             (Some(_), Ok(links)) => links,
             (Some(_), Err(error)) => {
-                self.fail(&note.part, "read the links".to_owned(), &StepError::Observe(error));
+                self.fail(&note.part, &Doing("read the links"), &StepError::Observe(error));
                 return;
             }
         };
@@ -376,7 +377,7 @@ impl Work<'_> {
                 Err(error) if error.errno() == Some(Errno::EXIST) && gives_name(&step) => {
                     self.record().contested.push(Contested { part: part.clone(), index, step });
                 }
-                Err(error) => self.fail(part, step.to_string(), &error),
+                Err(error) => self.fail(part, &step, &error),
             }
         }
         self.record().steps += done;
@@ -425,7 +426,7 @@ impl Work<'_> {
                     .map_err(StepError::from),
             },
         };
-        self.note_step(part, step.to_string(), result);
+        self.note_step(part, step, result);
     }
 
     async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &VfChange) {
@@ -436,15 +437,18 @@ impl Work<'_> {
                 self.kernel.netlink.change_vf(uplink.index, vf.index, change).await.map_err(StepError::from)
             }
         };
-        self.note_step(&part, change.to_string(), result);
+        match result {
+            Err(error) if is_refused_by_mode(found, change) => self.fail_as(&part, change, &error, false),
+            result => self.note_step(&part, change, result),
+        }
     }
 
     async fn ofed_step(&self, pf: &PfState, vf: &VfState, step: OfedStep) {
         let result = ofed::apply(self.host, &pf.address, vf.index, step, self.deadline).await;
-        self.note_step(&Part::of_vf(pf, vf), step.to_string(), result.map_err(StepError::from));
+        self.note_step(&Part::of_vf(pf, vf), &step, result.map_err(StepError::from));
     }
 
-    fn note_step(&self, part: &Part, step: String, result: Result<(), StepError>) {
+    fn note_step(&self, part: &Part, step: &dyn Step, result: Result<(), StepError>) {
         match result {
             Ok(()) => self.record().steps += 1,
             Err(error) => self.fail(part, step, &error),
@@ -463,7 +467,7 @@ impl Work<'_> {
             }
             if let Err(error) = self.contested_round(saved, &contested).await {
                 for entry in &contested {
-                    self.fail(&entry.part, entry.step.to_string(), &error);
+                    self.fail(&entry.part, &entry.step, &error);
                 }
                 return;
             }
@@ -471,7 +475,7 @@ impl Work<'_> {
         // Not in the loop's head, where the lock would be held while the failures are recorded.
         let contested = std::mem::take(&mut self.record().contested);
         for entry in contested {
-            self.fail(&entry.part, entry.step.to_string(), &StepError::StillTaken);
+            self.fail(&entry.part, &entry.step, &StepError::StillTaken);
         }
     }
 
@@ -488,7 +492,7 @@ impl Work<'_> {
         let nameless = std::mem::take(&mut self.record().nameless);
         let plan = plan_contested(contested, &nameless, &links);
         for (entry, taken) in plan.taken {
-            self.fail(&entry.part, entry.step.to_string(), &StepError::Taken(taken));
+            self.fail(&entry.part, &entry.step, &StepError::Taken(taken));
         }
         for Contested { part, index, step } in plan.steps {
             self.netdev_steps(&part, index, vec![step]).await;
@@ -501,7 +505,7 @@ impl Work<'_> {
         match observe(self.host, self.source, self.selector, address).await {
             Ok(mut state) => state.pfs.pop(),
             Err(error) => {
-                self.fail(&Part::Pf(saved.address.clone()), "observe".to_owned(), &StepError::Observe(error));
+                self.fail(&Part::Pf(saved.address.clone()), &Doing("observe"), &StepError::Observe(error));
                 None
             }
         }
@@ -517,11 +521,20 @@ impl Work<'_> {
         (self.on_event)(RestoreEvent::StageEnded { pf: pf.address.clone(), stage });
     }
 
-    fn fail(&self, part: &Part, step: String, error: &StepError) {
+    fn fail(&self, part: &Part, step: &dyn Step, error: &StepError) {
+        self.fail_as(part, step, error, error.errno() == Some(Errno::OPNOTSUPP));
+    }
+
+    fn fail_as(&self, part: &Part, step: &dyn Step, error: &StepError, unsupported: bool) {
         let cause = chain(error);
-        let unsupported = error.errno() == Some(Errno::OPNOTSUPP);
-        tracing::warn!(%part, step, cause, "step failed");
-        self.record().failures.push(StepFailure { part: part.clone(), step, cause, unsupported });
+        tracing::warn!(%part, %step, cause, "step failed");
+        self.record().failures.push(StepFailure {
+            part: part.clone(),
+            step: step.to_string(),
+            attributes: step.attributes().to_vec(),
+            cause,
+            unsupported,
+        });
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {

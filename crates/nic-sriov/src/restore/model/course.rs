@@ -1,14 +1,15 @@
 //! The course of a restore: the stages of `restore.rs` and `work.rs`, step for step, on the model.
 
-use nic_netlink::{IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, OperState};
+use nic_netlink::{IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, OperState, VfChange};
 use rustix::io::Errno;
 
 use super::machine::{Killed, Machine};
+use crate::attribute::{Doing, Step};
 use crate::names::{Contested, plan_contested};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_binding,
-    plan_eswitch, plan_finish, plan_netdev, plan_prepare, vfs_need_binding, vfs_to_unbind,
-    without_vfs_to_unbind,
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_refused_by_mode, plan_admin_after,
+    plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev, plan_prepare, plan_rates_before,
+    vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
 };
 use crate::restore::{StepFailure, weigh};
 use crate::{
@@ -83,16 +84,40 @@ impl Course<'_> {
         items
     }
 
-    fn fail(&mut self, part: &Part, step: String, errno: Option<Errno>) {
-        let cause = errno.map_or("none".to_owned(), |errno| errno.to_string());
-        let unsupported = errno == Some(Errno::OPNOTSUPP);
-        self.failures.push(StepFailure { part: part.clone(), step, cause, unsupported });
+    fn fail(&mut self, part: &Part, step: &dyn Step, errno: Option<Errno>) {
+        self.fail_as(part, step, errno, errno == Some(Errno::OPNOTSUPP));
     }
 
-    fn note(&mut self, part: &Part, step: String, result: Result<(), Errno>) {
+    fn fail_as(&mut self, part: &Part, step: &dyn Step, errno: Option<Errno>, unsupported: bool) {
+        let cause = errno.map_or("none".to_owned(), |errno| errno.to_string());
+        self.failures.push(StepFailure {
+            part: part.clone(),
+            step: step.to_string(),
+            attributes: step.attributes().to_vec(),
+            cause,
+            unsupported,
+        });
+    }
+
+    fn note(&mut self, part: &Part, step: &dyn Step, result: Result<(), Errno>) {
         if let Err(errno) = result {
             self.fail(part, step, Some(errno));
         }
+    }
+
+    fn admin_step(
+        &mut self,
+        pf: usize,
+        part: &Part,
+        found: &PfState,
+        vf: &VfState,
+        change: &VfChange,
+    ) -> Result<(), Killed> {
+        match self.machine.admin_step(pf, vf.index, change)? {
+            Err(errno) if is_refused_by_mode(found, change) => self.fail_as(part, change, Some(errno), false),
+            result => self.note(part, change, result),
+        }
+        Ok(())
     }
 
     fn look(&self, pf: usize) -> PfState {
@@ -113,13 +138,12 @@ impl Course<'_> {
         let found = self.look(pf);
         for (vf, now) in self.vfs_at_hand(saved, &without_vfs_to_unbind(saved, &found)) {
             let part = Part::of_vf(saved, vf);
-            for change in plan_admin_before(vf, now) {
-                let result = self.machine.admin_step(pf, vf.index, &change)?;
-                self.note(&part, change.to_string(), result);
+            for change in plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now)) {
+                self.admin_step(pf, &part, &found, vf, &change)?;
             }
             for step in plan_ofed(vf.ofed.as_ref(), now.ofed.as_ref()) {
                 let result = self.machine.ofed_step(pf, vf.index, step)?;
-                self.note(&part, step.to_string(), result);
+                self.note(&part, &step, result);
             }
         }
 
@@ -151,8 +175,7 @@ impl Course<'_> {
                 self.nameless.push((Part::of_vf(saved, vf), netdev.index));
             }
             for change in plan_admin_after(vf, now) {
-                let result = self.machine.admin_step(pf, vf.index, &change)?;
-                self.note(&Part::of_vf(saved, vf), change.to_string(), result);
+                self.admin_step(pf, &Part::of_vf(saved, vf), &found, vf, &change)?;
             }
         }
         for step in plan_finish(saved, &found) {
@@ -170,7 +193,7 @@ impl Course<'_> {
         for (vf, _) in used {
             let part = Part::of_vf(saved, vf);
             if !self.failures.iter().any(|failure| failure.part == part) {
-                self.fail(&part, "restore".to_owned(), None);
+                self.fail(&part, &Doing("restore"), None);
             }
         }
         free
@@ -181,11 +204,11 @@ impl Course<'_> {
             let (Some(address), Some(driver)) = (vf.address, &vf.driver) else { continue };
             let part = Part::of_vf(saved, vf);
             if self.machine.is_in_use(address) {
-                self.fail(&part, format!("unbind from {driver}"), None);
+                self.fail(&part, &BindStep::Unbind(driver.clone()), None);
                 continue;
             }
             let result = self.machine.bind_step(address, &BindStep::Unbind(driver.clone()))?;
-            self.note(&part, format!("unbind from {driver}"), result);
+            self.note(&part, &BindStep::Unbind(driver.clone()), result);
         }
         Ok(())
     }
@@ -206,7 +229,7 @@ impl Course<'_> {
         for representor in &saved.representors {
             let part = Part::Representor { pf: saved.address.clone(), port: representor.port };
             match self.machine.await_port(pf, representor.port) {
-                None => self.fail(&part, "wait for its netdev".to_owned(), None),
+                None => self.fail(&part, &Doing("wait for its netdev"), None),
                 Some(found) => {
                     let steps = plan_netdev(&representor.netdev, &found);
                     self.netdev_steps(&part, found.index, steps)?;
@@ -265,7 +288,7 @@ impl Course<'_> {
             (Ok(_), _) => Ok(()),
             (Err(error), _) => {
                 let errno = if let BindError::Refused(errno) = error { Some(errno) } else { None };
-                self.fail(&part, "bind and wait for the netdev".to_owned(), errno);
+                self.fail(&part, &Doing("bind and wait for the netdev"), errno);
                 Ok(())
             }
         }
@@ -280,7 +303,7 @@ impl Course<'_> {
                 {
                     self.contested.push(Contested { part: part.clone(), index, step });
                 }
-                Err(errno) => self.fail(part, step.to_string(), Some(errno)),
+                Err(errno) => self.fail(part, &step, Some(errno)),
             }
         }
         Ok(())
@@ -291,7 +314,7 @@ impl Course<'_> {
             return self.netdev_steps(part, netdev.index, vec![step.clone()]);
         }
         let result = self.machine.pf_step(pf, step)?;
-        self.note(part, step.to_string(), result);
+        self.note(part, step, result);
         Ok(())
     }
 
@@ -303,13 +326,13 @@ impl Course<'_> {
         let nameless = std::mem::take(&mut self.nameless);
         let plan = plan_contested(&contested, &nameless, &links(self.machine));
         for (entry, _) in plan.taken {
-            self.fail(&entry.part, entry.step.to_string(), Some(Errno::EXIST));
+            self.fail(&entry.part, &entry.step, Some(Errno::EXIST));
         }
         for Contested { part, index, step } in plan.steps {
             self.netdev_steps(&part, index, vec![step])?;
         }
         for entry in std::mem::take(&mut self.contested) {
-            self.fail(&entry.part, entry.step.to_string(), Some(Errno::EXIST));
+            self.fail(&entry.part, &entry.step, Some(Errno::EXIST));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::machine::{Faults, Killed, Machine};
 use super::states::{Names, any_kind, any_machine};
 use crate::plan::obstacles;
 use crate::restore::StepFailure;
-use crate::{Difference, Gravity, NicState, Part, PciAddress, VfNetdev};
+use crate::{Attribute, Difference, Gravity, NicState, Part, PciAddress, VfNetdev};
 
 fn run(machine: &mut Machine, saved: &NicState, seed: u64) -> Outcome {
     machine.life = None;
@@ -28,18 +28,18 @@ fn converges(machine: &mut Machine, saved: &NicState, seed: u64) -> TestCaseResu
         let failures = outcome.failures.iter().map(|failure| format!("{failure:?}")).collect::<Vec<_>>();
         format!("from {from}\nby {:#?}\nfailures {failures:#?}", machine.changes)
     };
-    prop_assert!(outcome.wrong().is_empty(), "{}\n{}", texts(&outcome.wrong()), course());
     prop_assert!(machine.violations.is_empty(), "{:?}\n{}", machine.violations, course());
-    // What failed before the eswitch left legacy mode can no longer be told from what the driver lacks.
-    let refused = |attribute: &str| match attribute {
-        "admin.link_state" => machine.rules.link_state_refused,
-        "admin.vlan" | "admin.spoof_check" | "admin.trust" => machine.rules.legacy_only,
-        _ => false,
-    };
+    if !outcome.wrong().is_empty()
+        && outcome.wrong().iter().all(|wrong| is_held_by_away(wrong, saved, &outcome))
+    {
+        return Ok(());
+    }
+    prop_assert!(outcome.wrong().is_empty(), "{}\n{}", texts(&outcome.wrong()), course());
+    let refused = |attribute| attribute == Attribute::AdminLinkState && machine.rules.link_state_refused;
     let unexcused: Vec<_> = outcome
         .differences
         .iter()
-        .filter(|difference| difference.gravity == Gravity::Unsupported && !refused(&difference.attribute))
+        .filter(|difference| difference.gravity == Gravity::Unsupported && !refused(difference.attribute))
         .collect();
     prop_assert!(unexcused.is_empty(), "{}\n{}", texts(&unexcused), course());
     machine.changes.clear();
@@ -47,6 +47,16 @@ fn converges(machine: &mut Machine, saved: &NicState, seed: u64) -> TestCaseResu
     prop_assert!(again.wrong().is_empty(), "{}", texts(&again.wrong()));
     prop_assert!(machine.changes.is_empty(), "done once more: {:?}", machine.changes);
     Ok(())
+}
+
+/// An attribute for legacy mode, which a VF that works in another namespace keeps the eswitch from; the failure names it.
+fn is_held_by_away(wrong: &Difference, saved: &NicState, outcome: &Outcome) -> bool {
+    let Part::Vf { pf, .. } = &wrong.part else { return false };
+    let away = saved.pf(pf).unwrap().vfs.iter().any(|vf| vf.netdev == VfNetdev::Away);
+    let named = |failure: &StepFailure| {
+        failure.part == wrong.part && !failure.unsupported && failure.attributes.contains(&wrong.attribute)
+    };
+    away && outcome.failures.iter().any(named)
 }
 
 fn texts(differences: &[&Difference]) -> String {
@@ -163,7 +173,7 @@ proptest! {
         let of_vf = |failure: &StepFailure| failure.part == *part;
         prop_assert!(wrong.is_empty() || outcome.failures.iter().any(of_vf), "{}", texts(&wrong));
         if matches!(loss, Loss::ProbesFail) {
-            prop_assert!(wrong.iter().any(|difference| difference.attribute == "driver"), "{}", texts(&wrong));
+            prop_assert!(wrong.iter().any(|difference| difference.attribute == Attribute::Driver), "{}", texts(&wrong));
         }
 
         machine.faults = Faults::default();

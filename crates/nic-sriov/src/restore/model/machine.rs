@@ -34,7 +34,7 @@ pub(super) struct Rules {
     pub(super) mode_needs_unbound: bool,
     /// The driver knows no link state of a VF, which shows only when it is set.
     pub(super) link_state_refused: bool,
-    /// VLAN, spoof check and trust are refused in switchdev mode (mlx5's esw/legacy.c, `mlx5_eswitch_set_vport_vlan`).
+    /// VLAN, spoof check, trust (mlx5's esw/legacy.c, `mlx5_eswitch_set_vport_vlan`) and rates are refused in switchdev mode.
     pub(super) legacy_only: bool,
     /// udev runs, and renames.
     pub(super) udev: bool,
@@ -382,7 +382,8 @@ impl Machine {
         for vf in (0..self.state.pfs[pf].num_vfs).filter(|_| in_switchdev) {
             let address = self.random_mac().into();
             let netdev = self.register(representor_name(pf, vf), address);
-            let representor = RepresentorState { port: port(pf, vf), switch_id: None, netdev };
+            let representor =
+                RepresentorState { port: port(pf, vf), switch_id: None, address_is_random: false, netdev };
             self.state.pfs[pf].representors.push(representor);
         }
     }
@@ -428,7 +429,7 @@ impl Machine {
         }
         let unless = |unset: bool| move |value| if unset { Setting::NotSet } else { Setting::Set(value) };
         match *change {
-            VfChange::Vlan(_) | VfChange::SpoofCheck(_) | VfChange::Trust(_)
+            VfChange::Vlan(_) | VfChange::SpoofCheck(_) | VfChange::Trust(_) | VfChange::Rate { .. }
                 if rules.legacy_only && in_switchdev =>
             {
                 Err(Errno::OPNOTSUPP)

@@ -178,7 +178,12 @@ fn pf_state(kind: Kind, pf: usize, wish: &PfWish, fresh: &VfAttributes) -> PfSta
     let representors = ports
         .map(|((vf, _), wish)| {
             let address = [2, 0xbb, 0, 0, number, u8::try_from(vf).unwrap()];
-            RepresentorState { port: port(pf, vf), switch_id: None, netdev: netdev(wish, address, u32::MAX) }
+            RepresentorState {
+                port: port(pf, vf),
+                switch_id: None,
+                address_is_random: false,
+                netdev: netdev(wish, address, u32::MAX),
+            }
         })
         .collect();
     PfState {

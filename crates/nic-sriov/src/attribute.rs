@@ -1,0 +1,210 @@
+//! The attributes that a restore gives back, by name, and which of them a step sets.
+
+use std::fmt;
+
+use nic_netlink::{EswitchChange, LinkChange, VfChange};
+use serde::{Deserialize, Serialize};
+
+use crate::ofed::OfedStep;
+use crate::plan::{BindStep, NetdevStep, PfStep};
+
+/// An attribute of a PF, a VF or a representor, under the name that the results and the journal give it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attribute {
+    /// Whether it is there at all.
+    Presence,
+    /// Whether it could be observed.
+    State,
+    /// The PCI address of a VF.
+    PciAddress,
+    /// The driver it is bound to.
+    Driver,
+    /// `driver_override`.
+    DriverOverride,
+    /// `sriov_numvfs`.
+    NumVfs,
+    /// `sriov_drivers_autoprobe`.
+    DriversAutoprobe,
+    /// The eswitch's mode.
+    #[serde(rename = "eswitch.mode")]
+    EswitchMode,
+    /// The eswitch's inline mode.
+    #[serde(rename = "eswitch.inline_mode")]
+    EswitchInlineMode,
+    /// The eswitch's encapsulation mode.
+    #[serde(rename = "eswitch.encap_mode")]
+    EswitchEncapMode,
+    /// Whether it has a netdev here.
+    Netdev,
+    /// The netdev's name.
+    Name,
+    /// The netdev's alternative names.
+    Altnames,
+    /// The netdev's hardware address.
+    Address,
+    /// The netdev's MTU.
+    Mtu,
+    /// Whether the netdev is administratively up.
+    Up,
+    /// The length of the netdev's transmit queue.
+    TxQueueLength,
+    /// The netdev's `ifalias`.
+    Alias,
+    /// The netdev's group.
+    Group,
+    /// Whether promiscuous mode is asked for.
+    Promiscuous,
+    /// Whether all multicast is asked for.
+    AllMulticast,
+    /// The bond, bridge or VRF that the netdev belongs to.
+    Master,
+    /// All that the PF holds for a VF.
+    Admin,
+    /// The admin MAC.
+    #[serde(rename = "admin.mac")]
+    AdminMac,
+    /// VLAN, priority and protocol.
+    #[serde(rename = "admin.vlan")]
+    AdminVlan,
+    /// Spoof check.
+    #[serde(rename = "admin.spoof_check")]
+    AdminSpoofCheck,
+    /// Trust.
+    #[serde(rename = "admin.trust")]
+    AdminTrust,
+    /// Link state.
+    #[serde(rename = "admin.link_state")]
+    AdminLinkState,
+    /// Guaranteed rate.
+    #[serde(rename = "admin.min_tx_rate")]
+    AdminMinTxRate,
+    /// Highest rate.
+    #[serde(rename = "admin.max_tx_rate")]
+    AdminMaxTxRate,
+    /// Whether the VF may read the RSS configuration.
+    #[serde(rename = "admin.query_rss")]
+    AdminQueryRss,
+    /// InfiniBand node GUID.
+    #[serde(rename = "admin.node_guid")]
+    AdminNodeGuid,
+    /// InfiniBand port GUID.
+    #[serde(rename = "admin.port_guid")]
+    AdminPortGuid,
+    /// The VLANs that the VF may tag itself.
+    #[serde(rename = "ofed.trunk")]
+    OfedTrunk,
+    /// The rate group.
+    #[serde(rename = "ofed.rate_group")]
+    OfedRateGroup,
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The name is the one that is serialised: a formatter takes a unit variant as its name.
+        self.serialize(f)
+    }
+}
+
+/// A step of a plan, as far as its failure is concerned.
+pub(crate) trait Step: fmt::Display {
+    /// What the step sets.
+    fn attributes(&self) -> &'static [Attribute];
+}
+
+impl Step for VfChange {
+    fn attributes(&self) -> &'static [Attribute] {
+        match self {
+            Self::Mac(_) => &[Attribute::AdminMac],
+            Self::Vlan(_) => &[Attribute::AdminVlan],
+            Self::SpoofCheck(_) => &[Attribute::AdminSpoofCheck],
+            Self::Trust(_) => &[Attribute::AdminTrust],
+            Self::LinkState(_) => &[Attribute::AdminLinkState],
+            Self::Rate { .. } => &[Attribute::AdminMinTxRate, Attribute::AdminMaxTxRate],
+            Self::QueryRss(_) => &[Attribute::AdminQueryRss],
+            Self::NodeGuid(_) => &[Attribute::AdminNodeGuid],
+            Self::PortGuid(_) => &[Attribute::AdminPortGuid],
+        }
+    }
+}
+
+impl Step for NetdevStep {
+    fn attributes(&self) -> &'static [Attribute] {
+        match self {
+            Self::Link(LinkChange::Name(_)) => &[Attribute::Name],
+            Self::Link(LinkChange::Mtu(_)) => &[Attribute::Mtu],
+            Self::Link(LinkChange::Up(_)) => &[Attribute::Up],
+            Self::Link(LinkChange::Address(_)) => &[Attribute::Address],
+            Self::Link(LinkChange::TxQueueLength(_)) => &[Attribute::TxQueueLength],
+            Self::Link(LinkChange::Alias(_)) => &[Attribute::Alias],
+            Self::Link(LinkChange::Group(_)) => &[Attribute::Group],
+            Self::Link(LinkChange::Promiscuous(_)) => &[Attribute::Promiscuous],
+            Self::Link(LinkChange::AllMulticast(_)) => &[Attribute::AllMulticast],
+            Self::Link(LinkChange::AddAltName(_) | LinkChange::RemoveAltName(_)) => &[Attribute::Altnames],
+            Self::Link(LinkChange::Master(_)) | Self::Master(_) => &[Attribute::Master],
+            Self::Link(LinkChange::NamespaceOfPid(_)) => &[Attribute::Netdev],
+        }
+    }
+}
+
+impl Step for PfStep {
+    fn attributes(&self) -> &'static [Attribute] {
+        match self {
+            Self::Eswitch(EswitchChange::Mode(_)) => &[Attribute::EswitchMode],
+            Self::Eswitch(EswitchChange::InlineMode(_)) => &[Attribute::EswitchInlineMode],
+            Self::Eswitch(EswitchChange::EncapMode(_)) => &[Attribute::EswitchEncapMode],
+            Self::Netdev(step) => step.attributes(),
+            Self::Autoprobe(_) => &[Attribute::DriversAutoprobe],
+            Self::NumVfs(_) => &[Attribute::NumVfs],
+        }
+    }
+}
+
+impl Step for BindStep {
+    fn attributes(&self) -> &'static [Attribute] {
+        match self {
+            Self::Unbind(_) | Self::Bind(_) => &[Attribute::Driver],
+            Self::Override(_) => &[Attribute::DriverOverride],
+        }
+    }
+}
+
+impl Step for OfedStep {
+    fn attributes(&self) -> &'static [Attribute] {
+        match self {
+            Self::TrunkAdd(..) | Self::TrunkRemove(..) => &[Attribute::OfedTrunk],
+            Self::RateGroup(_) => &[Attribute::OfedRateGroup],
+        }
+    }
+}
+
+/// Something that is done beside the plans' steps, such as waiting. No attribute fails with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Doing(pub(crate) &'static str);
+
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Step for Doing {
+    fn attributes(&self) -> &'static [Attribute] {
+        &[]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_the_serialised_name() {
+        for (attribute, name) in
+            [(Attribute::AdminSpoofCheck, "admin.spoof_check"), (Attribute::TxQueueLength, "tx_queue_length")]
+        {
+            assert_eq!(attribute.to_string(), name);
+            assert_eq!(serde_json::to_value(attribute).unwrap(), name);
+        }
+    }
+}

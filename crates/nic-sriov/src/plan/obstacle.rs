@@ -1,0 +1,114 @@
+//! What makes a snapshot impossible to restore on the machine as it is.
+
+use crate::{DeviceAddress, NicState, PciAddress, PciId};
+
+/// Why a snapshot cannot be restored on this machine, known before anything is changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreObstacle {
+    /// The PF is gone, or another driver has it.
+    #[error("PF {pf} had the driver {driver} when the snapshot was taken; now {found}")]
+    PfUnavailable {
+        /// The PF.
+        pf: DeviceAddress,
+        /// The driver it had.
+        driver: String,
+        /// What was found.
+        found: String,
+    },
+    /// Another card sits in the slot.
+    #[error("PF {pf} was a {wanted} when the snapshot was taken; now a {found} is there: another card")]
+    OtherCard {
+        /// The PF's address.
+        pf: DeviceAddress,
+        /// What card it was.
+        wanted: PciId,
+        /// What card is there.
+        found: PciId,
+    },
+    /// The PF has no SR-IOV now.
+    #[error("PF {pf} had {wanted} VFs when the snapshot was taken; now it has no SR-IOV (no sriov_totalvfs)")]
+    NoSriov {
+        /// The PF.
+        pf: DeviceAddress,
+        /// How many VFs it had.
+        wanted: u32,
+    },
+    /// VFs would have to be removed, and one is in use.
+    #[error(
+        "PF {pf} had {wanted} VFs when the snapshot was taken and has {found} now; they cannot be removed, because {group} is open: {vf} is in use"
+    )]
+    VfInUse {
+        /// The PF.
+        pf: DeviceAddress,
+        /// How many VFs it had.
+        wanted: u32,
+        /// How many it has.
+        found: u32,
+        /// The VF.
+        vf: PciAddress,
+        /// The device file that is open.
+        group: String,
+    },
+    /// The eswitch would have to change its mode under a VF that is in use.
+    #[error(
+        "the eswitch of PF {pf} has to {change}, which takes the drivers from its VFs; that cannot be, because {group} is open: {vf} is in use"
+    )]
+    ModeUnderVfInUse {
+        /// The PF.
+        pf: DeviceAddress,
+        /// What the eswitch has to do.
+        change: String,
+        /// The VF.
+        vf: PciAddress,
+        /// The device file that is open.
+        group: String,
+    },
+    /// The PF can have fewer VFs now.
+    #[error("PF {pf} had {wanted} VFs when the snapshot was taken; now it can have {total} (sriov_totalvfs)")]
+    TooFewVfs {
+        /// The PF.
+        pf: DeviceAddress,
+        /// How many VFs it had.
+        wanted: u32,
+        /// `sriov_totalvfs`.
+        total: u32,
+    },
+}
+
+/// What makes the snapshot impossible to restore on the machine as it is.
+#[must_use]
+pub fn obstacles(saved: &NicState, found: &NicState) -> Vec<RestoreObstacle> {
+    let mut obstacles = Vec::new();
+    for pf in &saved.pfs {
+        let pf_address = pf.address.clone();
+        let now = found.pf(&pf.address);
+        if let (Some(wanted), Some(found)) = (&pf.pci_id, now.and_then(|now| now.pci_id.as_ref()))
+            && wanted != found
+        {
+            let (wanted, found) = (wanted.clone(), found.clone());
+            obstacles.push(RestoreObstacle::OtherCard { pf: pf_address.clone(), wanted, found });
+        }
+        let driver_now = now.and_then(|now| now.driver.clone());
+        if now.is_none() || driver_now != pf.driver {
+            obstacles.push(RestoreObstacle::PfUnavailable {
+                pf: pf_address.clone(),
+                driver: pf.driver.clone().unwrap_or_else(|| "none".to_owned()),
+                found: match (now, driver_now) {
+                    (None, _) => "the device is gone".to_owned(),
+                    (Some(_), None) => "it has no driver".to_owned(),
+                    (Some(_), Some(driver)) => format!("it has {driver}"),
+                },
+            });
+        }
+        match now.and_then(|now| now.total_vfs) {
+            None if now.is_some() && pf.num_vfs > 0 => {
+                obstacles.push(RestoreObstacle::NoSriov { pf: pf_address, wanted: pf.num_vfs });
+            }
+            Some(total) if total < pf.num_vfs => {
+                obstacles.push(RestoreObstacle::TooFewVfs { pf: pf_address, wanted: pf.num_vfs, total });
+            }
+            None | Some(_) => {}
+        }
+    }
+    obstacles
+}

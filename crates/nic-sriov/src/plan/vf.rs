@@ -1,0 +1,220 @@
+//! The stages of a VF: what its PF holds for it, its driver, and what can be set only when it runs.
+
+use nic_netlink::{EswitchMode, Setting, VfAttributes, VfChange, VlanTag};
+
+use super::pf::mode_of;
+use super::{BindStep, NetdevPlan, VfPlan, plan_netdev};
+use crate::ofed::plan_ofed;
+use crate::{OfedAttributes, Part, PfState, VfNetdev, VfState};
+
+/// Stage 2, before VFs probe: the attributes that the PF holds for a VF.
+///
+/// A VF takes the admin MAC when it probes. One whose own MAC was another than its admin MAC probes under its own,
+/// and is given the admin MAC when it runs ([`plan_admin_after`]): a running VF does not follow it.
+#[must_use]
+pub fn plan_admin_before(saved: &VfState, found: &VfState) -> Vec<VfChange> {
+    let (Some(saved_admin), Some(found_admin)) = (&saved.admin, &found.admin) else { return Vec::new() };
+    let mut changes = Vec::new();
+    let probes = binding_to(saved, found).is_some();
+    let mac = match own_mac_beside_admin(saved) {
+        Some(own) if probes => Setting::Set(own),
+        _ => saved_admin.mac,
+    };
+    if mac != found_admin.mac {
+        match mac {
+            Setting::Set(mac) => changes.push(VfChange::Mac(mac)),
+            Setting::NotSet if found_admin.mac != Setting::Unsupported => {
+                changes.push(VfChange::Mac(nic_netlink::MacAddress([0; 6])));
+            }
+            Setting::NotSet | Setting::Unsupported => {}
+        }
+    }
+    if let Some(vlan) = wanted(&saved_admin.vlan, &found_admin.vlan) {
+        changes.push(VfChange::Vlan(vlan.unwrap_or(VlanTag::NONE)));
+    }
+    if let Some(Some(check)) = wanted(&saved_admin.spoof_check, &found_admin.spoof_check) {
+        changes.push(VfChange::SpoofCheck(check));
+    }
+    if let Some(Some(trust)) = wanted(&saved_admin.trust, &found_admin.trust) {
+        changes.push(VfChange::Trust(trust));
+    }
+    if saved_admin.link_state != found_admin.link_state {
+        changes.push(VfChange::LinkState(saved_admin.link_state));
+    }
+    if let Some(Some(query)) = wanted(&saved_admin.query_rss, &found_admin.query_rss) {
+        changes.push(VfChange::QueryRss(query));
+    }
+    // An all-zero GUID is "not set": writing it would take the VF's GUID away.
+    if let Some(Some(guid)) = wanted(&saved_admin.node_guid, &found_admin.node_guid) {
+        changes.push(VfChange::NodeGuid(guid));
+    }
+    if let Some(Some(guid)) = wanted(&saved_admin.port_guid, &found_admin.port_guid) {
+        changes.push(VfChange::PortGuid(guid));
+    }
+    changes
+}
+
+/// Stage 4: the driver the VF had, by the way that works for what it has now.
+#[must_use]
+pub fn plan_binding(saved: &VfState, found: &VfState) -> Vec<BindStep> {
+    let mut steps = Vec::new();
+    if saved.address.is_none() {
+        return steps;
+    }
+    let target = binding_to(saved, found);
+    let leaves = saved.driver.is_none() && found.driver.is_some();
+    if let Some(driver) = &found.driver
+        && (target.is_some() || leaves)
+    {
+        steps.push(BindStep::Unbind(driver.clone()));
+    }
+    let mut current_override = found.driver_override.clone();
+    if let Some(driver) = target {
+        // A driver outside the family does not claim the VF by its ids: the override makes it match.
+        let foreign = matches!(saved.netdev, VfNetdev::OtherDriver);
+        let needed = if foreign { Some(driver.to_owned()) } else { None };
+        if needed != current_override && (needed.is_some() || current_override.is_some()) {
+            steps.push(BindStep::Override(needed.clone()));
+            current_override = needed;
+        }
+        steps.push(BindStep::Bind(driver.to_owned()));
+    }
+    if current_override != saved.driver_override {
+        steps.push(BindStep::Override(saved.driver_override.clone()));
+    }
+    steps
+}
+
+/// Stage 6, with the VF running: rates, for which drivers want the link to be up (igb refuses them otherwise), and an
+/// admin MAC that is not the VF's own.
+#[must_use]
+pub fn plan_admin_after(saved: &VfState, found: &VfState) -> Vec<VfChange> {
+    let (Some(saved_admin), Some(found_admin)) = (&saved.admin, &found.admin) else { return Vec::new() };
+    let mut changes = Vec::new();
+    if own_mac_beside_admin(saved).is_some()
+        && saved_admin.mac != found_admin.mac
+        && let Setting::Set(mac) = saved_admin.mac
+    {
+        changes.push(VfChange::Mac(mac));
+    }
+    changes.extend(rate_change(saved_admin, found_admin));
+    changes
+}
+
+/// The rates of a VF, where they have to be set before the eswitch leaves legacy mode: in switchdev mode drivers refuse
+/// them (netdevsim's netdev.c, `nsim_set_vf_rate`).
+#[must_use]
+pub fn plan_rates_before(pf: &PfState, saved: &VfState, found: &VfState) -> Option<VfChange> {
+    let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
+    (mode_of(pf) == Some(EswitchMode::Switchdev)).then(|| rate_change(saved_admin, found_admin))?
+}
+
+fn rate_change(saved: &VfAttributes, found: &VfAttributes) -> Option<VfChange> {
+    let min = wanted(&saved.min_tx_rate, &found.min_tx_rate);
+    let max = wanted(&saved.max_tx_rate, &found.max_tx_rate);
+    if min.is_none() && max.is_none() {
+        return None;
+    }
+    let rate = |setting: &Setting<u32>| match setting {
+        Setting::Set(rate) => *rate,
+        Setting::NotSet | Setting::Unsupported => 0,
+    };
+    Some(VfChange::Rate { min: rate(&saved.min_tx_rate), max: rate(&saved.max_tx_rate) })
+}
+
+pub(super) fn plan_vf(pf: &PfState, saved: &VfState, found: &VfState) -> VfPlan {
+    let binding = plan_binding(saved, found);
+    let probes = binding.iter().any(|step| matches!(step, BindStep::Bind(_)));
+    let netdev = match (&saved.netdev, &found.netdev) {
+        (VfNetdev::Here(saved), VfNetdev::Here(found)) if !probes => {
+            NetdevPlan::Steps(plan_netdev(saved, found))
+        }
+        (VfNetdev::Here(saved), _) => NetdevPlan::OnceThere(Box::new(saved.clone())),
+        _ => NetdevPlan::Steps(Vec::new()),
+    };
+    let mut admin_before = plan_admin_before(saved, found);
+    let mut admin_after = plan_admin_after(saved, found);
+    if let Some(rates) = plan_rates_before(pf, saved, found) {
+        admin_after.retain(|change| *change != rates);
+        admin_before.push(rates);
+    }
+    VfPlan {
+        part: Part::of_vf(pf, saved),
+        admin_before,
+        ofed: plan_ofed(saved.ofed.as_ref(), found.ofed.as_ref()),
+        binding,
+        netdev,
+        admin_after,
+    }
+}
+
+/// A VF as it is when it has just been created: nothing set, no driver.
+pub(super) fn unprobed(saved: &VfState) -> VfState {
+    VfState {
+        index: saved.index,
+        address: saved.address,
+        driver: None,
+        driver_override: None,
+        admin: saved.admin.as_ref().map(as_created),
+        ofed: saved
+            .ofed
+            .as_ref()
+            .map(|ofed| OfedAttributes { rate_group: ofed.rate_group.map(|_| 0), trunk: Vec::new() }),
+        netdev: VfNetdev::Unbound,
+    }
+}
+
+/// The attributes of a VF that nobody has set anything of yet.
+fn as_created(saved: &VfAttributes) -> VfAttributes {
+    fn unset<T>(setting: &Setting<T>) -> Setting<T> {
+        if setting.is_supported() { Setting::NotSet } else { Setting::Unsupported }
+    }
+    VfAttributes {
+        mac: unset(&saved.mac),
+        vlan: unset(&saved.vlan),
+        spoof_check: unset(&saved.spoof_check),
+        trust: unset(&saved.trust),
+        query_rss: unset(&saved.query_rss),
+        min_tx_rate: unset(&saved.min_tx_rate),
+        max_tx_rate: unset(&saved.max_tx_rate),
+        node_guid: unset(&saved.node_guid),
+        port_guid: unset(&saved.port_guid),
+        ..VfAttributes::new(saved.index)
+    }
+}
+
+/// The driver a VF has to be bound to: another than it has, or the same again where only a new probe can help. That
+/// is so when there is no netdev, or one that did not take the admin MAC or port GUID: a running VF does not follow
+/// them, and one with an admin MAC may not change its own (ixgbe_sriov.c, `ixgbe_set_vf_mac_addr`). Whether the PF was told
+/// the right one in the meantime is no matter: a restore that was cut short may have done that.
+pub(super) fn binding_to<'saved>(saved: &'saved VfState, found: &VfState) -> Option<&'saved str> {
+    let driver = saved.driver.as_deref()?;
+    if found.driver.as_deref() != Some(driver) {
+        return Some(driver);
+    }
+    let VfNetdev::Here(saved_netdev) = &saved.netdev else { return None };
+    let VfNetdev::Here(found_netdev) = &found.netdev else { return Some(driver) };
+    let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
+    let by_pf = (saved_admin.mac.as_set().is_some() && found_admin.mac.is_supported())
+        || (saved_admin.port_guid.as_set().is_some() && found_admin.port_guid.is_supported());
+    (by_pf && !saved_netdev.has_address_of(found_netdev)).then_some(driver)
+}
+
+/// The VF's own MAC, where it was another than the admin MAC that was set.
+fn own_mac_beside_admin(saved: &VfState) -> Option<nic_netlink::MacAddress> {
+    let own = saved.netdev.here()?.address.as_mac()?;
+    match saved.admin.as_ref()?.mac {
+        Setting::Set(admin) if admin != own => Some(own),
+        Setting::Set(_) | Setting::NotSet | Setting::Unsupported => None,
+    }
+}
+
+/// `None`: nothing to do. `Some(None)`: was not set, and is now. `Some(Some(value))`: to be set.
+fn wanted<T: Copy + PartialEq>(saved: &Setting<T>, found: &Setting<T>) -> Option<Option<T>> {
+    match (saved, found) {
+        (Setting::Unsupported, _) | (_, Setting::Unsupported) => None,
+        (saved, found) if saved == found => None,
+        (Setting::Set(value), _) => Some(Some(*value)),
+        (Setting::NotSet, _) => Some(None),
+    }
+}

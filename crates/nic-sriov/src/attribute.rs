@@ -180,15 +180,15 @@ impl Step for OfedStep {
 
 /// Something that is done beside the plans' steps, such as waiting. No attribute fails with it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Doing(pub(crate) &'static str);
+pub(crate) struct Doing<'a>(pub(crate) &'a str);
 
-impl fmt::Display for Doing {
+impl fmt::Display for Doing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl Step for Doing {
+impl Step for Doing<'_> {
     fn attributes(&self) -> &'static [Attribute] {
         &[]
     }

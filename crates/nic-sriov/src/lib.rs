@@ -35,7 +35,8 @@ pub use attribute::Attribute;
 pub use compare::{Difference, Gravity, Part, compare};
 pub use names::{NameTaken, Rename, plan_names};
 pub use observe::{
-    DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, find_pfs, observe, vf_addresses,
+    DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, find_pfs, observe, observe_within,
+    vf_addresses,
 };
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{

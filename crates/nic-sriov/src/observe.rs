@@ -1,6 +1,7 @@
 //! Reading the machine: sysfs for what a device is, one link dump for all that its netdevs are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nic_host::{Host, ListError, ReadError};
 use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort};
@@ -48,6 +49,15 @@ pub enum ObserveError {
         /// What it should hold.
         expected: &'static str,
     },
+    /// It took longer than it may.
+    #[error("looking at the NICs has not ended after {} s: something of them hangs in the kernel", after.as_secs())]
+    Deadline {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// No thread could be had for it.
+    #[error("cannot start a thread to look at the NICs from")]
+    Thread(#[source] std::io::Error),
     /// A question to the kernel over netlink failed.
     #[error("cannot read the links over netlink")]
     Netlink(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -176,6 +186,35 @@ pub async fn observe(
         }
     }
     Ok(state)
+}
+
+/// [`observe`] from a thread of its own, for at most `deadline`.
+///
+/// Reading can hang where writing does: `sriov_numvfs` is read under the device's lock (drivers/pci/iov.c,
+/// `sriov_numvfs_show`), which a probe or a write of `sriov_numvfs` that comes to no end holds. The thread is then left
+/// behind and does not keep the process from ending.
+pub async fn observe_within(
+    host: &Host,
+    source: &LinkSource,
+    selector: &DeviceSelector,
+    pfs: &[DeviceAddress],
+    deadline: Duration,
+) -> Result<NicState, ObserveError> {
+    let (done, finished) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let (host, source, selector, pfs) = (host.clone(), source.clone(), selector.clone(), pfs.to_vec());
+    std::thread::Builder::new()
+        .name("observation".into())
+        .spawn(move || {
+            // The receiver is gone when the deadline has passed: nobody is left to be told.
+            let _ = done.send(runtime.block_on(observe(&host, &source, &selector, &pfs)));
+        })
+        .map_err(ObserveError::Thread)?;
+    match tokio::time::timeout(deadline, finished).await {
+        Ok(Ok(observed)) => observed,
+        Ok(Err(_)) => Err(ObserveError::Thread(std::io::Error::other("it ended without an answer"))),
+        Err(_) => Err(ObserveError::Deadline { after: deadline }),
+    }
 }
 
 /// The addresses of a PF's VFs, by index; none on a bus whose VFs are no devices of their own.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use self::work::{Record, Work};
 use crate::arrivals::{ArrivalError, Arrivals};
-use crate::observe::{KernelLinks, LinkSource, observe};
+use crate::observe::{KernelLinks, LinkSource, observe_within};
 use crate::plan::{PfStep, RestoreObstacle, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind};
 use crate::{
     Attribute, DeviceAddress, DeviceSelector, Difference, Gravity, NicState, ObserveError, Part, PfState,
@@ -42,6 +42,13 @@ impl RestoreOptions {
     #[must_use]
     pub fn deadline(&self, vfs: usize) -> Duration {
         self.base_deadline + self.deadline_per_vf * u32::try_from(vfs).unwrap_or(u32::MAX)
+    }
+
+    /// What all of a restore may take on a machine with `vfs` VFs, before the verification: time for an operation that
+    /// hangs, for its second try, and for the rest.
+    #[must_use]
+    pub fn total(&self, vfs: usize) -> Duration {
+        3 * self.deadline(vfs)
     }
 }
 
@@ -199,7 +206,8 @@ impl RestoreOutcome {
 
 /// Gives the NICs back what `saved` says, as far as they differ from it, and verifies.
 ///
-/// Returns an error only when nothing was changed. One VF's failure is one VF's failure: it is in the outcome.
+/// Returns an error only when nothing was changed. One VF's failure is one VF's failure: it is in the outcome. So is what
+/// was not finished when the time for all of it was over ([`RestoreOptions::total`]).
 pub async fn restore(
     host: &Host,
     kernel: &KernelLinks,
@@ -210,7 +218,8 @@ pub async fn restore(
 ) -> Result<RestoreOutcome, RestoreError> {
     let source = LinkSource::Kernel(kernel.clone());
     let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let found = observe(host, &source, selector, &pfs).await?;
+    let deadline = options.deadline(saved.vf_count());
+    let found = observe_within(host, &source, selector, &pfs, deadline).await?;
     let mut obstacles = obstacles(saved, &found);
     obstacles.extend(vfs_in_use(host, saved, &found));
     if !obstacles.is_empty() {
@@ -219,7 +228,6 @@ pub async fn restore(
     if !compare(saved, &found).iter().any(|difference| difference.gravity == Gravity::Wrong) {
         return Ok(outcome(saved, compare(saved, &found), Record::default()));
     }
-    let deadline = options.deadline(saved.vf_count());
     // The kernel carries out changes one after the other: the last of many waits for all before it.
     let kernel = KernelLinks { netlink: kernel.netlink.with_deadline(deadline), ..kernel.clone() };
     let work = Work {
@@ -231,11 +239,21 @@ pub async fn restore(
         deadline,
         binds: Semaphore::new(options.jobs.max(1)),
         record: Mutex::default(),
+        under_way: Mutex::default(),
         on_event,
     };
-    join_all(saved.pfs.iter().map(|pf| work.restore_pf(pf))).await;
-    work.give_contested_names(saved).await;
-    let found = observe(host, &source, selector, &pfs).await;
+    let total = options.total(saved.vf_count());
+    {
+        let course = std::pin::pin!(async {
+            join_all(saved.pfs.iter().map(|pf| work.restore_pf(pf))).await;
+            work.give_contested_names(saved).await;
+        });
+        // The course lives until the end of this block: what it is at can still be told.
+        if tokio::time::timeout(total, course).await.is_err() {
+            work.fail_what_is_under_way(saved, total);
+        }
+    }
+    let found = observe_within(host, &source, selector, &pfs, deadline).await;
     let record = work.record.into_inner().unwrap_or_else(PoisonError::into_inner);
     let differences = match found {
         Ok(found) => {

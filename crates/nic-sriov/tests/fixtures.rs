@@ -6,13 +6,16 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
+    use std::time::Duration;
 
     use nic_host::Host;
     use nic_netlink::{Guid, LinkLayer, Setting, VfChange};
     use nic_sriov::{
-        Attribute, DeviceSelector, LinkSource, NicState, PfStep, RepresentorState, VfNetdev, VfState,
-        compare, find_pfs, observe, plan_admin_before, plan_binding, plan_netdev, plan_prepare, plan_restore,
+        Attribute, DeviceAddress, DeviceSelector, LinkSource, NicState, ObserveError, PfStep, Recording,
+        RepresentorState, VfNetdev, VfState, compare, find_pfs, observe, observe_within, plan_admin_before,
+        plan_binding, plan_netdev, plan_prepare, plan_restore,
     };
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use serde_json::{Value, json};
 
     const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures");
@@ -286,5 +289,24 @@ mod tests {
         let state = copy.look();
         let netdev = only_vf(&state, 7).netdev.here().unwrap();
         assert_eq!((netdev.name.as_str(), netdev.link_layer), ("ib7", LinkLayer::Ethernet));
+    }
+
+    #[tokio::test]
+    async fn a_read_that_hangs_is_noticed() {
+        let tree = tempfile::tempdir().unwrap();
+        let pf: DeviceAddress = "pci/0000:01:00.0".parse().unwrap();
+        let device = tree.path().join(pf.sysfs().trim_start_matches('/'));
+        fs::create_dir_all(&device).unwrap();
+        // Nobody ever writes into it.
+        let fifo = device.join("sriov_numvfs");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let host = Host::at(tree.path());
+        let source = LinkSource::Recorded(Recording::default());
+        let deadline = Duration::from_millis(50);
+        let observed = observe_within(&host, &source, &mlx5(), &[pf], deadline).await;
+        assert!(
+            matches!(observed, Err(ObserveError::Deadline { after }) if after == deadline),
+            "{observed:?}"
+        );
     }
 }

@@ -163,8 +163,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: ONE_PF_IOMMU,
         timeout: Duration::from_secs(900),
         needs_nic_driver: true,
-        // It has been seen to stall on 6.1 for minutes, with igb's transmit queue timed out: not understood yet.
-        suite: Suite::OnDemand,
+        suite: Suite::Test,
         parameters: &[],
     },
     Scenario {

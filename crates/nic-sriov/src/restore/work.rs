@@ -13,7 +13,7 @@ use super::{RestoreEvent, Stage, StepFailure, chain};
 use crate::arrivals::{Arrival, ArrivalError, Arrivals};
 use crate::attribute::{Doing, Step};
 use crate::names::{Contested, plan_contested};
-use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe};
+use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe_within};
 use crate::ofed::{self, OfedStep, plan_ofed};
 use crate::plan::{
     BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_refused_by_mode, plan_admin_after,
@@ -28,6 +28,7 @@ use crate::{
 
 /// How often contested names are tried again. Each round fails only when udev has been quicker again.
 const NAMING_ROUNDS: usize = 10;
+const BIND_AND_WAIT: Doing<'static> = Doing("bind and wait for the netdev");
 /// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -59,6 +60,8 @@ pub(super) struct Work<'a> {
     pub(super) deadline: Duration,
     pub(super) binds: Semaphore,
     pub(super) record: Mutex<Record>,
+    /// What is being done now, to be named when it comes to no end.
+    pub(super) under_way: Mutex<Vec<(Part, String)>>,
     pub(super) on_event: &'a (dyn Fn(RestoreEvent) + Sync),
 }
 
@@ -89,6 +92,8 @@ enum StepError {
     Taken(crate::NameTaken),
     #[error("another interface has the name")]
     StillTaken,
+    #[error("not finished when the {} s for the whole restore were over", .0.as_secs())]
+    OutOfTime(Duration),
     #[error("the VF is gone")]
     Gone,
     #[error("the VF has no PCI address")]
@@ -107,7 +112,40 @@ impl StepError {
     }
 }
 
+/// Something under way, until it is dropped.
+struct UnderWay<'a> {
+    list: &'a Mutex<Vec<(Part, String)>>,
+    entry: (Part, String),
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = list.iter().position(|entry| *entry == self.entry) {
+            list.swap_remove(at);
+        }
+    }
+}
+
 impl Work<'_> {
+    fn under_way(&self, part: &Part, step: &dyn Step) -> UnderWay<'_> {
+        let entry = (part.clone(), step.to_string());
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
+        UnderWay { list: &self.under_way, entry }
+    }
+
+    /// Names all that had begun and has not ended.
+    pub(super) fn fail_what_is_under_way(&self, saved: &NicState, total: Duration) {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if under_way.is_empty() {
+            let pfs = saved.pfs.iter().map(|pf| Part::Pf(pf.address.clone()));
+            under_way.extend(pfs.map(|part| (part, "restore".to_owned())));
+        }
+        for (part, step) in under_way {
+            self.fail(&part, &Doing(&step), &StepError::OutOfTime(total));
+        }
+    }
+
     pub(super) async fn restore_pf(&self, saved: &PfState) {
         let part = Part::Pf(saved.address.clone());
         let Some(found) = self.look(saved).await else { return };
@@ -220,6 +258,7 @@ impl Work<'_> {
             return;
         }
         let part = Part::Pf(saved.address.clone());
+        let _under_way = self.under_way(&part, &Doing("wait for the representors"));
         let arrived = match self.arrivals.wait_ports(&saved.address, &ports, self.deadline).await {
             Ok(arrived) => arrived,
             Err(error) => {
@@ -263,6 +302,7 @@ impl Work<'_> {
             steps: 0,
             retried: false,
         };
+        let _under_way = self.under_way(&note.part, &BIND_AND_WAIT);
         let mut result = self.bind_and_await(saved, plan_binding(saved, found), &mut note).await;
         // Bound and yet without a netdev, or a probe that failed: a second probe is what can help.
         if let (Err(error), Some(driver)) = (&result, &saved.driver)
@@ -290,7 +330,7 @@ impl Work<'_> {
             Ok(None) => None,
             Err(error) => {
                 let cause = chain(&error);
-                self.fail(&note.part, &Doing("bind and wait for the netdev"), &error);
+                self.fail(&note.part, &BIND_AND_WAIT, &error);
                 Some(cause)
             }
         };
@@ -326,7 +366,8 @@ impl Work<'_> {
         driver: &str,
         note: &mut VfNote,
     ) -> Result<Option<Arrival>, StepError> {
-        let now = observe(self.host, self.source, self.selector, std::slice::from_ref(&pf.address)).await?;
+        let address = std::slice::from_ref(&pf.address);
+        let now = observe_within(self.host, self.source, self.selector, address, self.deadline).await?;
         let found = now.pf(&pf.address).and_then(|pf| pf.vf(saved.index)).ok_or(StepError::Gone)?;
         let mut steps = plan_binding(saved, found);
         if !steps.iter().any(|step| matches!(step, BindStep::Bind(_))) {
@@ -372,6 +413,7 @@ impl Work<'_> {
     async fn netdev_steps(&self, part: &Part, index: IfIndex, steps: Vec<NetdevStep>) -> usize {
         let mut done = 0;
         for step in steps {
+            let _under_way = self.under_way(part, &step);
             match self.netdev_step(index, &step).await {
                 Ok(()) => done += 1,
                 Err(error) if error.errno() == Some(Errno::EXIST) && gives_name(&step) => {
@@ -399,7 +441,9 @@ impl Work<'_> {
 
     async fn pf_step(&self, part: &Part, found: &PfState, step: &PfStep) {
         (self.on_event)(RestoreEvent::PfStepBegan { pf: found.address.clone(), step: step.to_string() });
+        let under_way = self.under_way(part, step);
         self.try_pf_step(part, found, step).await;
+        drop(under_way);
         (self.on_event)(RestoreEvent::PfStep { pf: found.address.clone(), step: step.to_string() });
     }
 
@@ -431,6 +475,7 @@ impl Work<'_> {
 
     async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &VfChange) {
         let part = Part::of_vf(pf, vf);
+        let _under_way = self.under_way(&part, change);
         let result = match &found.netdev {
             None => Err(StepError::NoUplink),
             Some(uplink) => {
@@ -502,10 +547,12 @@ impl Work<'_> {
 
     async fn look(&self, saved: &PfState) -> Option<PfState> {
         let address = std::slice::from_ref(&saved.address);
-        match observe(self.host, self.source, self.selector, address).await {
+        let part = Part::Pf(saved.address.clone());
+        let _under_way = self.under_way(&part, &Doing("observe"));
+        match observe_within(self.host, self.source, self.selector, address, self.deadline).await {
             Ok(mut state) => state.pfs.pop(),
             Err(error) => {
-                self.fail(&Part::Pf(saved.address.clone()), &Doing("observe"), &StepError::Observe(error));
+                self.fail(&part, &Doing("observe"), &StepError::Observe(error));
                 None
             }
         }

@@ -6,6 +6,7 @@ mod inspect;
 mod install;
 mod keep;
 mod machine;
+mod readiness;
 mod reload;
 mod restore;
 mod resume;

@@ -7,6 +7,8 @@
 pub const VERDICT: &str = "LAB-VERDICT: ";
 /// Starts a line of progress, shown while the scenario runs.
 pub const PROGRESS: &str = "LAB: ";
+/// A processor of the guest is at work and its timer runs; the processor's number follows.
+pub const ALIVE: &str = "LAB-ALIVE: ";
 /// Starts a line of the scenario's closing report, printed without its prefix.
 pub const REPORT: &str = "LAB-REPORT: ";
 

@@ -7,6 +7,7 @@ mod boot;
 mod command;
 mod drivers;
 mod guest;
+mod heartbeat;
 mod netdevsim;
 mod nic_driver;
 mod observe;
@@ -49,7 +50,7 @@ fn live() -> (String, anyhow::Result<()>) {
         return (guest::scenario_name(), Err(error));
     }
     let name = guest::scenario_name();
-    let result = Guest::bring_up().and_then(|guest| {
+    let result = heartbeat::start().and_then(|()| Guest::bring_up()).and_then(|guest| {
         let run = scenarios::find(&name).with_context(|| format!("no scenario is called {name:?}"))?;
         let result = run(&guest);
         guest.save_dmesg()?;
@@ -59,7 +60,7 @@ fn live() -> (String, anyhow::Result<()>) {
 }
 
 /// One write, so that the kernel's messages cannot fall into the middle of a line.
-fn console(text: &str) {
+pub(crate) fn console(text: &str) {
     let mut stdout = std::io::stdout().lock();
     if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
         // Without a console there is nobody to tell; the host notices the missing verdict.

@@ -1,5 +1,6 @@
 //! Running one guest to its end and judging what it said.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -9,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use lab_guest::lines::{PROGRESS, REPORT, VERDICT, Verdict};
+use lab_guest::lines::{ALIVE, PROGRESS, REPORT, VERDICT, Verdict};
 
 use super::process;
 
@@ -17,6 +18,9 @@ use super::process;
 const BOOT: Duration = Duration::from_secs(150);
 /// How long a guest may take from its verdict to power-off.
 const FAREWELL: Duration = Duration::from_secs(60);
+
+/// How long a processor of a guest that has shown signs of life, one every few seconds, may show none.
+const STILL: Duration = Duration::from_secs(90);
 
 /// What a run came to.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub(crate) struct Judgement {
 /// Why a run shows that something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The machine itself: the emulator broke down, or the guest never got as far as PID 1. It says nothing of what the
+    /// The machine itself: the emulator broke down, the guest never got as far as PID 1, or one of its processors stood still. It says nothing of what the
     /// scenario is about.
     Machine(String),
     /// What the scenario saw, or that it came to no end.
@@ -49,6 +53,8 @@ pub(crate) enum Said<'a> {
 struct Console {
     /// Whether PID 1 has said anything.
     speaks: bool,
+    /// When each processor last showed a sign of life.
+    alive: BTreeMap<String, Instant>,
     verdicts: Vec<Verdict>,
     kernel: Vec<String>,
 }
@@ -57,9 +63,20 @@ struct Console {
 ///
 /// No verdict, more than one, a kernel that panicked or complained, and a run longer than `limit` are failures.
 pub(crate) fn run(
+    command: Command,
+    name: &str,
+    limit: Duration,
+    log: &Path,
+    listener: impl FnMut(Said<'_>),
+) -> anyhow::Result<Judgement> {
+    run_with(command, name, limit, STILL, log, listener)
+}
+
+fn run_with(
     mut command: Command,
     name: &str,
     limit: Duration,
+    still: Duration,
     log: &Path,
     mut listener: impl FnMut(Said<'_>),
 ) -> anyhow::Result<Judgement> {
@@ -79,7 +96,11 @@ pub(crate) fn run(
     let mut deadline = start + limit.min(BOOT);
     let mut timed_out = false;
     loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let until = console.stands_still_at(still).map_or(deadline, |at| at.min(deadline));
+        match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) if line.starts_with(ALIVE) => {
+                console.alive.insert(line, Instant::now());
+            }
             Ok(line) => {
                 writeln!(file, "{:8.3} {line}", start.elapsed().as_secs_f64())
                     .context("cannot write the log")?;
@@ -105,6 +126,11 @@ pub(crate) fn run(
     let time = start.elapsed();
     let failure = if timed_out && !console.speaks {
         Some(Failure::Machine(format!("PID 1 said nothing for {} s", limit.min(BOOT).as_secs())))
+    } else if timed_out
+        && console.verdicts.is_empty()
+        && console.stands_still_at(still).is_some_and(|at| at <= Instant::now())
+    {
+        Some(Failure::Machine(format!("a processor of the guest stood still for {} s", still.as_secs())))
     } else if timed_out && console.verdicts.is_empty() {
         Some(Failure::Scenario(format!("no verdict after {} s", limit.as_secs())))
     } else if timed_out {
@@ -145,6 +171,11 @@ fn read_lines(child: &mut Child) -> anyhow::Result<Receiver<String>> {
 }
 
 impl Console {
+    /// When the processor that was heard of least recently will have been still for too long.
+    fn stands_still_at(&self, still: Duration) -> Option<Instant> {
+        self.alive.values().min().map(|seen| *seen + still)
+    }
+
     fn take<'a>(&mut self, line: &'a str, name: &str) -> Option<Said<'a>> {
         self.speaks |= line.contains(PROGRESS) || line.contains(VERDICT);
         if let Some(verdict) = Verdict::parse(line, name) {
@@ -197,7 +228,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run(command, "x", limit, &folder.path().join("log"), |_| {}).unwrap().failure
+        run_with(command, "x", limit, SHORT, &folder.path().join("log"), |_| {}).unwrap().failure
     }
 
     fn scenario(reason: &str) -> Option<Failure> {
@@ -228,6 +259,15 @@ mod tests {
     #[test]
     fn a_guest_that_hangs_is_ended() {
         assert_eq!(judge("echo 'LAB: hello'; exec sleep 60", SHORT), scenario("no verdict after 0 s"));
+    }
+
+    #[test]
+    fn a_processor_that_stands_still_is_the_machines_fault() {
+        let one_stops =
+            "echo 'LAB: hello'; echo 'LAB-ALIVE: 0'; while sleep 0.05; do echo 'LAB-ALIVE: 1'; done";
+        assert!(matches!(judge(one_stops, LONG), Some(Failure::Machine(_))));
+        let hangs = "echo 'LAB: hello'; while echo 'LAB-ALIVE: 0'; do sleep 0.05; done";
+        assert_eq!(judge(hangs, Duration::from_secs(1)), scenario("no verdict after 1 s"));
     }
 
     #[test]

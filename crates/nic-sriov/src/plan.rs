@@ -18,6 +18,7 @@ pub(crate) use self::pf::{
     attribute_for_legacy, changes_mode_under_vfs, is_refused_by_mode, without_vfs_to_unbind,
 };
 pub use self::pf::{plan_eswitch, plan_finish, plan_prepare, vfs_need_binding, vfs_to_unbind};
+pub(crate) use self::vf::plan_admin_mac_again;
 pub use self::vf::{plan_admin_after, plan_admin_before, plan_binding, plan_rates_before};
 use self::vf::{plan_vf, unprobed};
 use crate::ofed::OfedStep;

@@ -101,6 +101,20 @@ pub fn plan_admin_after(saved: &VfState, found: &VfState) -> Vec<VfChange> {
     changes
 }
 
+/// The admin MAC once more, for a VF that runs: its probe may have replaced it. A trusted igbvf whose PF did not answer in
+/// time makes up a MAC, and the PF takes that for the VF's (igbvf's netdev.c, `igbvf_probe`; igb_main.c,
+/// `igb_set_vf_mac_addr`).
+#[must_use]
+pub(crate) fn plan_admin_mac_again(saved: &VfState, found: &VfState) -> Option<VfChange> {
+    let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
+    let Setting::Set(mac) = saved_admin.mac else { return None };
+    let replaced = found.driver.is_some()
+        && own_mac_beside_admin(saved).is_none()
+        && saved_admin.mac != found_admin.mac
+        && found_admin.mac != Setting::Unsupported;
+    replaced.then_some(VfChange::Mac(mac))
+}
+
 /// The rates of a VF, where they have to be set before the eswitch leaves legacy mode: in switchdev mode drivers refuse
 /// them (netdevsim's netdev.c, `nsim_set_vf_rate`).
 #[must_use]

@@ -17,8 +17,8 @@ use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe_within};
 use crate::ofed::{self, OfedStep, plan_ofed};
 use crate::plan::{
     BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_refused_by_mode, plan_admin_after,
-    plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev, plan_prepare, plan_rates_before,
-    vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
+    plan_admin_before, plan_admin_mac_again, plan_binding, plan_eswitch, plan_finish, plan_netdev,
+    plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
 };
 use crate::sysfs::{self, VfWriteError};
 use crate::{
@@ -187,7 +187,7 @@ impl Work<'_> {
             if let (VfNetdev::Away, VfNetdev::Here(netdev)) = (&vf.netdev, &now.netdev) {
                 self.record().nameless.push((Part::of_vf(saved, vf), netdev.index));
             }
-            for change in plan_admin_after(vf, now) {
+            for change in plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now)) {
                 if matches!(change, VfChange::Rate { .. }) && !std::mem::replace(&mut link_awaited, true) {
                     self.await_link(saved, &part).await;
                 }

@@ -8,8 +8,8 @@ use crate::attribute::{Doing, Step};
 use crate::names::{Contested, plan_contested};
 use crate::plan::{
     BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_refused_by_mode, plan_admin_after,
-    plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev, plan_prepare, plan_rates_before,
-    vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
+    plan_admin_before, plan_admin_mac_again, plan_binding, plan_eswitch, plan_finish, plan_netdev,
+    plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
 };
 use crate::restore::{StepFailure, weigh};
 use crate::{
@@ -174,7 +174,7 @@ impl Course<'_> {
             if let (VfNetdev::Away, VfNetdev::Here(netdev)) = (&vf.netdev, &now.netdev) {
                 self.nameless.push((Part::of_vf(saved, vf), netdev.index));
             }
-            for change in plan_admin_after(vf, now) {
+            for change in plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now)) {
                 self.admin_step(pf, &Part::of_vf(saved, vf), &found, vf, &change)?;
             }
         }

@@ -73,8 +73,8 @@ pub use links::{Links, RecordedLinksError};
 pub use netlink::{ChangeError, LinkError, LinksError, Netlink, VfChangeError};
 pub use network::{
     Address, AddressFlags, ChildKind, Encapsulation, HexBytes, IpVersion, Neighbour, NetworkChange,
-    NetworkChangeError, NetworkReadError, NewChild, NextHop, Port, Prefix, QosMapping, RawAttribute, Route,
-    Rule, StackedLink,
+    NetworkChangeError, NetworkEvents, NetworkReadError, NewChild, NextHop, Port, Prefix, QosMapping,
+    RawAttribute, Route, Rule, StackedLink,
 };
 pub use phys_port::{PhysPort, PhysPortName};
 pub use udev_monitor::{UdevEvent, UdevMonitor, UdevMonitorError};

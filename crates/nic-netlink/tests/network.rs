@@ -14,7 +14,7 @@ mod namespace;
 use std::process::Command;
 
 use namespace::{in_namespace, run};
-use nic_netlink::{IfIndex, LinkChange, Netlink, NetworkChange, NewChild, Route, StackedLink};
+use nic_netlink::{IfIndex, LinkChange, Netlink, NetworkChange, NetworkEvents, NewChild, Route, StackedLink};
 
 fn ip(line: &str) -> String {
     let output = Command::new("ip").args(line.split_whitespace()).output().expect("iproute2 is needed");
@@ -177,6 +177,24 @@ fn the_settings_of_a_bridge_port_are_set_one_by_one() {
                     .unwrap();
             }
             assert_eq!(stacked(&netlink, "test0").await.port, Some(saved));
+        });
+    }
+}
+
+#[test]
+fn a_change_is_announced_and_a_route_looked_up() {
+    if in_namespace("a_change_is_announced_and_a_route_looked_up") {
+        run(async {
+            ip("link add test0 type veth peer name test1");
+            ip("link set test0 up");
+            let mut events = NetworkEvents::subscribe().unwrap();
+            ip("address add 192.0.2.1/24 dev test0");
+            events.changed().await.unwrap();
+            let netlink = Netlink::connect().unwrap();
+            let index = stacked(&netlink, "test0").await.link.index;
+            let route = netlink.route_to("192.0.2.9".parse().unwrap()).await.unwrap().unwrap();
+            assert!(route.goes_through(index), "{route}");
+            assert_eq!(netlink.route_to("203.0.113.1".parse().unwrap()).await.unwrap(), None);
         });
     }
 }

@@ -3,6 +3,8 @@
 mod ip;
 mod raw;
 
+mod events;
+
 mod address;
 mod neighbour;
 mod route;
@@ -10,11 +12,13 @@ mod rule;
 mod stacked;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rustix::io::Errno;
 
 pub use self::address::{Address, AddressFlags};
+pub use self::events::NetworkEvents;
 pub use self::ip::{IpVersion, Prefix};
 pub use self::neighbour::Neighbour;
 pub use self::raw::{HexBytes, RawAttribute};
@@ -76,22 +80,29 @@ pub enum NetworkChange {
 /// In the words of iproute2.
 impl fmt::Display for NetworkChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.in_words(&|index| index.to_string()))
+    }
+}
+
+impl NetworkChange {
+    /// In the words of iproute2, with interfaces called as `name` says.
+    #[must_use]
+    pub fn in_words(&self, name: &dyn Fn(IfIndex) -> String) -> String {
         match self {
             Self::AddChild(child) => {
-                write!(f, "link add {} link {} type {}", child.name, child.lower, child.kind)
+                format!("link add {} link {} type {}", child.name, name(child.lower), child.kind)
             }
-            Self::PortSetting { index, master_kind, setting } => {
-                write!(
-                    f,
-                    "link set dev {index} type {master_kind}_slave {} {}",
-                    setting.number, setting.value
-                )
-            }
-            Self::Address(address) => write!(f, "address add {address} dev {}", address.index),
-            Self::Neighbour(neighbour) => write!(f, "neighbour add {neighbour} dev {}", neighbour.index),
-            Self::AppendRoute(route) => write!(f, "route add {route}"),
-            Self::ReplaceRoute(route) => write!(f, "route replace {route}"),
-            Self::Rule(rule) => write!(f, "rule add {rule}"),
+            Self::PortSetting { index, master_kind, setting } => format!(
+                "link set dev {} type {master_kind}_slave {} {}",
+                name(*index),
+                setting.number,
+                setting.value
+            ),
+            Self::Address(address) => format!("address add {address} dev {}", name(address.index)),
+            Self::Neighbour(neighbour) => format!("neighbour add {neighbour} dev {}", name(neighbour.index)),
+            Self::AppendRoute(route) => format!("route add {}", route.in_words(name)),
+            Self::ReplaceRoute(route) => format!("route replace {}", route.in_words(name)),
+            Self::Rule(rule) => format!("rule add {rule}"),
         }
     }
 }
@@ -134,6 +145,23 @@ impl Netlink {
     /// The IP routes of all tables, of each in the kernel's order, without cached ones.
     pub async fn routes(&self) -> Result<Vec<Route>, NetworkReadError> {
         self.list("routes", of_all_families(RTM_GETROUTE, 12), RTM_NEWROUTE, route::decode).await
+    }
+
+    /// The route by which a packet to this address would leave; `None` where there is none.
+    pub async fn route_to(&self, address: IpAddr) -> Result<Option<Route>, NetworkReadError> {
+        let error = |source| NetworkReadError { what: "route to an address", source };
+        let question = RawMessage { kind: RTM_GETROUTE, body: route::question(address) };
+        match self.connection.request(question, 0, self.deadline).await {
+            Ok(messages) => {
+                let answer = messages.iter().find(|message| message.kind == RTM_NEWROUTE);
+                let route = answer.map(|message| route::decode_any(&message.body)).transpose();
+                route.map(Option::flatten).map_err(|malformed| error(malformed.into()))
+            }
+            Err(refused) if matches!(refused.errno(), Some(Errno::NETUNREACH | Errno::HOSTUNREACH)) => {
+                Ok(None)
+            }
+            Err(source) => Err(error(source)),
+        }
     }
 
     /// The IP rules.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nic_host::{Host, WriteError};
 use nic_kmod::{LoadError, LoadRequest, ModuleName, load};
-use nic_sriov::{LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome, restore};
+use nic_sriov::{Gravity, LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome, restore};
 use serde::Serialize;
 
 use super::Context;
@@ -116,8 +116,13 @@ impl Restored {
             return format!("nothing to do: all {vfs} VFs are what the snapshot says");
         }
         let races = self.outcome.renamed_after_arrival();
+        let lacking = self.outcome.differences.iter();
+        let lacking = match lacking.filter(|difference| difference.gravity == Gravity::Unsupported).count() {
+            0 => String::new(),
+            count => format!("; the driver lacks {count} attributes that were set"),
+        };
         format!(
-            "{verified} of {vfs} VFs verified after {} steps; {races} were first seen under another name",
+            "{verified} of {vfs} VFs verified after {} steps; {races} were first seen under another name{lacking}",
             self.outcome.steps
         )
     }

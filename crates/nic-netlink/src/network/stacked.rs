@@ -163,6 +163,8 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_FLAGS: u16 = 2;
+/// `VLAN_FLAG_*` of `include/uapi/linux/if_vlan.h`, all of them.
+const VLAN_FLAGS: u32 = 0x1f;
 const IFLA_VLAN_EGRESS_QOS: u16 = 3;
 const IFLA_VLAN_INGRESS_QOS: u16 = 4;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
@@ -314,8 +316,9 @@ fn encode_kind(data: &mut Body, kind: &ChildKind) {
                 VlanProtocol::Ieee8021Ad => 0x88a8,
             };
             data.u16(IFLA_VLAN_ID, *id).bytes(IFLA_VLAN_PROTOCOL, &protocol.to_be_bytes());
-            // Flags and the mask of those that are meant: all, since reordering is on by default.
-            data.bytes(IFLA_VLAN_FLAGS, &[flags.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat());
+            // Flags and the mask of those that are meant: all there are, since reordering is on by default. Others in
+            // the mask are refused (`vlan_dev_change_flags` in `net/8021q/vlan_dev.c`).
+            data.bytes(IFLA_VLAN_FLAGS, &[flags.to_ne_bytes(), VLAN_FLAGS.to_ne_bytes()].concat());
             for (number, mappings) in
                 [(IFLA_VLAN_EGRESS_QOS, egress_qos), (IFLA_VLAN_INGRESS_QOS, ingress_qos)]
             {
@@ -398,7 +401,7 @@ mod tests {
                 InfoData::Vlan(vec![
                     InfoVlan::Id(5),
                     InfoVlan::Protocol(wire_protocol),
-                    InfoVlan::Flags((VlanFlags::ReorderHdr, VlanFlags::from_bits_retain(u32::MAX))),
+                    InfoVlan::Flags((VlanFlags::ReorderHdr, VlanFlags::from_bits_retain(0x1f))),
                     InfoVlan::EgressQos(vec![VlanQosMapping::Mapping(1, 3), VlanQosMapping::Mapping(2, 7)]),
                 ]),
                 ChildKind::Vlan {

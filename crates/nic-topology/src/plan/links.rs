@@ -49,10 +49,10 @@ fn of_link_that_went(
         }
         step(Stage::Masters, Action::Link(LinkChange::Master(Some(master))));
     }
-    if let (Some(port), Some(_)) = (&link.port, master) {
-        let found = found.and_then(|found| found.port.as_ref()).filter(|_| joins.is_none());
-        let missing = found.map_or_else(|| port.settings.clone(), |found| port.settings_not_in(found));
-        for setting in missing {
+    // A port that joins has its master's defaults, and which those are shows when it has joined.
+    let found_port = found.and_then(|found| found.port.as_ref()).filter(|_| joins.is_none());
+    if let (Some(port), Some(found)) = (&link.port, found_port) {
+        for setting in port.settings_not_in(found) {
             let (index, master_kind) = (link.index, port.master_kind.clone());
             step(
                 Stage::Settings,

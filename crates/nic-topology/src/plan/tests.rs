@@ -279,9 +279,6 @@ fn all_that_the_kernel_removed_in_an_order_that_works() {
     link set dev pf1 down
     link set dev pf1 master bond0
     link set dev pf2.7 master bridge0
-    link set dev pf0 type bond_slave 5 03
-    link set dev pf1 type bond_slave 5 00
-    link set dev pf2.7 type bridge_slave 33 01
     link set dev pf2.7 alias "storage"
     link set dev pf0 up
     link set dev pf1 up
@@ -321,6 +318,20 @@ fn a_bond_without_its_ports_own_address_gets_it_when_the_ports_are_back() {
     let mut now = restored();
     now.links.get_mut(&IfIndex(20)).unwrap().link.address = LinkAddress(vec![6; 6]);
     assert_eq!(words(&saved, &now, NOW), ["link set dev bond0 address 02:00:00:00:00:02"]);
+}
+
+#[test]
+fn a_port_that_has_joined_gets_the_settings_that_it_lacks() {
+    let saved = NetworkState::standing_on(&node(), &PFS);
+    let mut now = restored();
+    for port in [102, 123] {
+        now.links.get_mut(&IfIndex(port)).unwrap().port.as_mut().unwrap().settings[0].value =
+            HexBytes(vec![0]);
+    }
+    assert_eq!(
+        words(&saved, &now, NOW),
+        ["link set dev pf0 type bond_slave 5 03", "link set dev pf2.7 type bridge_slave 33 01"]
+    );
 }
 
 #[test]

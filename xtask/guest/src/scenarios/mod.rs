@@ -7,6 +7,7 @@ mod errors;
 mod everything;
 mod faults;
 mod idempotent;
+mod network;
 mod night;
 mod packages;
 mod restore_loop;
@@ -25,6 +26,7 @@ const RUNS: &[(&str, Run)] = &[
     ("night", night::run),
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),
+    ("network", network::run),
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),

@@ -72,6 +72,10 @@ impl FarEnd {
     /// The same end on a VLAN.
     pub(crate) fn vlan(&self, id: u16) -> anyhow::Result<Self> {
         let (namespace, below) = (&self.namespace, &self.netdev);
+        wait::until("the carrier of the far end", Duration::from_secs(20), || {
+            let link = run("ip", ["-n", namespace, "-o", "link", "show", "dev", below])?;
+            Ok(link.contains("state UP").then_some(()))
+        })?;
         let netdev = format!("far.{id}");
         let number = id.to_string();
         let words = ["link", "add", "link", below, "name", &netdev, "type", "vlan", "id", &number];

@@ -122,7 +122,7 @@ fn seen() -> anyhow::Result<Vec<String>> {
             links.lines().any(|line| line.contains(&format!(" {name}")) && line.contains("state UP"))
         };
         let tentative = command("ip", ["-6", "address"])?.contains("tentative");
-        Ok((LINKS.iter().all(|name| of(name)) && !tentative).then_some(()))
+        Ok((LINKS.iter().all(of) && !tentative).then_some(()))
     })?;
     let mut lines = Vec::new();
     for question in [

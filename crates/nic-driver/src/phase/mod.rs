@@ -7,6 +7,7 @@ mod install;
 mod keep;
 mod machine;
 mod network;
+mod readiness;
 mod reload;
 mod restore;
 mod resume;

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_netlink::{IfIndex, Netlink};
-use nic_sriov::{KernelLinks, LinkSource, NetdevState, NicState, PfState, observe};
-use nic_topology::{Network, NetworkState, RestoreOptions, RestoreOutcome, Uplinks, restore};
+use nic_sriov::{KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, observe_within};
+use nic_topology::{
+    Gravity, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError, Uplinks,
+    compare, restore,
+};
 
 use super::Context;
 use super::restore::RestorePhaseError;
@@ -99,15 +102,13 @@ pub(super) async fn observe_network(
 }
 
 /// Gives back what stood on the netdevs, now that they are back.
-///
-/// Not from a snapshot that a restore was verified from before: what has changed since, somebody has changed.
 pub(super) async fn restore_network(
     context: &Context,
     phase: &PhaseRecord,
     kernel: &KernelLinks,
     snapshot: &Snapshot,
 ) -> Result<Option<RestoreOutcome>, RestorePhaseError> {
-    if snapshot.is_verified() || snapshot.network.is_bare() {
+    if is_not_restored(snapshot) {
         return Ok(None);
     }
     let step = phase.step("restore and verify what stood on the NICs");
@@ -121,23 +122,58 @@ pub(super) async fn restore_network(
     Ok(Some(outcome))
 }
 
+/// Whether something of what stood on the netdevs is missing now that [`restore_network`] would give back.
+pub(super) async fn network_differs(
+    context: &Context,
+    kernel: &KernelLinks,
+    snapshot: &Snapshot,
+) -> Result<bool, RestorePhaseError> {
+    if is_not_restored(snapshot) {
+        return Ok(false);
+    }
+    let devices = devices_now(context, kernel, snapshot).await?;
+    let now = Network::read(&kernel.netlink).await.map_err(TopologyError::from)?;
+    let at = Identified::new(&snapshot.network, &now, &devices);
+    let differences = compare(&snapshot.network, &at, age(snapshot));
+    Ok(differences.iter().any(|difference| difference.gravity == Gravity::Wrong))
+}
+
+/// Of a verified snapshot, what has changed since, somebody has changed.
+fn is_not_restored(snapshot: &Snapshot) -> bool {
+    snapshot.is_verified() || snapshot.network.is_bare()
+}
+
 async fn find_and_restore(
     context: &Context,
     kernel: &KernelLinks,
     snapshot: &Snapshot,
 ) -> Result<RestoreOutcome, RestorePhaseError> {
-    let source = LinkSource::Kernel(kernel.clone());
-    let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let found = observe(&context.host, &source, &context.family.devices, &pfs).await?;
-    let age = Timestamp::now().duration_since(snapshot.taken_at);
     let options = RestoreOptions {
         deadline: context.settings.timeout.max(2 * MANAGER_DEADLINE),
         manager_deadline: MANAGER_DEADLINE,
         patience: PATIENCE,
-        age: Duration::try_from(age).unwrap_or_default(),
+        age: age(snapshot),
     };
-    let devices = same_netdevs(&snapshot.nics, &found);
+    let devices = devices_now(context, kernel, snapshot).await?;
     Ok(restore(&context.host, &kernel.netlink, &snapshot.network, &devices, options).await?)
+}
+
+fn age(snapshot: &Snapshot) -> Duration {
+    // A clock that was set back must not lengthen a lifetime.
+    Duration::try_from(Timestamp::now().duration_since(snapshot.taken_at)).unwrap_or_default()
+}
+
+/// Looks which netdev is now which saved one.
+async fn devices_now(
+    context: &Context,
+    kernel: &KernelLinks,
+    snapshot: &Snapshot,
+) -> Result<BTreeMap<IfIndex, IfIndex>, ObserveError> {
+    let source = LinkSource::Kernel(kernel.clone());
+    let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
+    let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+    let found = observe_within(&context.host, &source, &context.family.devices, &pfs, deadline).await?;
+    Ok(same_netdevs(&snapshot.nics, &found))
 }
 
 /// In one sentence.

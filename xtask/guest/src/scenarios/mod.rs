@@ -7,11 +7,13 @@ mod errors;
 mod everything;
 mod faults;
 mod idempotent;
+mod kill_matrix;
 mod network;
 mod night;
 mod packages;
 mod restore_loop;
 mod shell;
+mod soak;
 mod switchdev;
 
 use crate::guest::Guest;
@@ -30,6 +32,9 @@ const RUNS: &[(&str, Run)] = &[
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),
+    ("kill-matrix", kill_matrix::run),
+    ("kill-matrix-14", kill_matrix::run),
+    ("soak", soak::run),
     ("bench", bench::run),
     ("errors", errors::run),
 ];

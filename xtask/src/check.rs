@@ -18,7 +18,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("nic-packages", &["nic-host"]),
     ("nic-dtk", &["nic-host"]),
     ("nic-sriov", &["nic-host", "nic-netlink"]),
-    ("nic-driver", &["nic-host", "nic-netlink", "nic-kmod", "nic-packages", "nic-dtk", "nic-sriov"]),
+    ("nic-topology", &["nic-host", "nic-netlink"]),
+    (
+        "nic-driver",
+        &["nic-host", "nic-netlink", "nic-kmod", "nic-packages", "nic-dtk", "nic-sriov", "nic-topology"],
+    ),
     ("lab-guest", &[]),
     ("xtask", &["lab-guest"]),
 ];

@@ -12,7 +12,7 @@ use nic_host::Host;
 use serde::Serialize;
 
 use crate::family::NicFamily;
-use crate::phase::{self, Context, ModuleTree, Settings};
+use crate::phase::{self, Context, ManagementNic, ModuleTree, Settings};
 use crate::report::Report;
 use crate::state::{Journal, StateStore};
 use crate::{Exit, error_chain};
@@ -48,6 +48,9 @@ pub struct Cli {
     /// How long after SIGTERM the process will be killed, in seconds: what takes longer is not begun.
     #[arg(long, global = true, env = "NIC_DRIVER_GRACE", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub grace: Option<u64>,
+    /// What a reload does when the node's default route or the Kubernetes API is behind the NICs that go.
+    #[arg(long, global = true, value_enum, env = "NIC_DRIVER_MANAGEMENT_NIC", default_value_t = ManagementNic::Warn)]
+    pub management_nic: ManagementNic,
     /// How logs are printed to stderr.
     #[arg(long, global = true, value_enum, env = "NIC_DRIVER_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -302,9 +305,21 @@ fn settings(cli: &Cli) -> Settings {
         readiness_file: cli.readiness_file.clone(),
         blacklist_file: cli.blacklist_file.clone().unwrap_or_else(default),
         lock_file: cli.lock_file.clone().unwrap_or_else(|| cli.drivers_mount.join(".lock")),
+        management_nic: cli.management_nic,
+        kubernetes_api: kubernetes_api(),
         grace: cli.grace.map(Duration::from_secs),
         retry_rolled_back: matches!(cli.command, Command::Reload { retry_rolled_back: true }),
     }
+}
+
+/// The Kubernetes API's address as every container of a cluster is told it.
+fn kubernetes_api() -> Option<std::net::IpAddr> {
+    let text = std::env::var("KUBERNETES_SERVICE_HOST").ok().filter(|text| !text.is_empty())?;
+    let address = text.parse();
+    if address.is_err() {
+        tracing::warn!(text, "KUBERNETES_SERVICE_HOST is no IP address: the way to the API is not looked at");
+    }
+    address.ok()
 }
 
 /// Logs that could not be set up.
@@ -441,6 +456,12 @@ fn write_restored(restored: &phase::Restored, f: &mut std::fmt::Formatter<'_>) -
         for failure in &outcome.failures {
             writeln!(f, "{}: {}: {}", failure.part, failure.step, failure.cause)?;
         }
+    }
+    for difference in restored.network.iter().flat_map(|network| &network.differences) {
+        writeln!(f, "{difference}")?;
+    }
+    for failure in restored.network.iter().flat_map(|network| &network.failures) {
+        writeln!(f, "{}: {}", failure.step, failure.cause)?;
     }
     writeln!(f, "{}", restored.summary())
 }

@@ -27,6 +27,9 @@ pub struct Report {
     pub vfs: Vec<VfOutcome>,
     /// What was different from the snapshot after it.
     pub differences: Vec<Difference>,
+    /// What of that which stands on the NICs is different after the last restore of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub network_differences: Vec<nic_topology::Difference>,
 }
 
 /// A row of the timeline.
@@ -74,6 +77,7 @@ impl Report {
             outages: Vec::new(),
             vfs: Vec::new(),
             differences: Vec::new(),
+            network_differences: Vec::new(),
         };
         let mut open = OpenRows::default();
         let mut away_since: Option<&JournalEvent> = None;
@@ -114,6 +118,9 @@ impl Report {
                     if let Some(from) = away_since.take_if(|_| result.is_verified()) {
                         report.outages.push(outage(from, Some(event)));
                     }
+                }
+                Entry::NetworkResult { result } => {
+                    report.network_differences.clone_from(&result.differences);
                 }
             }
         }
@@ -224,6 +231,9 @@ impl fmt::Display for Report {
             writeln!(f, "{}", self.vf_table())?;
         }
         for difference in &self.differences {
+            writeln!(f, "differs: {difference}")?;
+        }
+        for difference in &self.network_differences {
             writeln!(f, "differs: {difference}")?;
         }
         if !self.outages.is_empty() {

@@ -292,7 +292,7 @@ fn parse_bytes(text: &str) -> Option<Vec<u8>> {
     text.split(':').map(|byte| hex_byte(byte.as_bytes())).collect()
 }
 
-fn hex_byte(digits: &[u8]) -> Option<u8> {
+pub(crate) fn hex_byte(digits: &[u8]) -> Option<u8> {
     let [high, low] = digits else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     Some(digit(*high)? << 4 | digit(*low)?)

@@ -2,14 +2,15 @@
 //!
 //! - [`Netlink`] reads links with the attributes of their SR-IOV virtual functions ([`Link`], [`VfAttributes`]) and
 //!   changes them ([`LinkChange`], [`VfChange`]);
+//! - it also reads what stands on links and adds to it ([`NetworkChange`]): IP addresses, routes, rules, permanent
+//!   neighbours, and links on links ([`StackedLink`]);
 //! - [`LinkEvents`] tells what happens to links, [`UdevMonitor`] what udev has done with them, [`Changes`] both;
 //! - [`udev_state`] tells whether udev is done with a link, its renaming included;
 //! - [`Devlink`] reads and changes the eswitch, and lists devices and ports.
 //!
 //! No external program is started. Links are identified by [`IfIndex`], which outlives renames.
 //!
-//! What it is not: it knows neither sysfs nor PCI, creates no virtual functions and decides nothing. It holds no
-//! addresses, routes or neighbours.
+//! What it is not: it knows neither sysfs nor PCI, creates no virtual functions and decides nothing.
 //!
 //! Netlink speaks of the running kernel, in the network namespace of the thread that connects. A tree that stands for
 //! another machine has its links recorded in a file: [`Links::recorded`].
@@ -42,6 +43,8 @@ mod change;
 mod identity;
 mod phys_port;
 
+mod network;
+
 mod changes;
 mod events;
 mod udev_monitor;
@@ -68,6 +71,11 @@ pub use identity::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, ParseIdenti
 pub use link::{Link, LinkLayer, OperState};
 pub use links::{Links, RecordedLinksError};
 pub use netlink::{ChangeError, LinkError, LinksError, Netlink, VfChangeError};
+pub use network::{
+    Address, AddressFlags, ChildKind, Encapsulation, HexBytes, IpVersion, Neighbour, NetworkChange,
+    NetworkChangeError, NetworkEvents, NetworkReadError, NewChild, NextHop, Port, Prefix, QosMapping,
+    RawAttribute, Route, Rule, StackedLink,
+};
 pub use phys_port::{PhysPort, PhysPortName};
 pub use udev_monitor::{UdevEvent, UdevMonitor, UdevMonitorError};
 pub use udev_state::{UdevEntry, UdevState, UdevStateError, udev_queue_is_empty, udev_state};

@@ -18,8 +18,8 @@ const NETLINK_ROUTE: isize = 0;
 /// There is no form of it for a tree that is not the running machine: see [`Links::recorded`].
 #[derive(Debug, Clone)]
 pub struct Netlink {
-    connection: Connection,
-    deadline: Duration,
+    pub(crate) connection: Connection,
+    pub(crate) deadline: Duration,
 }
 
 /// The links could not be listed.

@@ -6,60 +6,21 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::print_stderr,
-    reason = "a test says what it expects by panicking, and that it was skipped on standard error; its functions, too"
+    reason = "a test says what it expects by panicking; its functions, too"
 )]
+
+mod namespace;
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use namespace::{in_namespace, run};
 use nic_netlink::{
     Change, ChangeError, Changes, Devlink, DevlinkHandle, IfIndex, Link, LinkChange, LinkEvent, LinkEvents,
     LinkLayer, LinkName, MacAddress, Netlink, VfChange,
 };
 use rtnetlink::{LinkBridge, LinkVeth};
 use rustix::io::Errno;
-
-const INSIDE: &str = "NIC_NETLINK_TEST_NAMESPACE";
-
-/// Whether the caller is in a namespace of its own and is to go on; if not, its body has run in a child.
-fn in_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        if !rustix::process::geteuid().is_root() {
-            command.args(["--user", "--map-root-user"]);
-        }
-        command.arg("--net").stdin(Stdio::null());
-        command
-    };
-    let possible = unshare().arg("true").output();
-    if !possible.as_ref().is_ok_and(|output| output.status.success()) {
-        let reason = format!("SKIPPED {test}: no network namespace can be made here: {possible:?}");
-        let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-        assert!(!(in_ci && rustix::process::geteuid().is_root()), "{reason}");
-        eprintln!("{reason}");
-        return false;
-    }
-    let child = unshare()
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let said = [child.stdout, child.stderr].concat();
-    assert!(child.status.success(), "{test} failed in its namespace:\n{}", String::from_utf8_lossy(&said));
-    false
-}
-
-fn run<F: Future<Output = ()>>(test: F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs");
-    });
-}
 
 fn name(text: &str) -> LinkName {
     text.parse().unwrap()

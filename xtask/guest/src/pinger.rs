@@ -69,6 +69,21 @@ impl FarEnd {
         Ok(Self { namespace: namespace.to_owned(), netdev: netdev.to_owned() })
     }
 
+    /// The same end on a VLAN.
+    pub(crate) fn vlan(&self, id: u16) -> anyhow::Result<Self> {
+        let (namespace, below) = (&self.namespace, &self.netdev);
+        wait::until("the carrier of the far end", Duration::from_secs(20), || {
+            let link = run("ip", ["-n", namespace, "-o", "link", "show", "dev", below])?;
+            Ok(link.contains("state UP").then_some(()))
+        })?;
+        let netdev = format!("far.{id}");
+        let number = id.to_string();
+        let words = ["link", "add", "link", below, "name", &netdev, "type", "vlan", "id", &number];
+        run("ip", [&["-n", namespace][..], &words].concat())?;
+        run("ip", ["-n", namespace, "link", "set", "dev", &netdev, "up"])?;
+        Ok(Self { namespace: namespace.clone(), netdev })
+    }
+
     /// Starts to ping the link-local address that follows from `mac`.
     ///
     /// The neighbour entry is permanent: what is measured is the data path, and not how often the kernel of the far end

@@ -74,6 +74,7 @@ const ONE_PF_IOMMU: Topology = Topology { igb_pfs: 1, iommu: true, ..TWO_PFS };
 const THREE_PFS_IOMMU: Topology = Topology { igb_pfs: 3, iommu: true, ..TWO_PFS };
 const SEVEN_PFS: Topology = Topology { igb_pfs: 7, memory_mib: 3072, ..TWO_PFS };
 const TWO_PFS_WIRED: Topology = Topology { wires: Wires::PeerAndBystanders, ..TWO_PFS };
+const THREE_PFS_WIRED: Topology = Topology { igb_pfs: 3, ..TWO_PFS_WIRED };
 
 const FROM_LINE: Parameter =
     Parameter { name: "from", default: "1", meaning: "the first journal line to be killed at" };
@@ -142,6 +143,15 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "idempotent",
         summary: "A second restore changes nothing, a reload with equal identities unloads nothing, and both say so",
         topology: TWO_PFS,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "network",
+        summary: "Addresses, routes, rules, neighbours, a bond with a VLAN, a VLAN in a bridge: back after a reload; pings resume",
+        topology: THREE_PFS_WIRED,
         timeout: Duration::from_secs(600),
         needs_nic_driver: true,
         suite: Suite::Test,

@@ -11,6 +11,8 @@ const PACKAGES: &[&str] = &[
     // nic-netlink listens to udev through its library.
     "libudev-dev",
     "pkg-config",
+    // The tests of nic-netlink and nic-topology configure network namespaces with it.
+    "iproute2",
     // Out-of-tree kernel modules.
     "gcc",
     "make",

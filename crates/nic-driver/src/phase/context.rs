@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nic_host::{BootId, Host, KernelRelease, ReadError};
 
+use super::network::ManagementNic;
 use crate::family::NicFamily;
 use crate::state::{Journal, StateStore};
 use crate::{InstanceLock, LockError, LockHeld, StopRequest};
@@ -47,6 +49,10 @@ pub struct Settings {
     pub lock_file: PathBuf,
     /// How long after being asked to stop the process will be killed; `None` when it will not be.
     pub grace: Option<Duration>,
+    /// What to do when the node itself is reached through the NICs.
+    pub management_nic: ManagementNic,
+    /// The Kubernetes API's address, where there is one.
+    pub kubernetes_api: Option<IpAddr>,
     /// Whether a driver that was rolled back is tried again although nothing has changed.
     pub retry_rolled_back: bool,
 }

@@ -6,6 +6,7 @@ mod inspect;
 mod install;
 mod keep;
 mod machine;
+mod network;
 mod readiness;
 mod reload;
 mod restore;
@@ -20,6 +21,7 @@ pub use inspect::{PlanError, ReloadForecast, Status, StatusError, plan_reload, p
 pub use install::{InstallError, Installed, install};
 pub use keep::KeepError;
 pub use machine::{MachineStatus, RunningStatus};
+pub use network::{ManagementBlocked, ManagementError, ManagementNic};
 pub use reload::{ModuleTree, ReloadError, Reloaded, reload};
 pub use restore::{RestorePhaseError, Restored, restore_sriov};
 pub use resume::{DriverError, LeftoverError, PfMissing};

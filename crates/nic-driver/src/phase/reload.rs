@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::keep::{KeepError, keep_previous};
+use super::network::{ManagementError, check_management};
 use super::readiness::take_readiness_away;
 use super::resume::{
     LeftoverError, PfMissing, armed_snapshot, listen_and_wait_for_pfs, load_request, pfs_on_their_way,
@@ -100,6 +101,9 @@ pub enum ReloadError {
         /// Its device file.
         group: String,
     },
+    /// The node itself is reached through the NICs, or that cannot be told.
+    #[error(transparent)]
+    Management(#[from] ManagementError),
     /// The stored snapshot cannot be used, and may be needed.
     #[error("the stored snapshot cannot be used; `nic-driver snapshot` sets it aside and takes a new one")]
     Snapshot(#[from] SnapshotError),
@@ -186,6 +190,7 @@ impl ReloadError {
             Self::Interrupted(_) => Exit::Interrupted,
             Self::Index(_) | Self::Identity(_) | Self::NoModule { .. } => Exit::NoModule,
             Self::Blocked(_)
+            | Self::Management(ManagementError::Blocked(_))
             | Self::VfInUse { .. }
             | Self::StateDir { .. }
             | Self::Record(_)
@@ -194,6 +199,7 @@ impl ReloadError {
             Self::TakeSnapshot(error) => error.exit(),
             Self::NotRunningMachine(_)
             | Self::Loaded(_)
+            | Self::Management(ManagementError::Read(_))
             | Self::Keep(_)
             | Self::Leftover(_)
             | Self::Prepare(_)
@@ -393,7 +399,11 @@ async fn exchange(
             tracing::info!(taken_at = %armed.taken_at, "an armed snapshot is there: no new one of a half-restored machine");
             armed
         }
-        None => observe_now(context, SnapshotStage::Armed { at: Timestamp::now() }).await?,
+        None => {
+            let snapshot = observe_now(context, SnapshotStage::Armed { at: Timestamp::now() }).await?;
+            check_management(context, &kernel.netlink, &snapshot.nics).await?;
+            snapshot
+        }
     };
     probe_state_directory(context, phase, &snapshot)?;
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());

@@ -8,9 +8,11 @@ use nic_sriov::{
     DeviceAddress, Gravity, LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome, compare,
     observe_within, restore,
 };
+use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::Serialize;
 
 use super::Context;
+use super::network::{network_differs, restore_network, summary};
 use super::readiness::{give_readiness, take_readiness_away};
 use super::resume::{
     DriverError, LeftoverError, PfMissing, listen_and_wait_for_pfs, load_missing_modules, pfs_on_their_way,
@@ -56,6 +58,9 @@ pub enum RestorePhaseError {
     /// The machine could not be observed.
     #[error(transparent)]
     Observe(#[from] ObserveError),
+    /// What stood on the NICs could not be looked at.
+    #[error("what stood on the NICs cannot be restored")]
+    Network(#[from] nic_topology::TopologyError),
     /// The restore was not begun.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -82,7 +87,7 @@ impl RestorePhaseError {
             Self::Lock(error) => error.exit(),
             Self::Interrupted(_) => Exit::Interrupted,
             // It was so before, and is no better now.
-            Self::Modules(_) | Self::GoBack(_) | Self::PfMissing(_) => Exit::Degraded,
+            Self::Modules(_) | Self::GoBack(_) | Self::PfMissing(_) | Self::Network(_) => Exit::Degraded,
             Self::Snapshot(_) => Exit::BadSnapshot,
             Self::NoSnapshot(_) => Exit::NoSnapshot,
             Self::Restore(RestoreError::Obstacles(_)) => Exit::PfUnsuitable,
@@ -99,20 +104,34 @@ impl RestorePhaseError {
 /// What came of a restore.
 #[derive(Debug, Clone, Serialize)]
 pub struct Restored {
-    /// All of it.
+    /// The NICs.
     pub outcome: RestoreOutcome,
+    /// What stood on them; `None` where nothing did, and from a snapshot that was verified before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkOutcome>,
 }
 
 impl Restored {
     /// The exit code: a VF that is not what it was leaves the node degraded.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        if self.outcome.is_verified() { Exit::Success } else { Exit::Degraded }
+        if self.is_verified() { Exit::Success } else { Exit::Degraded }
+    }
+
+    /// Whether the NICs and what stood on them are what the snapshot says.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.outcome.is_verified() && self.network.as_ref().is_none_or(NetworkOutcome::is_verified)
     }
 
     /// In one sentence.
     #[must_use]
     pub fn summary(&self) -> String {
+        let nics = self.nics_summary();
+        self.network.as_ref().map_or_else(|| nics.clone(), |network| format!("{nics}; {}", summary(network)))
+    }
+
+    fn nics_summary(&self) -> String {
         let vfs = self.outcome.vfs.len();
         let verified = self.outcome.vfs.iter().filter(|vf| vf.verified).count();
         if self.outcome.steps == 0 && self.outcome.is_verified() {
@@ -187,7 +206,9 @@ async fn carry_out(
     let deadline = options.deadline(snapshot.nics.vf_count());
     remove_leftover_blacklist(context, phase)?;
     if context.host.exists(&context.settings.readiness_file)
-        && (snapshot.is_armed() || differs(context, &source, &snapshot.nics, deadline).await?)
+        && (snapshot.is_armed()
+            || differs(context, &source, &snapshot.nics, deadline).await?
+            || network_differs(context, &kernel, &snapshot).await?)
     {
         take_readiness_away(context, phase)?;
     }
@@ -208,13 +229,14 @@ async fn carry_out(
             return Err(error.into());
         }
     };
-    let restored = Restored { outcome };
+    let mut restored = Restored { outcome, network: None };
     step.ok(Some(restored.summary()));
     phase.write(Entry::RestoreResult {
         renamed_after_arrival: restored.outcome.renamed_after_arrival(),
         result: Box::new(restored.outcome.clone()),
     });
-    if restored.outcome.is_verified() {
+    restored.network = restore_network(context, phase, &kernel, &snapshot).await?;
+    if restored.is_verified() {
         snapshot.stage = SnapshotStage::Verified { at: Timestamp::now() };
         phase.step("mark the snapshot as verified").record(context.store.put_snapshot(&snapshot))?;
         drop_previous_unless_running(context, phase);

@@ -120,11 +120,7 @@ pub(super) async fn go_back(
         listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
     }
     let restored = restore_held(context).await?;
-    if restored.outcome.is_verified() {
-        Ok(restored)
-    } else {
-        Err(GoBackError::NotVerified(restored.summary()))
-    }
+    if restored.is_verified() { Ok(restored) } else { Err(GoBackError::NotVerified(restored.summary())) }
 }
 
 /// What is to be done with the modules so that the previous ones run: pure.

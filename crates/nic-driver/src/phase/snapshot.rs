@@ -7,6 +7,7 @@ use nic_sriov::{LinkSource, ObserveError, find_pfs, observe};
 use serde::Serialize;
 
 use super::Context;
+use super::network::observe_network;
 use crate::state::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 use crate::{Exit, LockError};
 
@@ -19,6 +20,9 @@ pub enum TakeSnapshotError {
     /// The NICs could not be observed.
     #[error(transparent)]
     Observe(#[from] ObserveError),
+    /// What stands on the NICs could not be observed.
+    #[error(transparent)]
+    Network(#[from] nic_topology::ObserveError),
     /// The loaded modules could not be read.
     #[error(transparent)]
     Modules(#[from] ReadLoadedError),
@@ -61,7 +65,7 @@ impl TakeSnapshotError {
             Self::Lock(error) => error.exit(),
             Self::NoPf { .. } => Exit::NoPf,
             Self::Armed { .. } => Exit::Blocked,
-            Self::Observe(_) | Self::Modules(_) | Self::Write(_) => Exit::Failed,
+            Self::Observe(_) | Self::Network(_) | Self::Modules(_) | Self::Write(_) => Exit::Failed,
         }
     }
 }
@@ -121,6 +125,7 @@ pub(super) async fn observe_now(
     }
     let source = LinkSource::open(&context.host).await?;
     let nics = observe(&context.host, &source, selector, &pfs).await?;
+    let network = observe_network(context, &source, &nics).await?;
     Ok(Snapshot {
         schema: SNAPSHOT_SCHEMA,
         checksum: None,
@@ -131,6 +136,7 @@ pub(super) async fn observe_now(
         stage,
         modules: loaded_stack(context)?,
         nics,
+        network,
     })
 }
 

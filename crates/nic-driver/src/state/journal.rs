@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nic_host::{BootId, ReadError};
 use nic_sriov::{RestoreEvent, RestoreOutcome};
+use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::{Deserialize, Serialize};
 
 use super::failpoint;
@@ -84,6 +85,11 @@ pub enum Entry {
         renamed_after_arrival: usize,
         /// All of it.
         result: Box<RestoreOutcome>,
+    },
+    /// What came of restoring what stood on the NICs.
+    NetworkResult {
+        /// All of it.
+        result: Box<NetworkOutcome>,
     },
 }
 

@@ -5,11 +5,12 @@ use jiff::Timestamp;
 use nic_host::{BootId, KernelRelease, ReadError};
 use nic_kmod::ModuleName;
 use nic_sriov::NicState;
+use nic_topology::NetworkState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// The version of the snapshot file's form.
-pub const SNAPSHOT_SCHEMA: u32 = 1;
+pub const SNAPSHOT_SCHEMA: u32 = 2;
 
 /// All that is needed to give the NICs back what they had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub modules: Vec<ModuleName>,
     /// The NICs.
     pub nics: NicState,
+    /// What stood on their netdevs.
+    pub network: NetworkState,
 }
 
 impl Snapshot {
@@ -92,6 +95,12 @@ impl Snapshot {
     #[must_use]
     pub fn is_armed(&self) -> bool {
         matches!(self.stage, SnapshotStage::Armed { .. })
+    }
+
+    /// Whether a restore from it was verified.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        matches!(self.stage, SnapshotStage::Verified { .. })
     }
 }
 

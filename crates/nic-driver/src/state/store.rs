@@ -241,6 +241,7 @@ mod tests {
             stage: SnapshotStage::Stored,
             modules: vec!["igb".parse().unwrap()],
             nics: NicState::default(),
+            network: nic_topology::NetworkState::default(),
         }
     }
 
@@ -265,7 +266,7 @@ mod tests {
         assert!(matches!(other_family, SnapshotError::OtherFamily { .. }), "{other_family}");
 
         let whole = std::fs::read_to_string(store.snapshot_path()).unwrap();
-        std::fs::write(store.snapshot_path(), whole.replace("\"schema\": 1", "\"schema\": 9")).unwrap();
+        std::fs::write(store.snapshot_path(), whole.replace("\"schema\": 2", "\"schema\": 9")).unwrap();
         assert!(matches!(store.snapshot(), Err(SnapshotError::Schema { found: 9, .. })));
         std::fs::write(store.snapshot_path(), &whole[..whole.len() / 2]).unwrap();
         let truncated = store.snapshot().unwrap_err();

@@ -87,7 +87,7 @@ fn an_unreadable_snapshot_is_refused_and_set_aside_by_the_next() {
 fn a_snapshot_that_does_not_fit() {
     for (name, from, to) in [
         ("another_boot", "0c2f7a1e-6b5d-4f3a-9e8c-d1b2a3948576", "ffffffff-6b5d-4f3a-9e8c-d1b2a3948576"),
-        ("another_schema", "\"schema\": 1,", "\"schema\": 2,"),
+        ("another_schema", "\"schema\": 2,", "\"schema\": 3,"),
         ("another_family", "\"family\": \"mlx5\"", "\"family\": \"mine\""),
     ] {
         let desk = with_snapshot();

@@ -8,6 +8,7 @@ mod everything;
 mod faults;
 mod idempotent;
 mod kill_matrix;
+mod network;
 mod night;
 mod packages;
 mod restore_loop;
@@ -27,6 +28,7 @@ const RUNS: &[(&str, Run)] = &[
     ("night", night::run),
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),
+    ("network", network::run),
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),

@@ -1,0 +1,274 @@
+//! What stands on the family's interfaces: saved with them, and given back when they are back.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nic_netlink::{IfIndex, Netlink};
+use nic_sriov::{KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, observe_within};
+use nic_topology::{
+    Gravity, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError, Uplinks,
+    compare, restore,
+};
+
+use super::Context;
+use super::restore::RestorePhaseError;
+use crate::state::{Entry, PhaseRecord, Snapshot};
+
+/// How long a network manager is waited for. It may be asking a DHCP server, which answers within seconds or not at all.
+const MANAGER_DEADLINE: Duration = Duration::from_secs(30);
+/// Duplicate address detection takes a second, or two by some settings; before it has ended some routes are refused.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What to do when the machine's own ways out go through the NICs that are about to go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ManagementNic {
+    /// Do not reload.
+    Refuse,
+    /// Say so, and that they will be restored.
+    #[default]
+    Warn,
+    /// Reload without a word.
+    Allow,
+}
+
+/// A reload that would take the node's own network away, and must not.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the node itself is reached through NICs that a reload takes away for its time: {uplinks}. Allow it with \
+     --management-nic warn, or move the node's network to another NIC"
+)]
+pub struct ManagementBlocked {
+    /// What goes through them.
+    pub uplinks: Uplinks,
+}
+
+/// Ways out that could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagementError {
+    /// They are there, and not to be taken away.
+    #[error(transparent)]
+    Blocked(#[from] ManagementBlocked),
+    /// The kernel was asked in vain.
+    #[error("whether the node itself is reached through its NICs cannot be told")]
+    Read(#[from] nic_netlink::NetworkReadError),
+}
+
+/// Looks which of the machine's own ways out go through these NICs, and does what the setting says.
+pub(super) async fn check_management(
+    context: &Context,
+    netlink: &Netlink,
+    nics: &NicState,
+) -> Result<(), ManagementError> {
+    let policy = context.settings.management_nic;
+    if policy == ManagementNic::Allow {
+        return Ok(());
+    }
+    let uplinks = uplinks(netlink, nics, context.settings.kubernetes_api).await?;
+    if !uplinks.carry_management() {
+        return Ok(());
+    }
+    if policy == ManagementNic::Refuse {
+        return Err(ManagementBlocked { uplinks }.into());
+    }
+    tracing::warn!(%uplinks, "the node itself is reached through NICs that go now; all of it will be restored");
+    Ok(())
+}
+
+async fn uplinks(
+    netlink: &Netlink,
+    nics: &NicState,
+    api: Option<IpAddr>,
+) -> Result<Uplinks, nic_netlink::NetworkReadError> {
+    let route = match api {
+        Some(api) => netlink.route_to(api).await?.map(|route| (api, route)),
+        None => None,
+    };
+    let network = Network::read(netlink).await?;
+    let devices: Vec<IfIndex> = netdevs(nics).into_values().map(|netdev| netdev.index).collect();
+    Ok(Uplinks::of(&network, &devices, route.as_ref().map(|(api, route)| (*api, route))))
+}
+
+/// What stands on the netdevs of these NICs. A tree's network is not recorded.
+pub(super) async fn observe_network(
+    context: &Context,
+    source: &LinkSource,
+    nics: &NicState,
+) -> Result<NetworkState, nic_topology::ObserveError> {
+    let LinkSource::Kernel(kernel) = source else { return Ok(NetworkState::default()) };
+    let devices: Vec<IfIndex> = netdevs(nics).into_values().map(|netdev| netdev.index).collect();
+    NetworkState::observe(&context.host, &kernel.netlink, &devices).await
+}
+
+/// Gives back what stood on the netdevs, now that they are back.
+pub(super) async fn restore_network(
+    context: &Context,
+    phase: &PhaseRecord,
+    kernel: &KernelLinks,
+    snapshot: &Snapshot,
+) -> Result<Option<RestoreOutcome>, RestorePhaseError> {
+    if is_not_restored(snapshot) {
+        return Ok(None);
+    }
+    let step = phase.step("restore and verify what stood on the NICs");
+    let result = find_and_restore(context, kernel, snapshot).await;
+    match &result {
+        Ok(outcome) => step.ok(Some(summary(outcome))),
+        Err(error) => step.failed(error),
+    }
+    let outcome = result?;
+    phase.write(Entry::NetworkResult { result: Box::new(outcome.clone()) });
+    Ok(Some(outcome))
+}
+
+/// Whether something of what stood on the netdevs is missing now that [`restore_network`] would give back.
+pub(super) async fn network_differs(
+    context: &Context,
+    kernel: &KernelLinks,
+    snapshot: &Snapshot,
+) -> Result<bool, RestorePhaseError> {
+    if is_not_restored(snapshot) {
+        return Ok(false);
+    }
+    let devices = devices_now(context, kernel, snapshot).await?;
+    let now = Network::read(&kernel.netlink).await.map_err(TopologyError::from)?;
+    let at = Identified::new(&snapshot.network, &now, &devices);
+    let differences = compare(&snapshot.network, &at, age(snapshot));
+    Ok(differences.iter().any(|difference| difference.gravity == Gravity::Wrong))
+}
+
+/// Of a verified snapshot, what has changed since, somebody has changed.
+fn is_not_restored(snapshot: &Snapshot) -> bool {
+    snapshot.is_verified() || snapshot.network.is_bare()
+}
+
+async fn find_and_restore(
+    context: &Context,
+    kernel: &KernelLinks,
+    snapshot: &Snapshot,
+) -> Result<RestoreOutcome, RestorePhaseError> {
+    let options = RestoreOptions {
+        deadline: context.settings.timeout.max(2 * MANAGER_DEADLINE),
+        manager_deadline: MANAGER_DEADLINE,
+        patience: PATIENCE,
+        age: age(snapshot),
+    };
+    let devices = devices_now(context, kernel, snapshot).await?;
+    Ok(restore(&context.host, &kernel.netlink, &snapshot.network, &devices, options).await?)
+}
+
+fn age(snapshot: &Snapshot) -> Duration {
+    // A clock that was set back must not lengthen a lifetime.
+    Duration::try_from(Timestamp::now().duration_since(snapshot.taken_at)).unwrap_or_default()
+}
+
+/// Looks which netdev is now which saved one.
+async fn devices_now(
+    context: &Context,
+    kernel: &KernelLinks,
+    snapshot: &Snapshot,
+) -> Result<BTreeMap<IfIndex, IfIndex>, ObserveError> {
+    let source = LinkSource::Kernel(kernel.clone());
+    let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
+    let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+    let found = observe_within(&context.host, &source, &context.family.devices, &pfs, deadline).await?;
+    Ok(same_netdevs(&snapshot.nics, &found))
+}
+
+/// In one sentence.
+pub(super) fn summary(outcome: &RestoreOutcome) -> String {
+    let missing = outcome.differences.len();
+    let differences = if missing == 0 { String::new() } else { format!("; {missing} differences") };
+    format!("{} steps for what stood on the NICs{differences}", outcome.done.len())
+}
+
+/// Which netdev is now which saved one: by PF, VF and port, never by name.
+fn same_netdevs(saved: &NicState, found: &NicState) -> BTreeMap<IfIndex, IfIndex> {
+    let found = netdevs(found);
+    let pair = |(place, netdev): (Place, &NetdevState)| Some((netdev.index, found.get(&place)?.index));
+    netdevs(saved).into_iter().filter_map(pair).collect()
+}
+
+/// The place of a netdev: its PF's address, and which it is there.
+type Place = (String, Netdev);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Netdev {
+    Pf,
+    Vf(u32),
+    Representor(String),
+}
+
+fn netdevs(nics: &NicState) -> BTreeMap<Place, &NetdevState> {
+    nics.pfs.iter().flat_map(netdevs_of).collect()
+}
+
+fn netdevs_of(pf: &PfState) -> impl Iterator<Item = (Place, &NetdevState)> {
+    let own = pf.netdev.iter().map(|netdev| (Netdev::Pf, netdev));
+    let vfs = pf.vfs.iter().filter_map(|vf| Some((Netdev::Vf(vf.index), vf.netdev.here()?)));
+    let representors = pf.representors.iter();
+    let representors = representors.map(|one| (Netdev::Representor(one.port.to_string()), &one.netdev));
+    own.chain(vfs).chain(representors).map(|(which, netdev)| ((pf.address.to_string(), which), netdev))
+}
+
+#[cfg(test)]
+mod tests {
+    use nic_sriov::{VfNetdev, VfState};
+    use serde_json::json;
+
+    use super::*;
+
+    fn netdev(index: u32) -> NetdevState {
+        serde_json::from_value(json!({
+            "index": index, "name": "eth0", "altnames": [], "link_layer": "ethernet",
+            "address": "02:00:00:00:00:01", "mtu": 1500, "up": true, "tx_queue_length": 1000, "alias": null,
+            "group": 0, "promiscuous": false, "all_multicast": false, "master": null,
+        }))
+        .unwrap()
+    }
+
+    fn pf(address: &str, index: u32, vfs: &[VfNetdev]) -> PfState {
+        let vf = |(index, netdev): (usize, &VfNetdev)| VfState {
+            index: u32::try_from(index).unwrap(),
+            address: None,
+            driver: None,
+            driver_override: None,
+            admin: None,
+            ofed: None,
+            netdev: netdev.clone(),
+        };
+        PfState {
+            address: nic_sriov::DeviceAddress::new("pci", address).unwrap(),
+            pci_id: None,
+            driver: None,
+            total_vfs: None,
+            num_vfs: 0,
+            drivers_autoprobe: None,
+            eswitch: None,
+            netdev: Some(netdev(index)),
+            vfs: vfs.iter().enumerate().map(vf).collect(),
+            representors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn netdevs_are_paired_by_place() {
+        let here = |index| VfNetdev::Here(netdev(index));
+        let saved = NicState {
+            pfs: vec![
+                pf("0000:01:00.0", 2, &[here(10), here(11), VfNetdev::Unbound]),
+                pf("0000:02:00.0", 3, &[here(12)]),
+            ],
+        };
+        let found = NicState {
+            pfs: vec![
+                pf("0000:02:00.0", 102, &[VfNetdev::Away]),
+                pf("0000:01:00.0", 103, &[here(111), here(110), here(112)]),
+            ],
+        };
+        let pairs: Vec<(u32, u32)> =
+            same_netdevs(&saved, &found).into_iter().map(|(a, b)| (a.0, b.0)).collect();
+        assert_eq!(pairs, [(2, 103), (3, 102), (10, 111), (11, 110)]);
+    }
+}

@@ -1,0 +1,177 @@
+//! Addresses, neighbours, routes, rules.
+
+use std::time::Duration;
+
+use nic_netlink::{Address, IfIndex, NetworkChange, NextHop, Route, Rule};
+
+use super::{Action, Identified, Stage, Step, will_be_there};
+use crate::NetworkState;
+
+pub(super) fn plan(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut step = |stage, link, change| steps.push(Step { stage, link, action: Action::Network(change) });
+    for address in in_order(&saved.addresses) {
+        if !will_be_there(saved, at, address.index) || address_now(address, at).is_some() {
+            continue;
+        }
+        if let Some(address) = aged(address, age) {
+            step(Stage::Addresses, address.index, NetworkChange::Address(address));
+        }
+    }
+    for neighbour in &saved.neighbours {
+        let index = at.index(neighbour.index);
+        let is_it = |found: &&nic_netlink::Neighbour| {
+            Some(found.index) == index
+                && found.address == neighbour.address
+                && found.link_address == neighbour.link_address
+        };
+        if will_be_there(saved, at, neighbour.index) && !at.now.neighbours.iter().any(|found| is_it(&found)) {
+            step(Stage::Neighbours, neighbour.index, NetworkChange::Neighbour(neighbour.clone()));
+        }
+    }
+    let (through, direct): (Vec<&Route>, Vec<&Route>) =
+        saved.routes.iter().partition(|route| route.has_gateway());
+    for route in direct.into_iter().chain(through) {
+        let hops = route.next_hops.iter().filter_map(|hop| hop.index);
+        if !hops.clone().all(|index| will_be_there(saved, at, index)) {
+            continue;
+        }
+        let Some(route_as_aged) = aged_route(route, age) else { continue };
+        let link =
+            hops.clone().find(|index| saved.link(*index).is_some()).or_else(|| source_link(saved, route));
+        let change = match route_now(saved, at, route) {
+            RouteNow::Missing => NetworkChange::AppendRoute(route_as_aged),
+            RouteNow::LacksNextHops => NetworkChange::ReplaceRoute(route_as_aged),
+            RouteNow::Here | RouteNow::Otherwise(_) | RouteNow::ByObject => continue,
+        };
+        step(Stage::Routes, link.unwrap_or(IfIndex(0)), change);
+    }
+    for rule in saved.rules.iter().filter(|rule| !at.now.rules.contains(rule)) {
+        if let Some(link) = rule_link(saved, rule) {
+            step(Stage::Rules, link, NetworkChange::Rule(rule.clone()));
+        }
+    }
+    steps
+}
+
+/// The order in which they were added: the kernel lists IPv4 addresses in it, and IPv6 ones of a scope in the reverse
+/// (`ipv6_link_dev_addr` in `net/ipv6/addrconf.c`).
+fn in_order(addresses: &[Address]) -> impl Iterator<Item = &Address> {
+    let of = |v4: bool| move |address: &&Address| address.address.is_ipv4() == v4;
+    addresses.iter().filter(of(true)).chain(addresses.iter().rev().filter(of(false)))
+}
+
+/// The address as it is now, on the link that is now its own.
+pub(crate) fn address_now<'now>(address: &Address, at: &Identified<'now>) -> Option<&'now Address> {
+    let index = at.index(address.index)?;
+    at.now.addresses.iter().find(|found| {
+        found.index == index
+            && found.address == address.address
+            && found.prefix_length == address.prefix_length
+            && found.peer == address.peer
+    })
+}
+
+/// With the lifetimes that are left; `None` when it has run out.
+fn aged(address: &Address, age: Duration) -> Option<Address> {
+    let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+    let mut address = address.clone();
+    if let Some(valid) = &mut address.valid_s {
+        *valid = valid.checked_sub(age).filter(|left| *left > 0)?;
+    }
+    address.preferred_s = address.preferred_s.map(|preferred| preferred.saturating_sub(age));
+    Some(address)
+}
+
+fn aged_route(route: &Route, age: Duration) -> Option<Route> {
+    let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+    let mut route = route.clone();
+    if let Some(expires) = &mut route.expires_s {
+        *expires = expires.checked_sub(age).filter(|left| *left > 0)?;
+    }
+    Some(route)
+}
+
+/// How a saved route is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RouteNow<'now> {
+    /// It is there.
+    Here,
+    /// It is not, and nothing is in its place.
+    Missing,
+    /// It is there with a part of its next hops only.
+    LacksNextHops,
+    /// Another one is in its place.
+    Otherwise(&'now Route),
+    /// It is not there, and used a next hop object, which whoever made that has to make again.
+    ByObject,
+}
+
+pub(crate) fn route_now<'now>(saved: &NetworkState, at: &Identified<'now>, route: &Route) -> RouteNow<'now> {
+    let wanted = as_present(route, at);
+    let in_its_place: Vec<&Route> = at.now.routes.iter().filter(|found| same_place(found, &wanted)).collect();
+    if in_its_place.iter().any(|found| same(found, &wanted)) {
+        return RouteNow::Here;
+    }
+    if route.next_hop_object.is_some() {
+        return RouteNow::ByObject;
+    }
+    let was_saved = |found: &Route| saved.routes.iter().any(|route| same(found, &as_present(route, at)));
+    match in_its_place.iter().find(|found| !was_saved(found)) {
+        None => RouteNow::Missing,
+        Some(found) if has_part_of(found, &wanted) => RouteNow::LacksNextHops,
+        Some(found) => RouteNow::Otherwise(found),
+    }
+}
+
+/// With present indexes. A link that is not there yet has none, which no route has.
+fn as_present(route: &Route, at: &Identified<'_>) -> Route {
+    let next_hops = route.next_hops.iter().map(|hop| NextHop {
+        index: hop.index.map(|index| at.index(index).unwrap_or(IfIndex(0))),
+        ..hop.clone()
+    });
+    Route { next_hops: next_hops.collect(), ..route.clone() }
+}
+
+/// What the kernel tells routes apart by. IPv6 has routes without a router side by side on several links.
+fn same_place(a: &Route, b: &Route) -> bool {
+    let key = |route: &Route| {
+        (route.version, route.destination, route.source, route.table, route.tos, route.priority)
+    };
+    let link = |route: &Route| {
+        let direct = route.version == nic_netlink::IpVersion::V6 && !route.has_gateway();
+        direct.then(|| route.next_hops.first().and_then(|hop| hop.index))
+    };
+    key(a) == key(b) && link(a) == link(b)
+}
+
+fn same(a: &Route, b: &Route) -> bool {
+    // The kernel may list the hops of IPv6 in another order, and the time left is another each time.
+    let plain = |route: &Route| {
+        let mut route = Route { expires_s: None, ..route.clone() };
+        route.next_hops.sort_by_key(|hop| (hop.index, hop.gateway));
+        route
+    };
+    plain(a) == plain(b)
+}
+
+fn has_part_of(found: &Route, wanted: &Route) -> bool {
+    !found.next_hops.is_empty()
+        && found.next_hops.len() < wanted.next_hops.len()
+        && found.next_hops.iter().all(|hop| {
+            wanted.next_hops.iter().any(|other| (other.index, other.gateway) == (hop.index, hop.gateway))
+        })
+}
+
+fn source_link(saved: &NetworkState, route: &Route) -> Option<IfIndex> {
+    let source = route.preferred_source?;
+    saved.addresses.iter().find(|address| address.address == source).map(|address| address.index)
+}
+
+/// The first saved link that the rule names.
+fn rule_link(saved: &NetworkState, rule: &Rule) -> Option<IfIndex> {
+    let names = [&rule.input_interface, &rule.output_interface];
+    let mut links =
+        names.into_iter().flatten().filter_map(|name| saved.links.iter().find(|link| link.name == **name));
+    links.next().map(|link| link.index)
+}

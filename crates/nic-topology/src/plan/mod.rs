@@ -1,0 +1,159 @@
+//! What is missing, as a list of steps in an order that works. Pure.
+
+pub(crate) mod entries;
+mod links;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nic_netlink::{IfIndex, LinkChange, NetworkChange};
+
+use crate::state::by_name;
+use crate::{LinkState, Network, NetworkState, Place};
+
+/// One step. Its interfaces are named by the indexes that they had when they were saved, since some of them may still have
+/// to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Its place in the order.
+    pub stage: Stage,
+    /// The saved link that it is for: with that link's manager it is left to.
+    pub link: IfIndex,
+    /// What to do.
+    pub action: Action,
+}
+
+/// The stages, in order. What a stage makes may bring what a later one would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Children are made, those below first.
+    Children,
+    /// Ports join their masters; those of bonds and teams are down for it.
+    Masters,
+    /// What masters keep about their ports, and what links are otherwise.
+    Settings,
+    /// Links are set up. Only then does the kernel take routes.
+    Up,
+    /// Addresses; with them come the routes to their networks.
+    Addresses,
+    /// Neighbours.
+    Neighbours,
+    /// Routes, those to routers before those through them.
+    Routes,
+    /// Rules.
+    Rules,
+}
+
+/// What to do. Indexes are saved ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Change a link.
+    Link(LinkChange),
+    /// Add something.
+    Network(NetworkChange),
+}
+
+impl Step {
+    /// In the words of iproute2, with the names of `saved`.
+    #[must_use]
+    pub fn in_words(&self, saved: &NetworkState) -> String {
+        let name = |index: IfIndex| saved.name(index);
+        match &self.action {
+            Action::Link(LinkChange::Master(Some(master))) => {
+                format!("link set dev {} master {}", name(self.link), name(*master))
+            }
+            Action::Link(change) => format!("link set dev {} {change}", name(self.link)),
+            Action::Network(change) => change.in_words(&name),
+        }
+    }
+}
+
+/// The network as it is now, and which of its links are the saved ones.
+#[derive(Debug, Clone)]
+pub struct Identified<'now> {
+    /// The network.
+    pub now: &'now Network,
+    /// From saved to present indexes.
+    present: BTreeMap<IfIndex, IfIndex>,
+    /// The saved links.
+    saved: BTreeSet<IfIndex>,
+}
+
+impl<'now> Identified<'now> {
+    /// Finds the saved links again: the devices by what the caller says, what stays by index or else by name and kind, a
+    /// child by name and kind on the right link.
+    #[must_use]
+    pub fn new(saved: &NetworkState, now: &'now Network, devices: &BTreeMap<IfIndex, IfIndex>) -> Self {
+        let names = by_name(now);
+        let mut found = Self {
+            now,
+            present: BTreeMap::new(),
+            saved: saved.links.iter().map(|link| link.index).collect(),
+        };
+        // What a child stands on comes before it.
+        for link in &saved.links {
+            let named = names.get(link.name.as_str()).filter(|named| named.link.kind == link.kind);
+            let named = named.map(|named| named.link.index);
+            let on = |below: IfIndex, index: IfIndex| {
+                let stands_on = now.links.get(&index).and_then(|link| link.link.link);
+                stands_on.is_some() && stands_on == found.index(below)
+            };
+            let present = match &link.place {
+                Place::Device => {
+                    devices.get(&link.index).copied().filter(|index| now.links.contains_key(index))
+                }
+                Place::Child { lower, .. } | Place::LostChild { lower } => {
+                    named.filter(|index| on(*lower, *index))
+                }
+                Place::Stays { .. } => {
+                    let kept = now.links.get(&link.index).filter(|kept| kept.link.kind == link.kind);
+                    kept.map(|kept| kept.link.index).or(named)
+                }
+            };
+            if let Some(present) = present {
+                found.present.insert(link.index, present);
+            }
+        }
+        found
+    }
+
+    /// The present index of a link; `None` where it is not there. One that was not saved is what it was.
+    #[must_use]
+    pub fn index(&self, saved: IfIndex) -> Option<IfIndex> {
+        if self.saved.contains(&saved) { self.present.get(&saved).copied() } else { Some(saved) }
+    }
+}
+
+/// What is missing now of what is saved, `age` after it was saved. Empty when nothing is.
+///
+/// Only what the kernel removed is given back: what stays and has changed, somebody has changed. And only what is missing
+/// is: what is there in another form stays as it is. [`crate::compare`] names both.
+#[must_use]
+pub fn plan(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<Step> {
+    let mut steps = links::plan(saved, at);
+    steps.extend(entries::plan(saved, at, age));
+    steps.sort_by_key(|step| step.stage);
+    steps
+}
+
+/// A saved link whose link below it (and so on) can be had, so that trying makes sense.
+fn can_be_had(saved: &NetworkState, at: &Identified<'_>, link: &LinkState) -> bool {
+    if at.index(link.index).is_some() {
+        return true;
+    }
+    match &link.place {
+        Place::Child { lower, .. } => match saved.link(*lower) {
+            Some(lower) => can_be_had(saved, at, lower),
+            None => true,
+        },
+        Place::Device | Place::LostChild { .. } | Place::Stays { .. } => false,
+    }
+}
+
+/// Whether something is to be put on this saved index: a link that is there, or will be after this plan.
+fn will_be_there(saved: &NetworkState, at: &Identified<'_>, index: IfIndex) -> bool {
+    saved.link(index).is_none_or(|link| can_be_had(saved, at, link))
+}
+
+#[cfg(test)]
+mod tests;

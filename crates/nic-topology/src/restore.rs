@@ -1,0 +1,286 @@
+//! Carrying the plan out: look, plan, do one stage, look again, until nothing is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nic_host::Host;
+use nic_netlink::{
+    ChangeError, ConnectError, IfIndex, LinkChange, Netlink, NetworkChange, NetworkChangeError,
+    NetworkEvents, NetworkReadError,
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::{
+    Action, Difference, Gravity, Identified, ManagedBy, Network, NetworkState, Progress, Step, compare, plan,
+    progress,
+};
+
+/// How a restore goes about its work.
+#[derive(Debug, Clone, Copy)]
+pub struct RestoreOptions {
+    /// How long it may take in all.
+    pub deadline: Duration,
+    /// How long a network manager is waited for.
+    pub manager_deadline: Duration,
+    /// For how long what is refused is tried again: an IPv6 address is no source of a route before duplicate address
+    /// detection has ended.
+    pub patience: Duration,
+    /// How long ago the state was saved: lifetimes have run down meanwhile.
+    pub age: Duration,
+}
+
+/// What came of a restore.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreOutcome {
+    /// The steps that were carried out, in the words of iproute2.
+    pub done: Vec<String>,
+    /// The steps that failed last, and are still to be done.
+    pub failures: Vec<StepFailure>,
+    /// The links that were left to a network manager, and for how long it was waited for.
+    pub left_to: Vec<LeftTo>,
+    /// What is different now from what was saved.
+    pub differences: Vec<Difference>,
+}
+
+/// A step that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFailure {
+    /// The step.
+    pub step: String,
+    /// The kernel's reason.
+    pub cause: String,
+}
+
+/// A link of a network manager's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftTo {
+    /// The link's name.
+    pub link: String,
+    /// The manager.
+    pub manager: ManagedBy,
+    /// Whether it did all that was to be done there.
+    pub did_all: bool,
+}
+
+impl RestoreOutcome {
+    /// Whether all that was saved is there again, but for what somebody else has made otherwise.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.differences.iter().all(|difference| difference.gravity != Gravity::Wrong)
+    }
+}
+
+/// The network could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// A list could not be read.
+    #[error(transparent)]
+    Read(#[from] NetworkReadError),
+    /// The events could not be listened to.
+    #[error(transparent)]
+    Listen(#[from] ConnectError),
+}
+
+/// A slow look again, in case an event is lost, and at what tells of no event: a manager's files.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Gives back what is missing of `saved`. `devices` says which interface is now which saved one.
+///
+/// What a network manager has is left to it until it has done all, says that it has ended, or its time is over.
+pub async fn restore(
+    host: &Host,
+    netlink: &Netlink,
+    saved: &NetworkState,
+    devices: &BTreeMap<IfIndex, IfIndex>,
+    options: RestoreOptions,
+) -> Result<RestoreOutcome, TopologyError> {
+    let mut events = NetworkEvents::subscribe()?;
+    let start = Instant::now();
+    let mut work = Work {
+        host,
+        netlink,
+        saved,
+        start,
+        options,
+        done: Vec::new(),
+        failures: BTreeMap::new(),
+        managed: BTreeMap::new(),
+        worked_on: BTreeSet::new(),
+    };
+    let mut last_change = start;
+    let mut last_plan = Vec::new();
+    loop {
+        let now = Network::read(netlink).await?;
+        let at = Identified::new(saved, &now, devices);
+        let age = options.age + start.elapsed();
+        let steps = plan(saved, &at, age);
+        let (mine, waiting) = work.divide(&steps, &at);
+        // Lifetimes in the plan run down, so steps are compared by their words.
+        let words: Vec<String> = steps.iter().map(|step| step.in_words(saved)).collect();
+        if words != last_plan {
+            last_change = Instant::now();
+            last_plan = words;
+        }
+        let over = start.elapsed() >= options.deadline
+            || (waiting == 0 && last_change.elapsed() >= options.patience);
+        if steps.is_empty() || over {
+            return Ok(work.outcome(&steps, compare(saved, &at, age)));
+        }
+        if work.do_first_stage(&mine, &at).await {
+            continue;
+        }
+        if let Ok(Err(error)) = tokio::time::timeout(LOOK_AGAIN, events.changed()).await {
+            tracing::warn!(%error, "the network is looked at every {} ms", LOOK_AGAIN.as_millis());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+struct Work<'run> {
+    host: &'run Host,
+    netlink: &'run Netlink,
+    saved: &'run NetworkState,
+    start: Instant,
+    options: RestoreOptions,
+    done: Vec<String>,
+    /// Why a step was refused last.
+    failures: BTreeMap<String, String>,
+    /// Whose the links are that were waited for.
+    managed: BTreeMap<IfIndex, ManagedBy>,
+    /// The links of which something was done here.
+    worked_on: BTreeSet<IfIndex>,
+}
+
+impl Work<'_> {
+    /// The steps to be done now, and how many are a manager's for the time being.
+    fn divide<'step>(&mut self, steps: &'step [Step], at: &Identified<'_>) -> (Vec<&'step Step>, usize) {
+        let links: BTreeSet<IfIndex> = steps.iter().map(|step| step.link).collect();
+        let left: BTreeSet<IfIndex> = links.into_iter().filter(|link| self.is_left(*link, at)).collect();
+        let (waiting, mine): (Vec<_>, Vec<_>) = steps.iter().partition(|step| left.contains(&step.link));
+        (mine, waiting.len())
+    }
+
+    fn is_left(&mut self, link: IfIndex, at: &Identified<'_>) -> bool {
+        let Some(before) = self.saved.link(link).and_then(|link| link.managed_by) else { return false };
+        self.managed.insert(link, before);
+        if self.start.elapsed() >= self.options.manager_deadline {
+            return false;
+        }
+        let Some(index) = at.index(link) else { return true };
+        match progress(self.host, index) {
+            // Its file for the new index may not be written yet.
+            Ok(Progress::Managed(_) | Progress::NotManaged) => true,
+            Ok(Progress::Done(_)) => false,
+            Err(error) => {
+                tracing::warn!(%error, "whether a network manager has ended cannot be read");
+                true
+            }
+        }
+    }
+
+    /// Does the steps of the first stage in which one succeeds. Returns whether one did.
+    async fn do_first_stage(&mut self, steps: &[&Step], at: &Identified<'_>) -> bool {
+        for stage in steps.chunk_by(|a, b| a.stage == b.stage) {
+            let mut any = false;
+            for step in stage {
+                any |= self.carry_out(step, at).await;
+            }
+            if any {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn carry_out(&mut self, step: &Step, at: &Identified<'_>) -> bool {
+        let words = step.in_words(self.saved);
+        let refused = match self.try_step(step, at).await {
+            None => return false,
+            Some(Ok(())) => {
+                tracing::info!(step = words, "network");
+                self.failures.remove(&words);
+                self.worked_on.insert(step.link);
+                self.done.push(words);
+                return true;
+            }
+            Some(Err(error)) => error,
+        };
+        let cause = refused.in_one_line();
+        tracing::debug!(step = words, cause, "network");
+        self.failures.insert(words, cause);
+        false
+    }
+
+    /// `None` when an interface that it needs is not there yet.
+    async fn try_step(&self, step: &Step, at: &Identified<'_>) -> Option<Result<(), Refused>> {
+        match &step.action {
+            Action::Link(change) => {
+                let index = at.index(step.link)?;
+                let change = match change {
+                    LinkChange::Master(Some(master)) => LinkChange::Master(Some(at.index(*master)?)),
+                    other => other.clone(),
+                };
+                Some(
+                    self.netlink.change(index, &change).await.map_err(|error| Refused::Link(Box::new(error))),
+                )
+            }
+            Action::Network(change) => {
+                let change = as_present(change, at)?;
+                Some(self.netlink.change_network(&change).await.map_err(Refused::Network))
+            }
+        }
+    }
+
+    fn outcome(self, missing: &[Step], differences: Vec<Difference>) -> RestoreOutcome {
+        let words: BTreeSet<String> = missing.iter().map(|step| step.in_words(self.saved)).collect();
+        let failures = self.failures.into_iter().filter(|(step, _)| words.contains(step));
+        let left_to = self.managed.into_iter().map(|(link, manager)| LeftTo {
+            link: self.saved.name(link),
+            manager,
+            did_all: !self.worked_on.contains(&link) && missing.iter().all(|step| step.link != link),
+        });
+        RestoreOutcome {
+            done: self.done,
+            failures: failures.map(|(step, cause)| StepFailure { step, cause }).collect(),
+            left_to: left_to.collect(),
+            differences,
+        }
+    }
+}
+
+enum Refused {
+    Link(Box<ChangeError>),
+    Network(NetworkChangeError),
+}
+
+impl Refused {
+    /// The kernel's part: the step itself is known.
+    fn in_one_line(&self) -> String {
+        match self {
+            Self::Link(error) => error.source.to_string(),
+            Self::Network(error) => error.source.to_string(),
+        }
+    }
+}
+
+/// The change with present indexes.
+fn as_present(change: &NetworkChange, at: &Identified<'_>) -> Option<NetworkChange> {
+    let mut change = change.clone();
+    match &mut change {
+        NetworkChange::AddChild(child) => child.lower = at.index(child.lower)?,
+        NetworkChange::PortSetting { index, .. } => *index = at.index(*index)?,
+        NetworkChange::Address(address) => address.index = at.index(address.index)?,
+        NetworkChange::Neighbour(neighbour) => neighbour.index = at.index(neighbour.index)?,
+        NetworkChange::AppendRoute(route) | NetworkChange::ReplaceRoute(route) => {
+            for hop in &mut route.next_hops {
+                hop.index = match hop.index {
+                    Some(index) => Some(at.index(index)?),
+                    None => None,
+                };
+            }
+        }
+        NetworkChange::Rule(_) => {}
+    }
+    Some(change)
+}

@@ -1,0 +1,193 @@
+//! What stands on the NICs comes back with them: addresses, a bond of two PFs with a VLAN that carries the default route,
+//! a VLAN on a PF in a bridge, routes of another table with a rule, IPv6, a permanent neighbour. All is compared by what
+//! iproute2 says, and two pings go on throughout: over the bond's VLAN, and to a PF of its own.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use lab_guest::wiring::{PEER_MAC, pf_mac};
+
+use crate::command::{ip_batch, run as command};
+use crate::drivers::{self, Flow};
+use crate::guest::Guest;
+use crate::nic_driver::NicDriver;
+use crate::observe::{Nics, netdev_by_mac};
+use crate::pinger::{self, FarEnd};
+use crate::{report, say, wait};
+
+const LINKS: [&str; 7] = ["pf0", "pf1", "pf2", "pf2.7", "bond1", "bond1.5", "bridge0"];
+const CARRIES_AGAIN: Duration = Duration::from_secs(20);
+
+pub(crate) fn run(_: &Guest) -> anyhow::Result<()> {
+    drivers::pretend_distribution(Flow::Rpm)?;
+    configure()?;
+    let peer = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?;
+    let over_bond = peer.vlan(5)?.ping(&pf_mac(1))?;
+    let to_pf = peer.ping(&pf_mac(3))?;
+    over_bond.wait_for_reply(CARRIES_AGAIN).context("the VLAN on the bond does not carry")?;
+    to_pf.wait_for_reply(CARRIES_AGAIN).context("the PF does not answer")?;
+    let before = seen()?;
+
+    let packages = drivers::folder("A", Flow::Rpm);
+    NicDriver::new(["install".as_ref(), "--packages".as_ref(), packages.as_os_str()])
+        .run()?
+        .expect_code(0)?;
+    refused()?;
+
+    let from = pinger::now()?;
+    let warned = NicDriver::new(["reload"]).run()?.expect_code(0)?;
+    ensure!(
+        warned.says_any(&["the node itself is reached"]),
+        "reload does not say that the default route goes"
+    );
+    ensure!(warned.says_any(&["dev bond1.5"]), "reload does not name the default route");
+    NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+    drivers::expect_loaded(&drivers::version("A")?)?;
+    over_bond.wait_for_reply(CARRIES_AGAIN).context("the VLAN on the bond carries no more")?;
+    to_pf.wait_for_reply(CARRIES_AGAIN).context("the PF answers no more")?;
+    let to = pinger::now()?;
+    compare(&before, "the reload")?;
+
+    // What is changed after a verified restore stays changed.
+    ip_batch("address del 192.0.2.2/24 dev pf2\n")?;
+    let changed = seen()?;
+    NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+    compare(&changed, "a second restore")?;
+
+    report("Longest interruption, measured by ping from a peer every 20 ms:");
+    for (path, pinger) in [("VLAN on a bond of two PFs", over_bond), ("PF with addresses of its own", to_pf)]
+    {
+        let outage = pinger.stop()?.longest_outage(from, to).context("no replies around the reload")?;
+        report(&format!("  {path:<32} {outage} of {:.2} s", to - from));
+    }
+    Ok(())
+}
+
+/// With `refuse` nothing is changed, and what is behind the NICs is named.
+fn refused() -> anyhow::Result<()> {
+    let (indices, driver) = (Nics::interface_indices()?, drivers::loaded("igb")?);
+    let refused = NicDriver::new(["reload", "--management-nic", "refuse"]).run()?.expect_code(3)?;
+    for word in ["default via 10.5.0.254 dev bond1.5", "bond bond1"] {
+        ensure!(refused.says_any(&[word]), "the refusal does not name {word:?}");
+    }
+    ensure!(Nics::interface_indices()? == indices, "the refused reload took netdevs away");
+    ensure!(drivers::loaded("igb")? == driver, "the refused reload has changed the driver");
+    Ok(())
+}
+
+fn configure() -> anyhow::Result<()> {
+    let mut batch = String::new();
+    for (number, name) in [(1, "pf0"), (2, "pf1"), (3, "pf2")] {
+        let now = netdev_by_mac(&pf_mac(number))?;
+        batch.push_str(&format!("link set dev {now} down\nlink set dev {now} name {name}\n"));
+    }
+    batch.push_str(
+        "link add bond1 type bond mode active-backup miimon 100\n\
+         link set dev pf0 master bond1\n\
+         link set dev pf1 master bond1\n\
+         link set dev pf1 type bond_slave queue_id 3\n\
+         link set dev bond1 up\n\
+         link add link bond1 name bond1.5 type vlan id 5\n\
+         link set dev bond1.5 up\n\
+         address add 10.5.0.1/24 brd + dev bond1.5\n\
+         route add default via 10.5.0.254 dev bond1.5\n\
+         link set dev pf2 up\n\
+         address add 192.0.2.1/24 brd + dev pf2 label pf2:x\n\
+         address add 192.0.2.2/24 dev pf2\n\
+         address add 198.51.100.7/24 dev pf2 noprefixroute metric 50\n\
+         address add 2001:db8::1/64 dev pf2\n\
+         address add 2001:db8::2/64 dev pf2 nodad\n\
+         route add 10.0.0.0/8 via 192.0.2.9 dev pf2 src 192.0.2.2 mtu 1400\n\
+         route add 172.16.0.0/12 dev pf2 table 1000\n\
+         route add default via 192.0.2.9 dev pf2 table 1000\n\
+         route add 10.77.0.0/16 nexthop via 192.0.2.9 dev pf2 nexthop via 10.5.0.9 dev bond1.5 weight 3\n\
+         route add 2001:db8:7::/48 via 2001:db8::9 dev pf2\n\
+         rule add priority 100 from 192.0.2.0/24 iif pf2 lookup 1000\n\
+         neighbour add 192.0.2.9 lladdr 02:00:00:00:0d:01 dev pf2 nud permanent\n\
+         neighbour add 2001:db8::9 lladdr 02:00:00:00:0d:02 dev pf2 nud permanent\n\
+         link add bridge0 type bridge\n\
+         link set dev bridge0 up\n\
+         link add link pf2 name pf2.7 type vlan id 7 egress-qos-map 1:3\n\
+         link set dev pf2.7 up mtu 1400 alias storage master bridge0\n\
+         link set dev pf2.7 type bridge_slave isolated on\n",
+    );
+    ip_batch(&batch)
+}
+
+/// What iproute2 says of all that stands on links, one line for each thing, without indexes and times.
+fn seen() -> anyhow::Result<Vec<String>> {
+    wait::until("the end of duplicate address detection", Duration::from_secs(20), || {
+        let links = command("ip", ["-o", "link"])?;
+        let of = |name: &&str| {
+            links.lines().any(|line| line.contains(&format!(" {name}")) && line.contains("state UP"))
+        };
+        let tentative = command("ip", ["-6", "address"])?.contains("tentative");
+        Ok((LINKS.iter().all(of) && !tentative).then_some(()))
+    })?;
+    let mut lines = Vec::new();
+    for question in [
+        &["-o", "address"][..],
+        &["-o", "-4", "route", "show", "table", "all"],
+        &["-o", "-6", "route", "show", "table", "all"],
+        &["rule"],
+        &["-6", "rule"],
+        &["neighbour", "show", "nud", "permanent"],
+    ] {
+        lines.extend(command("ip", question)?.lines().map(without_numbers));
+    }
+    for link in LINKS {
+        let line = command("ip", ["-d", "-o", "link", "show", "dev", link])?;
+        // Behind it are counters and the drivers' limits.
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let value = |key: &str| words.iter().skip_while(|word| **word != key).nth(1).copied().unwrap_or("-");
+        for key in ["mtu", "master", "link/ether", "id", "alias", "queue_id", "isolated", "state"] {
+            lines.push(format!("{link}: {key} {}", value(key)));
+        }
+        lines.push(format!("{link}: QoS {}", line.contains("EGRESS-QOS") || line.contains("egress-qos-map")));
+    }
+    lines.sort();
+    Ok(lines)
+}
+
+/// `7: pf2    inet 192.0.2.1/24 … \       valid_lft forever …` → `pf2 inet 192.0.2.1/24 …`
+fn without_numbers(line: &str) -> String {
+    let named = match line.split_once(": ") {
+        Some((index, rest)) if index.parse::<u32>().is_ok() && !rest.starts_with("from ") => rest,
+        _ => line,
+    };
+    let named = named.split("valid_lft").next().unwrap_or_default();
+    let words: Vec<&str> = named.split_whitespace().filter(|word| *word != "linkdown").collect();
+    words.join(" ")
+}
+
+fn compare(before: &[String], after_what: &str) -> anyhow::Result<()> {
+    let now = seen()?;
+    let lacks = |a: &[String], b: &[String]| {
+        a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>().join("\n  ")
+    };
+    let (missing, new) = (lacks(before, &now), lacks(&now, before));
+    ensure!(missing.is_empty() && new.is_empty(), "after {after_what}, missing:\n  {missing}\nnew:\n  {new}");
+    say(&format!("after {after_what} all {} lines of iproute2 are what they were", now.len()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_and_times_do_not_count() {
+        assert_eq!(
+            without_numbers("7: pf2    inet 192.0.2.1/24 scope global pf2\\       valid_lft forever"),
+            "pf2 inet 192.0.2.1/24 scope global pf2\\"
+        );
+        assert_eq!(
+            without_numbers("100:\tfrom all iif pf2 lookup 1000"),
+            "100: from all iif pf2 lookup 1000"
+        );
+        assert_eq!(
+            without_numbers("default via 192.0.2.9 dev pf2 linkdown"),
+            "default via 192.0.2.9 dev pf2"
+        );
+    }
+}

@@ -7,7 +7,7 @@ use nic_sriov::{LinkSource, ObserveError, find_pfs, observe};
 use serde::Serialize;
 
 use super::Context;
-use crate::state::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
+use crate::state::{ModuleParameters, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 use crate::{Exit, LockError};
 
 /// A snapshot that was not taken.
@@ -130,6 +130,7 @@ pub(super) async fn observe_now(
         family: context.family.name.clone(),
         stage,
         modules: loaded_stack(context)?,
+        parameters: ModuleParameters::new(),
         nics,
     })
 }
@@ -138,7 +139,8 @@ pub(super) async fn observe_now(
 fn loaded_stack(context: &Context) -> Result<Vec<ModuleName>, ReadLoadedError> {
     let modules = &context.family.modules;
     let mut stack = modules.unloaded();
-    stack.extend(modules.storage.iter().chain(&modules.third_party).cloned());
+    let others = modules.peers.iter().chain(&modules.storage).chain(&modules.third_party);
+    stack.extend(others.cloned());
     let loaded = LoadedModules::read(&context.host)?;
     Ok(loaded.iter().map(|module| module.name.clone()).filter(|name| stack.contains(name)).collect())
 }

@@ -73,10 +73,12 @@ pub enum UserKind {
 }
 
 impl UserKind {
-    /// Whether it lives on block devices: what it uses must not be taken away, whoever allows it.
+    /// Whether it has data there: what it uses must not be taken away, whoever allows it, and although the kernel
+    /// would let it go. A connected controller keeps no reference to its transport's module, and ends with it
+    /// (`nvmf_create_ctrl` in `drivers/nvme/host/fabrics.c`, `nvme_rdma_cleanup_module` in `rdma.c` beside it).
     #[must_use]
-    pub fn is_file_system_or_swap(&self) -> bool {
-        matches!(self, Self::Mount { .. } | Self::Swap { .. })
+    pub fn has_data(&self) -> bool {
+        matches!(self, Self::Mount { .. } | Self::Swap { .. } | Self::Controller { .. })
     }
 }
 

@@ -11,6 +11,7 @@ mod netdevsim;
 mod nic_driver;
 mod observe;
 mod pinger;
+mod rdma;
 mod restored;
 mod scenarios;
 mod vfs;

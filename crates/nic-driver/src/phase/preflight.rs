@@ -44,7 +44,7 @@ pub enum BlockerKind {
     ThirdPartyModule,
     /// A module that the family does not know.
     UnknownModule,
-    /// A file system or swap: never taken away.
+    /// A file system, swap, or a connected controller: never taken away.
     Storage,
     /// Another user that is no module.
     User,
@@ -260,7 +260,7 @@ fn judge(
             let below =
                 |kept: &ModuleName| loaded.get(kept).is_some_and(|kept| kept.holders.contains(&module.name));
             let is_used = module.foreign_references() > 0;
-            let lives_on = user.kind.is_file_system_or_swap() && user.modules.contains(&module.name);
+            let lives_on = user.kind.has_data() && user.modules.contains(&module.name);
             lives_on || is_used && (user.modules.contains(&module.name) || user.modules.iter().any(below))
         };
         let modules: Vec<ModuleName> = going.iter().filter(keeps).map(|module| module.name.clone()).collect();
@@ -268,7 +268,7 @@ fn judge(
             continue;
         }
         explained.extend(modules.iter().cloned());
-        let kind = if user.kind.is_file_system_or_swap() { BlockerKind::Storage } else { BlockerKind::User };
+        let kind = if user.kind.has_data() { BlockerKind::Storage } else { BlockerKind::User };
         blockers.push(Blocker {
             kind,
             what: user.kind.to_string(),
@@ -351,7 +351,7 @@ fn remedy_for(user: &UserKind) -> String {
         UserKind::Swap { device } => {
             format!("`swapoff {}`: what backs it is never unloaded", device.display())
         }
-        UserKind::Controller { name, .. } => format!("`nvme disconnect -d {name}`"),
+        UserKind::Controller { name, .. } => format!("`nvme disconnect -d {name}`, when nothing is on it"),
         UserKind::Export { .. } => "stop serving it".to_owned(),
         UserKind::Sockets { .. } => "stop the programs that use them".to_owned(),
     }

@@ -50,8 +50,7 @@ pub(super) fn swaps(host: &Host) -> Result<Vec<ModuleUser>, ReadError> {
     Ok(text.lines().skip(1).filter_map(user).filter(|user| !user.modules.is_empty()).collect())
 }
 
-/// The connected controllers of NVMe over fabrics. A controller keeps its transport's module (`nvmf_create_ctrl` in
-/// `drivers/nvme/host/fabrics.c`).
+/// The connected controllers of NVMe over fabrics.
 pub(super) fn controllers(host: &Host) -> Result<Vec<ModuleUser>, ObserveUsersError> {
     let mut users = Vec::new();
     for name in host.list_if_exists("/sys/class/nvme")? {

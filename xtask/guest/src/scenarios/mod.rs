@@ -2,6 +2,7 @@
 
 mod alive;
 mod bench;
+mod blockers;
 mod boot;
 mod errors;
 mod everything;
@@ -11,6 +12,7 @@ mod night;
 mod packages;
 mod restore_loop;
 mod shell;
+mod stack;
 mod switchdev;
 
 use crate::guest::Guest;
@@ -30,6 +32,8 @@ const RUNS: &[(&str, Run)] = &[
     ("faults", faults::run),
     ("bench", bench::run),
     ("errors", errors::run),
+    ("stack", stack::run),
+    ("blockers", blockers::run),
 ];
 
 /// The function of the scenario called `name`.

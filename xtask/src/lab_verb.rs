@@ -71,7 +71,8 @@ fn list() {
     }
 }
 
-fn run_one(request: &Request) -> anyhow::Result<()> {
+/// Runs one scenario and shows what it says.
+pub(crate) fn run_one(request: &Request) -> anyhow::Result<()> {
     let (lab, programs) = prepare(request.kernel)?;
     ensure!(
         !request.scenario.needs_nic_driver || programs.has_nic_driver(),

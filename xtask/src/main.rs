@@ -8,6 +8,7 @@ mod demo;
 mod fixtures;
 mod lab;
 mod lab_verb;
+mod soak;
 mod test;
 mod workspace;
 
@@ -31,6 +32,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Measure restore and snapshot against what the kernel takes alone
     Bench(bench::Arguments),
+    /// Kill the program at random moments, and compare what it leaves
+    Soak(soak::Arguments),
     /// List, run or enter the lab's virtual machines
     Lab(lab_verb::Arguments),
     /// Check the rules that the workspace keeps
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Lab(arguments) => lab_verb::run(&arguments),
         Verb::Check => check::run(),
         Verb::Fixtures => fixtures::run(),

@@ -21,21 +21,5 @@ mod stop;
 
 pub use exit::Exit;
 pub use lock::{InstanceLock, LockError, LockHeld};
+pub use nic_host::error_chain;
 pub use stop::{Interrupted, StopRequest};
-
-/// An error with all its causes, in one line.
-#[must_use]
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        // A transparent error repeats its cause's text.
-        if !text.ends_with(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        cause = error.source();
-    }
-    text
-}

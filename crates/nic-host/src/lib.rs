@@ -10,6 +10,7 @@
 //!   kernel's errno kept in the error;
 //! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
 //! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline;
+//! - [`error_chain`], an error with its causes in one line;
 //! - facts: [`KernelRelease`], [`BootId`], [`OsRelease`], and the [`DriverVersion`] that names files.
 //!
 //! What it is not: it knows nothing of NICs, modules or packages, and nothing of netlink, which does not go
@@ -19,12 +20,14 @@
 
 mod command;
 mod driver_version;
+mod error_chain;
 mod facts;
 mod files;
 mod host;
 
 pub use command::{Captured, CommandError, Invocation, Replay};
 pub use driver_version::{DriverVersion, ParseDriverVersionError};
+pub use error_chain::error_chain;
 pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
 pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
 pub use host::Host;

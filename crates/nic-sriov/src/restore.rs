@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use nic_host::Host;
+use nic_host::{Host, error_chain};
 use nic_netlink::LinkName;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -302,7 +302,7 @@ fn unreadable(pf: &PfState, error: &ObserveError) -> Difference {
         part: Part::Pf(pf.address.clone()),
         attribute: Attribute::State,
         saved: "known".to_owned(),
-        found: format!("unknown: {}", chain(error)),
+        found: format!("unknown: {}", error_chain(error)),
         gravity: Gravity::Wrong,
     }
 }
@@ -345,18 +345,6 @@ fn outcome(saved: &NicState, differences: Vec<Difference>, record: Record) -> Re
         }
     });
     RestoreOutcome { vfs: vfs.collect(), steps: record.steps, failures: record.failures, differences }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use crate::{DeviceAddress, PciAddress};
 ///
 /// A group can be open only once (drivers/vfio/group.c, `vfio_group_fops_open`: EBUSY), and that is how it is found
 /// out, also when the holder is in another process namespace. A device that is used through the newer
-/// `/dev/vfio/devices/` instead is not noticed.
+/// `/dev/vfio/devices/` blocks its group in the same way (`vfio_device_block_group`, Linux 6.6). Only a kernel without
+/// groups (`CONFIG_VFIO_GROUP` unset) gives no sign, and there the device counts as unused.
 #[must_use]
 pub fn vfio_group_in_use(host: &Host, device: PciAddress) -> Option<String> {
     let sysfs = DeviceAddress::from(device).sysfs();

@@ -26,6 +26,8 @@ pub(crate) const STATE: &str = "/run/mellanox/drivers/.nic-driver";
 pub(crate) struct NicDriver {
     arguments: Vec<OsString>,
     uid: Option<u32>,
+    environment: Vec<(&'static str, String)>,
+    killed_after: Option<Duration>,
     /// Whether its standard output is shown, too.
     shown: bool,
 }
@@ -46,17 +48,35 @@ impl NicDriver {
     pub(crate) fn new<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Self {
         let mut all: Vec<OsString> = vec!["--family".into(), "igb".into()];
         all.extend(arguments.into_iter().map(Into::into));
-        Self { arguments: all, uid: None, shown: true }
+        Self::bare(all)
     }
 
     /// A call with nothing but these arguments.
     pub(crate) fn bare<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Self {
-        Self { arguments: arguments.into_iter().map(Into::into).collect(), uid: None, shown: true }
+        Self {
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            uid: None,
+            environment: Vec::new(),
+            killed_after: None,
+            shown: true,
+        }
     }
 
     /// Runs it as another user.
     pub(crate) fn with_uid(mut self, uid: u32) -> Self {
         self.uid = Some(uid);
+        self
+    }
+
+    /// Sets a variable in its environment.
+    pub(crate) fn with_env(mut self, name: &'static str, value: String) -> Self {
+        self.environment.push((name, value));
+        self
+    }
+
+    /// Kills it (SIGKILL) if it still runs after this time.
+    pub(crate) fn killed_after(mut self, time: Duration) -> Self {
+        self.killed_after = Some(time);
         self
     }
 
@@ -69,11 +89,13 @@ impl NicDriver {
     /// Runs it to its end and shows what it writes while it does.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         let words: Vec<_> = self.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
-        let line = format!("nic-driver {}", words.join(" "));
+        let variables = self.environment.iter().map(|(name, value)| format!("{name}={value} "));
+        let line = format!("{}nic-driver {}", variables.collect::<String>(), words.join(" "));
         say(&format!("$ {line}"));
         let start = Instant::now();
         let mut command = Command::new(BINARY);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }
@@ -82,7 +104,8 @@ impl NicDriver {
         let stderr = child.stderr.take().context("no pipe for standard error")?;
         let (ended, end) = mpsc::channel();
         let process = child.id();
-        let watch = thread::spawn(move || watch(process, &end));
+        let killed_after = self.killed_after;
+        let watch = thread::spawn(move || watch(process, &end, killed_after));
         let stderr = thread::spawn(move || relay(stderr, true));
         let stdout = relay(stdout, self.shown)?;
         let stderr = stderr.join().unwrap_or_else(|_| bail!("the reader of standard error panicked"))?;
@@ -119,6 +142,11 @@ impl Outcome {
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }
 
+    /// Whether a signal ended it.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.code.is_none()
+    }
+
     /// Whether it said one of `words`, in any case, on either stream.
     pub(crate) fn says_any(&self, words: &[&str]) -> bool {
         let text = format!("{}\n{}", self.stdout, self.stderr).to_lowercase();
@@ -126,8 +154,15 @@ impl Outcome {
     }
 }
 
-/// Ends a process that hangs, and says what it and the kernel were about.
-fn watch(process: u32, end: &Receiver<()>) -> anyhow::Result<()> {
+/// Ends a process when it is meant to be killed, or when it hangs; then it says what it and the kernel were about.
+fn watch(process: u32, end: &Receiver<()>, killed_after: Option<Duration>) -> anyhow::Result<()> {
+    if let Some(time) = killed_after {
+        if !matches!(end.recv_timeout(time), Err(RecvTimeoutError::Timeout)) {
+            return Ok(());
+        }
+        // It may have ended by itself just now. It is not waited for yet, so that the number is still its own.
+        return run("kill", ["-KILL", &process.to_string()]).map(drop);
+    }
     if !matches!(end.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout)) {
         return Ok(());
     }

@@ -69,11 +69,19 @@ pub struct Parameter {
 
 const NO_NICS: Topology = Topology { igb_pfs: 0, wires: Wires::None, iommu: false, memory_mib: 1536 };
 const TWO_PFS: Topology = Topology { igb_pfs: 2, wires: Wires::None, iommu: false, memory_mib: 2048 };
+const ONE_PF: Topology = Topology { igb_pfs: 1, ..TWO_PFS };
 const ONE_PF_IOMMU: Topology = Topology { igb_pfs: 1, iommu: true, ..TWO_PFS };
 const THREE_PFS_IOMMU: Topology = Topology { igb_pfs: 3, iommu: true, ..TWO_PFS };
 const SEVEN_PFS: Topology = Topology { igb_pfs: 7, memory_mib: 3072, ..TWO_PFS };
 const ONE_PF_WIRED: Topology = Topology { igb_pfs: 1, wires: Wires::PeerAndBystanders, ..TWO_PFS };
 const TWO_PFS_WIRED: Topology = Topology { wires: Wires::PeerAndBystanders, ..TWO_PFS };
+
+const FROM_LINE: Parameter =
+    Parameter { name: "from", default: "1", meaning: "the first journal line to be killed at" };
+
+const fn vfs_per_pf(default: &'static str) -> Parameter {
+    Parameter { name: "vfs", default, meaning: "how many VFs each PF has, 2 to 7" }
+}
 
 /// All scenarios, in the order in which they run.
 pub const SCENARIOS: &[Scenario] = &[
@@ -184,6 +192,37 @@ pub const SCENARIOS: &[Scenario] = &[
         needs_nic_driver: true,
         suite: Suite::Test,
         parameters: &[],
+    },
+    Scenario {
+        name: "kill-matrix",
+        summary: "Killed at each journal line of reload and restore, started again; the machine is compared every time",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(1800),
+        needs_nic_driver: true,
+        suite: Suite::OnDemand,
+        parameters: &[vfs_per_pf("3"), FROM_LINE],
+    },
+    Scenario {
+        name: "kill-matrix-14",
+        summary: "The same with 14 VFs on two PFs",
+        topology: TWO_PFS,
+        timeout: Duration::from_secs(4 * 3600),
+        needs_nic_driver: true,
+        suite: Suite::OnDemand,
+        parameters: &[vfs_per_pf("7"), FROM_LINE],
+    },
+    Scenario {
+        name: "soak",
+        summary: "Killed at random moments for some minutes; see `cargo xtask soak`",
+        topology: TWO_PFS,
+        timeout: Duration::from_secs(25 * 3600),
+        needs_nic_driver: true,
+        suite: Suite::OnDemand,
+        parameters: &[
+            vfs_per_pf("7"),
+            Parameter { name: "minutes", default: "10", meaning: "how long" },
+            Parameter { name: "seed", default: "1", meaning: "which random moments" },
+        ],
     },
     Scenario {
         name: "bench",

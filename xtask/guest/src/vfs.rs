@@ -25,20 +25,25 @@ pub(crate) fn vf_mac(pf: usize, vf: u32) -> String {
 /// Most VFs get an admin MAC before they are bound, and take it when they probe. The last VF of each PF gets none and
 /// sets its own. VF 2 has spoof checking off, VF 3 is trusted, VF 4 has a VLAN; VF 5 stays down.
 pub(crate) fn configure_all() -> anyhow::Result<Nics> {
+    configure_each(VFS_PER_PF)
+}
+
+/// The same with only so many VFs of each PF, at most [`VFS_PER_PF`].
+pub(crate) fn configure_each(vfs_per_pf: u32) -> anyhow::Result<Nics> {
     run("modprobe", [VF_DRIVER])?;
     let pfs: Vec<_> = igb_pfs()?.into_iter().enumerate().collect();
-    concurrently(&pfs, |(index, pf)| create(*index, pf))?;
+    concurrently(&pfs, |(index, pf)| create(*index, pf, vfs_per_pf))?;
     boot::settle_udev()?;
     let mut vfs = Vec::new();
     for (index, pf) in &pfs {
         vfs.extend(vfs_of(pf)?.into_iter().map(|(vf, address)| (*index, vf, address)));
     }
-    concurrently(&vfs, |(index, vf, address)| configure(*index, *vf, address))?;
+    concurrently(&vfs, |(index, vf, address)| configure(*index, *vf, address, *vf + 1 == vfs_per_pf))?;
     boot::settle_udev()?;
     Nics::observe()
 }
 
-fn configure(pf: usize, vf: u32, address: &str) -> anyhow::Result<()> {
+fn configure(pf: usize, vf: u32, address: &str, is_last: bool) -> anyhow::Result<()> {
     let name =
         wait::until(
             &format!("netdev of {address}"),
@@ -47,7 +52,7 @@ fn configure(pf: usize, vf: u32, address: &str) -> anyhow::Result<()> {
         )?;
     let mac = vf_mac(pf, vf);
     let mut words = vec!["link", "set", "dev", &name, "mtu", VF_MTU];
-    if vf + 1 == VFS_PER_PF {
+    if is_last {
         words.extend(["address", &mac]);
     }
     if vf != 5 {
@@ -56,16 +61,16 @@ fn configure(pf: usize, vf: u32, address: &str) -> anyhow::Result<()> {
     run("ip", words).map(drop)
 }
 
-fn create(index: usize, pf: &str) -> anyhow::Result<()> {
+fn create(index: usize, pf: &str, vfs: u32) -> anyhow::Result<()> {
     let device = pci_device(pf);
     let name = netdev_of(pf)?;
     run("ip", ["link", "set", "dev", &name, "mtu", PF_MTU, "up"])?;
     // With autoprobe off the VFs wait, without a driver, for their admin MACs.
     write(device.join("sriov_drivers_autoprobe"), "0")?;
-    write(device.join("sriov_numvfs"), &VFS_PER_PF.to_string())?;
+    write(device.join("sriov_numvfs"), &vfs.to_string())?;
     let mut batch = String::new();
-    for vf in 0..VFS_PER_PF {
-        if vf + 1 < VFS_PER_PF {
+    for vf in 0..vfs {
+        if vf + 1 < vfs {
             batch.push_str(&format!("link set dev {name} vf {vf} mac {}\n", vf_mac(index, vf)));
         }
         let more = match vf {

@@ -8,6 +8,7 @@ mod keep;
 mod machine;
 mod modules;
 mod preflight;
+mod readiness;
 mod reload;
 mod restore;
 mod resume;

@@ -18,6 +18,7 @@ use super::modules::{
     PreparedLoads, UnloadStackError, given_parameters, load_latecomers, prepare_loads, unload_stack,
 };
 use super::preflight::{PreflightBlocked, PreflightError, look};
+use super::readiness::take_readiness_away;
 use super::resume::{
     LeftoverError, PfMissing, armed_snapshot, listen_and_wait_for_pfs, pfs_on_their_way,
     remove_leftover_blacklist, wait_for_pfs,
@@ -468,12 +469,6 @@ fn arm(context: &Context, phase: &PhaseRecord, new: Option<&Snapshot>) -> Result
             .map_err(|source| ReloadError::of_state(context, source))?;
     }
     take_readiness_away(context, phase).map_err(ReloadError::Prepare)
-}
-
-/// Takes the readiness file away: from here on the node is not ready.
-pub(super) fn take_readiness_away(context: &Context, phase: &PhaseRecord) -> Result<(), WriteError> {
-    let step = phase.step("take readiness away");
-    step.record(context.host.remove_file(&context.settings.readiness_file)).map(|_| ())
 }
 
 /// The critical part: from here until the restore has ended, the node is without its NIC.

@@ -4,11 +4,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nic_host::{Host, WriteError};
 use nic_kmod::{LoadError, LoadRequest, ModuleName, load};
-use nic_sriov::{LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome, restore};
+use nic_sriov::{
+    DeviceAddress, Gravity, LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome, compare,
+    observe_within, restore,
+};
 use serde::Serialize;
 
 use super::Context;
-use super::reload::take_readiness_away;
+use super::readiness::{give_readiness, take_readiness_away};
 use super::resume::{
     DriverError, LeftoverError, PfMissing, listen_and_wait_for_pfs, load_missing_modules, pfs_on_their_way,
     remove_leftover_blacklist,
@@ -65,8 +68,8 @@ pub enum RestorePhaseError {
         #[source]
         source: LoadError,
     },
-    /// The machine is restored, and that could not be recorded.
-    #[error("the machine is restored, and the snapshot could not be marked as verified")]
+    /// The readiness file could not be removed or created, or the snapshot not be marked as verified.
+    #[error("what stands on disk about the node is not as it should be")]
     Write(#[from] WriteError),
 }
 
@@ -116,8 +119,13 @@ impl Restored {
             return format!("nothing to do: all {vfs} VFs are what the snapshot says");
         }
         let races = self.outcome.renamed_after_arrival();
+        let lacking = self.outcome.differences.iter();
+        let lacking = match lacking.filter(|difference| difference.gravity == Gravity::Unsupported).count() {
+            0 => String::new(),
+            count => format!("; the driver lacks {count} attributes that were set"),
+        };
         format!(
-            "{verified} of {vfs} VFs verified after {} steps; {races} were first seen under another name",
+            "{verified} of {vfs} VFs verified after {} steps; {races} were first seen under another name{lacking}",
             self.outcome.steps
         )
     }
@@ -133,18 +141,31 @@ pub async fn restore_sriov(context: &Context) -> Result<Restored, RestorePhaseEr
     }
     let _lock = context.begin("restore-sriov")?;
     context.stop.check()?;
-    restore_held(context).await
+    restore_phase(context, Readiness::Give).await
 }
 
-/// The same, on a machine that was found to be the running one.
+/// What becomes of readiness when all is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    /// The node is ready.
+    Give,
+    /// That is for the caller to decide.
+    Leave,
+}
+
+/// The same as a part of another phase, on a machine that was found to be the running one. Readiness is not given.
 pub(super) async fn restore_held(context: &Context) -> Result<Restored, RestorePhaseError> {
+    restore_phase(context, Readiness::Leave).await
+}
+
+async fn restore_phase(context: &Context, readiness: Readiness) -> Result<Restored, RestorePhaseError> {
     let _lock = context.begin("restore-sriov")?;
     let snapshot = context.store.snapshot_of(&context.boot_id, &context.family.name)?;
     let Some(snapshot) = snapshot else {
         return Err(RestorePhaseError::NoSnapshot(context.store.folder().display().to_string()));
     };
     let phase = context.journal.phase("restore-sriov");
-    let result = carry_out(context, &phase, snapshot).await;
+    let result = carry_out(context, &phase, snapshot, readiness).await;
     match &result {
         Ok(restored) => phase.end(&restored.summary(), restored.exit()),
         Err(error) => phase.end(&crate::error_chain(error), error.exit()),
@@ -156,17 +177,21 @@ async fn carry_out(
     context: &Context,
     phase: &PhaseRecord,
     mut snapshot: Snapshot,
+    readiness: Readiness,
 ) -> Result<Restored, RestorePhaseError> {
-    let LinkSource::Kernel(kernel) = LinkSource::open(&context.host).await? else {
+    let source = LinkSource::open(&context.host).await?;
+    let LinkSource::Kernel(kernel) = source.clone() else {
         return Err(RestorePhaseError::NotRunningMachine(context.host.root().display().to_string()));
     };
     let options = context.settings.restore_options();
     let deadline = options.deadline(snapshot.nics.vf_count());
     remove_leftover_blacklist(context, phase)?;
+    if context.host.exists(&context.settings.readiness_file)
+        && (snapshot.is_armed() || differs(context, &source, &snapshot.nics, deadline).await?)
+    {
+        take_readiness_away(context, phase)?;
+    }
     if snapshot.is_armed() {
-        if context.host.exists(&context.settings.readiness_file) {
-            take_readiness_away(context, phase)?;
-        }
         bring_driver_back(context, phase, &snapshot, deadline).await?;
     }
     let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
@@ -193,8 +218,23 @@ async fn carry_out(
         snapshot.stage = SnapshotStage::Verified { at: Timestamp::now() };
         phase.step("mark the snapshot as verified").record(context.store.put_snapshot(&snapshot))?;
         drop_previous_unless_running(context, phase);
+        if readiness == Readiness::Give && !context.host.exists(&context.settings.readiness_file) {
+            give_readiness(context, phase)?;
+        }
     }
     Ok(restored)
+}
+
+/// Whether the machine is another than the snapshot says.
+async fn differs(
+    context: &Context,
+    source: &LinkSource,
+    saved: &NicState,
+    deadline: Duration,
+) -> Result<bool, ObserveError> {
+    let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
+    let found = observe_within(&context.host, source, &context.family.devices, &pfs, deadline).await?;
+    Ok(compare(saved, &found).iter().any(|difference| difference.gravity == Gravity::Wrong))
 }
 
 /// Makes the driver run that a process killed in the midst of a reload has not loaded any more.

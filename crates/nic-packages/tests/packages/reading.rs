@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use crate::sample::{Sample, ar, compressed};
-use nic_host::{Host, KernelRelease};
+use nic_host::{Host, KernelRelease, error_chain};
 use nic_packages::{
     Architecture, PackageFile, PackageFormat, PackageSet, ParsePackageError, ReadPackageError, ReadSetError,
 };
@@ -72,14 +72,6 @@ fn a_deb_is_read_however_it_is_compressed() {
     }
 }
 
-/// The messages of an error and of its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| (*error).source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
 #[test]
 fn what_is_no_package_is_said() {
     let control = |text: &str| {
@@ -116,7 +108,7 @@ fn what_is_no_package_is_said() {
         (deb(&[("control.tar.zst", b"not zstd".to_vec())]), "cannot read its control.tar.zst: "),
     ] {
         let error = PackageFile::parse("/a", bytes.as_slice()).unwrap_err();
-        let text = chain(&error);
+        let text = error_chain(&error);
         assert!(text.starts_with(message), "{text:?} does not begin with {message:?}");
     }
 }
@@ -190,7 +182,7 @@ fn a_folder_that_is_no_set_is_refused() {
 
     let a = folder.join("a.rpm");
     std::fs::write(&a, "not a package").unwrap();
-    let text = chain(&read());
+    let text = error_chain(&read());
     assert!(
         text.starts_with("the packages in /packages cannot be used: cannot understand the package "),
         "{text}"

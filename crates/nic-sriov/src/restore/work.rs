@@ -4,12 +4,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use nic_host::{DeadlineWriteError, Host};
+use nic_host::{DeadlineWriteError, Host, error_chain};
 use nic_netlink::{IfIndex, Link, LinkChange, LinkName, Links, VfChange};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
-use super::{RestoreEvent, Stage, StepFailure, chain};
+use super::{RestoreEvent, Stage, StepFailure};
 use crate::arrivals::{Arrival, ArrivalError, Arrivals};
 use crate::attribute::{Doing, Step};
 use crate::names::{Contested, plan_contested};
@@ -308,7 +308,7 @@ impl Work<'_> {
         if let (Err(error), Some(driver)) = (&result, &saved.driver)
             && !matches!(error, StepError::Vf(VfWriteError::NotVf(_) | VfWriteError::InUse { .. }))
         {
-            tracing::warn!(vf = %note.part, error = chain(error), "binding it once more");
+            tracing::warn!(vf = %note.part, error = error_chain(error), "binding it once more");
             note.retried = true;
             result = self.rebind(pf, saved, driver, &mut note).await;
         }
@@ -329,7 +329,7 @@ impl Work<'_> {
             }
             Ok(None) => None,
             Err(error) => {
-                let cause = chain(&error);
+                let cause = error_chain(&error);
                 self.fail(&note.part, &BIND_AND_WAIT, &error);
                 Some(cause)
             }
@@ -530,7 +530,7 @@ impl Work<'_> {
         for (holder, altname) in &in_the_way {
             let change = LinkChange::RemoveAltName(altname.clone());
             if let Err(error) = self.kernel.netlink.change(*holder, &change).await {
-                tracing::debug!(%holder, altname, error = chain(&error), "an alternative name stays");
+                tracing::debug!(%holder, altname, error = error_chain(&error), "an alternative name stays");
             }
         }
         let links = if in_the_way.is_empty() { links } else { self.source.links().await? };
@@ -573,7 +573,7 @@ impl Work<'_> {
     }
 
     fn fail_as(&self, part: &Part, step: &dyn Step, error: &StepError, unsupported: bool) {
-        let cause = chain(error);
+        let cause = error_chain(error);
         tracing::warn!(%part, %step, cause, "step failed");
         self.record().failures.push(StepFailure {
             part: part.clone(),

@@ -143,6 +143,8 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// The exit code for a snapshot that does not fit the PFs as they are.
+const PF_UNSUITABLE: i32 = 12;
 /// The name of VF 1.
 const TAKEN: &str = "enp1s0v1";
 
@@ -179,6 +181,31 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         }
     }
     ensure!(faults.is_empty(), "{}", faults.join("; "));
+    fewer_vfs_and_one_in_use(pf, &vfs, &before)
+}
+
+/// More VFs are due, for which those that are there would have to go; one of them is somebody's. Nothing is done.
+fn fewer_vfs_and_one_in_use(pf: &str, vfs: &Vfs, before: &Nics) -> anyhow::Result<()> {
+    say("== fewer VFs, one in somebody's hands");
+    let num_vfs = pci_device(pf).join("sriov_numvfs");
+    write(&num_vfs, "0")?;
+    write(&num_vfs, "3")?;
+    boot::settle_udev()?;
+    let user = take_with_vfio(vfs.at(2)?)?;
+    boot::settle_udev()?;
+    let (indices, was) = (Nics::interface_indices()?, Nics::observe()?);
+    let refused = NicDriver::new(["restore-sriov"]).run()?.expect_code(PF_UNSUITABLE)?;
+    ensure!(
+        refused.says_any(&["is in use"]) && refused.stderr.contains(vfs.at(2)?),
+        "the VF in use is not named: {}",
+        refused.last_words()
+    );
+    ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
+    let differences = was.differences(&Nics::observe()?);
+    ensure!(differences.is_empty(), "it changed something: {differences}");
+    let_go(user)?;
+    recover(before)?;
+    report("fewer VFs, one in somebody's hands: refused, nothing changed; then restored");
     Ok(())
 }
 

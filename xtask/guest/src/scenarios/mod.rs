@@ -8,10 +8,12 @@ mod errors;
 mod everything;
 mod faults;
 mod idempotent;
+mod kill_matrix;
 mod night;
 mod packages;
 mod restore_loop;
 mod shell;
+mod soak;
 mod stack;
 mod switchdev;
 
@@ -30,6 +32,9 @@ const RUNS: &[(&str, Run)] = &[
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),
+    ("kill-matrix", kill_matrix::run),
+    ("kill-matrix-14", kill_matrix::run),
+    ("soak", soak::run),
     ("bench", bench::run),
     ("errors", errors::run),
     ("stack", stack::run),

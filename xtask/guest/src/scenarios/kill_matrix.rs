@@ -1,0 +1,217 @@
+//! The program is killed at each line that it writes to the journal, in a reload and in a restore, and started again. Every
+//! time the machine ends as it was.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::command::{ip_batch, run as command};
+use crate::drivers::{self, Flow};
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, STATE};
+use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
+use crate::readiness::{self, READY};
+use crate::{boot, report, say, vfs, write};
+
+/// After so many lines there must have been an end.
+const MOST_LINES: usize = 500;
+/// Where the armed snapshot is kept.
+const ARMED: &str = "/tmp/armed.json";
+
+/// The command that is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Killed {
+    Reload,
+    Restore,
+}
+
+/// Which commands go on after the kill. Each of them must know how.
+const RESUMED_BY: [&[&str]; 3] = [&["reload", "restore-sriov"], &["restore-sriov"], &["terminate"]];
+
+#[derive(Debug, Default)]
+struct Tally {
+    points: usize,
+    survived: usize,
+}
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let vfs_per_pf: u32 = guest.parameter("vfs")?;
+    let from: usize = guest.parameter("from")?;
+    let before = set_up(vfs_per_pf)?;
+    keep_armed_snapshot(&before)?;
+    let watch = readiness::watch(&before)?;
+    let mut wrong = Vec::new();
+    let tallies =
+        [Killed::Reload, Killed::Restore].map(|killed| go_through(guest, killed, from, &before, &mut wrong));
+    let seen = watch.end()?;
+    let mut all = Tally::default();
+    for (killed, tally) in [Killed::Reload, Killed::Restore].into_iter().zip(tallies) {
+        let tally = tally?;
+        report(&format!(
+            "{killed}: {} points, {} kills, {} survived",
+            tally.points, tally.points, tally.survived
+        ));
+        all.points += tally.points;
+        all.survived += tally.survived;
+    }
+    report(&format!(
+        "{} VFs; {} of {} kills survived; readiness was looked at {} times, {} times while it was given, {} times wrong",
+        before.vf_count(),
+        all.survived,
+        all.points,
+        seen.looks,
+        seen.ready,
+        seen.violations.len()
+    ));
+    ensure!(seen.ready > 0, "the node was never seen to be ready");
+    if let Some(violation) = seen.violations.first() {
+        bail!("the node was ready while the machine was another: {violation}");
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(())
+}
+
+/// VFs, two of them with swapped names, and a driver that was exchanged once.
+pub(crate) fn set_up(vfs_per_pf: u32) -> anyhow::Result<Nics> {
+    drivers::pretend_distribution(Flow::Rpm)?;
+    vfs::configure_each(vfs_per_pf)?;
+    for pf in igb_pfs()? {
+        let vfs = vfs_of(&pf)?;
+        let [(_, first), (_, second), ..] = vfs.as_slice() else { bail!("{pf} has fewer than two VFs") };
+        let (first, second) = (netdev_of(first)?, netdev_of(second)?);
+        let mut batch = format!("link set dev {first} down\nlink set dev {second} down\n");
+        for (from, to) in [(first.as_str(), "between"), (&second, &first), ("between", &second)] {
+            batch.push_str(&format!("link set dev {from} name {to}\n"));
+        }
+        batch.push_str(&format!("link set dev {first} up\nlink set dev {second} up\n"));
+        ip_batch(&batch)?;
+    }
+    boot::settle_udev()?;
+    let before = Nics::observe()?;
+    install("A")?;
+    finish("A", &before)?;
+    Ok(before)
+}
+
+fn go_through(
+    guest: &Guest,
+    killed: Killed,
+    from: usize,
+    before: &Nics,
+    wrong: &mut Vec<String>,
+) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    for line in from.. {
+        ensure!(line < MOST_LINES, "the {killed} has no end");
+        say(&format!("== {killed}, killed at line {line}"));
+        match killed {
+            Killed::Reload => install(if is_loaded("A")? { "B" } else { "A" })?,
+            Killed::Restore => lose_vfs()?,
+        }
+        let Some(differences) = one_point(killed, line, before)? else {
+            NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+            return Ok(tally);
+        };
+        tally.points += 1;
+        if differences.is_empty() {
+            tally.survived += 1;
+        } else {
+            wrong.push(format!("{killed}, line {line}: {differences}"));
+            report(&format!("{killed}, line {line}: {differences}"));
+            guest.keep(&Path::new(STATE).join("journal.jsonl"))?;
+            NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+            let differences = before.differences(&Nics::observe()?);
+            ensure!(differences.is_empty(), "nothing can be told after {killed}, line {line}: {differences}");
+        }
+    }
+    Ok(tally)
+}
+
+/// Kills at one line and goes on. Returns what is different then, or nothing when the command has fewer lines.
+fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Option<String>> {
+    let killed_command = match killed {
+        Killed::Reload => "reload",
+        Killed::Restore => "restore-sriov",
+    };
+    let outcome = NicDriver::new([killed_command])
+        .with_env("NIC_DRIVER_KILL_AT_LINE", line.to_string())
+        .quietly()
+        .run()?;
+    if !outcome.was_killed() {
+        outcome.expect_code(0)?;
+        return Ok(None);
+    }
+    let resumed_by = RESUMED_BY.get(line % RESUMED_BY.len()).context("no command goes on")?;
+    for resumed_by in *resumed_by {
+        let outcome = NicDriver::new([*resumed_by]).quietly().run()?;
+        if let Err(error) = outcome.expect_code(0) {
+            return Ok(Some(format!("{error:#}")));
+        }
+    }
+    let mut differences = before.differences(&Nics::observe()?).to_string();
+    let is_ready = Path::new(READY).exists();
+    let ends = resumed_by.contains(&"terminate");
+    if is_ready == ends {
+        differences.push_str(if is_ready { " ready after the end" } else { " not ready although verified" });
+    }
+    Ok(Some(differences))
+}
+
+/// A reload leaves an armed snapshot; this is the one that every restore that is killed starts from.
+fn keep_armed_snapshot(before: &Nics) -> anyhow::Result<()> {
+    install("B")?;
+    NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
+    fs::copy(Path::new(STATE).join("snapshot.json"), ARMED).context("cannot keep the armed snapshot")?;
+    finish("B", before)
+}
+
+/// What a reload leaves: no VFs, PFs as their driver makes them, nobody ready, the snapshot armed.
+fn lose_vfs() -> anyhow::Result<()> {
+    if Path::new(READY).exists() {
+        fs::remove_file(READY).context("cannot take readiness away")?;
+    }
+    fs::copy(ARMED, Path::new(STATE).join("snapshot.json"))
+        .context("cannot put the armed snapshot in place")?;
+    for pf in igb_pfs()? {
+        write(pci_device(&pf).join("sriov_numvfs"), "0")?;
+        command("ip", ["link", "set", "dev", &netdev_of(&pf)?, "down", "mtu", "1500"])?;
+    }
+    boot::settle_udev()
+}
+
+fn is_loaded(letter: &str) -> anyhow::Result<bool> {
+    Ok(drivers::expect_loaded(&drivers::version(letter)?).is_ok())
+}
+
+fn install(letter: &str) -> anyhow::Result<()> {
+    let folder = drivers::folder(letter, Flow::Rpm);
+    // A container's package database goes with it; the modules stay.
+    drivers::new_container()?;
+    NicDriver::new(["install".as_ref(), "--packages".as_ref(), folder.as_os_str()])
+        .quietly()
+        .run()?
+        .expect_code(0)?;
+    Ok(())
+}
+
+/// Whatever has been done: this driver runs, and the machine is what it was.
+pub(crate) fn finish(letter: &str, before: &Nics) -> anyhow::Result<()> {
+    for phase in ["reload", "restore-sriov"] {
+        NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
+    }
+    drivers::expect_loaded(&drivers::version(letter)?)?;
+    let differences = before.differences(&Nics::observe()?);
+    ensure!(differences.is_empty(), "{differences}");
+    Ok(())
+}
+
+impl fmt::Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reload => "reload",
+            Self::Restore => "restore-sriov",
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! The program is killed at random moments, again and again, and whenever it is let run the machine ends as it was.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::kill_matrix::{finish, set_up};
+use crate::drivers::{self, Flow};
+use crate::guest::Guest;
+use crate::nic_driver::NicDriver;
+use crate::readiness;
+use crate::{report, say};
+
+/// At most so many kills before it is let run.
+const KILLS_IN_A_ROW: usize = 4;
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let minutes: u64 = guest.parameter("minutes")?;
+    let seed: u64 = guest.parameter("seed")?;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let before = set_up(guest.parameter("vfs")?)?;
+    let watch = readiness::watch(&before)?;
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    let (mut rounds, mut kills) = (0, 0);
+    let mut letter = "A";
+    // What a command took when it was let run: a kill is to fall into all of it.
+    let mut longest = Duration::from_secs(4);
+    while Instant::now() < end {
+        letter = if letter == "A" { "B" } else { "A" };
+        rounds += 1;
+        say(&format!("== round {rounds}, {kills} kills so far"));
+        drivers::new_container()?;
+        let folder = drivers::folder(letter, Flow::Rpm);
+        NicDriver::new(["install".as_ref(), "--packages".as_ref(), folder.as_os_str()])
+            .quietly()
+            .run()?
+            .expect_code(0)?;
+        for _ in 0..random.usize(1..=KILLS_IN_A_ROW) {
+            let commands = ["reload", "reload", "restore-sriov", "restore-sriov", "terminate"];
+            let command = *random.choice(&commands).context("no commands")?;
+            let after = longest.mul_f64(random.f64());
+            let outcome = NicDriver::new([command]).killed_after(after).quietly().run()?;
+            if outcome.was_killed() {
+                kills += 1;
+            } else {
+                outcome.expect_code(0).with_context(|| format!("in round {rounds}, with the seed {seed}"))?;
+            }
+        }
+        let start = Instant::now();
+        finish(letter, &before).with_context(|| format!("in round {rounds}, with the seed {seed}"))?;
+        longest = longest.max(start.elapsed() / 2);
+    }
+    let seen = watch.end()?;
+    report(&format!(
+        "{kills} of {kills} kills survived in {rounds} rounds with {} VFs; readiness was looked at {} times, {} times while it was given, {} times wrong",
+        before.vf_count(),
+        seen.looks,
+        seen.ready,
+        seen.violations.len()
+    ));
+    if let Some(violation) = seen.violations.first() {
+        bail!("the node was ready while the machine was another: {violation}");
+    }
+    ensure!(kills > 0, "nothing was killed");
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod modules;
 mod paths;
 mod signals;
 
@@ -81,6 +82,9 @@ pub struct Cli {
     /// The blacklist that exists while modules are swapped [default: the host's, where its /etc is mounted].
     #[arg(long, global = true, env = "OFED_BLACKLIST_MODULES_FILE", hide = true)]
     pub blacklist_file: Option<PathBuf>,
+    /// Modules that are not the family's own.
+    #[command(flatten)]
+    pub modules: modules::ModuleArguments,
 }
 
 /// The commands.
@@ -103,6 +107,16 @@ pub enum Command {
         /// Try a driver again that was rolled back, although nothing has changed since.
         #[arg(long, env = "NIC_DRIVER_RETRY_ROLLED_BACK", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
         retry_rolled_back: bool,
+        /// Swap them also when the loaded modules are the installed ones.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show everything that stands in the way of a reload, and what to do about it. Changes nothing.
+    #[command(after_help = "Example: nic-driver preflight --output json | jq '.blockers[].what'")]
+    Preflight {
+        /// Look also when no reload is due.
+        #[arg(long)]
+        force: bool,
     },
     /// Give PFs and VFs back what the stored snapshot says, and verify it.
     #[command(after_help = "Example: nic-driver restore-sriov --output json")]
@@ -219,10 +233,13 @@ async fn dispatch(cli: &Cli) -> Exit {
         }
         _ => {}
     }
-    let family = match NicFamily::open(&cli.family) {
+    let mut family = match NicFamily::open(&cli.family) {
         Ok(family) => family,
         Err(error) => return fail(cli, &error, Exit::Usage),
     };
+    if let Err(error) = cli.modules.apply(&mut family) {
+        return fail(cli, &error, Exit::Usage);
+    }
     let context = match Context::new(host(cli), family, store(cli), settings(cli)) {
         Ok(context) => context,
         Err(error) => return fail(cli, &error, Exit::Failed),
@@ -255,6 +272,10 @@ async fn carry_out(cli: &Cli, context: &Context) -> Exit {
         },
         Command::Reload { .. } => match phase::reload(context, &ModuleTree::Own).await {
             Ok(reloaded) => show(cli, &ReloadedText(&reloaded), Exit::Success),
+            Err(error) => fail(cli, &error, error.exit()),
+        },
+        Command::Preflight { .. } => match phase::preflight(context) {
+            Ok(found) => show(cli, &found, found.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
         Command::RestoreSriov => match phase::restore_sriov(context).await {
@@ -308,7 +329,12 @@ fn settings(cli: &Cli) -> Settings {
         management_nic: cli.management_nic,
         kubernetes_api: kubernetes_api(),
         grace: cli.grace.map(Duration::from_secs),
-        retry_rolled_back: matches!(cli.command, Command::Reload { retry_rolled_back: true }),
+        retry_rolled_back: matches!(cli.command, Command::Reload { retry_rolled_back: true, .. }),
+        force: matches!(
+            cli.command,
+            Command::Reload { force: true, .. } | Command::Preflight { force: true }
+        ),
+        may_unload: cli.modules.may_unload(),
     }
 }
 
@@ -412,7 +438,11 @@ text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {
     }
     if reloaded.reloaded {
         let pfs: Vec<String> = reloaded.pfs.iter().map(ToString::to_string).collect();
-        writeln!(f, "reloaded; PFs to be restored: {}", pfs.join(", "))
+        writeln!(f, "reloaded; PFs to be restored: {}", pfs.join(", "))?;
+        for module in &reloaded.lost {
+            writeln!(f, "not loaded any more: {module}")?;
+        }
+        Ok(())
     } else {
         writeln!(f, "not due: nothing was unloaded")?;
         if reloaded.restore_due {

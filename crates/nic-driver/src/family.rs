@@ -39,6 +39,10 @@ pub struct FamilyModules {
     /// Modules on top of the driver that come and go with it.
     #[serde(default)]
     pub auxiliary: Vec<ModuleName>,
+    /// Other vendors' modules on top of the stack that are unloaded while nobody uses them, and loaded again where their
+    /// files are.
+    #[serde(default)]
+    pub peers: Vec<ModuleName>,
     /// Storage over RDMA: unloaded only when that is allowed.
     #[serde(default)]
     pub storage: Vec<ModuleName>,

@@ -1,12 +1,11 @@
+use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nic_host::Host;
 use serde::{Deserialize, Serialize};
 
+use crate::concurrent::read_concurrently;
 use crate::{
     BuildId, LoadedModule, LoadedModules, ModuleFile, ModuleFileError, ModuleIndex, ModuleName,
     ReadLoadedError, Resolution, SrcVersion,
@@ -27,7 +26,17 @@ impl OnDisk {
     /// Looks `name` up in `index` and reads its file.
     pub fn read(host: &Host, index: &ModuleIndex, name: &ModuleName) -> Result<Self, ModuleFileError> {
         Ok(match index.resolve(name) {
-            Resolution::File(path) => Self::File(Box::new(ModuleFile::read(host, path)?)),
+            Resolution::File(path) => match ModuleFile::read(host, path) {
+                // A link that leads out of the other root (`weak-updates`): modprobe does not find it either.
+                Err(ModuleFileError::Read(error))
+                    if index.root_of(name).is_some()
+                        && error.source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    tracing::debug!(module = %name, %error, "not in the tree behind either");
+                    Self::Absent
+                }
+                read => Self::File(Box::new(read?)),
+            },
             Resolution::Builtin => Self::Builtin,
             Resolution::Absent => Self::Absent,
         })
@@ -197,10 +206,24 @@ pub struct ModuleIdentity {
     pub loaded: bool,
     /// The version that is loaded, where it has one.
     pub loaded_version: Option<String>,
+    /// The srcversion that is loaded, where it has one.
+    pub loaded_srcversion: Option<SrcVersion>,
+    /// The build-id that is loaded, where the kernel shows one.
+    pub loaded_build_id: Option<BuildId>,
+    /// The taint flags that the loaded module brought, e.g. `OE`; mostly empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub taint: String,
+    /// The loaded module's parameters that can be read, with their present values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
     /// The file that modprobe would load, as a path of the host.
     pub file: Option<PathBuf>,
     /// The version of that file, where it has one.
     pub file_version: Option<String>,
+    /// The srcversion of that file, where it has one.
+    pub file_srcversion: Option<SrcVersion>,
+    /// The build-id of that file, where it has one.
+    pub file_build_id: Option<BuildId>,
     /// How they compare.
     pub verdict: IdentityVerdict,
 }
@@ -217,8 +240,14 @@ impl ModuleIdentity {
             module,
             loaded: loaded.is_some(),
             loaded_version: loaded.and_then(|loaded| loaded.version.clone()),
+            loaded_srcversion: loaded.and_then(|loaded| loaded.srcversion.clone()),
+            loaded_build_id: loaded.and_then(|loaded| loaded.build_id.clone()),
+            taint: loaded.map(|loaded| loaded.taint.clone()).unwrap_or_default(),
+            parameters: loaded.map(|loaded| loaded.parameters.clone()).unwrap_or_default(),
             file: file.map(|file| file.path.clone()),
             file_version: file.and_then(|file| file.version.clone()),
+            file_srcversion: file.and_then(|file| file.srcversion.clone()),
+            file_build_id: file.and_then(|file| file.build_id.clone()),
             verdict: compare(loaded, on_disk),
         }
     }
@@ -286,35 +315,6 @@ pub enum IdentityError {
     /// A module's file could not be read.
     #[error(transparent)]
     File(#[from] ModuleFileError),
-}
-
-/// Calls `read` for each name, with as many threads as there are processors, and returns the results in the names'
-/// order, or the first error in that order.
-fn read_concurrently<T: Send, E: Send>(
-    names: &[ModuleName],
-    read: impl Fn(&ModuleName) -> Result<T, E> + Sync,
-) -> Result<Vec<T>, E> {
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(names.len());
-    let next = AtomicUsize::new(0);
-    let results: Vec<Mutex<Option<Result<T, E>>>> = names.iter().map(|_| Mutex::new(None)).collect();
-    let work = || {
-        while let Some((name, slot)) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            names.get(index).zip(results.get(index))
-        } {
-            *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(read(name));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
-    results
-        .into_iter()
-        .filter_map(|slot| slot.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
-        .collect()
 }
 
 #[cfg(test)]
@@ -468,8 +468,12 @@ mod tests {
           "module": "mlx5_core",
           "loaded": true,
           "loaded_version": null,
+          "loaded_srcversion": null,
+          "loaded_build_id": "01",
           "file": "/lib/modules/6.12.1/extra/mlx5_core.ko.xz",
           "file_version": "25.10",
+          "file_srcversion": "BEEF",
+          "file_build_id": "02",
           "verdict": {
             "is": "different",
             "by": "srcversion",
@@ -483,8 +487,12 @@ mod tests {
           "module": "ib_core",
           "loaded": true,
           "loaded_version": "25.10",
+          "loaded_srcversion": "C0FFEE",
+          "loaded_build_id": null,
           "file": "/lib/modules/6.12.1/extra/ib_core.ko.gz",
           "file_version": "25.10",
+          "file_srcversion": "C0FFEE",
+          "file_build_id": null,
           "verdict": {
             "is": "equal",
             "by": "srcversion",
@@ -505,21 +513,5 @@ mod tests {
         file(dir.path(), "lib/modules/6.12.1/extra/mlx5_ib.ko.zst", b"\x28\xb5\x2f\xfd");
         let error = IdentityReport::read(&host, &index(&host), &names("mlx5_core mlx5_ib")).unwrap_err();
         assert!(error.to_string().contains("extra/mlx5_ib.ko.zst"), "{error}");
-    }
-
-    #[test]
-    fn concurrent_reading_keeps_the_order_and_reads_each_once() {
-        let names: Vec<ModuleName> = (0..300).map(|n| name(&format!("m{n}"))).collect();
-        let calls = AtomicUsize::new(0);
-        let read = read_concurrently(&names, |name| {
-            calls.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, ()>(name.clone())
-        });
-        assert_eq!(read.unwrap(), names);
-        assert_eq!(calls.into_inner(), 300);
-        assert_eq!(read_concurrently(&[], |_| Err::<(), ()>(())), Ok(Vec::new()));
-        let failed =
-            read_concurrently(&names, |name| if name.as_str() > "m2" { Err(name.clone()) } else { Ok(()) });
-        assert_eq!(failed.unwrap_err().as_str(), "m3", "the first of the list, not of the clock");
     }
 }

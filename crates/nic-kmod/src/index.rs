@@ -12,6 +12,9 @@ use crate::{ModuleName, SoftDeps};
 /// Files can be symbolic links, which are followed as modprobe follows them: an absolute one (`weak-updates`) leads
 /// out of a tree that is mounted elsewhere, also with `modprobe -d`.
 ///
+/// Which of several files of one module is used (`updates/`, `extra/`, `weak-updates/`, the kernel's own) has been decided
+/// by depmod, from its configuration: `modules.dep` names one only.
+///
 /// It does not know modprobe's configuration (`alias`, `install`, `options` and `softdep` in `modprobe.d`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleIndex {
@@ -19,6 +22,14 @@ pub struct ModuleIndex {
     files: BTreeMap<ModuleName, Entry>,
     builtin: BTreeSet<ModuleName>,
     softdeps: BTreeMap<ModuleName, SoftDeps>,
+    behind: Option<Box<Behind>>,
+}
+
+/// The tree of another root, which is asked for what the first one lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Behind {
+    root: PathBuf,
+    index: ModuleIndex,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +74,7 @@ impl ModuleIndex {
             files: BTreeMap::new(),
             builtin: BTreeSet::new(),
             softdeps: BTreeMap::new(),
+            behind: None,
         };
         for line in lines(dep) {
             let error = || ParseIndexError { file: folder.join("modules.dep"), line: line.to_owned() };
@@ -91,6 +103,44 @@ impl ModuleIndex {
         Ok(index)
     }
 
+    /// Asks `other`, the index of the modules of the same kernel below `root`, for what this one lacks.
+    ///
+    /// A container's tree often holds nothing but one package's modules, while the host's has the kernel's own.
+    #[must_use]
+    pub fn backed_by(mut self, root: impl Into<PathBuf>, other: Self) -> Self {
+        self.behind = Some(Box::new(Behind { root: root.into(), index: other }));
+        self
+    }
+
+    /// Whether there is a tree behind this one.
+    #[must_use]
+    pub fn is_backed(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    /// The root to tell modprobe (`-d`) for a module that only the tree behind this one has.
+    #[must_use]
+    pub fn root_of(&self, name: &ModuleName) -> Option<&Path> {
+        let behind = self.behind.as_ref()?;
+        (!self.files.contains_key(name) && behind.index.files.contains_key(name)).then_some(&behind.root)
+    }
+
+    /// Whether nothing but the tree behind this one could have it.
+    #[must_use]
+    pub fn lacks(&self, name: &ModuleName) -> bool {
+        !self.files.contains_key(name) && !self.builtin.contains(name)
+    }
+
+    fn entry(&self, name: &ModuleName) -> Option<&Entry> {
+        self.files.get(name).or_else(|| self.behind.as_ref().and_then(|behind| behind.index.files.get(name)))
+    }
+
+    fn is_builtin(&self, name: &ModuleName) -> bool {
+        // All trees are of one kernel: what one of them knows to be built in, is.
+        self.builtin.contains(name)
+            || self.behind.as_ref().is_some_and(|behind| behind.index.is_builtin(name))
+    }
+
     /// The folder that was read, `<tree>/<release>`.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -103,26 +153,26 @@ impl ModuleIndex {
     /// (`kmod_module_get_initstate` in `libkmod-module.c`).
     #[must_use]
     pub fn resolve(&self, name: &ModuleName) -> Resolution {
-        if self.builtin.contains(name) {
+        if self.is_builtin(name) {
             return Resolution::Builtin;
         }
-        self.files.get(name).map_or(Resolution::Absent, |entry| Resolution::File(entry.path.clone()))
+        self.entry(name).map_or(Resolution::Absent, |entry| Resolution::File(entry.path.clone()))
     }
 
     /// The modules that modprobe loads before this one because this one or they use their symbols, in loading
     /// order. Empty also for what is built in or absent.
     #[must_use]
     pub fn dependencies(&self, name: &ModuleName) -> &[ModuleName] {
-        self.files.get(name).map_or(&[], |entry| &entry.dependencies)
+        self.entry(name).map_or(&[], |entry| &entry.dependencies)
     }
 
     /// The modules that modprobe tries to load before and after this one.
     #[must_use]
     pub fn softdeps(&self, name: &ModuleName) -> Option<&SoftDeps> {
-        self.softdeps.get(name)
+        self.softdeps.get(name).or_else(|| self.behind.as_ref()?.index.softdeps(name))
     }
 
-    /// The modules there are files of, in the names' order.
+    /// The modules there are files of in this tree, in the names' order.
     pub fn names(&self) -> impl Iterator<Item = &ModuleName> {
         self.files.keys()
     }
@@ -238,6 +288,36 @@ softdep cifs gcm
             let found = ModuleIndex::parse(Path::new("/m"), dep, builtin, softdep).unwrap_err();
             assert_eq!(found.to_string(), error);
         }
+    }
+
+    #[test]
+    fn what_a_container_lacks_comes_from_the_host() {
+        let of_container = ModuleIndex::parse(
+            Path::new("/m"),
+            "extra/mlx5_core.ko: extra/mlx_compat.ko\nextra/mlx_compat.ko:\n",
+            "",
+            "",
+        );
+        let of_host = ModuleIndex::parse(
+            Path::new("/host/m"),
+            "kernel/mlx5_core.ko:\nkernel/psample.ko: kernel/tls.ko\nkernel/tls.ko:\n",
+            "kernel/net/devlink.ko\n",
+            "softdep psample pre: tls\n",
+        );
+        let index = of_container.unwrap().backed_by("/host", of_host.unwrap());
+        for (module, resolution, root, lacks) in [
+            ("mlx5_core", Resolution::File("/m/extra/mlx5_core.ko".into()), None, false),
+            ("psample", Resolution::File("/host/m/kernel/psample.ko".into()), Some(Path::new("/host")), true),
+            ("devlink", Resolution::Builtin, None, true),
+            ("nosuch", Resolution::Absent, None, true),
+        ] {
+            let module = name(module);
+            assert_eq!(index.resolve(&module), resolution);
+            assert_eq!((index.root_of(&module), index.lacks(&module)), (root, lacks), "{module}");
+        }
+        assert_eq!(index.dependencies(&name("mlx5_core")), names("mlx_compat"));
+        assert_eq!(index.dependencies(&name("psample")), names("tls"));
+        assert!(index.softdeps(&name("psample")).is_some());
     }
 
     #[test]

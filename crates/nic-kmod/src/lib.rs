@@ -5,12 +5,13 @@
 //! - What is on the disk: [`ModuleFile`] for one file, [`ModuleIndex`] for what modprobe would load.
 //! - Whether they are the same: [`compare`], [`IdentityReport`] and [`IdentityReport::reload_due`].
 //! - What to unload and to load, as plain data: [`UnloadPlan`], [`LoadPlan`].
+//! - Who uses them without being a module: [`observe_users`]. What they were given: [`ParameterDefaults`].
 //! - Doing it: [`unload`], [`load`], with a [`Blacklist`] meanwhile.
 //! - Going back: [`find_module_files`], [`file_of_loaded`], [`load_file`].
 //!
 //! What it is not: it does not know which modules make up a driver, and it does not decide when to exchange them. It
-//! does not find out which process, mount or device keeps a module in use; it counts them
-//! ([`LoadedModule::foreign_references`]). It does not evaluate modprobe's configuration: modprobe does.
+//! counts the users that are no modules ([`LoadedModule::foreign_references`]) and finds those that can be found, but
+//! does not decide what may be taken from them. It does not evaluate modprobe's configuration: modprobe does.
 //!
 //! Reading and planning work on any tree a [`nic_host::Host`] stands for. [`unload`] and [`load`] speak to the running
 //! kernel and refuse every other host.
@@ -27,7 +28,9 @@ mod loaded;
 
 mod identity;
 mod load_plan;
+mod parameters;
 mod unload_plan;
+mod users;
 
 mod blacklist;
 mod load;
@@ -35,6 +38,7 @@ mod previous;
 mod unload;
 
 mod compression;
+mod concurrent;
 #[cfg(test)]
 mod fixture;
 
@@ -51,6 +55,8 @@ pub use loaded::{LoadedModule, LoadedModules, ModuleState, ParseModulesError, Re
 pub use name::{
     BuildId, ModuleName, ParseBuildIdError, ParseModuleNameError, ParseSrcVersionError, SrcVersion,
 };
+pub use parameters::ParameterDefaults;
 pub use previous::{file_of_loaded, find_module_files, load_file, read_unpacked};
 pub use unload::{ObserveError, UnloadError, Unloaded, unload};
 pub use unload_plan::{ForeignReferences, UnloadBlocked, UnloadBlocker, UnloadPlan, UnloadPolicy};
+pub use users::{ModuleUser, ModuleUsers, ObserveUsersError, UserKind, observe_users};

@@ -50,12 +50,17 @@ impl LoadPlan {
     /// Plans to load the `listed` modules, and those that were loaded before (`previously`) and that the tree has.
     ///
     /// Each listed module is asked for by name, because it may get parameters, and those go only to the module
-    /// modprobe is asked for. Of the others only those that no module of the plan depends on: modprobe loads
-    /// dependencies itself. Soft dependencies are not relied on, since modprobe ignores their failure: where a module
+    /// modprobe is asked for; so are those `with_parameters`. Of the others only those that no module of the plan
+    /// depends on: modprobe loads dependencies itself. Soft dependencies are not relied on, since modprobe ignores their failure: where a module
     /// of the plan names another of the plan, this gives the order of the two, as far as the hard dependencies
     /// allow. Otherwise the listed modules come first, in the list's order.
     #[must_use]
-    pub fn compute(previously: &[ModuleName], listed: &[ModuleName], index: &ModuleIndex) -> Self {
+    pub fn compute(
+        previously: &[ModuleName],
+        listed: &[ModuleName],
+        with_parameters: &BTreeSet<ModuleName>,
+        index: &ModuleIndex,
+    ) -> Self {
         let mut plan = Self::default();
         let mut seen = BTreeSet::new();
         let wanted = listed
@@ -74,9 +79,12 @@ impl LoadPlan {
 
         let pulled_in: BTreeSet<ModuleName> =
             steps.iter().flat_map(|step| index.dependencies(&step.module)).cloned().collect();
-        let (pulled_in, mut remaining): (Vec<LoadStep>, Vec<LoadStep>) = steps
-            .into_iter()
-            .partition(|step| step.because == LoadReason::WasLoaded && pulled_in.contains(&step.module));
+        let (pulled_in, mut remaining): (Vec<LoadStep>, Vec<LoadStep>) =
+            steps.into_iter().partition(|step| {
+                step.because == LoadReason::WasLoaded
+                    && pulled_in.contains(&step.module)
+                    && !with_parameters.contains(&step.module)
+            });
         plan.pulled_in = pulled_in.into_iter().map(|step| step.module).collect();
 
         while !remaining.is_empty() {
@@ -176,7 +184,7 @@ mod tests {
             "rpcrdma mlx5_vdpa rdma_ucm ib_ipoib rdma_cm iw_cm ib_cm mlx5_ib ib_uverbs ib_core mlx5_core sunrpc",
         );
         let listed = names("mlx5_ib mlx5_core ib_umad ib_ipoib nosuch");
-        let plan = LoadPlan::compute(&previously, &listed, &index);
+        let plan = LoadPlan::compute(&previously, &listed, &BTreeSet::new(), &index);
         insta::assert_snapshot!(plan, @r"
         load mlx5_core (listed)
         load mlx5_ib (listed)
@@ -198,8 +206,16 @@ mod tests {
     }
 
     #[test]
+    fn what_gets_parameters_is_asked_for_before_it_would_be_pulled_in() {
+        let index = index(&[("low", ""), ("mid", "low"), ("top", "mid low")], "", "");
+        let with_parameters = names("low").into_iter().collect();
+        let plan = LoadPlan::compute(&names("top mid low"), &[], &with_parameters, &index);
+        assert_eq!((load(&plan), plan.pulled_in), (names("low top"), names("mid")));
+    }
+
+    #[test]
     fn nothing_wanted_is_nothing_to_do() {
-        let plan = LoadPlan::compute(&[], &[], &index(&[("igb", "")], "", ""));
+        let plan = LoadPlan::compute(&[], &[], &BTreeSet::new(), &index(&[("igb", "")], "", ""));
         assert_eq!(plan, LoadPlan::default());
         assert!(plan.is_empty());
     }
@@ -207,7 +223,7 @@ mod tests {
     #[test]
     fn soft_dependencies_give_an_order_and_are_not_relied_on() {
         let index = index(&[("a", ""), ("b", ""), ("c", "")], "", "softdep a pre: c\nsoftdep c post: b\n");
-        let plan = LoadPlan::compute(&names("c b"), &names("a"), &index);
+        let plan = LoadPlan::compute(&names("c b"), &names("a"), &BTreeSet::new(), &index);
         assert_eq!(load(&plan), names("c a b"));
         assert_eq!(plan.pulled_in, []);
     }
@@ -219,7 +235,7 @@ mod tests {
             "",
             "softdep b pre: a\nsoftdep c pre: a\nsoftdep a pre: c\n",
         );
-        assert_eq!(load(&LoadPlan::compute(&[], &names("a b c"), &index)), names("b a c"));
+        assert_eq!(load(&LoadPlan::compute(&[], &names("a b c"), &BTreeSet::new(), &index)), names("b a c"));
     }
 
     /// A random graph without cycles, with soft dependencies of any shape.
@@ -259,7 +275,7 @@ mod tests {
         ) {
             let modules = |numbers: &[usize]| numbers.iter().map(|n| name(&format!("m{n}"))).collect::<Vec<_>>();
             let (previously, listed) = (modules(&previously), modules(&listed));
-            let plan = LoadPlan::compute(&previously, &listed, &index);
+            let plan = LoadPlan::compute(&previously, &listed, &BTreeSet::new(), &index);
             let load = load(&plan);
 
             for (at, module) in load.iter().enumerate() {

@@ -143,6 +143,14 @@ impl LoadedModules {
         Self::read_lines(host, |_| true)
     }
 
+    /// Reads names, holders and reference counts alone (`/proc/modules`): the graph, in one read.
+    ///
+    /// # Errors
+    /// As [`LoadedModules::read`].
+    pub fn read_graph(host: &Host) -> Result<Self, ReadLoadedError> {
+        Ok(Self::parse(&host.read("/proc/modules")?)?)
+    }
+
     pub(crate) fn read_lines(
         host: &Host,
         wanted: impl Fn(&ModuleName) -> bool,

@@ -12,6 +12,7 @@ mod netdevsim;
 mod nic_driver;
 mod observe;
 mod pinger;
+mod rdma;
 mod readiness;
 mod restored;
 mod scenarios;

@@ -73,6 +73,7 @@ const ONE_PF: Topology = Topology { igb_pfs: 1, ..TWO_PFS };
 const ONE_PF_IOMMU: Topology = Topology { igb_pfs: 1, iommu: true, ..TWO_PFS };
 const THREE_PFS_IOMMU: Topology = Topology { igb_pfs: 3, iommu: true, ..TWO_PFS };
 const SEVEN_PFS: Topology = Topology { igb_pfs: 7, memory_mib: 3072, ..TWO_PFS };
+const ONE_PF_WIRED: Topology = Topology { igb_pfs: 1, wires: Wires::PeerAndBystanders, ..TWO_PFS };
 const TWO_PFS_WIRED: Topology = Topology { wires: Wires::PeerAndBystanders, ..TWO_PFS };
 const THREE_PFS_WIRED: Topology = Topology { igb_pfs: 3, ..TWO_PFS_WIRED };
 
@@ -180,6 +181,24 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Slow and failing probes, a taken name, no udevd, a VF in use: right, or named with its cause, in time",
         topology: ONE_PF_IOMMU,
         timeout: Duration::from_secs(900),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "stack",
+        summary: "The real RDMA stack is loaded with each of its users in turn; a reload leaves the modules as they were",
+        topology: ONE_PF_WIRED,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "blockers",
+        summary: "Each thing that can stand in the way of a reload is named before the first change, or when it races in",
+        topology: ONE_PF_WIRED,
+        timeout: Duration::from_secs(600),
         needs_nic_driver: true,
         suite: Suite::Test,
         parameters: &[],

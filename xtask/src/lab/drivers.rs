@@ -1,6 +1,6 @@
 //! The drivers under test: igb and igbvf of the distribution's kernel, built again in two versions, each packed as .rpm and
 //! .deb the way vendors pack theirs. A third time with faults that scenarios switch on. And netdevsim, which the
-//! distribution does not ship.
+//! distribution does not ship. And a module on top of the RDMA stack that nobody knows.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -101,6 +101,8 @@ const FAULTS: [(&str, &[Insertion]); 2] = [
         ],
     ),
 ];
+/// The module that nobody knows, and its sources.
+const UNKNOWN: (&str, &str) = ("lab_unknown", include_str!("unknown_module.c"));
 /// A kernel that no guest runs.
 const ANOTHER_KERNEL: &str = "5.14.0-570.12.1.el9_6.x86_64";
 
@@ -142,7 +144,7 @@ struct Version {
 /// The part of a guest that holds the driver packages of `tree`'s kernel.
 pub(crate) fn archive(tree: &KernelTree, cache: &Cache) -> anyhow::Result<Cached> {
     let name = format!("drivers-{}", tree.release());
-    let recipe = [include_str!("drivers.rs"), include_str!("package.rs"), &tree.key()];
+    let recipe = [include_str!("drivers.rs"), include_str!("package.rs"), UNKNOWN.1, &tree.key()];
     cache.folder(&name, &recipe, |folder| make(tree, folder))
 }
 
@@ -191,6 +193,7 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
     }
     let netdevsim = build(tree, NETDEVSIM, "plain", &builds, Ok)?;
     fs::copy(&netdevsim, packages.join("netdevsim.ko")).context("cannot copy netdevsim")?;
+    build_unknown(tree, &builds, &packages)?;
     let json = serde_json::to_string_pretty(&versions).context("cannot write the versions as JSON")?;
     fs::write(packages.join("versions.json"), json).context("cannot write versions.json")?;
 
@@ -225,14 +228,29 @@ fn build(
     let text = edit(text).with_context(|| format!("cannot edit {}", original.display()))?;
     let main = build.join(source.main);
     fs::write(&main, text).with_context(|| format!("cannot write {}", main.display()))?;
-    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut make = Command::new("make");
-    make.arg(format!("-j{jobs}")).arg("-C").arg(tree.headers()).arg(format!("M={}", build.display()));
-    process::run(make.args([source.switch, "modules"]))?;
+    make_modules(tree, &build, source.switch)?;
     let built = build.join(format!("{}.ko", source.module));
     let file = builds.join(format!("{}-{variant}.ko", source.module));
     process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&file).arg(&built))?;
     Ok(file)
+}
+
+fn make_modules(tree: &KernelTree, build: &Path, switch: &str) -> anyhow::Result<()> {
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut make = Command::new("make");
+    make.arg(format!("-j{jobs}")).arg("-C").arg(tree.headers()).arg(format!("M={}", build.display()));
+    process::run(make.args([switch, "modules"]))
+}
+
+fn build_unknown(tree: &KernelTree, builds: &Path, packages: &Path) -> anyhow::Result<()> {
+    let (module, source) = UNKNOWN;
+    let build = builds.join(module);
+    fs::create_dir(&build).with_context(|| format!("cannot create {}", build.display()))?;
+    fs::write(build.join(format!("{module}.c")), source).context("cannot write the unknown module")?;
+    fs::write(build.join("Kbuild"), format!("obj-m := {module}.o\n")).context("cannot write its Kbuild")?;
+    make_modules(tree, &build, "W=")?;
+    let file = format!("{module}.ko");
+    fs::copy(build.join(&file), packages.join(&file)).context("cannot copy the unknown module").map(drop)
 }
 
 fn insert(text: &str, insertion: &Insertion) -> anyhow::Result<String> {

@@ -55,6 +55,19 @@ pub struct Settings {
     pub kubernetes_api: Option<IpAddr>,
     /// Whether a driver that was rolled back is tried again although nothing has changed.
     pub retry_rolled_back: bool,
+    /// Whether a reload unloads and loads although the loaded modules are the installed ones.
+    pub force: bool,
+    /// What may be unloaded beside the family's own modules.
+    pub may_unload: MayUnload,
+}
+
+/// What may be unloaded beside the family's own modules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MayUnload {
+    /// Storage over RDMA.
+    pub storage: bool,
+    /// Other vendors' RDMA drivers.
+    pub third_party: bool,
 }
 
 /// A machine that does not even say what it is.

@@ -1,11 +1,10 @@
 //! Looking without touching: what is, and what would be done.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
 
 use nic_kmod::{
-    IdentityError, IdentityReport, LoadPlan, LoadedModules, ModuleIndex, ModuleIndexError, ModuleName,
-    ReadLoadedError, UnloadBlocker, UnloadPlan,
+    IdentityError, IdentityReport, LoadPlan, LoadedModules, ModuleIndexError, ModuleName, ReadLoadedError,
 };
 use nic_sriov::{
     Difference, LinkSource, ObserveError, RestoreObstacle, RestorePlan, compare, find_pfs, observe,
@@ -15,7 +14,8 @@ use serde::Serialize;
 
 use super::Context;
 use super::machine::MachineStatus;
-use super::reload::unload_policy;
+use super::preflight::{Blocker, PreflightError, look};
+use super::reload::ModuleTree;
 use super::rollback::refusal;
 use crate::Exit;
 use crate::state::{RecordError, SnapshotError, SnapshotStage};
@@ -44,6 +44,9 @@ pub enum PlanError {
     /// The loaded modules could not be read.
     #[error(transparent)]
     Loaded(#[from] ReadLoadedError),
+    /// It could not be seen what stands in the way.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
     /// Whether the driver was taken back cannot be read.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -59,6 +62,7 @@ impl PlanError {
             Self::Obstacle(_) => Exit::PfUnsuitable,
             Self::Index(_) | Self::Identity(_) => Exit::NoModule,
             Self::Observe(_) | Self::Loaded(_) => Exit::Failed,
+            Self::Preflight(error) => error.exit(),
             Self::Record(_) => Exit::Blocked,
         }
     }
@@ -91,7 +95,7 @@ pub struct ReloadForecast {
     /// What would be loaded, in order.
     pub load: Vec<ModuleName>,
     /// What stands in the way.
-    pub blockers: Vec<UnloadBlocker>,
+    pub blockers: Vec<Blocker>,
     /// Why the installed driver would not be tried: it was taken back before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_back: Option<String>,
@@ -100,21 +104,22 @@ pub struct ReloadForecast {
 /// What `reload` would do now.
 pub fn plan_reload(context: &Context) -> Result<ReloadForecast, PlanError> {
     let modules = &context.family.modules;
-    let index = ModuleIndex::read(&context.host, Path::new("/lib/modules"), &context.kernel)?;
+    let index = ModuleTree::Own.index(context)?;
     let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
-    let loaded = LoadedModules::read(&context.host)?;
-    let (unload, blockers) = match UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context))
-    {
-        Ok(plan) => (plan.groups.into_iter().flatten().collect(), Vec::new()),
-        Err(blocked) => (Vec::new(), blocked.blockers),
+    let loaded = LoadedModules::read_graph(&context.host)?;
+    let due = context.settings.force || identity.reload_due().due;
+    let (unload, blockers) = if due {
+        let found = look(context)?;
+        (found.unload, found.blockers)
+    } else {
+        (Vec::new(), Vec::new())
     };
     let before: Vec<ModuleName> = loaded
         .iter()
         .map(|module| module.name.clone())
         .filter(|name| modules.unloaded().contains(name))
         .collect();
-    let load = LoadPlan::compute(&before, &modules.load, &index);
-    let due = identity.reload_due().due;
+    let load = LoadPlan::compute(&before, &modules.load, &BTreeSet::new(), &index);
     let taken_back =
         refusal(context, &index)?.map(|record| format!("at {:.0}: {}", record.at, record.reason));
     Ok(ReloadForecast {
@@ -268,7 +273,7 @@ pub async fn status(context: &Context) -> Result<Status, StatusError> {
 
 fn modules_status(context: &Context) -> ModulesStatus {
     let compare = || -> Result<IdentityReport, PlanError> {
-        let index = ModuleIndex::read(&context.host, Path::new("/lib/modules"), &context.kernel)?;
+        let index = ModuleTree::Own.index(context)?;
         Ok(IdentityReport::read(&context.host, &index, &context.family.modules.identity)?)
     };
     match compare() {

@@ -1,26 +1,27 @@
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_host::{Host, WriteError};
 use nic_kmod::{
-    Blacklist, IdentityError, IdentityReport, IdentityVerdict, LoadError, LoadPlan, LoadedModules,
-    ModuleIndex, ModuleIndexError, ModuleName, ReadLoadedError, UnloadBlocked, UnloadError, UnloadPlan,
-    UnloadPolicy, load, page_in, unload,
+    Blacklist, IdentityError, IdentityReport, IdentityVerdict, LoadError, LoadedModules, ModuleIndex,
+    ModuleIndexError, ModuleName, ReadLoadedError, load, page_in,
 };
 use nic_sriov::{
-    ArrivalError, Arrivals, DeviceAddress, LinkSource, ObserveError, PciAddress, RemoveVfsError, find_pfs,
-    remove_vfs, vf_addresses, vfio_group_in_use,
+    ArrivalError, Arrivals, DeviceAddress, LinkSource, ObserveError, RemoveVfsError, remove_vfs,
 };
 use serde::Serialize;
 
 use super::Context;
 use super::keep::{KeepError, keep_previous};
+use super::modules::{
+    PreparedLoads, UnloadStackError, given_parameters, load_latecomers, prepare_loads, unload_stack,
+};
 use super::network::{ManagementError, check_management};
+use super::preflight::{PreflightBlocked, PreflightError, look};
 use super::readiness::take_readiness_away;
 use super::resume::{
-    LeftoverError, PfMissing, armed_snapshot, listen_and_wait_for_pfs, load_request, pfs_on_their_way,
+    LeftoverError, PfMissing, armed_snapshot, listen_and_wait_for_pfs, pfs_on_their_way,
     remove_leftover_blacklist, wait_for_pfs,
 };
 use super::rollback::{GoBackError, attempt, go_back, record, refusal};
@@ -92,15 +93,10 @@ pub enum ReloadError {
     Loaded(#[from] ReadLoadedError),
     /// Something stands in the way.
     #[error(transparent)]
-    Blocked(#[from] UnloadBlocked),
-    /// VFs are in use through VFIO, and removing them would take them from whoever uses them.
-    #[error("{vf} is in use: {group} is open. Stop the virtual machine or process that uses it")]
-    VfInUse {
-        /// The first such VF.
-        vf: PciAddress,
-        /// Its device file.
-        group: String,
-    },
+    Blocked(#[from] PreflightBlocked),
+    /// It could not be seen whether something stands in the way.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
     /// The node itself is reached through the NICs, or that cannot be told.
     #[error(transparent)]
     Management(#[from] ManagementError),
@@ -169,9 +165,9 @@ pub enum ReloadError {
     /// The VFs of a PF could not be removed.
     #[error(transparent)]
     RemoveVfs(#[from] RemoveVfsError),
-    /// A module could not be unloaded.
+    /// The modules could not be unloaded.
     #[error(transparent)]
-    Unload(#[from] UnloadError),
+    Unload(#[from] UnloadStackError),
     /// A module could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -191,10 +187,10 @@ impl ReloadError {
             Self::Index(_) | Self::Identity(_) | Self::NoModule { .. } => Exit::NoModule,
             Self::Blocked(_)
             | Self::Management(ManagementError::Blocked(_))
-            | Self::VfInUse { .. }
             | Self::StateDir { .. }
             | Self::Record(_)
             | Self::RolledBackBefore { .. } => Exit::Blocked,
+            Self::Preflight(error) => error.exit(),
             Self::Snapshot(_) => Exit::BadSnapshot,
             Self::TakeSnapshot(error) => error.exit(),
             Self::NotRunningMachine(_)
@@ -231,6 +227,8 @@ pub struct Reloaded {
     pub restore_due: bool,
     /// The PFs whose VFs are now to be restored.
     pub pfs: Vec<DeviceAddress>,
+    /// Modules that were loaded before and are not any more: the installed driver has none, or they did not load.
+    pub lost: Vec<ModuleName>,
 }
 
 /// Compares the loaded modules with the installed ones and, only when they differ, swaps them.
@@ -247,10 +245,10 @@ pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, Re
     }
     let _lock = context.begin("reload")?;
     let modules = &context.family.modules;
-    let index = ModuleIndex::read(&context.host, &tree.folder(), &context.kernel)?;
+    let index = tree.index(context)?;
     let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
     if let Some(driver) = identity.modules.first()
-        && driver.verdict == IdentityVerdict::AbsentOnDisk
+        && (driver.verdict == IdentityVerdict::AbsentOnDisk || index.root_of(&driver.module).is_some())
     {
         return Err(ReloadError::NoModule {
             module: driver.module.clone(),
@@ -273,13 +271,21 @@ pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, Re
         }
         Err(error) => phase.end(&crate::error_chain(error), error.exit()),
     }
-    result.map(|Done { reloaded, restore_due, pfs }| Reloaded { reloaded, identity, restore_due, pfs })
+    result.map(|Done { reloaded, restore_due, pfs, lost }| Reloaded {
+        reloaded,
+        identity,
+        restore_due,
+        pfs,
+        lost,
+    })
 }
 
+#[derive(Default)]
 struct Done {
     reloaded: bool,
     restore_due: bool,
     pfs: Vec<DeviceAddress>,
+    lost: Vec<ModuleName>,
 }
 
 /// Goes on from what is: an earlier process may have been killed at any point.
@@ -292,22 +298,22 @@ async fn go_on(
 ) -> Result<Done, ReloadError> {
     remove_leftover_blacklist(context, phase)?;
     let armed = armed_snapshot(context)?;
-    let due = identity.reload_due().due;
+    let due = context.settings.force || identity.reload_due().due;
     if let Some(record) = refusal(context, index)? {
         let refused = ReloadError::RolledBackBefore { at: record.at, reason: record.reason };
         return match armed {
             // Somebody was killed while going back.
             Some(snapshot) => Err(end_going_back(context, phase, &snapshot, refused).await),
             None if due => Err(refused),
-            None => Ok(Done { reloaded: false, restore_due: false, pfs: Vec::new() }),
+            None => Ok(Done::default()),
         };
     }
     if due {
-        let pfs = exchange(context, phase, tree, index, identity, armed).await?;
-        return Ok(Done { reloaded: true, restore_due: true, pfs });
+        let (pfs, lost) = exchange(context, phase, tree, index, identity, armed).await?;
+        return Ok(Done { reloaded: true, restore_due: true, pfs, lost });
     }
     let Some(snapshot) = armed else {
-        return Ok(Done { reloaded: false, restore_due: false, pfs: Vec::new() });
+        return Ok(Done::default());
     };
     // Somebody was killed between the load and the restore; whether the PFs come up was not yet known.
     let LinkSource::Kernel(kernel) = LinkSource::open(&context.host).await? else {
@@ -318,7 +324,7 @@ async fn go_on(
     if let Err(error) = listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await {
         return Err(take_back(context, phase, index, &snapshot, error.into()).await);
     }
-    Ok(Done { reloaded: false, restore_due: true, pfs })
+    Ok(Done { reloaded: false, restore_due: true, pfs, lost: Vec::new() })
 }
 
 /// Goes back because of `cause`, and returns what the reload ends with.
@@ -347,23 +353,15 @@ async fn end_going_back(
     }
 }
 
-fn refuse_vfs_in_use(context: &Context) -> Result<(), ReloadError> {
-    let host = &context.host;
-    for pf in find_pfs(host, &context.family.devices)? {
-        for vf in vf_addresses(host, &pf)? {
-            if let Some(group) = vfio_group_in_use(host, vf) {
-                return Err(ReloadError::VfInUse { vf, group });
-            }
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn unload_policy(context: &Context) -> UnloadPolicy {
-    UnloadPolicy {
-        may_unload: context.family.modules.auxiliary.iter().cloned().collect::<BTreeSet<_>>(),
-        ..UnloadPolicy::default()
-    }
+/// Everything that stands in the way, looked for at the start and again right before the first change: an hour may lie
+/// between the two.
+fn ensure_nothing_in_the_way(context: &Context, phase: &PhaseRecord) -> Result<(), ReloadError> {
+    let step = phase.step("look for what stands in the way");
+    let found = look(context).map_err(ReloadError::from).and_then(|found| match found.blockers {
+        blockers if blockers.is_empty() => Ok(()),
+        blockers => Err(PreflightBlocked { blockers }.into()),
+    });
+    step.record(found)
 }
 
 async fn exchange(
@@ -373,12 +371,9 @@ async fn exchange(
     index: &ModuleIndex,
     identity: &IdentityReport,
     armed: Option<Snapshot>,
-) -> Result<Vec<DeviceAddress>, ReloadError> {
+) -> Result<(Vec<DeviceAddress>, Vec<ModuleName>), ReloadError> {
     let host = &context.host;
-    let modules = &context.family.modules;
-    refuse_vfs_in_use(context)?;
-    let loaded = LoadedModules::read(host)?;
-    let unload_plan = UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context))?;
+    ensure_nothing_in_the_way(context, phase)?;
     keep_previous(context, phase).map_err(|error| match error {
         KeepError::Write(source) => ReloadError::of_state(context, source),
         error => ReloadError::Keep(error),
@@ -400,17 +395,21 @@ async fn exchange(
             armed
         }
         None => {
-            let snapshot = observe_now(context, SnapshotStage::Armed { at: Timestamp::now() }).await?;
+            let mut snapshot = observe_now(context, SnapshotStage::Armed { at: Timestamp::now() }).await?;
             check_management(context, &kernel.netlink, &snapshot.nics).await?;
+            snapshot.parameters = given_parameters(context, index, &snapshot.modules)?;
             snapshot
         }
     };
     probe_state_directory(context, phase, &snapshot)?;
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-    let load_plan = LoadPlan::compute(&snapshot.modules, &modules.load, index);
-    for missing in &load_plan.missing {
-        tracing::warn!(module = %missing.module, because = %missing.because, "not installed: it will not be loaded");
+    let loads = prepare_loads(context, tree, index, &snapshot)?;
+    for request in &loads.beforehand {
+        let step = phase.step(format!("load {}, which the driver needs", request.module));
+        // Its failure is in the journal; the driver that needs it says so, too.
+        let _ = step.record(load(host, request, deadline).await);
     }
+    ensure_nothing_in_the_way(context, phase)?;
 
     // From here on it is finished, whoever asks to stop.
     context.stop.check()?;
@@ -418,14 +417,14 @@ async fn exchange(
     // is to go on with it, and not to go back.
     context.store.forget_rolled_back().map_err(|source| ReloadError::of_state(context, source))?;
     let blacklist =
-        Blacklist { path: context.settings.blacklist_file.clone(), modules: modules.blacklist.clone() };
+        Blacklist { path: context.settings.blacklist_file.clone(), modules: blacklisted(context) };
     phase.step("write the blacklist").record(blacklist.write(host)).map_err(ReloadError::Prepare)?;
     if let Err(error) = arm(context, phase, (!is_armed).then_some(&snapshot)) {
         // Nothing was changed yet but this file. A failure is in the journal.
         let _ = phase.step("remove the blacklist").record(blacklist.remove(host));
         return Err(error);
     }
-    let swapped = match swap(context, phase, &unload_plan, tree, &load_plan, &snapshot, deadline).await {
+    let swapped = match swap(context, phase, tree, index, &loads, &snapshot, deadline).await {
         Ok(()) => {
             // A failure is in the journal; the next run removes what was left behind.
             let _ = phase.step("remove the blacklist").record(blacklist.remove(host));
@@ -437,7 +436,16 @@ async fn exchange(
     if let Err(error) = swapped {
         return Err(take_back(context, phase, index, &snapshot, error).await);
     }
-    Ok(snapshot.nics.pfs.into_iter().map(|pf| pf.address).collect())
+    let loaded = LoadedModules::read_graph(host)?;
+    let lost = snapshot.modules.iter().filter(|module| !loaded.contains(module)).cloned().collect();
+    Ok((snapshot.nics.pfs.into_iter().map(|pf| pf.address).collect(), lost))
+}
+
+/// What is not loaded by alias meanwhile: also what is unloaded for others, or it would come back by itself.
+fn blacklisted(context: &Context) -> Vec<ModuleName> {
+    let modules = &context.family.modules;
+    let others = modules.third_party.iter().filter(|_| context.settings.may_unload.third_party);
+    modules.blacklist.iter().chain(others).cloned().collect()
 }
 
 /// A PF whose driver makes no netdev is not waited for.
@@ -475,9 +483,9 @@ fn arm(context: &Context, phase: &PhaseRecord, new: Option<&Snapshot>) -> Result
 async fn swap(
     context: &Context,
     phase: &PhaseRecord,
-    unload_plan: &UnloadPlan,
     tree: &ModuleTree,
-    load_plan: &LoadPlan,
+    index: &ModuleIndex,
+    loads: &PreparedLoads,
     snapshot: &Snapshot,
     deadline: Duration,
 ) -> Result<(), ReloadError> {
@@ -489,14 +497,10 @@ async fn swap(
         return Err(error.into());
     }
     step.ok(None);
-    for module in unload_plan.groups.iter().flatten() {
-        let step = phase.step(format!("unload {module}"));
-        step.record(unload(host, module, deadline).await)?;
-    }
-    for wanted in &load_plan.load {
-        let step = phase.step(format!("load {}", wanted.module));
-        step.record(load(host, &load_request(context, tree, &wanted.module), deadline).await)?;
-    }
+    let gone = unload_stack(context, phase, deadline).await?;
+    loads.load(context, phase, deadline).await?;
+    let latecomers = gone.iter().filter(|module| !snapshot.modules.contains(module));
+    load_latecomers(context, phase, tree, index, latecomers, deadline).await;
     Ok(())
 }
 

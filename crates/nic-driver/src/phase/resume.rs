@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nic_host::{ReadError, WriteError};
 use nic_kmod::{
-    Blacklist, LoadError, LoadPlan, LoadRequest, LoadedModules, ModuleIndex, ModuleIndexError, ModuleName,
-    ReadLoadedError, load,
+    Blacklist, LoadError, LoadRequest, LoadedModules, ModuleIndexError, ModuleName, ReadLoadedError,
 };
 use nic_sriov::{ArrivalError, Arrivals, DeviceAddress, KernelLinks, await_pfs};
 
 use super::Context;
+use super::modules::prepare_loads;
 use super::reload::ModuleTree;
 use crate::state::{PhaseRecord, Snapshot, SnapshotError};
 
@@ -166,13 +166,7 @@ pub(super) async fn load_missing_modules(
         return Ok(0);
     }
     let tree = ModuleTree::Own;
-    let index = ModuleIndex::read(&context.host, &tree.folder(), &context.kernel)?;
-    let plan = LoadPlan::compute(&snapshot.modules, listed, &index);
-    let mut count = 0;
-    for wanted in plan.load.iter().filter(|step| !loaded.contains(&step.module)) {
-        let step = phase.step(format!("load {}", wanted.module));
-        step.record(load(&context.host, &load_request(context, &tree, &wanted.module), deadline).await)?;
-        count += 1;
-    }
-    Ok(count)
+    let index = tree.index(context)?;
+    let prepared = prepare_loads(context, &tree, &index, snapshot)?.without_loaded(&loaded);
+    Ok(prepared.load(context, phase, deadline).await?)
 }

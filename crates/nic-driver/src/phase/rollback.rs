@@ -10,7 +10,8 @@ use nic_kmod::{
 use nic_sriov::{LinkSource, ObserveError, RemoveVfsError, find_pfs, remove_vfs};
 
 use super::Context;
-use super::reload::{ModuleTree, unload_policy};
+use super::preflight::unload_policy;
+use super::reload::ModuleTree;
 use super::restore::{RestorePhaseError, Restored, restore_held};
 use super::resume::{
     LeftoverError, PfMissing, listen_and_wait_for_pfs, load_request, pfs_on_their_way,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::network::observe_network;
-use crate::state::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
+use crate::state::{ModuleParameters, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 use crate::{Exit, LockError};
 
 /// A snapshot that was not taken.
@@ -135,6 +135,7 @@ pub(super) async fn observe_now(
         family: context.family.name.clone(),
         stage,
         modules: loaded_stack(context)?,
+        parameters: ModuleParameters::new(),
         nics,
         network,
     })
@@ -144,7 +145,8 @@ pub(super) async fn observe_now(
 fn loaded_stack(context: &Context) -> Result<Vec<ModuleName>, ReadLoadedError> {
     let modules = &context.family.modules;
     let mut stack = modules.unloaded();
-    stack.extend(modules.storage.iter().chain(&modules.third_party).cloned());
+    let others = modules.peers.iter().chain(&modules.storage).chain(&modules.third_party);
+    stack.extend(others.cloned());
     let loaded = LoadedModules::read(&context.host)?;
     Ok(loaded.iter().map(|module| module.name.clone()).filter(|name| stack.contains(name)).collect())
 }

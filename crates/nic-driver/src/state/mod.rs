@@ -11,5 +11,5 @@ pub use journal::{
 };
 pub(crate) use previous::sha256;
 pub use previous::{Attempt, AttemptedModule, PreviousModule, PreviousModules, RecordError, RolledBack};
-pub use snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
+pub use snapshot::{ModuleParameters, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 pub use store::{InstalledError, StateStore};

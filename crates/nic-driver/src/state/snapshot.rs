@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -11,6 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 /// The version of the snapshot file's form.
 pub const SNAPSHOT_SCHEMA: u32 = 2;
+
+/// Parameters of modules, by module and name.
+pub type ModuleParameters = BTreeMap<ModuleName, BTreeMap<String, String>>;
 
 /// All that is needed to give the NICs back what they had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -35,6 +39,9 @@ pub struct Snapshot {
     pub stage: SnapshotStage,
     /// The modules of the family's stack that were loaded, for loading them again.
     pub modules: Vec<ModuleName>,
+    /// The parameters that these were given: those with another value than their file's default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: ModuleParameters,
     /// The NICs.
     pub nics: NicState,
     /// What stood on their netdevs.

@@ -240,6 +240,10 @@ mod tests {
             family: "igb".into(),
             stage: SnapshotStage::Stored,
             modules: vec!["igb".parse().unwrap()],
+            parameters: crate::state::ModuleParameters::from([(
+                "igb".parse().unwrap(),
+                [("max_vfs".to_owned(), "7".to_owned())].into(),
+            )]),
             nics: NicState::default(),
             network: nic_topology::NetworkState::default(),
         }

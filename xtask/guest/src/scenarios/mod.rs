@@ -2,6 +2,7 @@
 
 mod alive;
 mod bench;
+mod blockers;
 mod boot;
 mod errors;
 mod everything;
@@ -14,6 +15,7 @@ mod packages;
 mod restore_loop;
 mod shell;
 mod soak;
+mod stack;
 mod switchdev;
 
 use crate::guest::Guest;
@@ -37,6 +39,8 @@ const RUNS: &[(&str, Run)] = &[
     ("soak", soak::run),
     ("bench", bench::run),
     ("errors", errors::run),
+    ("stack", stack::run),
+    ("blockers", blockers::run),
 ];
 
 /// The function of the scenario called `name`.

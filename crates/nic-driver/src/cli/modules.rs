@@ -1,0 +1,70 @@
+//! What may be unloaded, and lists of modules that are not the family's own.
+
+use nic_kmod::{ModuleName, ParseModuleNameError};
+
+use super::parse_bool;
+use crate::family::NicFamily;
+use crate::phase::MayUnload;
+
+/// Options and variables about modules.
+#[derive(Debug, clap::Args)]
+pub struct ModuleArguments {
+    /// Unload modules of storage over RDMA where a reload needs it. Never what backs a mounted file system or swap.
+    #[arg(long, global = true, env = "UNLOAD_STORAGE_MODULES", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub unload_storage_modules: bool,
+    /// Unload other vendors' RDMA modules where a reload needs it.
+    #[arg(long, global = true, env = "UNLOAD_THIRD_PARTY_RDMA_MODULES", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub unload_third_party_rdma_modules: bool,
+    /// Modules of storage over RDMA, separated by spaces [default: the family's].
+    #[arg(long, global = true, env = "STORAGE_MODULES", hide = true)]
+    pub storage_modules: Option<String>,
+    /// Other vendors' RDMA modules, separated by spaces [default: the family's].
+    #[arg(long, global = true, env = "THIRD_PARTY_RDMA_MODULES", hide = true)]
+    pub third_party_rdma_modules: Option<String>,
+    /// Modules on top of the driver that come and go with it, separated by spaces; empty: none [default: the family's].
+    #[arg(long, global = true, env = "MLX5_AUXILIARY_MODULES", hide = true)]
+    pub auxiliary_modules: Option<String>,
+    /// Modules that are not loaded by alias meanwhile, separated by colons [default: the family's].
+    #[arg(long, global = true, env = "OFED_BLACKLIST_MODULES", hide = true)]
+    pub blacklist_modules: Option<String>,
+}
+
+/// A list of modules that holds something else.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable} is not a list of modules")]
+pub(super) struct ModuleListError {
+    variable: &'static str,
+    #[source]
+    source: ParseModuleNameError,
+}
+
+impl ModuleArguments {
+    pub(super) fn may_unload(&self) -> MayUnload {
+        MayUnload { storage: self.unload_storage_modules, third_party: self.unload_third_party_rdma_modules }
+    }
+
+    /// Puts the lists that are given in the places of the family's.
+    pub(super) fn apply(&self, family: &mut NicFamily) -> Result<(), ModuleListError> {
+        let modules = &mut family.modules;
+        for (list, given, variable, separator, may_be_empty) in [
+            (&mut modules.storage, &self.storage_modules, "STORAGE_MODULES", ' ', false),
+            (
+                &mut modules.third_party,
+                &self.third_party_rdma_modules,
+                "THIRD_PARTY_RDMA_MODULES",
+                ' ',
+                false,
+            ),
+            (&mut modules.auxiliary, &self.auxiliary_modules, "MLX5_AUXILIARY_MODULES", ' ', true),
+            (&mut modules.blacklist, &self.blacklist_modules, "OFED_BLACKLIST_MODULES", ':', false),
+        ] {
+            let Some(text) = given.as_ref().filter(|text| may_be_empty || !text.trim().is_empty()) else {
+                continue;
+            };
+            let names = text.split(separator).map(str::trim).filter(|name| !name.is_empty());
+            let names: Result<Vec<ModuleName>, _> = names.map(str::parse).collect();
+            *list = names.map_err(|source| ModuleListError { variable, source })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! Who uses modules without being one: processes, mounts, swap, controllers, sockets, exports.
+//!
+//! The kernel counts references and does not say whose they are. What can be found is found here, each user with the
+//! modules that it keeps. What is not found need not be absent: a container sees its own processes and mounts.
+
+mod storage;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use nic_host::{Host, ListError, ReadError};
+use serde::{Deserialize, Serialize};
+
+use crate::ModuleName;
+
+/// A user of modules that is no module.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ModuleUser {
+    /// Who it is.
+    #[serde(flatten)]
+    pub kind: UserKind,
+    /// The modules that it is known to keep. A device's driver, which the kernel does not name, is not among them.
+    pub modules: BTreeSet<ModuleName>,
+}
+
+/// Who uses modules.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "user", rename_all = "snake_case")]
+pub enum UserKind {
+    /// A process has a device open.
+    Process {
+        /// Its id in this process's namespace.
+        pid: u32,
+        /// Its name.
+        command: String,
+        /// The device file.
+        device: PathBuf,
+    },
+    /// A file system is mounted.
+    Mount {
+        /// What is mounted.
+        source: String,
+        /// Where.
+        target: PathBuf,
+        /// Its type.
+        file_system: String,
+    },
+    /// The kernel swaps to it.
+    Swap {
+        /// The device or file.
+        device: PathBuf,
+    },
+    /// A storage controller of this machine is connected.
+    Controller {
+        /// Its name.
+        name: String,
+        /// What it is connected to, as the kernel says it.
+        address: String,
+    },
+    /// This machine serves storage to others.
+    Export {
+        /// What is served.
+        what: String,
+    },
+    /// Sockets are open.
+    Sockets {
+        /// Of this protocol.
+        protocol: String,
+        /// How many.
+        count: u32,
+    },
+}
+
+impl UserKind {
+    /// Whether it has data there: what it uses must not be taken away, whoever allows it, and although the kernel
+    /// would let it go. A connected controller keeps no reference to its transport's module, and ends with it
+    /// (`nvmf_create_ctrl` in `drivers/nvme/host/fabrics.c`, `nvme_rdma_cleanup_module` in `rdma.c` beside it).
+    #[must_use]
+    pub fn has_data(&self) -> bool {
+        matches!(self, Self::Mount { .. } | Self::Swap { .. } | Self::Controller { .. })
+    }
+}
+
+impl fmt::Display for UserKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process { pid, command, device } => {
+                write!(f, "process {pid} ({command}) has {} open", device.display())
+            }
+            Self::Mount { source, target, file_system } => {
+                write!(f, "{source} ({file_system}) is mounted on {}", target.display())
+            }
+            Self::Swap { device } => write!(f, "the kernel swaps to {}", device.display()),
+            Self::Controller { name, address } => write!(f, "the controller {name} is connected ({address})"),
+            Self::Export { what } => write!(f, "this machine serves {what}"),
+            Self::Sockets { protocol, count } => {
+                write!(f, "{count} sockets of the protocol {protocol} are open")
+            }
+        }
+    }
+}
+
+/// What could be found of users.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleUsers {
+    /// The users, sorted.
+    pub users: Vec<ModuleUser>,
+    /// Whether the processes of the whole machine were seen, and not of one container alone.
+    pub sees_all_processes: bool,
+}
+
+/// Users could not be looked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveUsersError {
+    /// A file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A folder could not be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
+}
+
+/// Looks for users of modules in `/proc` and `/sys`.
+///
+/// What goes while it is looked at, and what may not be looked at, is passed over.
+pub fn observe_users(host: &Host) -> Result<ModuleUsers, ObserveUsersError> {
+    let mut users = BTreeSet::new();
+    let mut namespaces = BTreeSet::new();
+    let processes = processes(host)?;
+    for pid in &processes {
+        users.extend(open_devices(host, *pid));
+        // Each mount namespace once.
+        let namespace = host.link_name(format!("/proc/{pid}/ns/mnt")).ok().flatten();
+        if namespace.is_some_and(|namespace| namespaces.insert(namespace)) {
+            users.extend(storage::mounts(host, &format!("/proc/{pid}/mountinfo")));
+        }
+    }
+    users.extend(storage::mounts(host, "/proc/self/mountinfo"));
+    users.extend(storage::swaps(host)?);
+    users.extend(storage::controllers(host)?);
+    users.extend(storage::exports(host)?);
+    if let Some(text) = host.read_if_exists("/proc/net/protocols")? {
+        users.extend(sockets(&text));
+    }
+    Ok(ModuleUsers { users: users.into_iter().collect(), sees_all_processes: is_first_pid_namespace(host) })
+}
+
+/// The first namespace's number is fixed (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
+fn is_first_pid_namespace(host: &Host) -> bool {
+    let namespace = host.link_name("/proc/self/ns/pid").ok().flatten();
+    namespace.is_some_and(|namespace| namespace == "pid:[4026531836]")
+}
+
+fn processes(host: &Host) -> Result<Vec<u32>, ListError> {
+    Ok(host.list("/proc")?.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// The devices of a process that keep modules.
+fn open_devices(host: &Host, pid: u32) -> Vec<ModuleUser> {
+    let folder = format!("/proc/{pid}/fd");
+    // It may have ended, or be one that may not be looked at.
+    let Ok(open) = host.list(&folder) else { return Vec::new() };
+    // Only the links are read: to touch the files themselves could hang, as on a dead NFS server.
+    let links = open.iter().filter_map(|fd| std::fs::read_link(host.path(format!("{folder}/{fd}"))).ok());
+    let devices: BTreeSet<PathBuf> = links.filter(|link| module_of_device(link).is_some()).collect();
+    if devices.is_empty() {
+        return Vec::new();
+    }
+    let command = host.attribute(format!("/proc/{pid}/comm")).ok().flatten().unwrap_or_default();
+    let user = |device: PathBuf| ModuleUser {
+        modules: module_of_device(&device).into_iter().collect(),
+        kind: UserKind::Process { pid, command: command.clone(), device },
+    };
+    devices.into_iter().map(user).collect()
+}
+
+/// The module that serves a device file of the RDMA subsystem. That of a class of devices stands nowhere in sysfs.
+fn module_of_device(path: &Path) -> Option<ModuleName> {
+    let name = path.strip_prefix("/dev/infiniband").ok()?.to_str()?;
+    let module = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
+        "uverbs" => "ib_uverbs",
+        "umad" | "issm" => "ib_umad",
+        "rdma_cm" => "rdma_ucm",
+        "ucm" => "ib_ucm",
+        _ => return None,
+    };
+    module.parse().ok()
+}
+
+/// Protocols with open sockets, from `/proc/net/protocols` (`proto_seq_printf` in `net/core/sock.c`): name, size, number
+/// of sockets, memory, pressure, header, slab, module. It is of this network namespace alone.
+fn sockets(text: &str) -> Vec<ModuleUser> {
+    let user = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let (protocol, count) = (fields.next()?, fields.nth(1)?);
+        let count: u32 = count.parse().ok().filter(|count| *count > 0)?;
+        let module = fields.nth(4).filter(|module| *module != "kernel")?.parse().ok()?;
+        let kind = UserKind::Sockets { protocol: protocol.to_owned(), count };
+        Some(ModuleUser { kind, modules: BTreeSet::from([module]) })
+    };
+    text.lines().skip(1).filter_map(user).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::fixture::file;
+
+    fn link(root: &Path, path: &str, target: &str) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    }
+
+    fn told(host: &Host) -> Vec<String> {
+        let users = observe_users(host).unwrap().users;
+        users
+            .iter()
+            .map(|user| {
+                let modules: Vec<_> = user.modules.iter().map(ModuleName::as_str).collect();
+                format!("{}: {}", modules.join(" "), user.kind)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn processes_with_devices_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        file(root, "proc/42/comm", "ib_write_bw\n");
+        link(root, "proc/42/fd/0", "/dev/null");
+        link(root, "proc/42/fd/7", "/dev/infiniband/uverbs0");
+        link(root, "proc/42/fd/8", "/dev/infiniband/uverbs0");
+        link(root, "proc/42/fd/9", "/dev/infiniband/rdma_cm");
+        link(root, "proc/42/fd/10", "socket:[123]");
+        file(root, "proc/7/comm", "opensm\n");
+        link(root, "proc/7/fd/3", "/dev/infiniband/umad12");
+        file(root, "proc/9/comm", "bash\n");
+        link(root, "proc/9/fd/3", "/dev/infiniband/other");
+        // One that has ended meanwhile.
+        std::fs::create_dir_all(root.join("proc/11")).unwrap();
+        let host = Host::at(root);
+        insta::assert_snapshot!(told(&host).join("\n"), @r"
+        ib_umad: process 7 (opensm) has /dev/infiniband/umad12 open
+        rdma_ucm: process 42 (ib_write_bw) has /dev/infiniband/rdma_cm open
+        ib_uverbs: process 42 (ib_write_bw) has /dev/infiniband/uverbs0 open
+        ");
+        assert!(!observe_users(&host).unwrap().sees_all_processes);
+        link(root, "proc/self/ns/pid", "pid:[4026531836]");
+        assert!(observe_users(&host).unwrap().sees_all_processes);
+    }
+
+    #[test]
+    fn sockets_of_a_modules_protocol() {
+        let text = "protocol  size sockets  memory press maxhdr  slab module     cl co di\n\
+                    SMC       1024      3      -1   NI       0   no   smc         y  y  y\n\
+                    RDS       1024      0      -1   NI       0   no   rds         y  y  y\n\
+                    TCP       2344     10       2   no     320   yes  kernel      y  y  y\n";
+        let found = sockets(text);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].kind.to_string(), "3 sockets of the protocol SMC are open");
+        assert_eq!(found[0].modules.first().unwrap().as_str(), "smc");
+    }
+
+    #[test]
+    fn storage_down_to_the_modules_that_carry_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir_all(root.join("proc/1")).unwrap();
+        // NVMe over RDMA, with a partition; NVMe on PCI; a multipath namespace; a mapped device on the first.
+        let fabrics = "devices/virtual/nvme-fabrics/ctl/nvme1";
+        file(root, &format!("sys/{fabrics}/transport"), "rdma\n");
+        file(root, &format!("sys/{fabrics}/address"), "traddr=10.0.0.1,trsvcid=4420\n");
+        file(root, &format!("sys/{fabrics}/nvme1n1/nvme1n1p1/dev"), "259:2\n");
+        file(root, "sys/devices/pci0000:00/0000:00:04.0/nvme/nvme0/transport", "pcie\n");
+        file(root, "sys/devices/pci0000:00/0000:00:04.0/nvme/nvme0/nvme0n1/dev", "259:0\n");
+        link(root, "sys/devices/pci0000:00/0000:00:04.0/driver", "../../../bus/pci/drivers/nvme");
+        link(root, "sys/bus/pci/drivers/nvme/module", "../../../../module/nvme");
+        std::fs::create_dir_all(root.join("sys/module/nvme")).unwrap();
+        let subsystem = "devices/virtual/nvme-subsystem/nvme-subsys1";
+        file(root, &format!("sys/{subsystem}/nvme1n9/dev"), "259:9\n");
+        link(root, &format!("sys/{subsystem}/nvme1"), "../../nvme-fabrics/ctl/nvme1");
+        file(root, "sys/devices/virtual/block/dm-0/dev", "253:0\n");
+        link(
+            root,
+            "sys/devices/virtual/block/dm-0/slaves/nvme1n1p1",
+            &format!("../../../../../{fabrics}/nvme1n1/nvme1n1p1"),
+        );
+        file(root, "sys/devices/virtual/block/loop0/loop/backing_file", "/data/image\n");
+        file(root, "sys/devices/platform/host3/scsi_host/host3/proc_name", "iscsi_iser\n");
+        file(root, "sys/devices/platform/host3/session1/target3:0:0/3:0:0:1/block/sdb/dev", "8:16\n");
+        for (number, path) in [
+            ("259:2", format!("{fabrics}/nvme1n1/nvme1n1p1")),
+            ("259:0", "devices/pci0000:00/0000:00:04.0/nvme/nvme0/nvme0n1".to_owned()),
+            ("259:9", format!("{subsystem}/nvme1n9")),
+            ("253:0", "devices/virtual/block/dm-0".to_owned()),
+            ("7:0", "devices/virtual/block/loop0".to_owned()),
+            ("8:16", "devices/platform/host3/session1/target3:0:0/3:0:0:1/block/sdb".to_owned()),
+        ] {
+            link(root, &format!("sys/dev/block/{number}"), &format!("../../{path}"));
+        }
+        link(root, "sys/class/block/nvme1n1p1", &format!("../../{fabrics}/nvme1n1/nvme1n1p1"));
+        link(root, "sys/class/nvme/nvme1", &format!("../../{fabrics}"));
+        link(root, "sys/class/nvme/nvme0", "../../devices/pci0000:00/0000:00:04.0/nvme/nvme0");
+        file(
+            root,
+            "proc/self/mountinfo",
+            "22 1 259:0 / / rw shared:1 - ext4 /dev/nvme0n1 rw\n\
+             30 22 253:0 / /data rw - xfs /dev/mapper/data rw\n\
+             31 22 7:0 / /image\\040one ro - squashfs /dev/loop0 ro\n\
+             32 22 0:55 / /home rw - nfs4 server:/home rw,vers=4.2,proto=rdma,port=20049\n\
+             33 22 0:56 / /tcp rw - nfs4 server:/tcp rw,proto=tcp\n\
+             34 22 259:9 / /multi rw - ext4 /dev/nvme1n9 rw\n\
+             35 22 8:16 / /iser rw - ext4 /dev/sdb rw\n\
+             36 22 0:60 / /sub rw - btrfs /dev/nvme1n1p1 rw\n\
+             23 22 0:5 / /proc rw - proc proc rw\n",
+        );
+        file(
+            root,
+            "proc/swaps",
+            "Filename Type Size Used Priority\n/dev/nvme1n1p1 partition 1 0 -2\n/data/swap file 1 0 -3\n",
+        );
+        file(root, "sys/kernel/config/nvmet/ports/1/addr_trtype", "rdma\n");
+        file(root, "sys/kernel/config/nvmet/ports/1/addr_traddr", "10.0.0.2\n");
+        file(root, "sys/kernel/config/nvmet/ports/1/subsystems/nqn.lab", "");
+        file(root, "sys/kernel/config/nvmet/ports/2/addr_trtype", "tcp\n");
+        file(root, "proc/fs/nfsd/portlist", "rdma 20049\ntcp 2049\n");
+        insta::assert_snapshot!(told(&Host::at(root)).join("\n"), @r"
+        nvme_rdma: /dev/loop0 (squashfs) is mounted on /image one
+        nvme_rdma: /dev/mapper/data (xfs) is mounted on /data
+        nvme: /dev/nvme0n1 (ext4) is mounted on /
+        nvme_rdma: /dev/nvme1n1p1 (btrfs) is mounted on /sub
+        nvme_rdma: /dev/nvme1n9 (ext4) is mounted on /multi
+        ib_iser: /dev/sdb (ext4) is mounted on /iser
+        rpcrdma: server:/home (nfs4) is mounted on /home
+        nvme_rdma: the kernel swaps to /data/swap
+        nvme_rdma: the kernel swaps to /dev/nvme1n1p1
+        nvme_rdma: the controller nvme1 is connected (traddr=10.0.0.1,trsvcid=4420)
+        rpcrdma: this machine serves NFS over RDMA
+        nvmet_rdma: this machine serves NVMe over RDMA on 10.0.0.2 (nvmet port 1)
+        ");
+    }
+}

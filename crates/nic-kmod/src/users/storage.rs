@@ -1,0 +1,221 @@
+//! Which modules file systems, swap and storage controllers stand on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nic_host::{Host, ReadError};
+
+use super::{ModuleUser, ObserveUsersError, UserKind};
+use crate::ModuleName;
+
+/// How deep block devices are followed: a file system on a loop device on a file on a mapped device on…
+const DEPTH: usize = 8;
+
+/// The mounts of a namespace that stand on modules. One that cannot be read has gone with its process.
+pub(super) fn mounts(host: &Host, mountinfo: &str) -> Vec<ModuleUser> {
+    let text = match host.read(mountinfo) {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::debug!(%error, "mounts are not looked at");
+            return Vec::new();
+        }
+    };
+    let table = MountTable::parse(&text);
+    let users = table.0.iter().map(|mount| ModuleUser {
+        kind: UserKind::Mount {
+            source: mount.source.clone(),
+            target: mount.target.clone(),
+            file_system: mount.file_system.clone(),
+        },
+        modules: mount.modules(host, &table, DEPTH),
+    });
+    users.filter(|user| !user.modules.is_empty()).collect()
+}
+
+/// The swap areas (`/proc/swaps`) that stand on modules.
+pub(super) fn swaps(host: &Host) -> Result<Vec<ModuleUser>, ReadError> {
+    let Some(text) = host.read_if_exists("/proc/swaps")? else { return Ok(Vec::new()) };
+    let table = MountTable::parse(&host.read_if_exists("/proc/self/mountinfo")?.unwrap_or_default());
+    let user = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let (device, kind) = (PathBuf::from(unescape(fields.next()?)), fields.next()?);
+        let modules = if kind == "partition" {
+            of_device_file(host, &device, &table, DEPTH)
+        } else {
+            table.of_file(host, &device, DEPTH)
+        };
+        Some(ModuleUser { kind: UserKind::Swap { device }, modules })
+    };
+    Ok(text.lines().skip(1).filter_map(user).filter(|user| !user.modules.is_empty()).collect())
+}
+
+/// The connected controllers of NVMe over fabrics.
+pub(super) fn controllers(host: &Host) -> Result<Vec<ModuleUser>, ObserveUsersError> {
+    let mut users = Vec::new();
+    for name in host.list_if_exists("/sys/class/nvme")? {
+        let folder = Path::new("/sys/class/nvme").join(&name);
+        let Some(module) = nvme_transport(host, &folder) else { continue };
+        let address = host.attribute(folder.join("address"))?.unwrap_or_default();
+        let kind = UserKind::Controller { name, address };
+        users.push(ModuleUser { kind, modules: BTreeSet::from([module]) });
+    }
+    Ok(users)
+}
+
+/// What this machine serves over RDMA: ports of the NVMe target, and NFS.
+pub(super) fn exports(host: &Host) -> Result<Vec<ModuleUser>, ObserveUsersError> {
+    let mut users = Vec::new();
+    let mut served = |what: String, module: &str| {
+        let kind = UserKind::Export { what };
+        users.push(ModuleUser { kind, modules: module.parse().into_iter().collect() });
+    };
+    let ports = Path::new("/sys/kernel/config/nvmet/ports");
+    for port in host.list_if_exists(ports)? {
+        let folder = ports.join(&port);
+        let over_rdma = host.attribute(folder.join("addr_trtype"))?.is_some_and(|kind| kind == "rdma");
+        // Only an enabled port keeps the module (`nvmet_enable_port` in `drivers/nvme/target/core.c`).
+        if over_rdma && !host.list_if_exists(folder.join("subsystems"))?.is_empty() {
+            let address = host.attribute(folder.join("addr_traddr"))?.unwrap_or_default();
+            served(format!("NVMe over RDMA on {address} (nvmet port {port})"), "nvmet_rdma");
+        }
+    }
+    let listening = host.read_if_exists("/proc/fs/nfsd/portlist")?.unwrap_or_default();
+    if listening.lines().any(|line| line.starts_with("rdma")) {
+        served("NFS over RDMA".to_owned(), "rpcrdma");
+    }
+    Ok(users)
+}
+
+/// One line of `/proc/<pid>/mountinfo` (`show_mountinfo` in `fs/proc_namespace.c`).
+struct Mount {
+    /// Major and minor number of the device.
+    device: String,
+    target: PathBuf,
+    file_system: String,
+    source: String,
+    options: String,
+}
+
+struct MountTable(Vec<Mount>);
+
+impl MountTable {
+    fn parse(text: &str) -> Self {
+        let mount = |line: &str| {
+            let (left, right) = line.split_once(" - ")?;
+            let mut left = left.split(' ').skip(2);
+            let (device, _root, target) = (left.next()?, left.next()?, left.next()?);
+            let mut right = right.split(' ');
+            Some(Mount {
+                device: device.to_owned(),
+                target: unescape(target).into(),
+                file_system: right.next()?.to_owned(),
+                source: unescape(right.next()?),
+                options: right.next().unwrap_or_default().to_owned(),
+            })
+        };
+        Self(text.lines().filter_map(mount).collect())
+    }
+
+    /// The modules under the file system that holds a file.
+    fn of_file(&self, host: &Host, path: &Path, depth: usize) -> BTreeSet<ModuleName> {
+        // Of several mounts on one place the last one is seen.
+        let holding = self.0.iter().filter(|mount| path.starts_with(&mount.target));
+        let holding = holding.max_by_key(|mount| mount.target.components().count());
+        holding.map(|mount| mount.modules(host, self, depth)).unwrap_or_default()
+    }
+}
+
+impl Mount {
+    fn modules(&self, host: &Host, table: &MountTable, depth: usize) -> BTreeSet<ModuleName> {
+        if self.file_system.starts_with("nfs") && self.options.split(',').any(|option| option == "proto=rdma")
+        {
+            return "rpcrdma".parse().into_iter().collect();
+        }
+        if self.device.starts_with("0:") {
+            // btrfs and others have a number of their own, and name their device.
+            return of_device_file(host, Path::new(&self.source), table, depth);
+        }
+        of_block_device(host, &Path::new("/sys/dev/block").join(&self.device), table, depth)
+    }
+}
+
+fn of_device_file(host: &Host, path: &Path, table: &MountTable, depth: usize) -> BTreeSet<ModuleName> {
+    let name = path.strip_prefix("/dev").ok().and_then(Path::file_name);
+    name.map(|name| of_block_device(host, &Path::new("/sys/class/block").join(name), table, depth))
+        .unwrap_or_default()
+}
+
+/// The modules of the drivers that a block device stands on. `device` is its folder in sysfs, or a link to it.
+fn of_block_device(host: &Host, device: &Path, table: &MountTable, depth: usize) -> BTreeSet<ModuleName> {
+    let mut modules = BTreeSet::new();
+    let Ok(device) = fs::canonicalize(host.path(device)) else { return modules };
+    let Some(depth) = depth.checked_sub(1) else { return modules };
+    // As a path of the host again.
+    let root = fs::canonicalize(host.path("/")).unwrap_or_else(|_| host.root().to_path_buf());
+    let Ok(device) = device.strip_prefix(&root) else { return modules };
+    let device = Path::new("/").join(device);
+    let list = |folder: &Path| host.list_if_exists(folder).unwrap_or_default();
+    let attribute = |path: PathBuf| host.attribute(path).ok().flatten();
+
+    for ancestor in device.ancestors().take_while(|path| *path != Path::new("/sys/devices")) {
+        for slave in list(&ancestor.join("slaves")) {
+            modules.extend(of_block_device(host, &ancestor.join("slaves").join(slave), table, depth));
+        }
+        if let Some(file) = attribute(ancestor.join("loop/backing_file")) {
+            modules.extend(table.of_file(host, Path::new(&file), depth));
+        }
+        modules.extend(nvme_transport(host, ancestor));
+        let name = ancestor.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("nvme-subsys") {
+            let controllers = list(ancestor).into_iter().filter(|entry| entry.starts_with("nvme"));
+            modules.extend(controllers.filter_map(|entry| nvme_transport(host, &ancestor.join(entry))));
+        }
+        modules
+            .extend(attribute(ancestor.join("scsi_host").join(name).join("proc_name")).and_then(scsi_module));
+        let driver = host.path(ancestor.join("driver"));
+        if let Ok(module) = fs::canonicalize(driver.join("module")) {
+            modules.extend(module.file_name().and_then(|name| name.to_str()?.parse().ok()));
+        }
+    }
+    modules
+}
+
+/// The module of an NVMe controller's transport, where it is one of the fabrics.
+fn nvme_transport(host: &Host, controller: &Path) -> Option<ModuleName> {
+    let module = match host.attribute(controller.join("transport")).ok()??.as_str() {
+        "rdma" => "nvme_rdma",
+        "tcp" => "nvme_tcp",
+        "fc" => "nvme_fc",
+        _ => return None,
+    };
+    module.parse().ok()
+}
+
+/// The module behind a SCSI host's `proc_name`, which mostly is the module's own name.
+fn scsi_module(proc_name: String) -> Option<ModuleName> {
+    let module = if proc_name == "iscsi_iser" { "ib_iser".to_owned() } else { proc_name };
+    module.parse().ok()
+}
+
+/// Undoes `\040` and its like (`mangle` in `fs/proc_namespace.c`).
+fn unescape(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match (code, after.get(3..)) {
+            (Some(code), Some(tail)) if code.is_ascii() => {
+                plain.push(char::from(code));
+                rest = tail;
+            }
+            _ => {
+                plain.push('\\');
+                rest = after;
+            }
+        }
+    }
+    plain.push_str(rest);
+    plain
+}

@@ -55,6 +55,7 @@ fn list() {
         let topology = scenario.topology;
         let when = match scenario.suite {
             Suite::Test => "in `cargo xtask test`",
+            Suite::TestOnNewest => "in `cargo xtask test`, newest kernel",
             Suite::OnDemand => "on demand",
         };
         println!("{:<14} {}", scenario.name, scenario.summary);

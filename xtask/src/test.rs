@@ -68,13 +68,22 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()>
     lab::process::stream(command.args(arguments).envs(environment.iter().copied()))
 }
 
+/// Whether a scenario of this suite runs on this kernel.
+fn belongs(suite: Suite, kernel: Kernel) -> bool {
+    match suite {
+        Suite::Test => true,
+        Suite::TestOnNewest => kernel == Kernel::NEWEST,
+        Suite::OnDemand => false,
+    }
+}
+
 /// Runs the suite, one machine after another: each of them uses all processors.
 fn scenarios(lab: &Lab, programs: &Programs) -> anyhow::Result<Tally> {
     // A skip is for a person at work on something else; in CI it would pass for a success.
     let may_skip = !std::env::var("CI").is_ok_and(|ci| ci == "true");
     let mut tally = Tally::default();
     for kernel in Kernel::ALL {
-        for scenario in SCENARIOS.iter().filter(|scenario| scenario.suite == Suite::Test) {
+        for scenario in SCENARIOS.iter().filter(|scenario| belongs(scenario.suite, kernel)) {
             let title = format!("{:<14} on {:<5}", scenario.name, kernel.name());
             if scenario.needs_nic_driver && !programs.has_nic_driver() {
                 println!("{title} skipped: the workspace has no program nic-driver");

@@ -77,6 +77,14 @@ pub struct Difference {
     pub gravity: Gravity,
 }
 
+impl Difference {
+    /// Whether it is a fault.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        self.gravity == Gravity::Wrong
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} is {}, was {}", self.part, self.attribute, self.found, self.saved)?;

@@ -194,7 +194,7 @@ impl RestoreOutcome {
     /// Whether the machine was read back and equals the snapshot, but for what cannot be equal.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        !self.differences.iter().any(|difference| difference.gravity == Gravity::Wrong)
+        !self.differences.iter().any(Difference::is_wrong)
     }
 
     /// How many VFs were first seen under another name than the one udev gave them in the end.
@@ -225,8 +225,9 @@ pub async fn restore(
     if !obstacles.is_empty() {
         return Err(RestoreError::Obstacles(obstacles));
     }
-    if !compare(saved, &found).iter().any(|difference| difference.gravity == Gravity::Wrong) {
-        return Ok(outcome(saved, compare(saved, &found), Record::default()));
+    let differences = compare(saved, &found);
+    if !differences.iter().any(Difference::is_wrong) {
+        return Ok(outcome(saved, differences, Record::default()));
     }
     // The kernel carries out changes one after the other: the last of many waits for all before it.
     let kernel = KernelLinks { netlink: kernel.netlink.with_deadline(deadline), ..kernel.clone() };
@@ -309,7 +310,7 @@ fn unreadable(pf: &PfState, error: &ObserveError) -> Difference {
 
 /// A difference whose step the driver refused with "not supported" is what the driver lacks, not what went wrong.
 fn weigh(differences: &mut [Difference], failures: &[StepFailure]) {
-    for difference in differences.iter_mut().filter(|difference| difference.gravity == Gravity::Wrong) {
+    for difference in differences.iter_mut().filter(|difference| difference.is_wrong()) {
         let refused = failures.iter().any(|failure| {
             failure.unsupported
                 && failure.part == difference.part
@@ -329,8 +330,7 @@ fn outcome(saved: &NicState, differences: Vec<Difference>, record: Record) -> Re
             d.part == Part::Pf(pf.address.clone())
                 && matches!(d.attribute, Attribute::Presence | Attribute::State)
         };
-        let wrong =
-            differences.iter().any(|d| d.gravity == Gravity::Wrong && (d.part == part || whole_pf_wrong(d)));
+        let wrong = differences.iter().any(|d| d.is_wrong() && (d.part == part || whole_pf_wrong(d)));
         let note = record.vfs.iter().find(|note| note.part == part);
         VfOutcome {
             name: vf.netdev.here().map(|netdev| netdev.name.clone()),

@@ -30,6 +30,14 @@ pub enum Gravity {
     Stated,
 }
 
+impl Difference {
+    /// Whether it is a fault.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        self.gravity == Gravity::Wrong
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.what, self.found)

@@ -67,7 +67,7 @@ impl RestoreOutcome {
     /// Whether all that was saved is there again, but for what somebody else has made otherwise.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        self.differences.iter().all(|difference| difference.gravity != Gravity::Wrong)
+        !self.differences.iter().any(Difference::is_wrong)
     }
 }
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -60,6 +61,11 @@ impl NicDriver {
             killed_after: None,
             shown: true,
         }
+    }
+
+    /// Installs the packages of a folder.
+    pub(crate) fn install(packages: &Path) -> Self {
+        Self::new(["install".as_ref(), "--packages".as_ref(), packages.as_os_str()])
     }
 
     /// Runs it as another user.

@@ -1,5 +1,6 @@
 //! Watches, throughout, that the readiness file exists only while the machine is what it was.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail, ensure};
 
 use crate::observe::Nics;
 
@@ -26,11 +27,33 @@ pub(crate) struct Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// How often it looked.
-    pub(crate) looks: usize,
+    looks: usize,
     /// How often the node was ready all the while that the machine was looked at.
-    pub(crate) ready: usize,
+    ready: usize,
     /// What was different while the node was ready.
-    pub(crate) violations: Vec<String>,
+    violations: Vec<String>,
+}
+
+impl Seen {
+    /// An error when the node was ever ready while the machine was another, or never ready at all.
+    pub(crate) fn ensure_right(&self) -> anyhow::Result<()> {
+        ensure!(self.ready > 0, "the node was never seen to be ready");
+        if let Some(violation) = self.violations.first() {
+            bail!("the node was ready while the machine was another: {violation}");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { looks, ready, violations } = self;
+        let wrong = violations.len();
+        write!(
+            f,
+            "readiness was looked at {looks} times, {ready} times while it was given, {wrong} times wrong"
+        )
+    }
 }
 
 /// Begins to watch; the machine should be what it was `before`.

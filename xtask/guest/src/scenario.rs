@@ -52,6 +52,8 @@ pub enum Wires {
 pub enum Suite {
     /// With `cargo xtask test`, on every kernel.
     Test,
+    /// With `cargo xtask test`, on the newest kernel; on the others when asked for by name.
+    TestOnNewest,
     /// Only when asked for by name.
     OnDemand,
 }
@@ -209,7 +211,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: ONE_PF,
         timeout: Duration::from_secs(1800),
         needs_nic_driver: true,
-        suite: Suite::OnDemand,
+        suite: Suite::TestOnNewest,
         parameters: &[vfs_per_pf("3"), FROM_LINE],
     },
     Scenario {

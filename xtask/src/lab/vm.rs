@@ -34,8 +34,8 @@ pub(crate) struct Judgement {
 /// Why a run shows that something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The machine itself: the emulator broke down, the guest never got as far as PID 1, or one of its processors stood still. It says nothing of what the
-    /// scenario is about.
+    /// The machine itself: the emulator broke down, the guest never got as far as PID 1, or one of its processors stood
+    /// still. It says nothing of what the scenario is about.
     Machine(String),
     /// What the scenario saw, or that it came to no end.
     Scenario(String),

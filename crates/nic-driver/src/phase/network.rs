@@ -135,7 +135,7 @@ pub(super) async fn network_differs(
     let now = Network::read(&kernel.netlink).await.map_err(TopologyError::from)?;
     let at = Identified::new(&snapshot.network, &now, &devices);
     let differences = compare(&snapshot.network, &at, age(snapshot));
-    Ok(differences.iter().any(|difference| difference.gravity == Gravity::Wrong))
+    Ok(differences.iter().any(Difference::is_wrong))
 }
 
 /// Of a verified snapshot, what has changed since, somebody has changed.

@@ -256,7 +256,7 @@ async fn differs(
 ) -> Result<bool, ObserveError> {
     let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
     let found = observe_within(&context.host, source, &context.family.devices, &pfs, deadline).await?;
-    Ok(compare(saved, &found).iter().any(|difference| difference.gravity == Gravity::Wrong))
+    Ok(compare(saved, &found).iter().any(Difference::is_wrong))
 }
 
 /// Makes the driver run that a process killed in the midst of a reload has not loaded any more.

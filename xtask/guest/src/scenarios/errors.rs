@@ -101,7 +101,7 @@ const CASES: &[Case] = &[
         arrange: || drivers::pretend_distribution(Flow::Rpm),
         call: || {
             let packages = drivers::folder_for_another_kernel(Flow::Rpm);
-            NicDriver::new(["install".as_ref(), "--packages".as_ref(), packages.as_os_str()])
+            NicDriver::install(&packages)
         },
         code: 16,
         undo: remove_state,

@@ -109,7 +109,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     say("== the driver is swapped by the program");
     give_to_namespace(&pfs)?;
     let folder = drivers::folder("A", Flow::Rpm);
-    NicDriver::new(["install".as_ref(), "--packages".as_ref(), folder.as_os_str()]).run()?.expect_code(0)?;
+    NicDriver::install(&folder).run()?.expect_code(0)?;
     NicDriver::new(["reload"]).run()?.expect_code(0)?;
     let result = restore_and_compare(&pfs, &before);
     for file in ["snapshot.json", "journal.jsonl"] {

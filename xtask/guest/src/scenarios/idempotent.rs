@@ -15,9 +15,7 @@ pub(crate) fn run(_: &Guest) -> anyhow::Result<()> {
     let before = vfs::configure_all()?;
     drivers::pretend_distribution(Flow::Rpm)?;
     let packages = drivers::folder("A", Flow::Rpm);
-    NicDriver::new(["install".as_ref(), "--packages".as_ref(), packages.as_os_str()])
-        .run()?
-        .expect_code(0)?;
+    NicDriver::install(&packages).run()?.expect_code(0)?;
     NicDriver::new(["reload"]).run()?.expect_code(0)?;
     NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
     drivers::expect_loaded(&drivers::version("A")?)?;

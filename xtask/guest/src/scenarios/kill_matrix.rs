@@ -49,26 +49,18 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let mut all = Tally::default();
     for (killed, tally) in [Killed::Reload, Killed::Restore].into_iter().zip(tallies) {
         let tally = tally?;
-        report(&format!(
-            "{killed}: {} points, {} kills, {} survived",
-            tally.points, tally.points, tally.survived
-        ));
+        report(&format!("{killed}: {} points, {} survived", tally.points, tally.survived));
         all.points += tally.points;
         all.survived += tally.survived;
     }
     report(&format!(
-        "{} VFs; {} of {} kills survived; readiness was looked at {} times, {} times while it was given, {} times wrong",
+        "{} VFs: {} points, {} kills, {} survived; {seen}",
         before.vf_count(),
-        all.survived,
         all.points,
-        seen.looks,
-        seen.ready,
-        seen.violations.len()
+        all.points,
+        all.survived
     ));
-    ensure!(seen.ready > 0, "the node was never seen to be ready");
-    if let Some(violation) = seen.violations.first() {
-        bail!("the node was ready while the machine was another: {violation}");
-    }
+    seen.ensure_right()?;
     ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     Ok(())
 }
@@ -185,14 +177,12 @@ fn is_loaded(letter: &str) -> anyhow::Result<bool> {
     Ok(drivers::expect_loaded(&drivers::version(letter)?).is_ok())
 }
 
-fn install(letter: &str) -> anyhow::Result<()> {
+/// Installs a driver, in a container of its own.
+pub(crate) fn install(letter: &str) -> anyhow::Result<()> {
     let folder = drivers::folder(letter, Flow::Rpm);
     // A container's package database goes with it; the modules stay.
     drivers::new_container()?;
-    NicDriver::new(["install".as_ref(), "--packages".as_ref(), folder.as_os_str()])
-        .quietly()
-        .run()?
-        .expect_code(0)?;
+    NicDriver::install(&folder).quietly().run()?.expect_code(0)?;
     Ok(())
 }
 

@@ -29,9 +29,7 @@ pub(crate) fn run(_: &Guest) -> anyhow::Result<()> {
     let before = seen()?;
 
     let packages = drivers::folder("A", Flow::Rpm);
-    NicDriver::new(["install".as_ref(), "--packages".as_ref(), packages.as_os_str()])
-        .run()?
-        .expect_code(0)?;
+    NicDriver::install(&packages).run()?.expect_code(0)?;
     refused()?;
 
     let from = pinger::now()?;

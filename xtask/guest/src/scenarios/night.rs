@@ -41,9 +41,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         drivers::new_container()?;
         let packages = drivers::folder(letter, Flow::Rpm);
         let from = pinger::now()?;
-        NicDriver::new(["install".as_ref(), "--packages".as_ref(), packages.as_os_str()])
-            .run()?
-            .expect_code(0)?;
+        NicDriver::install(&packages).run()?.expect_code(0)?;
         NicDriver::new(["reload"]).run()?.expect_code(0)?;
         NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
         data.wait_for_reply(CARRIES_AGAIN).context("VF 0 does not answer after the restore")?;

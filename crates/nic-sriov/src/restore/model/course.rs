@@ -27,14 +27,14 @@ pub(super) struct Outcome {
 impl Outcome {
     /// The parts that are not as saved.
     pub(super) fn wrong(&self) -> Vec<&Difference> {
-        self.differences.iter().filter(|difference| difference.gravity == Gravity::Wrong).collect()
+        self.differences.iter().filter(|difference| difference.is_wrong()).collect()
     }
 }
 
 /// Restores `saved`. What would go on at the same time is done in an order that `seed` chooses.
 pub(super) fn restore(machine: &mut Machine, saved: &NicState, seed: u64) -> Result<Outcome, Killed> {
     let differences = compare(saved, &machine.state);
-    if !differences.iter().any(|difference| difference.gravity == Gravity::Wrong) {
+    if !differences.iter().any(Difference::is_wrong) {
         return Ok(Outcome { failures: Vec::new(), differences, retried: Vec::new() });
     }
     let mut course = Course {

@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    Action, Difference, Gravity, Identified, ManagedBy, Network, NetworkState, Progress, Step, compare, plan,
-    progress,
+    Action, Difference, Identified, ManagedBy, Network, NetworkState, Progress, Step, compare, plan, progress,
 };
 
 /// How a restore goes about its work.

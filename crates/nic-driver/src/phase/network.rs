@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use nic_netlink::{IfIndex, Netlink};
 use nic_sriov::{KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, observe_within};
 use nic_topology::{
-    Gravity, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError, Uplinks,
+    Difference, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError, Uplinks,
     compare, restore,
 };
 

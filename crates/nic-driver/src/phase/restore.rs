@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use nic_host::{Host, WriteError};
 use nic_kmod::{LoadError, LoadRequest, ModuleName, load};
 use nic_sriov::{
-    DeviceAddress, Gravity, LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome, compare,
-    observe_within, restore,
+    DeviceAddress, Difference, Gravity, LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome,
+    compare, observe_within, restore,
 };
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::Serialize;

@@ -10,6 +10,7 @@ use lab_guest::wiring::VFS_PER_PF;
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
+use crate::netdevs::swap_names;
 use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
 use crate::restored::Restored;
@@ -239,13 +240,8 @@ fn set_up_netdevs(pfs: &[String], which: impl Fn(Function) -> bool) -> anyhow::R
 
 fn configure(pfs: &[String]) -> anyhow::Result<()> {
     set_up_netdevs(pfs, |function| matches!(function, Vf(..)))?;
-    let mut batch = String::new();
     let [first, second] = SWAPPED;
-    let (first, second) = (name(pfs, first)?, name(pfs, second)?);
-    for (from, to) in [(first.as_str(), "between"), (&second, &first), ("between", &second)] {
-        batch.push_str(&format!("link set dev {from} name {to}\n"));
-    }
-    ip_batch(&batch)?;
+    swap_names(&name(pfs, first)?, &name(pfs, second)?)?;
     give_to_namespace(pfs)?;
 
     let all_vfs = (0..2).flat_map(|pf| (0..VFS_PER_PF).map(move |vf| Vf(pf, vf)));

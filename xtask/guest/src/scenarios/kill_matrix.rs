@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
+use crate::netdevs::swap_names;
 use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
 use crate::readiness::{self, READY};
@@ -73,12 +74,9 @@ pub(crate) fn set_up(vfs_per_pf: u32) -> anyhow::Result<Nics> {
         let vfs = vfs_of(&pf)?;
         let [(_, first), (_, second), ..] = vfs.as_slice() else { bail!("{pf} has fewer than two VFs") };
         let (first, second) = (netdev_of(first)?, netdev_of(second)?);
-        let mut batch = format!("link set dev {first} down\nlink set dev {second} down\n");
-        for (from, to) in [(first.as_str(), "between"), (&second, &first), ("between", &second)] {
-            batch.push_str(&format!("link set dev {from} name {to}\n"));
-        }
-        batch.push_str(&format!("link set dev {first} up\nlink set dev {second} up\n"));
-        ip_batch(&batch)?;
+        ip_batch(&format!("link set dev {first} down\nlink set dev {second} down\n"))?;
+        swap_names(&first, &second)?;
+        ip_batch(&format!("link set dev {first} up\nlink set dev {second} up\n"))?;
     }
     boot::settle_udev()?;
     let before = Nics::observe()?;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::command::ip_batch;
 use crate::guest::Guest;
+use crate::netdevs::swap_names;
 use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::Nics;
 use crate::restored::Restored;
@@ -58,13 +59,11 @@ fn switchdev() -> anyhow::Result<()> {
     }
     // Each has the name that udev gives to the other.
     let (Some(first), Some(second)) = (name(0), name(1)) else { return Ok(()) };
-    for (from, to) in [(first, "between"), (second, first), ("between", second)] {
-        batch.push_str(&format!("link set dev {from} name {to}\n"));
-    }
-    for name in [first, second] {
-        batch.push_str(&format!("link set dev {name} mtu 1600\nlink set dev {name} up\n"));
-    }
     ip_batch(&batch)?;
+    swap_names(first, second)?;
+    for name in [first, second] {
+        ip_batch(&format!("link set dev {name} mtu 1600\nlink set dev {name} up\n"))?;
+    }
     boot::settle_udev()?;
     let before = netdevsim::observe()?;
     let see = |port, attribute| before.attribute(port, attribute).unwrap_or("not there");

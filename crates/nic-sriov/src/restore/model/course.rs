@@ -12,9 +12,7 @@ use crate::plan::{
     plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
 };
 use crate::restore::{StepFailure, weigh};
-use crate::{
-    Difference, Gravity, NetdevState, NicState, Part, PfState, VfNetdev, VfState, compare, plan_ofed,
-};
+use crate::{Difference, NetdevState, NicState, Part, PfState, VfNetdev, VfState, compare, plan_ofed};
 
 /// What came of it.
 #[derive(Debug)]

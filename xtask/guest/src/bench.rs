@@ -1,4 +1,4 @@
-//! What the scenario `bench` measures: written by the guest, read by the host.
+//! What the scenarios `bench` and `bench-reload` measure: written by the guest, read by the host.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,4 +34,31 @@ pub struct Measurement {
     pub restore: f64,
     /// `snapshot` of all of them.
     pub snapshot: f64,
+}
+
+/// The file in the shared folder that holds [`Reloads`].
+pub const RELOADS_FILE: &str = "reloads.json";
+
+/// All reloads that were measured in one machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reloads {
+    /// `uname -r`.
+    pub kernel: String,
+    /// How many PFs, without VFs.
+    pub pfs: usize,
+    /// In the order in which they were made.
+    pub runs: Vec<ReloadMeasurement>,
+}
+
+/// One exchange of the modules each way. Times are in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ReloadMeasurement {
+    /// Which run, from 1.
+    pub round: u32,
+    /// By `modprobe -r` and `modprobe … async_probe=1`, until every PF has its final name.
+    pub bare: f64,
+    /// By `reload`: from the first module that goes until the PFs are back and have their final names.
+    pub modules: f64,
+    /// The whole command `reload`.
+    pub reload: f64,
 }

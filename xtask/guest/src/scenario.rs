@@ -82,6 +82,8 @@ const THREE_PFS_WIRED: Topology = Topology { igb_pfs: 3, ..TWO_PFS_WIRED };
 const FROM_LINE: Parameter =
     Parameter { name: "from", default: "1", meaning: "the first journal line to be killed at" };
 
+const ROUNDS: Parameter = Parameter { name: "rounds", default: "5", meaning: "how many runs of each" };
+
 const fn vfs_per_pf(default: &'static str) -> Parameter {
     Parameter { name: "vfs", default, meaning: "how many VFs each PF has, 2 to 7" }
 }
@@ -243,7 +245,16 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(3600),
         needs_nic_driver: true,
         suite: Suite::OnDemand,
-        parameters: &[Parameter { name: "rounds", default: "5", meaning: "how many runs of each" }],
+        parameters: &[ROUNDS],
+    },
+    Scenario {
+        name: "bench-reload",
+        summary: "The modules' part of a reload, against bare modprobe; see `cargo xtask bench`",
+        topology: SEVEN_PFS,
+        timeout: Duration::from_secs(1800),
+        needs_nic_driver: true,
+        suite: Suite::OnDemand,
+        parameters: &[ROUNDS],
     },
     Scenario {
         name: "errors",

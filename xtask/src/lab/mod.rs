@@ -10,7 +10,7 @@ mod drivers;
 mod guest_root;
 mod kernel;
 mod machine;
-mod modules;
+pub(crate) mod modules;
 mod package;
 pub(crate) mod process;
 mod programs;
@@ -30,7 +30,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use lab_guest::scenario::{self, Scenario};
 use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT};
 
-pub(crate) use kernel::Kernel;
+pub(crate) use kernel::{Kernel, KernelTree};
 pub(crate) use machine::set_up as set_up_machine;
 pub(crate) use programs::Programs;
 pub(crate) use vm::{Failure, Judgement, Said};
@@ -55,7 +55,7 @@ pub(crate) struct Lab {
 /// What the guests of one kernel are made of.
 #[derive(Debug)]
 struct Guest {
-    image: PathBuf,
+    tree: KernelTree,
     /// The cached parts of the initramfs, in order.
     parts: Vec<PathBuf>,
 }
@@ -107,7 +107,7 @@ impl Lab {
                 .into_iter()
                 .map(|(kernel, tree, modules, drivers)| {
                     let parts = vec![guest_root.clone(), modules::file(&modules), drivers::file(&drivers)];
-                    (kernel.name(), Guest { image: tree.image(), parts })
+                    (kernel.name(), Guest { tree, parts })
                 })
                 .collect();
             Ok(Self { root, qemu: join(qemu)?, kernels, accelerator: Mutex::new(None) })
@@ -144,7 +144,7 @@ impl Lab {
         vm::interact(&mut self.qemu.command(&Machine {
             accelerator,
             topology: request.scenario.topology,
-            kernel: &self.guest(request.kernel)?.image,
+            kernel: &self.guest(request.kernel)?.tree.image(),
             initramfs: initramfs.path(),
             share: &results,
             command_line: command_line(request),
@@ -169,7 +169,7 @@ impl Lab {
         let command = self.qemu.command(&Machine {
             accelerator,
             topology: scenario.topology,
-            kernel: &self.guest(request.kernel)?.image,
+            kernel: &self.guest(request.kernel)?.tree.image(),
             initramfs: initramfs.path(),
             share: &results,
             command_line: command_line(request),
@@ -177,6 +177,11 @@ impl Lab {
         });
         let judgement = vm::run(command, scenario.name, scenario.timeout, &log, listener)?;
         Ok(Run { judgement, log, results })
+    }
+
+    /// The unpacked kernel.
+    pub(crate) fn kernel_tree(&self, kernel: Kernel) -> anyhow::Result<&KernelTree> {
+        Ok(&self.guest(kernel)?.tree)
     }
 
     fn guest(&self, kernel: Kernel) -> anyhow::Result<&Guest> {

@@ -32,16 +32,8 @@ pub(crate) fn file(cached: &Cached) -> PathBuf {
 fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
     let release = tree.release();
     let all = folder.join("all");
-    // depmod looks for /lib/modules and writes there; the unpacked kernel is shared and stays as it is.
-    let whole = tree.root().join("usr/lib/modules").join(release);
-    let indexed = all.join("lib/modules").join(release);
-    fs::create_dir_all(&indexed).context("cannot create a folder for modules")?;
-    for entry in fs::read_dir(&whole).with_context(|| format!("cannot list {}", whole.display()))? {
-        let entry = entry.with_context(|| format!("cannot list {}", whole.display()))?;
-        std::os::unix::fs::symlink(entry.path(), indexed.join(entry.file_name()))
-            .context("cannot link to the modules")?;
-    }
-    depmod(&all, release)?;
+    let whole = whole(tree);
+    let indexed = index_whole(tree, &all)?;
     let index = indexed.join("modules.dep");
     let index =
         parse_index(&fs::read_to_string(&index).with_context(|| format!("cannot read {}", index.display()))?);
@@ -77,12 +69,32 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
     fs::remove_dir_all(&root).context("cannot remove the copied modules")
 }
 
+/// The modules as the distribution ships them; without an index.
+fn whole(tree: &KernelTree) -> PathBuf {
+    tree.root().join("usr/lib/modules").join(tree.release())
+}
+
+/// Makes `root/lib/modules/<release>`, with an index of all modules, and returns it.
+pub(crate) fn index_whole(tree: &KernelTree, root: &Path) -> anyhow::Result<PathBuf> {
+    // depmod looks for /lib/modules and writes there; the unpacked kernel is shared and stays as it is.
+    let whole = whole(tree);
+    let indexed = root.join("lib/modules").join(tree.release());
+    fs::create_dir_all(&indexed).context("cannot create a folder for modules")?;
+    for entry in fs::read_dir(&whole).with_context(|| format!("cannot list {}", whole.display()))? {
+        let entry = entry.with_context(|| format!("cannot list {}", whole.display()))?;
+        std::os::unix::fs::symlink(entry.path(), indexed.join(entry.file_name()))
+            .context("cannot link to the modules")?;
+    }
+    depmod(root, tree.release())?;
+    Ok(indexed)
+}
+
 fn depmod(root: &Path, release: &str) -> anyhow::Result<()> {
     process::run(Command::new("/sbin/depmod").arg("--basedir").arg(root).arg(release))
 }
 
 /// `modules.dep` as a map from module name to its path and all paths it needs.
-fn parse_index(text: &str) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn parse_index(text: &str) -> BTreeMap<String, Vec<String>> {
     text.lines()
         .filter_map(|line| {
             let (path, needs) = line.split_once(':')?;

@@ -62,6 +62,11 @@ impl Programs {
         self.nic_driver.is_some()
     }
 
+    /// The built and stripped `nic-driver`.
+    pub(crate) fn nic_driver(&self) -> anyhow::Result<&Path> {
+        self.nic_driver.as_deref().context("the workspace has no program nic-driver")
+    }
+
     /// Writes the part of an initramfs that holds them.
     pub(crate) fn archive(&self, writer: impl Write) -> anyhow::Result<()> {
         let mut archive = cpio::Archive::new(writer);

@@ -114,16 +114,21 @@ fn measure(size: &Size<'_>, round: u32) -> anyhow::Result<Measurement> {
 
 /// Waits until udev has nothing to do and every VF has the name it gives.
 fn named(pfs: &[String]) -> anyhow::Result<()> {
-    wait::until("every VF has its final name", Duration::from_secs(180), || {
+    all_named("every VF", || {
+        let vfs = pfs.iter().map(|pf| vfs_of(pf)).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(vfs.into_iter().flatten().map(|(_, vf)| vf).collect())
+    })
+}
+
+/// Waits until udev has nothing to do and each of these functions has the name it gives.
+pub(super) fn all_named(
+    who: &str,
+    functions: impl Fn() -> anyhow::Result<Vec<String>>,
+) -> anyhow::Result<()> {
+    wait::until(&format!("{who} has its final name"), Duration::from_secs(180), || {
         boot::settle_udev()?;
-        for pf in pfs {
-            for (_, vf) in vfs_of(pf)? {
-                if !netdev_of(&vf).is_ok_and(|name| name.starts_with("enp")) {
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(()))
+        let is_named = |function: &String| netdev_of(function).is_ok_and(|name| name.starts_with("enp"));
+        Ok(functions()?.iter().all(is_named).then_some(()))
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod alive;
 mod bench;
+mod bench_reload;
 mod blockers;
 mod boot;
 mod errors;
@@ -38,6 +39,7 @@ const RUNS: &[(&str, Run)] = &[
     ("kill-matrix-14", kill_matrix::run),
     ("soak", soak::run),
     ("bench", bench::run),
+    ("bench-reload", bench_reload::run),
     ("errors", errors::run),
     ("stack", stack::run),
     ("blockers", blockers::run),

@@ -1,14 +1,17 @@
 //! `cargo xtask test`: everything that must hold before a change is taken.
 
+use std::cmp::Reverse;
+use std::num::NonZero;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use lab_guest::scenario::{SCENARIOS, Suite};
+use lab_guest::scenario::{SCENARIOS, Scenario, Suite};
 
-use crate::lab::{self, Kernel, Lab, Programs, Request};
+use crate::lab::{self, Kernel, Lab, Programs, Request, Run, Said};
 use crate::{check, workspace};
 
 #[derive(Debug, Args)]
@@ -77,41 +80,96 @@ fn belongs(suite: Suite, kernel: Kernel) -> bool {
     }
 }
 
-/// Runs the suite, one machine after another: each of them uses all processors.
+/// A scenario of the suite that is over: what its guest meant for people, and how it ended.
+struct Ended {
+    scenario: &'static Scenario,
+    kernel: Kernel,
+    reports: Vec<String>,
+    run: anyhow::Result<Run>,
+}
+
+/// Runs the suite with as many machines at a time as there are processors: most of what a scenario takes, it waits for the
+/// emulated NICs.
 fn scenarios(lab: &Lab, programs: &Programs) -> anyhow::Result<Tally> {
     // A skip is for a person at work on something else; in CI it would pass for a success.
     let may_skip = !std::env::var("CI").is_ok_and(|ci| ci == "true");
     let mut tally = Tally::default();
+    let mut due = Vec::new();
     for kernel in Kernel::ALL {
         for scenario in SCENARIOS.iter().filter(|scenario| belongs(scenario.suite, kernel)) {
-            let title = format!("{:<14} on {:<5}", scenario.name, kernel.name());
-            if scenario.needs_nic_driver && !programs.has_nic_driver() {
-                println!("{title} skipped: the workspace has no program nic-driver");
-                if may_skip {
-                    tally.skipped += 1;
-                } else {
-                    tally.failed += 1;
-                }
-                continue;
-            }
-            let request = Request::new(scenario.name, kernel, &[])?;
-            let run = lab.run(&request, programs, |_| {})?;
-            let seconds = run.judgement.time.as_secs_f64();
-            match run.judgement.failure {
-                None => {
-                    tally.passed += 1;
-                    println!("{title} passed {seconds:6.1} s");
-                }
-                Some(reason) => {
-                    tally.failed += 1;
-                    println!("{title} FAILED {seconds:6.1} s: {reason}");
-                    println!("{:<23} console: {}", "", run.log.display());
-                }
+            if programs.has_nic_driver() || !scenario.needs_nic_driver {
+                due.push((scenario, kernel));
+            } else {
+                println!("{} skipped: the workspace has no program nic-driver", title(scenario, kernel));
+                let count = if may_skip { &mut tally.skipped } else { &mut tally.failed };
+                *count += 1;
             }
         }
     }
+    // What may take longest comes first, so that no single machine is left at the end.
+    due.sort_by_key(|(scenario, _)| Reverse(scenario.timeout));
+    let queue = Mutex::new(due.into_iter());
+    let machines = thread::available_parallelism().map_or(1, NonZero::get);
+    let (sender, ended) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..machines {
+            let (queue, sender) = (&queue, sender.clone());
+            scope.spawn(move || {
+                while let Some((scenario, kernel)) = next(queue) {
+                    if sender.send(run_one(lab, programs, scenario, kernel)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        ended.iter().try_for_each(|ended| tally.add(ended))
+    })?;
     if tally.skipped > 0 {
         println!("{} skipped", tally.skipped);
     }
     Ok(tally)
+}
+
+fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+fn run_one(lab: &Lab, programs: &Programs, scenario: &'static Scenario, kernel: Kernel) -> Ended {
+    let mut reports = Vec::new();
+    let run = Request::new(scenario.name, kernel, &[]).and_then(|request| {
+        lab.run(&request, programs, |said| {
+            if let Said::Report(text) = said {
+                reports.push(text.to_owned());
+            }
+        })
+    });
+    Ended { scenario, kernel, reports, run }
+}
+
+fn title(scenario: &Scenario, kernel: Kernel) -> String {
+    format!("{:<14} on {:<5}", scenario.name, kernel.name())
+}
+
+impl Tally {
+    fn add(&mut self, ended: Ended) -> anyhow::Result<()> {
+        let run = ended.run?;
+        let title = title(ended.scenario, ended.kernel);
+        let seconds = run.judgement.time.as_secs_f64();
+        match run.judgement.failure {
+            None => {
+                self.passed += 1;
+                println!("{title} passed {seconds:6.1} s");
+            }
+            Some(reason) => {
+                self.failed += 1;
+                println!("{title} FAILED {seconds:6.1} s: {reason}");
+                println!("{:<23} console: {}", "", run.log.display());
+            }
+        }
+        for report in ended.reports {
+            println!("{:<23} {report}", "");
+        }
+        Ok(())
+    }
 }

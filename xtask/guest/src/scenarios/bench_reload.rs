@@ -30,6 +30,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         say(&format!("== run {round}"));
         let bare = bare(&pfs)?;
         let (modules, reload) = reloaded()?;
+        guest.keep(&Path::new(STATE).join("journal.jsonl"))?;
         let differences = before.differences(&Nics::observe()?);
         ensure!(differences.is_empty(), "a fast reload that is not right: {differences}");
         report(&format!(

@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     lab_only: bool,
 }
 
+/// How many lines of what a scenario reports are shown, from its end; all are in its console.
+const SHOWN: usize = 10;
+
 /// What became of the scenarios.
 #[derive(Debug, Default)]
 struct Tally {
@@ -167,7 +170,7 @@ impl Tally {
                 println!("{:<23} console: {}", "", run.log.display());
             }
         }
-        for report in ended.reports {
+        for report in ended.reports.iter().skip(ended.reports.len().saturating_sub(SHOWN)) {
             println!("{:<23} {report}", "");
         }
         Ok(())

@@ -32,6 +32,7 @@
 //!
 //! Start reading at [`Netlink`] and [`Link`].
 
+mod namespaces;
 mod netlink;
 
 mod link;

@@ -172,7 +172,7 @@ impl Netlink {
     }
 }
 
-fn decode_all(messages: &[RawMessage]) -> Result<Vec<Link>, MalformedError> {
+pub(crate) fn decode_all(messages: &[RawMessage]) -> Result<Vec<Link>, MalformedError> {
     messages
         .iter()
         .filter(|message| message.kind == change::RTM_NEWLINK)
@@ -181,7 +181,7 @@ fn decode_all(messages: &[RawMessage]) -> Result<Vec<Link>, MalformedError> {
 }
 
 /// `RTM_GETLINK` for VF attributes without the VFs' statistics, which would make the answer a third longer.
-fn get_link(index: Option<IfIndex>) -> RawMessage {
+pub(crate) fn get_link(index: Option<IfIndex>) -> RawMessage {
     const IFLA_EXT_MASK: u16 = 29;
     const RTEXT_FILTER_VF: u32 = 1;
     const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;

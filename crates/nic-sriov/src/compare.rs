@@ -96,12 +96,14 @@ impl fmt::Display for Difference {
     }
 }
 
+const ELSEWHERE: &str = "in another network namespace";
+
 /// All that is different on the machine (`found`) from the snapshot (`saved`), in the snapshot's order.
 #[must_use]
 pub fn compare(saved: &NicState, found: &NicState) -> Vec<Difference> {
     let mut differences = Vec::new();
     for pf in &saved.pfs {
-        let mut collector = Collector { part: Part::Pf(pf.address.clone()), differences: &mut differences };
+        let mut collector = Collector::new(Part::Pf(pf.address.clone()), &mut differences);
         match found.pf(&pf.address) {
             None => collector.note(Attribute::Presence, &"present", &"absent"),
             Some(found) => compare_pf(pf, found, &mut differences),
@@ -111,7 +113,7 @@ pub fn compare(saved: &NicState, found: &NicState) -> Vec<Difference> {
 }
 
 fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference>) {
-    let mut pf = Collector { part: Part::Pf(saved.address.clone()), differences };
+    let mut pf = Collector::new(Part::Pf(saved.address.clone()), differences);
     pf.option(Attribute::Driver, saved.driver.as_ref(), found.driver.as_ref());
     pf.value(Attribute::NumVfs, &saved.num_vfs, &found.num_vfs);
     if let (Some(saved), Some(found)) = (saved.drivers_autoprobe, found.drivers_autoprobe) {
@@ -124,15 +126,21 @@ fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference
         (None, _) => {}
     }
     for saved_vf in &saved.vfs {
-        let mut vf = Collector { part: Part::of_vf(saved, saved_vf), differences };
+        let mut vf = Collector::new(Part::of_vf(saved, saved_vf), differences);
         match found.vf(saved_vf.index) {
             None => vf.note(Attribute::Presence, &"present", &"absent"),
-            Some(found_vf) => vf.vf(saved_vf, found_vf),
+            Some(found_vf) => {
+                // Whoever has it configures it.
+                if found_vf.netdev == VfNetdev::InNamespace {
+                    vf.gravity = Gravity::Stated;
+                }
+                vf.vf(saved_vf, found_vf);
+            }
         }
     }
     for saved_port in &saved.representors {
         let part = Part::Representor { pf: saved.address.clone(), port: saved_port.port };
-        let mut representor = Collector { part, differences };
+        let mut representor = Collector::new(part, differences);
         match found.representors.iter().find(|found| found.port == saved_port.port) {
             None => representor.note(Attribute::Presence, &"present", &"absent"),
             Some(found) => representor.netdev(&saved_port.netdev_for(&found.netdev), &found.netdev),
@@ -142,12 +150,18 @@ fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference
 
 struct Collector<'a> {
     part: Part,
+    /// Of differences that nothing excuses.
+    gravity: Gravity,
     differences: &'a mut Vec<Difference>,
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
+    fn new(part: Part, differences: &'a mut Vec<Difference>) -> Self {
+        Self { part, gravity: Gravity::Wrong, differences }
+    }
+
     fn note(&mut self, attribute: Attribute, saved: &dyn fmt::Display, found: &dyn fmt::Display) {
-        self.note_as(Gravity::Wrong, attribute, saved, found);
+        self.note_as(self.gravity, attribute, saved, found);
     }
 
     fn note_as(
@@ -238,13 +252,16 @@ impl Collector<'_> {
         self.ofed(saved.ofed.as_ref(), found.ofed.as_ref());
         match (&saved.netdev, &found.netdev) {
             (VfNetdev::Here(saved), VfNetdev::Here(found)) => self.netdev(saved, found),
+            (VfNetdev::Here(saved), VfNetdev::InNamespace) => {
+                self.note(Attribute::Netdev, &saved.name, &ELSEWHERE);
+            }
             (VfNetdev::Here(saved), _) => self.note(Attribute::Netdev, &saved.name, &"absent"),
-            (VfNetdev::Away, VfNetdev::Here(found)) => {
+            (VfNetdev::InNamespace | VfNetdev::Away, VfNetdev::Here(found)) => {
                 let here = format!("{} in this namespace", found.name);
-                self.note_as(Gravity::Stated, Attribute::Netdev, &"in another network namespace", &here);
+                self.note_as(Gravity::Stated, Attribute::Netdev, &ELSEWHERE, &here);
             }
             // A wrong driver is a difference of its own, above.
-            (VfNetdev::Away | VfNetdev::Unbound | VfNetdev::OtherDriver, _) => {}
+            (VfNetdev::InNamespace | VfNetdev::Away | VfNetdev::Unbound | VfNetdev::OtherDriver, _) => {}
         }
     }
 

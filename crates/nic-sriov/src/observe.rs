@@ -1,6 +1,6 @@
 //! Reading the machine: sysfs for what a device is, one link dump for all that its netdevs are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nic_host::{Host, ListError, ReadError};
@@ -132,6 +132,17 @@ impl LinkSource {
         }
     }
 
+    /// The devices that have a netdev in another network namespace. A recording knows of none.
+    async fn devices_in_other_namespaces(&self) -> Result<BTreeSet<String>, ObserveError> {
+        match self {
+            Self::Recorded(_) => Ok(BTreeSet::new()),
+            Self::Kernel(kernel) => {
+                let devices = kernel.netlink.devices_in_other_namespaces().await;
+                devices.map_err(|error| ObserveError::Netlink(Box::new(error)))
+            }
+        }
+    }
+
     async fn eswitch(&self, device: &DeviceAddress) -> Result<Option<Eswitch>, ObserveError> {
         match self {
             Self::Recorded(recording) => Ok(recording.eswitches.get(&device.to_string()).copied()),
@@ -185,7 +196,25 @@ pub async fn observe(
             state.pfs.push(observe_pf(host, source, selector, address, &links).await?);
         }
     }
+    find_in_namespaces(source, &mut state).await?;
     Ok(state)
+}
+
+/// Tells netdevs in other network namespaces from those that are not there yet. Only asked when one is not here: it takes a
+/// dump for each namespace.
+async fn find_in_namespaces(source: &LinkSource, state: &mut NicState) -> Result<(), ObserveError> {
+    let vfs = state.pfs.iter_mut().flat_map(|pf| &mut pf.vfs);
+    let mut away: Vec<_> = vfs.filter(|vf| vf.netdev == VfNetdev::Away).collect();
+    if away.is_empty() {
+        return Ok(());
+    }
+    let elsewhere = source.devices_in_other_namespaces().await?;
+    for vf in &mut away {
+        if vf.address.is_some_and(|address| elsewhere.contains(&address.to_string())) {
+            vf.netdev = VfNetdev::InNamespace;
+        }
+    }
+    Ok(())
 }
 
 /// [`observe`] from a thread of its own, for at most `deadline`.

@@ -14,7 +14,9 @@ use tokio::sync::Semaphore;
 use self::work::{Record, Work};
 use crate::arrivals::{ArrivalError, Arrivals};
 use crate::observe::{KernelLinks, LinkSource, observe_within};
-use crate::plan::{PfStep, RestoreObstacle, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind};
+use crate::plan::{
+    PfStep, RestoreObstacle, VfUser, attribute_for_legacy, is_in_use, obstacles, plan_prepare, vfs_to_unbind,
+};
 use crate::{
     Attribute, DeviceAddress, DeviceSelector, Difference, Gravity, NicState, ObserveError, Part, PfState,
     compare, vfio_group_in_use,
@@ -276,13 +278,14 @@ fn vfs_in_use(host: &Host, saved: &NicState, found: &NicState) -> Vec<RestoreObs
         if !removes && vfs_to_unbind(saved, found).is_empty() {
             continue;
         }
-        for vf in found.vfs.iter().filter_map(|vf| vf.address) {
-            let Some(group) = vfio_group_in_use(host, vf) else { continue };
+        for (vf, state) in found.vfs.iter().filter_map(|vf| Some((vf.address?, vf))) {
+            let vfio = || vfio_group_in_use(host, vf).map(VfUser::Vfio);
+            let Some(user) = is_in_use(state).then_some(VfUser::Namespace).or_else(vfio) else { continue };
             let pf = found.address.clone();
             obstacles.push(if removes {
-                RestoreObstacle::VfInUse { pf, wanted: saved.num_vfs, found: found.num_vfs, vf, group }
+                RestoreObstacle::VfInUse { pf, wanted: saved.num_vfs, found: found.num_vfs, vf, user }
             } else {
-                RestoreObstacle::ModeUnderVfInUse { pf, change: mode_change(saved, found), vf, group }
+                RestoreObstacle::ModeUnderVfInUse { pf, change: mode_change(saved, found), vf, user }
             });
         }
     }

@@ -93,8 +93,12 @@ pub enum VfNetdev {
     Unbound,
     /// The VF's driver makes no netdevs: it is given to user space, or to a virtual machine.
     OtherDriver,
-    /// The VF has a network driver and yet no netdev in this network namespace: it is in another one, or it has
-    /// not been registered yet.
+    /// It is in another network namespace: somebody uses it.
+    InNamespace,
+    /// The VF has a network driver and yet no netdev that could be seen: it has not been registered yet, or it is in
+    /// another network namespace and the kernel does not say so ([`Netlink::devices_in_other_namespaces`]).
+    ///
+    /// [`Netlink::devices_in_other_namespaces`]: nic_netlink::Netlink::devices_in_other_namespaces
     Away,
 }
 
@@ -104,8 +108,14 @@ impl VfNetdev {
     pub fn here(&self) -> Option<&NetdevState> {
         match self {
             Self::Here(netdev) => Some(netdev),
-            Self::Unbound | Self::OtherDriver | Self::Away => None,
+            Self::Unbound | Self::OtherDriver | Self::InNamespace | Self::Away => None,
         }
+    }
+
+    /// Whether there is a netdev, or has to be one soon, and not here.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::InNamespace | Self::Away)
     }
 }
 

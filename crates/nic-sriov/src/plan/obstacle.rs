@@ -1,6 +1,26 @@
 //! What makes a snapshot impossible to restore on the machine as it is.
 
+use std::fmt;
+
 use crate::{DeviceAddress, NicState, PciAddress, PciId};
+
+/// By whom a VF is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VfUser {
+    /// A virtual machine or another process that has this VFIO device file open.
+    Vfio(String),
+    /// Whoever has its netdev in another network namespace.
+    Namespace,
+}
+
+impl fmt::Display for VfUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vfio(group) => write!(f, "{group} is open"),
+            Self::Namespace => f.write_str("its netdev is in another network namespace"),
+        }
+    }
+}
 
 /// Why a snapshot cannot be restored on this machine, known before anything is changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +55,7 @@ pub enum RestoreObstacle {
     },
     /// VFs would have to be removed, and one is in use.
     #[error(
-        "PF {pf} had {wanted} VFs when the snapshot was taken and has {found} now; they cannot be removed, because {group} is open: {vf} is in use"
+        "PF {pf} had {wanted} VFs when the snapshot was taken and has {found} now; they cannot be removed, because {vf} is in use: {user}"
     )]
     VfInUse {
         /// The PF.
@@ -46,12 +66,12 @@ pub enum RestoreObstacle {
         found: u32,
         /// The VF.
         vf: PciAddress,
-        /// The device file that is open.
-        group: String,
+        /// By whom.
+        user: VfUser,
     },
     /// The eswitch would have to change its mode under a VF that is in use.
     #[error(
-        "the eswitch of PF {pf} has to {change}, which takes the drivers from its VFs; that cannot be, because {group} is open: {vf} is in use"
+        "the eswitch of PF {pf} has to {change}, which takes the drivers from its VFs; that cannot be, because {vf} is in use: {user}"
     )]
     ModeUnderVfInUse {
         /// The PF.
@@ -60,8 +80,8 @@ pub enum RestoreObstacle {
         change: String,
         /// The VF.
         vf: PciAddress,
-        /// The device file that is open.
-        group: String,
+        /// By whom.
+        user: VfUser,
     },
     /// The PF can have fewer VFs now.
     #[error("PF {pf} had {wanted} VFs when the snapshot was taken; now it can have {total} (sriov_totalvfs)")]

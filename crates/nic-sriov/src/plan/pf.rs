@@ -51,8 +51,11 @@ pub(crate) fn attribute_for_legacy(saved: &PfState, found: &PfState) -> Option<(
         return None;
     }
     // The mode's change takes the drivers from all VFs, and with them the netdevs that are in use in other namespaces.
-    let is_away = |vf: &VfState| vf.netdev == VfNetdev::Away;
-    if saved.vfs.iter().any(|vf| is_away(vf) && found.vf(vf.index).is_some_and(is_away)) {
+    let in_use = |vf: &VfState| {
+        let was_elsewhere = saved.vf(vf.index).is_some_and(|vf| vf.netdev.is_elsewhere());
+        vf.netdev == VfNetdev::InNamespace || (was_elsewhere && vf.netdev.is_elsewhere())
+    };
+    if found.vfs.iter().any(in_use) {
         return None;
     }
     saved.vfs.iter().find_map(|vf| {

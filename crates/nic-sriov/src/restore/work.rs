@@ -16,7 +16,7 @@ use crate::names::{Contested, plan_contested};
 use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe_within};
 use crate::ofed::{self, OfedStep, plan_ofed};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_refused_by_mode, plan_admin_after,
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_in_use, is_refused_by_mode, plan_admin_after,
     plan_admin_before, plan_admin_mac_again, plan_binding, plan_eswitch, plan_finish, plan_netdev,
     plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
 };
@@ -184,7 +184,7 @@ impl Work<'_> {
         let stage = self.begin(saved, Stage::Finish);
         let mut link_awaited = false;
         for (vf, now) in self.vfs_at_hand(saved, &found) {
-            if let (VfNetdev::Away, VfNetdev::Here(netdev)) = (&vf.netdev, &now.netdev) {
+            if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
                 self.record().nameless.push((Part::of_vf(saved, vf), netdev.index));
             }
             for change in plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now)) {
@@ -200,10 +200,12 @@ impl Work<'_> {
         self.end(saved, stage);
     }
 
-    /// The saved VFs that exist and that nobody uses, each with what it is now. One that is in use is left alone.
+    /// The saved VFs that exist and that nobody uses, each with what it is now. One that is in use is left alone; in another
+    /// network namespace that is as it should be, and the comparison states it.
     fn vfs_at_hand<'s>(&self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
         let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
         pairs
+            .filter(|(_, now)| !is_in_use(now))
             .filter(|(vf, now)| {
                 let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address) else { return true };
                 let Some(group) = vfio_group_in_use(self.host, address) else { return true };
@@ -346,8 +348,8 @@ impl Work<'_> {
         note: &mut VfNote,
     ) -> Result<Option<Arrival>, StepError> {
         // A netdev that was in another namespace comes back in this one, with the binding.
-        let comes_here = matches!(saved.netdev, VfNetdev::Away)
-            && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
+        let comes_here =
+            saved.netdev.is_elsewhere() && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
         for step in steps {
             self.bind_step(saved, &step, note).await?;
         }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use lab_guest::wiring::VFS_PER_PF;
 
 use crate::command::{ip_batch, run as command};
@@ -13,7 +13,7 @@ use crate::guest::Guest;
 use crate::netdevs::swap_names;
 use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
-use crate::restored::Restored;
+use crate::restored::{Restored, ToldDifference};
 use crate::vfs::{self, VF_DRIVER, concurrently};
 use crate::{boot, report, say, wait, write};
 
@@ -35,6 +35,8 @@ const ON_VFIO: Function = Vf(1, 4);
 const UNBOUND: Function = Vf(1, 5);
 const IN_NAMESPACE: Function = Vf(1, 6);
 const NAMESPACE: &str = "pod";
+/// Taken to the namespace when all is done.
+const TAKEN: Function = Vf(0, 0);
 /// Nobody ever set its MAC.
 const UNTOUCHED_MAC: Function = Vf(0, 6);
 /// The MAC that [`Vf`] (0, 5) gave itself.
@@ -118,7 +120,31 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     }
     result?;
     drivers::expect_loaded(&drivers::version("A")?)?;
+    leave_to_its_user(&pfs)?;
     report("two swaps: everything came back that can, and what cannot was stated");
+    Ok(())
+}
+
+/// A container has taken a VF since, and its network plugin has given it a VLAN: a restore does not take it away again.
+fn leave_to_its_user(pfs: &[String]) -> anyhow::Result<()> {
+    say("== a VF is taken to another namespace");
+    let (vf, netdev) = (address(pfs, TAKEN)?, name(pfs, TAKEN)?);
+    command("ip", ["link", "set", "dev", &netdev, "netns", NAMESPACE])?;
+    let Vf(pf, index) = TAKEN else { bail!("{TAKEN:?} is no VF") };
+    let index = index.to_string();
+    command("ip", ["link", "set", "dev", &name(pfs, Pf(pf))?, "vf", &index, "vlan", "77"])?;
+    boot::settle_udev()?;
+    let before = Nics::observe()?;
+    let (told, _) = Restored::run("igb", &[], 0)?;
+    let differences = before.differences(&Nics::observe()?);
+    ensure!(differences.is_empty(), "the VF was not left alone: {differences}");
+    command("ip", ["-netns", NAMESPACE, "link", "show", "dev", &netdev])?;
+    for attribute in ["netdev", "admin.vlan"] {
+        let stated = |told: &ToldDifference| {
+            told.address() == vf && told.attribute == attribute && told.gravity == "stated"
+        };
+        ensure!(told.differences().iter().any(stated), "the {attribute} of {vf} is not stated; {told}");
+    }
     Ok(())
 }
 

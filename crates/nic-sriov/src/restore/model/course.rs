@@ -7,7 +7,7 @@ use super::machine::{Killed, Machine};
 use crate::attribute::{Doing, Step};
 use crate::names::{Contested, plan_contested};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_refused_by_mode, plan_admin_after,
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_in_use, is_refused_by_mode, plan_admin_after,
     plan_admin_before, plan_admin_mac_again, plan_binding, plan_eswitch, plan_finish, plan_netdev,
     plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
 };
@@ -155,8 +155,8 @@ impl Course<'_> {
         for vf in self.shuffled(0..vfs.len()) {
             let (saved, now) = vfs[vf];
             let steps = plan_binding(saved, now);
-            let comes_here = matches!(saved.netdev, VfNetdev::Away)
-                && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
+            let comes_here =
+                saved.netdev.is_elsewhere() && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
             results.push((vf, comes_here, self.bind(saved, steps)?));
         }
         for at in self.shuffled(0..results.len()) {
@@ -169,7 +169,7 @@ impl Course<'_> {
 
         let found = self.look(pf);
         for (vf, now) in self.vfs_at_hand(saved, &found) {
-            if let (VfNetdev::Away, VfNetdev::Here(netdev)) = (&vf.netdev, &now.netdev) {
+            if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
                 self.nameless.push((Part::of_vf(saved, vf), netdev.index));
             }
             for change in plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now)) {
@@ -183,7 +183,8 @@ impl Course<'_> {
     }
 
     fn vfs_at_hand<'s>(&mut self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
-        let pairs: Vec<_> = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?))).collect();
+        let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
+        let pairs: Vec<_> = pairs.filter(|(_, now)| !is_in_use(now)).collect();
         let (used, free): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(_, now)| {
             matches!(now.netdev, VfNetdev::OtherDriver)
                 && now.address.is_some_and(|address| self.machine.is_in_use(address))
@@ -276,7 +277,7 @@ impl Course<'_> {
             if !steps.iter().any(|step| matches!(step, BindStep::Bind(_))) {
                 steps = vec![BindStep::Unbind(driver.clone()), BindStep::Bind(driver.clone())];
             }
-            let comes_here = matches!(saved.netdev, VfNetdev::Away);
+            let comes_here = saved.netdev.is_elsewhere();
             result = self.bind(saved, steps)?.and_then(|()| self.arrival(saved, comes_here));
         }
         match (result, &saved.netdev) {

@@ -52,7 +52,7 @@ fn converges(machine: &mut Machine, saved: &NicState, seed: u64) -> TestCaseResu
 /// An attribute for legacy mode, which a VF that works in another namespace keeps the eswitch from; the failure names it.
 fn is_held_by_away(wrong: &Difference, saved: &NicState, outcome: &Outcome) -> bool {
     let Part::Vf { pf, .. } = &wrong.part else { return false };
-    let away = saved.pf(pf).unwrap().vfs.iter().any(|vf| vf.netdev == VfNetdev::Away);
+    let away = saved.pf(pf).unwrap().vfs.iter().any(|vf| vf.netdev.is_elsewhere());
     let named = |failure: &StepFailure| {
         failure.part == wrong.part && !failure.unsupported && failure.attributes.contains(&wrong.attribute)
     };

@@ -9,7 +9,7 @@ use super::machine::{Faults, Killed, Machine};
 use super::states::{Names, any_kind, any_machine};
 use crate::plan::obstacles;
 use crate::restore::StepFailure;
-use crate::{Attribute, Difference, Gravity, NicState, Part, PciAddress, VfNetdev};
+use crate::{Attribute, Difference, Gravity, NicState, Part, PciAddress, VfNetdev, VfState};
 
 fn run(machine: &mut Machine, saved: &NicState, seed: u64) -> Outcome {
     machine.life = None;
@@ -220,8 +220,23 @@ proptest! {
             .filter(|vf| matches!(vf.netdev, VfNetdev::OtherDriver))
             .filter_map(|vf| vf.address)
             .collect();
+        let given_away: Vec<VfState> = machine
+            .state
+            .pfs
+            .iter_mut()
+            .flat_map(|pf| &mut pf.vfs)
+            .filter(|vf| vf.netdev == VfNetdev::Away)
+            .map(|vf| {
+                vf.netdev = VfNetdev::InNamespace;
+                vf.clone()
+            })
+            .collect();
         let outcome = run(&mut machine, &saved, seed);
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
+        for given_away in &given_away {
+            let now = machine.state.pfs.iter().flat_map(|pf| &pf.vfs).find(|vf| vf.address == given_away.address);
+            prop_assert_eq!(now, Some(given_away));
+        }
         for difference in outcome.wrong() {
             let Part::Vf { address: Some(address), .. } = &difference.part else {
                 return Err(TestCaseError::fail(difference.to_string()));

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod environment;
 mod modules;
 mod paths;
 mod signals;

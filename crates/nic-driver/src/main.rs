@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use nic_driver::cli::{Cli, run};
 
 fn main() -> ExitCode {
-    run(Cli::parse()).into()
+    run(Cli::of_process()).into()
 }

@@ -194,6 +194,24 @@ fn errors_are_results_too() {
 }
 
 #[test]
+fn an_empty_variable_is_not_set_and_a_wrong_one_is_named() {
+    let desk = Desk::new();
+    let arguments = ["--root", AFTER, "--log", "off", "plan", "restore-sriov"];
+    let plain = desk.run(&arguments);
+    for variable in ["MLX_DRIVERS_MOUNT", "DRIVER_READY_PATH", "NIC_DRIVER_TIMEOUT", "UNLOAD_STORAGE_MODULES"]
+    {
+        let ran = desk.run_with(&[(variable, "")], &arguments);
+        assert_eq!(ran.text(), plain.text(), "{variable}");
+    }
+    for variable in ["NIC_DRIVER_TIMEOUT", "UNLOAD_STORAGE_MODULES"] {
+        let ran = desk.run_with(&[(variable, "maybe")], &arguments);
+        assert_eq!(ran.code, 2, "{}", ran.text());
+        let named = format!("invalid value 'maybe' for '{variable} ");
+        assert!(ran.stderr.contains(&named), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn wrong_usage() {
     let desk = Desk::new();
     for arguments in [

@@ -45,8 +45,14 @@ impl Desk {
 
     /// Runs the program with this folder as the current one, and without environment variables.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(&[], arguments)
+    }
+
+    /// The same with these variables.
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ran {
         let output = Command::new(env!("CARGO_BIN_EXE_nic-driver"))
             .env_clear()
+            .envs(variables.iter().copied())
             .current_dir(&self.folder)
             .args(arguments)
             .output()

@@ -94,6 +94,39 @@ pub(crate) fn new_container() -> anyhow::Result<()> {
     }
 }
 
+/// Where files of installed versions are kept, by letter: in the tree of modules, where a driver that runs is searched
+/// for, and before all else in it, but not in its index.
+fn kept_files(letter: &str) -> anyhow::Result<PathBuf> {
+    let release = read("/proc/sys/kernel/osrelease")?;
+    Ok(Path::new("/lib/modules").join(release).join("0-kept").join(letter))
+}
+
+/// Keeps the files of the version that is installed, for [`put_files`].
+pub(crate) fn keep_files(letter: &str) -> anyhow::Result<()> {
+    let folder = kept_files(letter)?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for module in version(letter)?.srcversions.keys() {
+        let installed = run("modinfo", ["-F", "filename", module])?;
+        let packed = folder.join(format!("{module}.ko.xz"));
+        fs::copy(installed.trim(), &packed).with_context(|| format!("cannot copy {}", installed.trim()))?;
+        run("unxz", ["-k".as_ref(), packed.as_os_str()])?;
+        fs::rename(&packed, folder.join(format!("{module}.packed"))).context("cannot rename a module")?;
+    }
+    Ok(())
+}
+
+/// Puts the files of a version where those of the installed one are, which takes none of the time of an installation:
+/// paths, dependencies and index are the same.
+pub(crate) fn put_files(letter: &str) -> anyhow::Result<()> {
+    let folder = kept_files(letter)?;
+    for module in version(letter)?.srcversions.keys() {
+        let installed = run("modinfo", ["-F", "filename", module])?;
+        let packed = folder.join(format!("{module}.packed"));
+        fs::copy(&packed, installed.trim()).with_context(|| format!("cannot copy {}", packed.display()))?;
+    }
+    Ok(())
+}
+
 /// How a loaded module identifies itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LoadedModule {

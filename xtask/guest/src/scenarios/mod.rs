@@ -13,7 +13,9 @@ mod network;
 mod night;
 mod packages;
 mod restore_loop;
+mod rollback;
 mod shell;
+mod signals;
 mod soak;
 mod stack;
 mod switchdev;
@@ -36,6 +38,9 @@ const RUNS: &[(&str, Run)] = &[
     ("faults", faults::run),
     ("kill-matrix", kill_matrix::run),
     ("kill-matrix-14", kill_matrix::run),
+    ("rollback", rollback::run),
+    ("rollback-14", rollback::run),
+    ("signals", signals::run),
     ("soak", soak::run),
     ("bench", bench::run),
     ("errors", errors::run),

@@ -1,0 +1,191 @@
+//! What becomes of the machine when the program is told to stop, or is ended, at any moment; and that there is only one of
+//! it at a time.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use super::kill_matrix::{install, set_up};
+use crate::drivers;
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, Running};
+use crate::observe::Nics;
+use crate::readiness::{self, READY};
+use crate::{journal, report, say, wait, write};
+
+/// The exit codes of docs/exit-codes.md.
+const BLOCKED: i32 = 3;
+const LOCKED: i32 = 17;
+const INTERRUPTED: i32 = 18;
+
+/// Steps of a reload: the first one of all, and one after the first change.
+const BEFORE: &str = "look for what stands in the way";
+const WITHIN: &str = "unload igb";
+/// The step of a restore.
+const RESTORING: &str = "restore and verify";
+/// A control group for the processes that end together, as those of a container do.
+const GROUP: &str = "/sys/fs/cgroup/lab-container";
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let before = set_up(guest.parameter("vfs")?)?;
+    let watch = readiness::watch(&before)?;
+    let node = Node { before };
+    node.before_the_first_change()?;
+    node.one_at_a_time()?;
+    node.within_a_reload()?;
+    node.within_a_restore()?;
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        node.twice(signal, code)?;
+    }
+    node.whole_container()?;
+    node.too_little_time()?;
+    let seen = watch.end()?;
+    report(&format!("{} VFs: {seen}", node.before.vf_count()));
+    seen.ensure_right()
+}
+
+struct Node {
+    before: Nics,
+}
+
+impl Node {
+    fn before_the_first_change(&self) -> anyhow::Result<()> {
+        install("B")?;
+        let indices = Nics::interface_indices()?;
+        for signal in ["TERM", "INT"] {
+            say(&format!("== SIG{signal} before the first change"));
+            let reload = start_and_wait_for("reload", BEFORE)?;
+            reload.signal(signal)?;
+            let stopped = reload.wait()?.expect_code(INTERRUPTED)?;
+            report(&format!("SIG{signal} before the first change: {}", stopped.last_words()));
+            ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
+            ensure!(Path::new(READY).exists(), "readiness was taken away");
+            self.is_what_it_was("A")?;
+        }
+        Ok(())
+    }
+
+    /// The second one is told who the first one is; with the first one's end, however it ends, the lock is free.
+    fn one_at_a_time(&self) -> anyhow::Result<()> {
+        say("== a second instance, and a first one that is killed");
+        let first = start_and_wait_for("reload", WITHIN)?;
+        let (process, command) = (format!("pid {}", first.id()), "command reload");
+        for second in ["reload", "restore-sriov", "terminate", "snapshot"] {
+            let refused = NicDriver::new([second]).run()?.expect_code(LOCKED)?;
+            refused.expect_words(&[&process, command, "since"])?;
+        }
+        first.signal("KILL")?;
+        ensure!(first.wait()?.was_killed(), "it was not killed");
+        self.goes_on("B")?;
+        report("a second instance was told of the first; the lock went with a holder that was killed");
+        Ok(())
+    }
+
+    fn within_a_reload(&self) -> anyhow::Result<()> {
+        say("== SIGTERM after the first change");
+        install("A")?;
+        let reload = start_and_wait_for("reload", WITHIN)?;
+        reload.signal("TERM")?;
+        let finished = reload.wait()?.expect_code(0)?;
+        finished.expect_words(&["asked to stop, and so restored at once"])?;
+        self.is_what_it_was("A")?;
+        ensure!(!Path::new(READY).exists(), "ready although it was told to stop");
+        NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+        report(&format!("SIGTERM after the first change: finished in {:.1} s", finished.time.as_secs_f64()));
+        Ok(())
+    }
+
+    fn within_a_restore(&self) -> anyhow::Result<()> {
+        say("== SIGTERM in a restore");
+        install("B")?;
+        NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
+        let restore = start_and_wait_for("restore-sriov", RESTORING)?;
+        restore.signal("TERM")?;
+        restore.wait()?.expect_code(0)?;
+        self.is_what_it_was("B")?;
+        report("SIGTERM in a restore: finished");
+        Ok(())
+    }
+
+    /// The second signal is obeyed at once, whatever is under way.
+    fn twice(&self, signal: &str, code: i32) -> anyhow::Result<()> {
+        say(&format!("== SIG{signal} twice"));
+        let letter = if signal == "TERM" { "A" } else { "B" };
+        install(letter)?;
+        let reload = start_and_wait_for("reload", WITHIN)?;
+        reload.signal(signal)?;
+        reload.wait_until_it_says("asked to stop")?;
+        reload.signal(signal)?;
+        let told = Instant::now();
+        reload.wait()?.expect_code(code)?;
+        // The kernel lets nobody go who unloads a module; with igb that is a second at most.
+        ensure!(told.elapsed() < Duration::from_secs(3), "it took {:.1} s", told.elapsed().as_secs_f64());
+        ensure!(!Path::new(READY).exists(), "ready although it was ended in the midst");
+        report(&format!("SIG{signal} twice: {code} after {:.1} s", told.elapsed().as_secs_f64()));
+        self.goes_on(letter)
+    }
+
+    /// The kernel ends the program and all it has started, as when a container is out of memory.
+    fn whole_container(&self) -> anyhow::Result<()> {
+        for (letter, step) in [("A", "load igb"), ("B", "unload igbvf")] {
+            say(&format!("== the whole container is killed at {step:?}"));
+            install(letter)?;
+            fs::create_dir(GROUP).with_context(|| format!("cannot create {GROUP}"))?;
+            let reload = NicDriver::new(["reload"]).quietly().start()?;
+            write(Path::new(GROUP).join("cgroup.procs"), &reload.id().to_string())?;
+            journal::wait_for_step(&reload, step)?;
+            write(Path::new(GROUP).join("cgroup.kill"), "1")?;
+            ensure!(reload.wait()?.was_killed(), "it was not killed");
+            remove_group()?;
+            self.goes_on(letter)?;
+        }
+        report(
+            "the whole container killed while a module is loaded, and while one is unloaded: gone on with",
+        );
+        Ok(())
+    }
+
+    fn too_little_time(&self) -> anyhow::Result<()> {
+        say("== a grace period that is too short");
+        let indices = Nics::interface_indices()?;
+        let terminate = NicDriver::new(["terminate", "--restore-driver", "--grace", "1"]);
+        let refused = terminate.run()?.expect_code(BLOCKED)?;
+        refused.expect_words(&["not begun"])?;
+        ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
+        self.is_what_it_was("B")?;
+        report(&format!("a grace period of 1 s: {}", refused.last_words()));
+        Ok(())
+    }
+
+    /// The next commands end what was cut off.
+    fn goes_on(&self, letter: &str) -> anyhow::Result<()> {
+        for phase in ["reload", "restore-sriov"] {
+            NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
+        }
+        self.is_what_it_was(letter)?;
+        ensure!(Path::new(READY).exists(), "not ready although verified");
+        Ok(())
+    }
+
+    fn is_what_it_was(&self, runs: &str) -> anyhow::Result<()> {
+        drivers::expect_loaded(&drivers::version(runs)?)?;
+        let differences = self.before.differences(&Nics::observe()?);
+        ensure!(differences.is_empty(), "{differences}");
+        Ok(())
+    }
+}
+
+fn start_and_wait_for(command: &str, step: &str) -> anyhow::Result<Running> {
+    let running = NicDriver::new([command]).start()?;
+    journal::wait_for_step(&running, step)?;
+    Ok(running)
+}
+
+/// The kernel takes a moment to let go of what it has killed.
+fn remove_group() -> anyhow::Result<()> {
+    wait::until("the control group is empty", Duration::from_secs(20), || {
+        Ok(fs::remove_dir(GROUP).is_ok().then_some(()))
+    })
+}

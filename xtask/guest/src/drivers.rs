@@ -107,10 +107,13 @@ pub(crate) fn keep_files(letter: &str) -> anyhow::Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for module in version(letter)?.srcversions.keys() {
         let installed = run("modinfo", ["-F", "filename", module])?;
-        let packed = folder.join(format!("{module}.ko.xz"));
-        fs::copy(installed.trim(), &packed).with_context(|| format!("cannot copy {}", installed.trim()))?;
-        run("unxz", ["-k".as_ref(), packed.as_os_str()])?;
-        fs::rename(&packed, folder.join(format!("{module}.packed"))).context("cannot rename a module")?;
+        // What runs is searched for among files called `.ko`. This one takes no unpacking.
+        let plain = format!("{module}.ko");
+        let plain = (Path::new(PACKAGES).join(letter).join(&plain), folder.join(&plain));
+        let packed = (PathBuf::from(installed.trim()), folder.join(format!("{module}.packed")));
+        for (from, to) in [plain, packed] {
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
     }
     Ok(())
 }

@@ -267,6 +267,28 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[vfs_per_pf("2")],
     },
     Scenario {
+        name: "disk",
+        summary: "The state directory is full or read-only, before and after the first change; damaged and foreign files in it",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2")],
+    },
+    Scenario {
+        name: "deadlines",
+        summary: "A command, sriov_numvfs and a bind that hang: named and handled in time, and signals are answered",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(900),
+        needs_nic_driver: true,
+        suite: Suite::OnDemand,
+        parameters: &[Parameter {
+            name: "bind",
+            default: "true",
+            meaning: "whether also a bind hangs; takes 80 s",
+        }],
+    },
+    Scenario {
         name: "soak",
         summary: "Killed at random moments for some minutes; see `cargo xtask soak`",
         topology: TWO_PFS,

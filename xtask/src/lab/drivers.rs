@@ -193,12 +193,14 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
         package::rpm(&built, version, tree.release(), &into.join("rpm"))?;
         package::deb(&built, version, tree.release(), &into.join("deb"))?;
         if letter == "A" {
-            let into = packages.join("another-kernel");
-            package::rpm(&built, version, ANOTHER_KERNEL, &into.join("rpm"))?;
-            package::deb(&built, version, ANOTHER_KERNEL, &into.join("deb"))?;
+            let other = packages.join("another-kernel");
+            package::rpm(&built, version, ANOTHER_KERNEL, &other.join("rpm"))?;
+            package::deb(&built, version, ANOTHER_KERNEL, &other.join("deb"))?;
         }
         let mut srcversions = BTreeMap::new();
         for module in &built {
+            fs::copy(&module.file, into.join(format!("{}.ko", module.module)))
+                .context("cannot copy a module")?;
             srcversions.insert(module.module, srcversion(&module.file)?);
         }
         versions.insert(letter, Version { version, srcversions });

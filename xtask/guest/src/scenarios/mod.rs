@@ -4,6 +4,8 @@ mod alive;
 mod bench;
 mod blockers;
 mod boot;
+mod deadlines;
+mod disk;
 mod errors;
 mod everything;
 mod faults;
@@ -41,6 +43,8 @@ const RUNS: &[(&str, Run)] = &[
     ("rollback", rollback::run),
     ("rollback-14", rollback::run),
     ("signals", signals::run),
+    ("disk", disk::run),
+    ("deadlines", deadlines::run),
     ("soak", soak::run),
     ("bench", bench::run),
     ("errors", errors::run),

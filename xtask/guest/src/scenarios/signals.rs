@@ -29,18 +29,16 @@ const RESTORING: &str = "restore and verify";
 const GROUP: &str = "/sys/fs/cgroup/lab-container";
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
-    let before = set_up(guest.parameter("vfs")?)?;
-    let watch = readiness::watch(&before)?;
-    let node = Node { before };
+    let node = Node { before: set_up(guest.parameter("vfs")?)? };
+    let watch = readiness::watch(&node.before)?;
+    install("B")?;
     node.before_the_first_change()?;
-    node.one_at_a_time()?;
-    node.within_a_reload()?;
+    node.one_at_a_time_and_within_a_reload()?;
+    install("A")?;
     node.within_a_restore()?;
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
-        node.twice(signal, code)?;
-    }
-    node.whole_container()?;
     node.too_little_time()?;
+    install("B")?;
+    node.whole_container()?;
     let seen = watch.end()?;
     report(&format!("{} VFs: {seen}", node.before.vf_count()));
     seen.ensure_right()
@@ -52,7 +50,6 @@ struct Node {
 
 impl Node {
     fn before_the_first_change(&self) -> anyhow::Result<()> {
-        install("B")?;
         let indices = Nics::interface_indices()?;
         for signal in ["TERM", "INT"] {
             say(&format!("== SIG{signal} before the first change"));
@@ -67,83 +64,38 @@ impl Node {
         Ok(())
     }
 
-    /// The second one is told who the first one is; with the first one's end, however it ends, the lock is free.
-    fn one_at_a_time(&self) -> anyhow::Result<()> {
-        say("== a second instance, and a first one that is killed");
-        let first = start_and_wait_for("reload", WITHIN)?;
-        let (process, command) = (format!("pid {}", first.id()), "command reload");
-        for second in ["reload", "restore-sriov", "terminate", "snapshot"] {
-            let refused = NicDriver::new([second]).run()?.expect_code(LOCKED)?;
-            refused.expect_words(&[&process, command, "since"])?;
-        }
-        first.signal("KILL")?;
-        ensure!(first.wait()?.was_killed(), "it was not killed");
-        self.goes_on("B")?;
-        report("a second instance was told of the first; the lock went with a holder that was killed");
-        Ok(())
-    }
-
-    fn within_a_reload(&self) -> anyhow::Result<()> {
-        say("== SIGTERM after the first change");
-        install("A")?;
+    /// A second instance is told who the first one is; the first one ends what it has begun.
+    fn one_at_a_time_and_within_a_reload(&self) -> anyhow::Result<()> {
+        say("== a second instance, and SIGTERM after the first change");
         let reload = start_and_wait_for("reload", WITHIN)?;
         reload.signal("TERM")?;
+        for second in ["reload", "restore-sriov", "terminate", "snapshot"] {
+            let refused = NicDriver::new([second]).run()?.expect_code(LOCKED)?;
+            refused.expect_words(&[&format!("pid {}", reload.id()), "command reload", "since"])?;
+        }
         let finished = reload.wait()?.expect_code(0)?;
         finished.expect_words(&["asked to stop, and so restored at once"])?;
-        self.is_what_it_was("A")?;
+        self.is_what_it_was("B")?;
         ensure!(!Path::new(READY).exists(), "ready although it was told to stop");
         NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
-        report(&format!("SIGTERM after the first change: finished in {:.1} s", finished.time.as_secs_f64()));
+        report("a second instance was told of the first");
+        report(&format!(
+            "SIGTERM after the first change: finished after {:.1} s",
+            finished.time.as_secs_f64()
+        ));
         Ok(())
     }
 
+    /// Ended at once by the second SIGINT, it is gone on with; that, told once, ends what it has begun.
     fn within_a_restore(&self) -> anyhow::Result<()> {
-        say("== SIGTERM in a restore");
-        install("B")?;
         NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
+        twice("INT", 130, "restore-sriov", RESTORING)?;
+        say("== SIGTERM in a restore");
         let restore = start_and_wait_for("restore-sriov", RESTORING)?;
         restore.signal("TERM")?;
         restore.wait()?.expect_code(0)?;
-        self.is_what_it_was("B")?;
+        self.is_what_it_was("A")?;
         report("SIGTERM in a restore: finished");
-        Ok(())
-    }
-
-    /// The second signal is obeyed at once, whatever is under way.
-    fn twice(&self, signal: &str, code: i32) -> anyhow::Result<()> {
-        say(&format!("== SIG{signal} twice"));
-        let letter = if signal == "TERM" { "A" } else { "B" };
-        install(letter)?;
-        let reload = start_and_wait_for("reload", WITHIN)?;
-        reload.signal(signal)?;
-        reload.wait_until_it_says("asked to stop")?;
-        reload.signal(signal)?;
-        let told = Instant::now();
-        reload.wait()?.expect_code(code)?;
-        // The kernel lets nobody go who unloads a module; with igb that is a second at most.
-        ensure!(told.elapsed() < Duration::from_secs(3), "it took {:.1} s", told.elapsed().as_secs_f64());
-        ensure!(!Path::new(READY).exists(), "ready although it was ended in the midst");
-        report(&format!("SIG{signal} twice: {code} after {:.1} s", told.elapsed().as_secs_f64()));
-        self.goes_on(letter)
-    }
-
-    /// The kernel ends the program and all it has started, as when a container is out of memory.
-    fn whole_container(&self) -> anyhow::Result<()> {
-        for (letter, step) in [("A", "load igb"), ("B", "unload igbvf")] {
-            say(&format!("== the whole container is killed at {step:?}"));
-            install(letter)?;
-            fs::create_dir(GROUP).with_context(|| format!("cannot create {GROUP}"))?;
-            let reload = NicDriver::new(["reload"]).quietly().start()?;
-            write(Path::new(GROUP).join("cgroup.procs"), &reload.id().to_string())?;
-            journal::wait_for_step(&reload, step)?;
-            write(Path::new(GROUP).join("cgroup.kill"), "1")?;
-            ensure!(reload.wait()?.was_killed(), "it was not killed");
-            remove_group()?;
-            self.goes_on(letter)?;
-        }
-        report(
-            "the whole container killed while a module is loaded, and while one is unloaded: gone on with",
-        );
         Ok(())
     }
 
@@ -154,18 +106,33 @@ impl Node {
         let refused = terminate.run()?.expect_code(BLOCKED)?;
         refused.expect_words(&["not begun"])?;
         ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
-        self.is_what_it_was("B")?;
+        self.is_what_it_was("A")?;
         report(&format!("a grace period of 1 s: {}", refused.last_words()));
         Ok(())
     }
 
-    /// The next commands end what was cut off.
-    fn goes_on(&self, letter: &str) -> anyhow::Result<()> {
+    /// The kernel ends the program and all it has started, as when a container is out of memory: the lock is free at
+    /// once. What goes on then is ended by a second SIGTERM, and what goes on after that is left alone.
+    fn whole_container(&self) -> anyhow::Result<()> {
+        say("== the whole container is killed while a module is loaded");
+        fs::create_dir(GROUP).with_context(|| format!("cannot create {GROUP}"))?;
+        let reload = NicDriver::new(["reload"]).quietly().start()?;
+        write(Path::new(GROUP).join("cgroup.procs"), &reload.id().to_string())?;
+        journal::wait_for_step(&reload, "load igb")?;
+        write(Path::new(GROUP).join("cgroup.kill"), "1")?;
+        ensure!(reload.wait()?.was_killed(), "it was not killed");
+        // The kernel takes a moment to let go of what it has killed.
+        wait::until("the control group is empty", Duration::from_secs(20), || {
+            Ok(fs::remove_dir(GROUP).is_ok().then_some(()))
+        })?;
+        NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
+        twice("TERM", 143, "restore-sriov", RESTORING)?;
         for phase in ["reload", "restore-sriov"] {
             NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
         }
-        self.is_what_it_was(letter)?;
+        self.is_what_it_was("B")?;
         ensure!(Path::new(READY).exists(), "not ready although verified");
+        report("the whole container killed while a module is loaded: gone on with");
         Ok(())
     }
 
@@ -177,15 +144,25 @@ impl Node {
     }
 }
 
+/// The second signal is obeyed at once, whatever is under way.
+fn twice(signal: &str, code: i32, command: &str, step: &str) -> anyhow::Result<()> {
+    say(&format!("== SIG{signal} twice in `{command}`"));
+    let running = start_and_wait_for(command, step)?;
+    running.signal(signal)?;
+    running.wait_until_it_says("asked to stop")?;
+    running.signal(signal)?;
+    let told = Instant::now();
+    running.wait()?.expect_code(code)?;
+    let took = told.elapsed();
+    // The kernel lets no thread go that makes VFs or binds one, which takes it a second or two.
+    ensure!(took < Duration::from_secs(5), "it took {:.1} s", took.as_secs_f64());
+    ensure!(!Path::new(READY).exists(), "ready although it was ended in the midst");
+    report(&format!("SIG{signal} twice: {code} after {:.1} s", took.as_secs_f64()));
+    Ok(())
+}
+
 fn start_and_wait_for(command: &str, step: &str) -> anyhow::Result<Running> {
     let running = NicDriver::new([command]).start()?;
     journal::wait_for_step(&running, step)?;
     Ok(running)
-}
-
-/// The kernel takes a moment to let go of what it has killed.
-fn remove_group() -> anyhow::Result<()> {
-    wait::until("the control group is empty", Duration::from_secs(20), || {
-        Ok(fs::remove_dir(GROUP).is_ok().then_some(()))
-    })
 }

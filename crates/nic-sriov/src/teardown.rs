@@ -89,6 +89,8 @@ pub async fn await_pfs(
         let pf = pf.clone();
         async move {
             let arrival = tokio::select! {
+                // A device that has its netdev is not asked about its driver.
+                biased;
                 arrival = arrivals.wait(&pf, deadline) => arrival,
                 failed = probe_fails(arrivals.host(), &pf, deadline, PROBE_CHECK) => Err(failed),
             };

@@ -209,9 +209,7 @@ fn race_handled(node: &Node) -> anyhow::Result<()> {
     command("modprobe", ["-r", LATECOMER])?;
     let modules: BTreeSet<String> = loaded()?;
     ensure!(node.modules.is_subset(&modules), "of {:?} only {modules:?} are loaded", node.modules);
-    let differences = node.nics.differences(&Nics::observe()?);
-    ensure!(differences.is_empty(), "{differences}");
-    Ok(())
+    node.nics.expect_unchanged()
 }
 
 /// A module that is not the driver's own goes with it, and comes back with the driver that is gone back to.
@@ -226,14 +224,10 @@ fn taken_back_with_others(node: &Node) -> anyhow::Result<()> {
     ensure!(now.contains(LATECOMER), "{LATECOMER} was not loaded again");
     command("modprobe", ["-r", LATECOMER])?;
     ensure!(node.modules.is_subset(&now), "of {:?} only {now:?} are loaded", node.modules);
-    let differences = node.nics.differences(&Nics::observe()?);
-    ensure!(differences.is_empty(), "{differences}");
-    Ok(())
+    node.nics.expect_unchanged()
 }
 
 fn as_before(node: &Node) -> anyhow::Result<()> {
     expect_loaded(&node.modules)?;
-    let differences = node.nics.differences(&Nics::observe()?);
-    ensure!(differences.is_empty(), "{differences}");
-    Ok(())
+    node.nics.expect_unchanged()
 }

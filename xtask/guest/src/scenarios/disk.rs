@@ -194,9 +194,7 @@ impl Node {
 
     fn is_what_it_was(&self) -> anyhow::Result<()> {
         drivers::expect_loaded(&drivers::version("A")?)?;
-        let differences = self.before.differences(&Nics::observe()?);
-        ensure!(differences.is_empty(), "{differences}");
-        Ok(())
+        self.before.expect_unchanged()
     }
 }
 

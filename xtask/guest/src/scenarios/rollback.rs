@@ -168,9 +168,7 @@ impl Node {
     fn is_what_it_was(&self) -> anyhow::Result<()> {
         drivers::expect_loaded(&self.runs)?;
         ensure!(!Path::new(BLACKLIST).exists(), "the blacklist was left behind");
-        let differences = self.nics.differences(&Nics::observe()?);
-        ensure!(differences.is_empty(), "{differences}");
-        Ok(())
+        self.nics.expect_unchanged()
     }
 }
 

@@ -138,9 +138,7 @@ impl Node {
 
     fn is_what_it_was(&self, runs: &str) -> anyhow::Result<()> {
         drivers::expect_loaded(&drivers::version(runs)?)?;
-        let differences = self.before.differences(&Nics::observe()?);
-        ensure!(differences.is_empty(), "{differences}");
-        Ok(())
+        self.before.expect_unchanged()
     }
 }
 

@@ -177,8 +177,9 @@ impl Killed {
         }
     }
 
-    /// Makes something of it due.
+    /// Makes something of it due. The journal begins anew: each command reads all of it.
     fn prepare(self) -> anyhow::Result<()> {
+        fs::remove_file(journal::path()).context("cannot remove the journal")?;
         match self {
             Self::Reload => drivers::put_files(if is_loaded("A")? { "B" } else { "A" }),
             Self::Restore => lose_vfs(),

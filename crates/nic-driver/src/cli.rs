@@ -250,7 +250,7 @@ async fn dispatch(cli: &Cli) -> Exit {
         | Command::Reload { .. }
         | Command::RestoreSriov
         | Command::Terminate { .. }
-        | Command::Snapshot => match signals::listen(context.stop.clone()) {
+        | Command::Snapshot => match signals::listen(context.stop.clone(), context.lock.clone()) {
             Ok(listening) => Some(listening),
             Err(error) => return fail(cli, &error, Exit::Failed),
         },
@@ -272,7 +272,7 @@ async fn carry_out(cli: &Cli, context: &Context) -> Exit {
             Err(error) => fail(cli, &error, error.exit()),
         },
         Command::Reload { .. } => match phase::reload(context, &ModuleTree::Own).await {
-            Ok(reloaded) => show(cli, &ReloadedText(&reloaded), Exit::Success),
+            Ok(reloaded) => show(cli, &ReloadedText(&reloaded), reloaded.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
         Command::Preflight { .. } => match phase::preflight(context) {
@@ -443,14 +443,15 @@ text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {
         for module in &reloaded.lost {
             writeln!(f, "not loaded any more: {module}")?;
         }
-        Ok(())
     } else {
         writeln!(f, "not due: nothing was unloaded")?;
         if reloaded.restore_due {
             writeln!(f, "restore-sriov is due: an earlier reload was not followed by a verified restore")?;
         }
-        Ok(())
     }
+    let Some(restored) = &reloaded.restored else { return Ok(()) };
+    writeln!(f, "asked to stop, and so restored at once")?;
+    write_restored(restored, f)
 });
 
 text_of!(RestoredText, phase::Restored, |restored, f| write_restored(restored, f));

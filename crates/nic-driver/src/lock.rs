@@ -86,6 +86,15 @@ impl InstanceLock {
         Ok(new)
     }
 
+    /// Lets go of the lock, whoever still holds it in this process: for a process that ends now.
+    ///
+    /// The end of a process lifts the lock only with its last thread, and a thread that hangs in the kernel ends when
+    /// the kernel lets it.
+    pub fn let_go(&self) -> io::Result<()> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.upgrade().map_or(Ok(()), |held| held.file.unlock())
+    }
+
     fn take(&self, command: &str) -> Result<LockHeld, LockError> {
         let failed = |source| LockError::File { path: self.path.clone(), source };
         if let Some(folder) = self.path.parent() {
@@ -138,6 +147,9 @@ mod tests {
         // A command within the first shares its lock, and does not end it.
         drop(first.clone().hold("restore-sriov").unwrap());
         second.hold("restore-sriov").unwrap_err();
+        first.let_go().unwrap();
+        drop(second.hold("restore-sriov").unwrap());
+        second.let_go().unwrap();
         drop(held);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
         second.hold("restore-sriov").unwrap();

@@ -42,7 +42,10 @@ pub fn find_module_files(host: &Host, folder: &Path, names: &[ModuleName]) -> Ve
 /// The file among `candidates` that the module was loaded from, or one of the same build. One that cannot be told
 /// from others by an identity is never chosen.
 #[must_use]
-pub fn file_of_loaded(loaded: &LoadedModule, candidates: Vec<ModuleFile>) -> Option<ModuleFile> {
+pub fn file_of_loaded(
+    loaded: &LoadedModule,
+    candidates: impl IntoIterator<Item = ModuleFile>,
+) -> Option<ModuleFile> {
     candidates.into_iter().find(|file| {
         let on_disk = OnDisk::File(Box::new(file.clone()));
         file.name == loaded.name && matches!(compare(Some(loaded), &on_disk), IdentityVerdict::Equal(_))

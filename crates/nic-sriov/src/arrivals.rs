@@ -77,6 +77,14 @@ pub enum ArrivalError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// The driver's probe of it fails, or there is no driver for it. Why is in the kernel's log.
+    #[error("no driver has taken {device}, which was probed {probes} times")]
+    NoDriver {
+        /// The device.
+        device: DeviceAddress,
+        /// How often it was probed.
+        probes: usize,
+    },
     /// The events cannot be listened to.
     #[error("cannot listen to link events")]
     Subscribe(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -115,6 +123,10 @@ impl Arrivals {
             }
         });
         Ok(Self { host: host.clone(), netlink: kernel.netlink.clone(), registry, listener })
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Waits until the device has a netdev and udev is done with it.

@@ -8,7 +8,7 @@ use nic_host::{DeadlineWriteError, Host};
 
 use crate::observe::vf_addresses;
 use crate::sysfs::{set_num_vfs, unbind};
-use crate::{Arrival, ArrivalError, Arrivals, DeviceAddress, PciAddress};
+use crate::{Arrival, ArrivalError, Arrivals, DeviceAddress, ObserveError, PciAddress};
 
 /// VFs of a PF that could not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +70,16 @@ async fn unbind_vfs(host: &Host, pfs: &[DeviceAddress], jobs: usize, deadline: D
     futures_util::stream::iter(bound).map(unbind_one).buffer_unordered(jobs.max(1)).collect::<()>().await;
 }
 
+/// How often a PF without a driver is looked at. The kernel tells nobody that a probe has failed.
+const PROBE_CHECK: Duration = Duration::from_millis(500);
+
+/// How often a PF that has no driver is offered to the drivers before it is given up.
+const PROBES: usize = 3;
+
 /// Waits until each of these PFs has its netdev and udev is done with it. `arrivals` must have begun to listen
-/// before the driver was loaded.
+/// before the driver was loaded, and the driver must be loaded.
+///
+/// A PF whose probe fails is not waited for until the deadline: see [`ArrivalError::NoDriver`].
 pub async fn await_pfs(
     arrivals: &Arrivals,
     pfs: &[DeviceAddress],
@@ -80,9 +88,88 @@ pub async fn await_pfs(
     let wait = |pf: &DeviceAddress| {
         let pf = pf.clone();
         async move {
-            let arrival = arrivals.wait(&pf, deadline).await;
+            let arrival = tokio::select! {
+                // A device that has its netdev is not asked about its driver.
+                biased;
+                arrival = arrivals.wait(&pf, deadline) => arrival,
+                failed = probe_fails(arrivals.host(), &pf, deadline, PROBE_CHECK) => Err(failed),
+            };
             (pf, arrival)
         }
     };
     join_all(pfs.iter().map(wait)).await
+}
+
+/// Ends when no driver takes the device.
+///
+/// A driver's probe may be under way without the device showing it, since it may be asynchronous. Writing to
+/// `drivers_probe` probes the device in the writing thread, behind a probe that is under way (drivers/base/dd.c,
+/// `__device_attach`): what has no driver afterwards gets none.
+async fn probe_fails(
+    host: &Host,
+    device: &DeviceAddress,
+    deadline: Duration,
+    pause: Duration,
+) -> ArrivalError {
+    let mut failed = 0;
+    loop {
+        match has_driver(host, device) {
+            Ok(true) => {}
+            Ok(false) if failed == PROBES => {
+                return ArrivalError::NoDriver { device: device.clone(), probes: PROBES };
+            }
+            Ok(false) => {
+                failed += 1;
+                let path = format!("/sys/bus/{}/drivers_probe", device.bus());
+                if let Err(error) = host.write_attribute_within(path, device.name(), deadline).await {
+                    tracing::warn!(%device, %error, "not offered to the drivers");
+                }
+            }
+            Err(error) => return error.into(),
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn has_driver(host: &Host, device: &DeviceAddress) -> Result<bool, ObserveError> {
+    Ok(host.link_name(format!("{}/driver", device.sysfs()))?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PF: &str = "sys/bus/pci/devices/0000:01:00.0";
+
+    fn tree() -> (tempfile::TempDir, DeviceAddress) {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tree.path().join(PF)).unwrap();
+        std::fs::write(tree.path().join("sys/bus/pci/drivers_probe"), "").unwrap();
+        (tree, DeviceAddress::new("pci", "0000:01:00.0").unwrap())
+    }
+
+    const LONG: Duration = Duration::from_secs(600);
+    const SHORT: Duration = Duration::from_millis(5);
+
+    #[tokio::test]
+    async fn a_device_that_no_driver_takes_is_given_up_before_the_deadline() {
+        let (tree, pf) = tree();
+        let begun = std::time::Instant::now();
+        let error = probe_fails(&Host::at(tree.path()), &pf, LONG, SHORT).await;
+        assert_eq!(error.to_string(), "no driver has taken 0000:01:00.0, which was probed 3 times");
+        assert!(begun.elapsed() < LONG / 10, "{:?}", begun.elapsed());
+        let offered = std::fs::read_to_string(tree.path().join("sys/bus/pci/drivers_probe")).unwrap();
+        assert_eq!(offered, "0000:01:00.0");
+    }
+
+    #[tokio::test]
+    async fn a_device_with_a_driver_is_waited_for_and_not_probed() {
+        let (tree, pf) = tree();
+        std::os::unix::fs::symlink("../igb", tree.path().join(PF).join("driver")).unwrap();
+        let host = Host::at(tree.path());
+        let ended = tokio::time::timeout(10 * SHORT, probe_fails(&host, &pf, LONG, SHORT));
+        assert!(ended.await.is_err());
+        let offered = std::fs::read_to_string(tree.path().join("sys/bus/pci/drivers_probe")).unwrap();
+        assert_eq!(offered, "");
+    }
 }

@@ -8,6 +8,7 @@ mod command;
 mod drivers;
 mod guest;
 mod heartbeat;
+mod journal;
 mod netdevs;
 mod netdevsim;
 mod nic_driver;

@@ -5,15 +5,16 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::command::run;
-use crate::say;
+use crate::{say, wait};
 
 /// Where the host puts the binary.
 pub(crate) const BINARY: &str = "/usr/bin/nic-driver";
@@ -94,6 +95,11 @@ impl NicDriver {
 
     /// Runs it to its end and shows what it writes while it does.
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        self.start()?.wait()
+    }
+
+    /// Starts it, in a process group of its own, and shows what it writes.
+    pub(crate) fn start(self) -> anyhow::Result<Running> {
         let words: Vec<_> = self.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
         let variables = self.environment.iter().map(|(name, value)| format!("{name}={value} "));
         let line = format!("{}nic-driver {}", variables.collect::<String>(), words.join(" "));
@@ -101,7 +107,7 @@ impl NicDriver {
         let start = Instant::now();
         let mut command = Command::new(BINARY);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).process_group(0);
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }
@@ -112,13 +118,59 @@ impl NicDriver {
         let process = child.id();
         let killed_after = self.killed_after;
         let watch = thread::spawn(move || watch(process, &end, killed_after));
-        let stderr = thread::spawn(move || relay(stderr, true));
-        let stdout = relay(stdout, self.shown)?;
-        let stderr = stderr.join().unwrap_or_else(|_| bail!("the reader of standard error panicked"))?;
-        let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
-        let time = start.elapsed();
-        drop(ended);
-        watch.join().unwrap_or_else(|_| bail!("the watch panicked")).with_context(|| format!("`{line}`"))?;
+        let said = Arc::default();
+        let so_far = Arc::clone(&said);
+        let stderr = thread::spawn(move || relay(stderr, true, &so_far));
+        let stdout = thread::spawn(move || relay(stdout, self.shown, &Mutex::default()));
+        Ok(Running { line, start, child, stdout, stderr, said, ended, watch })
+    }
+}
+
+/// A call that has not been waited for.
+#[derive(Debug)]
+pub(crate) struct Running {
+    line: String,
+    start: Instant,
+    child: Child,
+    stdout: JoinHandle<anyhow::Result<String>>,
+    stderr: JoinHandle<anyhow::Result<String>>,
+    /// What it has said so far on standard error.
+    said: Arc<Mutex<String>>,
+    /// Dropped when it has ended, which ends the watch.
+    ended: Sender<()>,
+    watch: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal, by name. It is not waited for yet, so that the number is still its own.
+    pub(crate) fn signal(&self, name: &str) -> anyhow::Result<()> {
+        say(&format!("  SIG{name}, after {:.2} s", self.start.elapsed().as_secs_f64()));
+        run("kill", [format!("-{name}"), self.id().to_string()]).map(drop)
+    }
+
+    /// Waits until it has said this on standard error.
+    pub(crate) fn wait_until_it_says(&self, words: &str) -> anyhow::Result<()> {
+        wait::until(&format!("it says {words:?}"), Duration::from_secs(20), || {
+            Ok(self.said.lock().unwrap_or_else(PoisonError::into_inner).contains(words).then_some(()))
+        })
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(mut self) -> anyhow::Result<Outcome> {
+        let stdout =
+            self.stdout.join().unwrap_or_else(|_| bail!("the reader of standard output panicked"))?;
+        let stderr = self.stderr.join().unwrap_or_else(|_| bail!("the reader of standard error panicked"))?;
+        let line = self.line;
+        let status = self.child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
+        let time = self.start.elapsed();
+        drop(self.ended);
+        let watch = self.watch.join().unwrap_or_else(|_| bail!("the watch panicked"));
+        watch.with_context(|| format!("`{line}`"))?;
         say(&format!("  {status}, {:.2} s", time.as_secs_f64()));
         Ok(Outcome { line, code: status.code(), stdout, stderr, time })
     }
@@ -136,6 +188,15 @@ impl Outcome {
             self.code.map_or_else(|| "a signal".to_owned(), |code| code.to_string()),
             self.last_words()
         )
+    }
+
+    /// An error unless it said all of this, on either stream.
+    pub(crate) fn expect_words(&self, words: &[&str]) -> anyhow::Result<()> {
+        for word in words {
+            let said = self.stdout.contains(word) || self.stderr.contains(word);
+            ensure!(said, "`{}` does not say {word:?}: {}", self.line, self.last_words());
+        }
+        Ok(())
     }
 
     /// What it said last: its own error, or else the end of what it wrote.
@@ -183,15 +244,15 @@ fn watch(process: u32, end: &Receiver<()>, killed_after: Option<Duration>) -> an
     bail!("hung, and was ended after {} s", PATIENCE.as_secs())
 }
 
-fn relay(stream: impl Read, shown: bool) -> anyhow::Result<String> {
-    let mut text = String::new();
+fn relay(stream: impl Read, shown: bool, so_far: &Mutex<String>) -> anyhow::Result<String> {
     for line in BufReader::new(stream).lines() {
         let line = line.context("cannot read what the program writes")?;
         if shown {
             say(&format!("  | {line}"));
         }
-        text.push_str(&line);
-        text.push('\n');
+        let mut so_far = so_far.lock().unwrap_or_else(PoisonError::into_inner);
+        so_far.push_str(&line);
+        so_far.push('\n');
     }
-    Ok(text)
+    Ok(so_far.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }

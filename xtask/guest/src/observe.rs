@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use serde_json::Value;
 
 use crate::command::run;
@@ -95,6 +95,13 @@ impl Nics {
                 .map(|address| format!("{address} is new")),
         );
         Differences(differences)
+    }
+
+    /// An error that names what is different now.
+    pub(crate) fn expect_unchanged(&self) -> anyhow::Result<()> {
+        let differences = self.differences(&Self::observe()?);
+        ensure!(differences.is_empty(), "{differences}");
+        Ok(())
     }
 
     /// The number of VFs in it.

@@ -84,8 +84,24 @@ const FROM_LINE: Parameter =
 
 const ROUNDS: Parameter = Parameter { name: "rounds", default: "5", meaning: "how many runs of each" };
 
+const fn every_line(default: &'static str) -> Parameter {
+    Parameter {
+        name: "every-line",
+        default,
+        meaning: "true: also at lines that end a step just before the next begins; false: without those",
+    }
+}
+
 const fn vfs_per_pf(default: &'static str) -> Parameter {
     Parameter { name: "vfs", default, meaning: "how many VFs each PF has, 2 to 7" }
+}
+
+const fn rollback_kills(default: &'static str) -> Parameter {
+    Parameter {
+        name: "kills",
+        default,
+        meaning: "at how many moments the going back is killed, spread over all",
+    }
 }
 
 /// All scenarios, in the order in which they run.
@@ -214,7 +230,7 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(1800),
         needs_nic_driver: true,
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("3"), FROM_LINE],
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false")],
     },
     Scenario {
         name: "kill-matrix-14",
@@ -223,7 +239,56 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(4 * 3600),
         needs_nic_driver: true,
         suite: Suite::OnDemand,
-        parameters: &[vfs_per_pf("7"), FROM_LINE],
+        parameters: &[vfs_per_pf("7"), FROM_LINE, every_line("true")],
+    },
+    Scenario {
+        name: "rollback",
+        summary: "Drivers that do not come up are taken back, and not tried again; also when that fails, or is killed",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("3"), rollback_kills("1")],
+    },
+    Scenario {
+        name: "rollback-14",
+        summary: "The same with 14 VFs, killed at each journal line of the going back",
+        topology: TWO_PFS,
+        timeout: Duration::from_secs(3 * 3600),
+        needs_nic_driver: true,
+        suite: Suite::OnDemand,
+        parameters: &[vfs_per_pf("7"), rollback_kills("1000")],
+    },
+    Scenario {
+        name: "signals",
+        summary: "Told to stop once and twice, killed with all it started, a second instance, too little time",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2")],
+    },
+    Scenario {
+        name: "disk",
+        summary: "The state directory is full or read-only, before and after the first change; damaged and foreign files in it",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2")],
+    },
+    Scenario {
+        name: "deadlines",
+        summary: "A command, sriov_numvfs and a bind that hang: named and handled in time, and signals are answered",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(900),
+        needs_nic_driver: true,
+        suite: Suite::OnDemand,
+        parameters: &[Parameter {
+            name: "bind",
+            default: "true",
+            meaning: "whether also a bind hangs; takes 80 s",
+        }],
     },
     Scenario {
         name: "soak",

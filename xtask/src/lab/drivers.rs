@@ -13,30 +13,32 @@ use serde::Serialize;
 
 use super::cache::{Cache, Cached};
 use super::kernel::KernelTree;
-use super::{cpio, package, process};
+use super::{broken, cpio, package, process};
 
 /// The versions, by the letter scenarios know them by: an upgrade goes from A to B.
 const VERSIONS: [(&str, &str); 2] = [("A", "25.07-0.9.7.0"), ("B", "25.10-1.2.8.0")];
-/// The modules of one version: name, folder in the kernel's source, the file with `MODULE_LICENSE`, and the kernel's switch.
+/// The PF's driver.
+pub(super) const IGB: Source = Source {
+    module: "igb",
+    folder: "drivers/net/ethernet/intel/igb",
+    main: "igb_main.c",
+    switches: &["CONFIG_IGB=m"],
+};
+/// The modules of one version: name, folder in the kernel's source, the file with `MODULE_LICENSE`, and the kernel's switches.
 const MODULES: [Source; 2] = [
-    Source {
-        module: "igb",
-        folder: "drivers/net/ethernet/intel/igb",
-        main: "igb_main.c",
-        switch: "CONFIG_IGB=m",
-    },
+    IGB,
     Source {
         module: "igbvf",
         folder: "drivers/net/ethernet/intel/igbvf",
         main: "netdev.c",
-        switch: "CONFIG_IGBVF=m",
+        switches: &["CONFIG_IGBVF=m"],
     },
 ];
 const NETDEVSIM: Source = Source {
     module: "netdevsim",
     folder: "drivers/net/netdevsim",
     main: "netdev.c",
-    switch: "CONFIG_NETDEVSIM=m",
+    switches: &["CONFIG_NETDEVSIM=m"],
 };
 /// What makes the faulty build faulty, by module. Every fault is off until its parameter is given at the load
 /// or written below `/sys/module/<module>/parameters`.
@@ -54,6 +56,17 @@ const FAULTS: [(&str, &[Insertion]); 2] = [
                 text: "\tif (strstr(fail_probe, pci_name(pdev)))\n\t\treturn -EIO;\n\n",
                 before: "\terr = pci_enable_device_mem(pdev);\n",
                 after: "static int igb_probe(struct pci_dev *pdev, const struct pci_device_id *ent)\n{",
+            },
+            // For how many seconds the creation and the removal of VFs hang.
+            Insertion {
+                text: "static unsigned int hang_numvfs;\nmodule_param(hang_numvfs, uint, 0644);\n\n",
+                before: "static int igb_pci_sriov_configure(struct pci_dev *dev, int num_vfs)\n{",
+                after: "",
+            },
+            Insertion {
+                text: "\tmsleep(1000 * hang_numvfs);\n\n",
+                before: "\tif (num_vfs == 0)",
+                after: "static int igb_pci_sriov_configure(struct pci_dev *dev, int num_vfs)\n{\n",
             },
             // Requests that it then answers as a driver does that has no such attribute.
             Insertion {
@@ -87,14 +100,15 @@ const FAULTS: [(&str, &[Insertion]); 2] = [
             Insertion {
                 text: "static char *fail_probe = \"\";\nmodule_param(fail_probe, charp, 0644);\n\
                        static char *fail_probe_once = \"\";\nmodule_param(fail_probe_once, charp, 0644);\n\
-                       static char *slow_probe = \"\";\nmodule_param(slow_probe, charp, 0644);\n\n",
+                       static char *slow_probe = \"\";\nmodule_param(slow_probe, charp, 0644);\n\
+                       static unsigned int slow_probe_s = 4;\nmodule_param(slow_probe_s, uint, 0644);\n\n",
                 before: "static int igbvf_probe(struct pci_dev *pdev, const struct pci_device_id *ent)\n{",
                 after: "",
             },
             Insertion {
                 text: "\tif (strstr(fail_probe, pci_name(pdev)))\n\t\treturn -EIO;\n\
                        \tif (strstr(fail_probe_once, pci_name(pdev))) {\n\t\tfail_probe_once = \"\";\n\t\treturn -EIO;\n\t}\n\
-                       \tif (strstr(slow_probe, pci_name(pdev)))\n\t\tmsleep(4000);\n",
+                       \tif (strstr(slow_probe, pci_name(pdev)))\n\t\tmsleep(1000 * slow_probe_s);\n",
                 before: "\terr = pci_enable_device_mem(pdev);\n",
                 after: "static int igbvf_probe(struct pci_dev *pdev, const struct pci_device_id *ent)\n{",
             },
@@ -108,19 +122,20 @@ const ANOTHER_KERNEL: &str = "5.14.0-570.12.1.el9_6.x86_64";
 
 /// Where a module's sources are.
 #[derive(Debug, Clone, Copy)]
-struct Source {
-    module: &'static str,
-    folder: &'static str,
-    main: &'static str,
-    switch: &'static str,
+pub(super) struct Source {
+    pub(super) module: &'static str,
+    pub(super) folder: &'static str,
+    pub(super) main: &'static str,
+    /// What make is told.
+    pub(super) switches: &'static [&'static str],
 }
 
 /// Source text that is put in before the first `before` that follows `after`.
 #[derive(Debug, Clone, Copy)]
-struct Insertion {
-    text: &'static str,
-    before: &'static str,
-    after: &'static str,
+pub(super) struct Insertion {
+    pub(super) text: &'static str,
+    pub(super) before: &'static str,
+    pub(super) after: &'static str,
 }
 
 /// A built module.
@@ -144,7 +159,13 @@ struct Version {
 /// The part of a guest that holds the driver packages of `tree`'s kernel.
 pub(crate) fn archive(tree: &KernelTree, cache: &Cache) -> anyhow::Result<Cached> {
     let name = format!("drivers-{}", tree.release());
-    let recipe = [include_str!("drivers.rs"), include_str!("package.rs"), UNKNOWN.1, &tree.key()];
+    let recipe = [
+        include_str!("drivers.rs"),
+        include_str!("broken.rs"),
+        include_str!("package.rs"),
+        UNKNOWN.1,
+        &tree.key(),
+    ];
     cache.folder(&name, &recipe, |folder| make(tree, folder))
 }
 
@@ -158,6 +179,7 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
     let builds = folder.join("build");
     fs::create_dir_all(&builds).context("cannot create a folder for builds")?;
     let mut versions = BTreeMap::new();
+    let mut latest = Vec::new();
     for (letter, version) in VERSIONS {
         let mut built = Vec::new();
         for source in MODULES {
@@ -171,16 +193,20 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
         package::rpm(&built, version, tree.release(), &into.join("rpm"))?;
         package::deb(&built, version, tree.release(), &into.join("deb"))?;
         if letter == "A" {
-            let into = packages.join("another-kernel");
-            package::rpm(&built, version, ANOTHER_KERNEL, &into.join("rpm"))?;
-            package::deb(&built, version, ANOTHER_KERNEL, &into.join("deb"))?;
+            let other = packages.join("another-kernel");
+            package::rpm(&built, version, ANOTHER_KERNEL, &other.join("rpm"))?;
+            package::deb(&built, version, ANOTHER_KERNEL, &other.join("deb"))?;
         }
         let mut srcversions = BTreeMap::new();
         for module in &built {
+            fs::copy(&module.file, into.join(format!("{}.ko", module.module)))
+                .context("cannot copy a module")?;
             srcversions.insert(module.module, srcversion(&module.file)?);
         }
         versions.insert(letter, Version { version, srcversions });
+        latest = built;
     }
+    broken::pack(tree, &latest, &builds, &packages)?;
     let faulty = packages.join("faulty");
     fs::create_dir(&faulty).with_context(|| format!("cannot create {}", faulty.display()))?;
     for (module, insertions) in FAULTS {
@@ -211,7 +237,7 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
 ///
 /// `MODULE_VERSION` gives it a version, and with it a srcversion (scripts/mod/modpost.c, `add_srcversion`), which the inbox
 /// modules of this distribution lack.
-fn build(
+pub(super) fn build(
     tree: &KernelTree,
     source: Source,
     variant: &str,
@@ -228,18 +254,18 @@ fn build(
     let text = edit(text).with_context(|| format!("cannot edit {}", original.display()))?;
     let main = build.join(source.main);
     fs::write(&main, text).with_context(|| format!("cannot write {}", main.display()))?;
-    make_modules(tree, &build, source.switch)?;
+    make_modules(tree, &build, source.switches)?;
     let built = build.join(format!("{}.ko", source.module));
     let file = builds.join(format!("{}-{variant}.ko", source.module));
     process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&file).arg(&built))?;
     Ok(file)
 }
 
-fn make_modules(tree: &KernelTree, build: &Path, switch: &str) -> anyhow::Result<()> {
+fn make_modules(tree: &KernelTree, build: &Path, switches: &[&str]) -> anyhow::Result<()> {
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut make = Command::new("make");
     make.arg(format!("-j{jobs}")).arg("-C").arg(tree.headers()).arg(format!("M={}", build.display()));
-    process::run(make.args([switch, "modules"]))
+    process::run(make.args(switches).arg("modules"))
 }
 
 fn build_unknown(tree: &KernelTree, builds: &Path, packages: &Path) -> anyhow::Result<()> {
@@ -248,12 +274,12 @@ fn build_unknown(tree: &KernelTree, builds: &Path, packages: &Path) -> anyhow::R
     fs::create_dir(&build).with_context(|| format!("cannot create {}", build.display()))?;
     fs::write(build.join(format!("{module}.c")), source).context("cannot write the unknown module")?;
     fs::write(build.join("Kbuild"), format!("obj-m := {module}.o\n")).context("cannot write its Kbuild")?;
-    make_modules(tree, &build, "W=")?;
+    make_modules(tree, &build, &["W="])?;
     let file = format!("{module}.ko");
     fs::copy(build.join(&file), packages.join(&file)).context("cannot copy the unknown module").map(drop)
 }
 
-fn insert(text: &str, insertion: &Insertion) -> anyhow::Result<String> {
+pub(super) fn insert(text: &str, insertion: &Insertion) -> anyhow::Result<String> {
     let not_there = |part: &str| format!("{:?} is not in it", part.lines().next().unwrap_or_default());
     let from =
         text.find(insertion.after).with_context(|| not_there(insertion.after))? + insertion.after.len();

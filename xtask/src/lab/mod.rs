@@ -4,6 +4,7 @@
 //! judges it. What is prepared is cached, so only the first time takes long. `docs/lab.md` tells how it all fits together.
 
 mod apt;
+mod broken;
 mod cache;
 mod cpio;
 mod drivers;

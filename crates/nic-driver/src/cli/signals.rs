@@ -5,7 +5,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::StopRequest;
+use crate::{InstanceLock, StopRequest};
 
 /// Signals are listened to while this lives.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Drop for Listening {
 }
 
 /// Begins to listen. A PID 1 needs it also to be ended by a signal at all.
-pub(super) fn listen(stop: StopRequest) -> io::Result<Listening> {
+pub(super) fn listen(stop: StopRequest, lock: InstanceLock) -> io::Result<Listening> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let task = tokio::spawn(async move {
@@ -31,6 +31,10 @@ pub(super) fn listen(stop: StopRequest) -> io::Result<Listening> {
                     signal = kind.as_raw_value(),
                     "the second signal: ending at once; the state is on disk"
                 );
+                // A thread that hangs in the kernel outlives this process's end, and with it its open files.
+                if let Err(error) = lock.let_go() {
+                    tracing::warn!(%error, "the lock stays until the last thread has ended");
+                }
                 // As the shell reports a process that a signal has ended. Nothing is waited for, in particular no
                 // thread that hangs in the kernel.
                 std::process::exit(128 + kind.as_raw_value());

@@ -9,7 +9,7 @@ use crate::state::{Entry, Journal, JournalEvent};
 /// A section that was not begun, because it would have been cut off. What runs was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a reload and its restore took {took:?} the last time, and only {left:?} are left before the process is killed: not begun"
+    "a reload and its restore took {took:.1?} the last time, and only {left:.1?} are left before the process is killed: not begun"
 )]
 pub struct NoTimeLeft {
     /// What it took the last time.

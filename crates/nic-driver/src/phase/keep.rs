@@ -88,7 +88,8 @@ fn keep(context: &Context) -> Result<Option<String>, KeepError> {
                     })
                     .ok()
                 });
-                keep_one(context, module, file_of_loaded(module, files.collect()))?
+                // One after the other: each of them is unpacked for it.
+                keep_one(context, module, file_of_loaded(module, files))?
             }
         };
         if kept.file.is_none() {

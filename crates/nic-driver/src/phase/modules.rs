@@ -258,17 +258,18 @@ impl PreparedLoad {
     }
 }
 
-/// Loads again what came up after the snapshot and was unloaded, as far as there are files of it.
-pub(super) async fn load_latecomers(
+/// Loads again what is not the driver's own and was unloaded, as far as there are files of it.
+pub(super) async fn load_beside(
     context: &Context,
     phase: &PhaseRecord,
     tree: &ModuleTree,
     index: &ModuleIndex,
-    latecomers: impl Iterator<Item = &ModuleName>,
+    modules: impl Iterator<Item = &ModuleName>,
+    why: &str,
     deadline: Duration,
 ) {
-    for module in latecomers.filter(|module| matches!(index.resolve(module), Resolution::File(_))) {
-        let step = phase.step(format!("load {module}, which had come up meanwhile"));
+    for module in modules.filter(|module| matches!(index.resolve(module), Resolution::File(_))) {
+        let step = phase.step(format!("load {module}, {why}"));
         // A failure is in the journal; the driver comes up without it.
         let _ = step.record(load(&context.host, &request_of(context, tree, index, module), deadline).await);
     }

@@ -15,11 +15,12 @@ use serde::Serialize;
 use super::Context;
 use super::keep::{KeepError, keep_previous};
 use super::modules::{
-    PreparedLoads, UnloadStackError, given_parameters, load_latecomers, prepare_loads, unload_stack,
+    PreparedLoads, UnloadStackError, given_parameters, load_beside, prepare_loads, unload_stack,
 };
 use super::network::{ManagementError, check_management};
 use super::preflight::{PreflightBlocked, PreflightError, look};
 use super::readiness::take_readiness_away;
+use super::restore::{RestorePhaseError, Restored, restore_held};
 use super::resume::{
     LeftoverError, PfMissing, armed_snapshot, listen_and_wait_for_pfs, pfs_on_their_way,
     remove_leftover_blacklist, wait_for_pfs,
@@ -174,6 +175,9 @@ pub enum ReloadError {
     /// A PF did not come back.
     #[error("the new driver is loaded, and not all PFs have come back")]
     PfMissing(#[from] PfMissing),
+    /// It was asked to stop after the first change, and what it then did at once failed.
+    #[error("the driver was reloaded, and the NICs cannot be restored")]
+    Restore(#[from] RestorePhaseError),
 }
 
 impl ReloadError {
@@ -206,6 +210,7 @@ impl ReloadError {
             | Self::Unload(_)
             | Self::Load(_)
             | Self::PfMissing(_)
+            | Self::Restore(_)
             | Self::NotPutBack { .. } => Exit::Degraded,
         }
     }
@@ -229,6 +234,17 @@ pub struct Reloaded {
     pub pfs: Vec<DeviceAddress>,
     /// Modules that were loaded before and are not any more: the installed driver has none, or they did not load.
     pub lost: Vec<ModuleName>,
+    /// The restore, where this command was asked to stop too late to stop before the first change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
+}
+
+impl Reloaded {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.restored.as_ref().map_or(Exit::Success, Restored::exit)
+    }
 }
 
 /// Compares the loaded modules with the installed ones and, only when they differ, swaps them.
@@ -236,6 +252,8 @@ pub struct Reloaded {
 /// Leaves an armed snapshot: until a restore from it has been verified, it is the truth about the NICs. When the
 /// installed modules do not load, or their PFs do not come up, the previous ones are loaded again and the NICs
 /// restored under them.
+///
+/// Asked to stop after the first change, it restores the NICs itself: nobody may come to do it.
 pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, ReloadError> {
     if !Host::is_privileged() {
         return Err(ReloadError::NotRoot);
@@ -271,13 +289,14 @@ pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, Re
         }
         Err(error) => phase.end(&crate::error_chain(error), error.exit()),
     }
-    result.map(|Done { reloaded, restore_due, pfs, lost }| Reloaded {
-        reloaded,
-        identity,
-        restore_due,
-        pfs,
-        lost,
-    })
+    let Done { reloaded, restore_due, pfs, lost } = result?;
+    let mut reloaded = Reloaded { reloaded, identity, restore_due, pfs, lost, restored: None };
+    if restore_due && context.stop.since().is_some() {
+        let restored = restore_held(context).await?;
+        reloaded.restore_due = !restored.is_verified();
+        reloaded.restored = Some(restored);
+    }
+    Ok(reloaded)
 }
 
 #[derive(Default)]
@@ -500,7 +519,8 @@ async fn swap(
     let gone = unload_stack(context, phase, deadline).await?;
     loads.load(context, phase, deadline).await?;
     let latecomers = gone.iter().filter(|module| !snapshot.modules.contains(module));
-    load_latecomers(context, phase, tree, index, latecomers, deadline).await;
+    let why = "which had come up meanwhile";
+    load_beside(context, phase, tree, index, latecomers, why, deadline).await;
     Ok(())
 }
 

@@ -272,7 +272,7 @@ async fn bring_driver_back(
     });
     // The installed driver did not come up: the one before it is meant.
     if rolled_back.is_some_and(|record| record.boot_id == context.boot_id) {
-        let back = put_modules_back(context, phase, deadline).await;
+        let back = put_modules_back(context, phase, snapshot, deadline).await;
         return back.map_err(|error| RestorePhaseError::GoBack(Box::new(error)));
     }
     load_missing_modules(context, phase, snapshot, deadline).await?;

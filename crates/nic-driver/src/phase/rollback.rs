@@ -10,11 +10,12 @@ use nic_kmod::{
 use nic_sriov::{LinkSource, ObserveError, RemoveVfsError, find_pfs, remove_vfs};
 
 use super::Context;
+use super::modules::load_beside;
 use super::preflight::unload_policy;
 use super::reload::ModuleTree;
 use super::restore::{RestorePhaseError, Restored, restore_held};
 use super::resume::{
-    LeftoverError, PfMissing, listen_and_wait_for_pfs, load_request, pfs_on_their_way,
+    DriverError, LeftoverError, PfMissing, listen_and_wait_for_pfs, load_request, pfs_on_their_way,
     remove_leftover_blacklist,
 };
 use crate::state::{
@@ -114,7 +115,7 @@ pub(super) async fn go_back(
     snapshot: &Snapshot,
 ) -> Result<Restored, GoBackError> {
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-    put_modules_back(context, phase, deadline).await?;
+    put_modules_back(context, phase, snapshot, deadline).await?;
     remove_leftover_blacklist(context, phase)?;
     if let LinkSource::Kernel(kernel) = LinkSource::open(&context.host).await? {
         let pfs = pfs_on_their_way(context, snapshot)?;
@@ -149,6 +150,7 @@ impl<'previous> ModulesBack<'previous> {
 pub(super) async fn put_modules_back(
     context: &Context,
     phase: &PhaseRecord,
+    snapshot: &Snapshot,
     deadline: Duration,
 ) -> Result<(), GoBackError> {
     let host = &context.host;
@@ -176,7 +178,7 @@ pub(super) async fn put_modules_back(
     }
     for kept in back.load {
         let step = phase.step(format!("load the previous {}", kept.module));
-        match load_previous(context, &previous, kept, deadline).await {
+        match load_previous(context, &previous, kept, snapshot, deadline).await {
             Ok(()) => step.ok(None),
             Err(error) => {
                 step.failed(&error);
@@ -184,13 +186,32 @@ pub(super) async fn put_modules_back(
             }
         }
     }
+    load_others(context, phase, snapshot, deadline).await;
     Ok(())
+}
+
+/// Loads what ran beside the driver and was unloaded with it. It comes from the tree, as its files were not replaced.
+async fn load_others(context: &Context, phase: &PhaseRecord, snapshot: &Snapshot, deadline: Duration) {
+    let read = || -> Result<(ModuleIndex, LoadedModules), DriverError> {
+        Ok((ModuleTree::Own.index(context)?, LoadedModules::read(&context.host)?))
+    };
+    match read() {
+        Ok((index, loaded)) => {
+            // The snapshot lists the one loaded last first.
+            let missing = snapshot.modules.iter().rev().filter(|module| !loaded.contains(module));
+            let why = "which was loaded before";
+            load_beside(context, phase, &ModuleTree::Own, &index, missing, why, deadline).await;
+        }
+        // The NIC itself needs none of them.
+        Err(error) => tracing::warn!(error = crate::error_chain(&error), "no other modules are loaded again"),
+    }
 }
 
 async fn load_previous(
     context: &Context,
     previous: &PreviousModules,
     kept: &PreviousModule,
+    snapshot: &Snapshot,
     deadline: Duration,
 ) -> Result<(), GoBackError> {
     let host = &context.host;
@@ -207,8 +228,20 @@ async fn load_previous(
         }
     }
     let asynchronous = context.family.modules.async_probe.contains(&kept.module);
-    let parameters: &[(&str, &str)] = if asynchronous { &[("async_probe", "1")] } else { &[] };
-    Ok(load_file(host, &kept.module, &file, parameters, deadline).await?)
+    let mut parameters: Vec<(&str, &str)> =
+        asynchronous.then_some(("async_probe", "1")).into_iter().collect();
+    let plain = parameters.len();
+    let given = snapshot.parameters.get(&kept.module).into_iter().flatten();
+    parameters.extend(given.map(|(name, value)| (name.as_str(), value.as_str())));
+    match load_file(host, &kept.module, &file, &parameters, deadline).await {
+        Err(error) if parameters.len() > plain => {
+            // A value that was set later may be none that is taken at the load.
+            tracing::warn!(error = crate::error_chain(&error), "tried without the parameters it had");
+            parameters.truncate(plain);
+            Ok(load_file(host, &kept.module, &file, &parameters, deadline).await?)
+        }
+        loaded => Ok(loaded?),
+    }
 }
 
 /// Drops the kept files when another driver than theirs has proved itself: it runs, and its NICs were verified.

@@ -158,7 +158,8 @@ async fn carry_out(
         keep_previous(context, phase)?;
         terminated.removed = remove_packages(context, phase).await?;
     }
-    let reloaded = reload(context, &tree).await?;
+    let mut reloaded = reload(context, &tree).await?;
+    terminated.restored = reloaded.restored.take();
     // Also when nothing had to be reloaded: an earlier run may have been cut off between the two.
     let restore_due = reloaded.restore_due;
     terminated.reloaded = Some(reloaded);

@@ -83,6 +83,7 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
     let node = Node { nics, modules: loaded()? };
     race_named(&node)?;
     race_handled(&node)?;
+    taken_back_with_others(&node)?;
     report("everything in the way was named and nothing changed; what raced in was put back or reloaded");
     Ok(())
 }
@@ -208,14 +209,25 @@ fn race_handled(node: &Node) -> anyhow::Result<()> {
     command("modprobe", ["-r", LATECOMER])?;
     let modules: BTreeSet<String> = loaded()?;
     ensure!(node.modules.is_subset(&modules), "of {:?} only {modules:?} are loaded", node.modules);
-    let differences = node.nics.differences(&Nics::observe()?);
-    ensure!(differences.is_empty(), "{differences}");
-    Ok(())
+    node.nics.expect_unchanged()
+}
+
+/// A module that is not the driver's own goes with it, and comes back with the driver that is gone back to.
+fn taken_back_with_others(node: &Node) -> anyhow::Result<()> {
+    const RULE: &str = "/etc/modprobe.d/lab-no-ucm.conf";
+    say("== the driver does not load, and a storage module was unloaded for it");
+    command("modprobe", [LATECOMER])?;
+    write(RULE, "install rdma_ucm /bin/false\n")?;
+    nic_driver(&[STORAGE, "reload", "--force"]).run()?.expect_code(4)?;
+    fs::remove_file(RULE).context("cannot remove the rule")?;
+    let now = loaded()?;
+    ensure!(now.contains(LATECOMER), "{LATECOMER} was not loaded again");
+    command("modprobe", ["-r", LATECOMER])?;
+    ensure!(node.modules.is_subset(&now), "of {:?} only {now:?} are loaded", node.modules);
+    node.nics.expect_unchanged()
 }
 
 fn as_before(node: &Node) -> anyhow::Result<()> {
     expect_loaded(&node.modules)?;
-    let differences = node.nics.differences(&Nics::observe()?);
-    ensure!(differences.is_empty(), "{differences}");
-    Ok(())
+    node.nics.expect_unchanged()
 }

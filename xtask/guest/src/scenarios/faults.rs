@@ -291,7 +291,7 @@ impl Vfs {
 }
 
 /// The drivers whose faults can be switched on, in place of the inbox ones.
-fn load_faulty_drivers() -> anyhow::Result<()> {
+pub(super) fn load_faulty_drivers() -> anyhow::Result<()> {
     // What they depend on stays, for those that follow.
     command("rmmod", ["igb"])?;
     for module in ["igb", VF_DRIVER] {
@@ -301,7 +301,7 @@ fn load_faulty_drivers() -> anyhow::Result<()> {
 }
 
 /// Switches a fault on, or with an empty value off.
-fn fault(module: &str, parameter: &str, value: &str) -> anyhow::Result<()> {
+pub(super) fn fault(module: &str, parameter: &str, value: &str) -> anyhow::Result<()> {
     write(format!("/sys/module/{module}/parameters/{parameter}"), &format!("{value}\n"))
 }
 

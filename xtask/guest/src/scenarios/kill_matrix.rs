@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
 
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
@@ -14,10 +15,8 @@ use crate::netdevs::swap_names;
 use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
 use crate::readiness::{self, READY};
-use crate::{boot, report, say, vfs, write};
+use crate::{boot, journal, report, say, vfs, write};
 
-/// After so many lines there must have been an end.
-const MOST_LINES: usize = 500;
 /// Where the armed snapshot is kept.
 const ARMED: &str = "/tmp/armed.json";
 
@@ -33,24 +32,38 @@ const RESUMED_BY: [&[&str]; 3] = [&["reload", "restore-sriov"], &["restore-sriov
 
 #[derive(Debug, Default)]
 struct Tally {
+    lines: usize,
     points: usize,
     survived: usize,
 }
 
+/// At which lines of the journal it is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Points {
+    /// The first one.
+    from: usize,
+    /// Whether also at those lines that end a step and are followed by one that begins the next: at both of them the
+    /// machine is the same.
+    every_line: bool,
+}
+
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let vfs_per_pf: u32 = guest.parameter("vfs")?;
-    let from: usize = guest.parameter("from")?;
+    let points = Points { from: guest.parameter("from")?, every_line: guest.parameter("every-line")? };
     let before = set_up(vfs_per_pf)?;
+    drivers::keep_files("A")?;
     keep_armed_snapshot(&before)?;
+    drivers::keep_files("B")?;
     let watch = readiness::watch(&before)?;
     let mut wrong = Vec::new();
-    let tallies =
-        [Killed::Reload, Killed::Restore].map(|killed| go_through(guest, killed, from, &before, &mut wrong));
+    let tallies = [Killed::Reload, Killed::Restore]
+        .map(|killed| go_through(guest, killed, points, &before, &mut wrong));
     let seen = watch.end()?;
     let mut all = Tally::default();
     for (killed, tally) in [Killed::Reload, Killed::Restore].into_iter().zip(tallies) {
         let tally = tally?;
-        report(&format!("{killed}: {} points, {} survived", tally.points, tally.survived));
+        let Tally { lines, points, survived } = tally;
+        report(&format!("{killed}: {lines} lines, {points} points, {survived} survived"));
         all.points += tally.points;
         all.survived += tally.survived;
     }
@@ -88,22 +101,22 @@ pub(crate) fn set_up(vfs_per_pf: u32) -> anyhow::Result<Nics> {
 fn go_through(
     guest: &Guest,
     killed: Killed,
-    from: usize,
+    points: Points,
     before: &Nics,
     wrong: &mut Vec<String>,
 ) -> anyhow::Result<Tally> {
-    let mut tally = Tally::default();
-    for line in from.. {
-        ensure!(line < MOST_LINES, "the {killed} has no end");
-        say(&format!("== {killed}, killed at line {line}"));
-        match killed {
-            Killed::Reload => install(if is_loaded("A")? { "B" } else { "A" })?,
-            Killed::Restore => lose_vfs()?,
-        }
-        let Some(differences) = one_point(killed, line, before)? else {
-            NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
-            return Ok(tally);
-        };
+    say(&format!("== {killed}, not killed"));
+    killed.prepare()?;
+    let whole = NicDriver::new([killed.command()]).quietly().start()?;
+    let process = whole.id();
+    whole.wait()?.expect_code(0)?;
+    NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+    let lines = journal::lines_of(process)?;
+    let mut tally = Tally { lines: lines.len(), ..Tally::default() };
+    for line in points.of(&lines) {
+        say(&format!("== {killed}, killed at line {line} of {}", lines.len()));
+        killed.prepare()?;
+        let differences = one_point(killed, line, before)?;
         tally.points += 1;
         if differences.is_empty() {
             tally.survived += 1;
@@ -119,25 +132,18 @@ fn go_through(
     Ok(tally)
 }
 
-/// Kills at one line and goes on. Returns what is different then, or nothing when the command has fewer lines.
-fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Option<String>> {
-    let killed_command = match killed {
-        Killed::Reload => "reload",
-        Killed::Restore => "restore-sriov",
-    };
-    let outcome = NicDriver::new([killed_command])
+/// Kills at one line and goes on. Returns what is different then.
+fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<String> {
+    let outcome = NicDriver::new([killed.command()])
         .with_env("NIC_DRIVER_KILL_AT_LINE", line.to_string())
         .quietly()
         .run()?;
-    if !outcome.was_killed() {
-        outcome.expect_code(0)?;
-        return Ok(None);
-    }
+    ensure!(outcome.was_killed(), "the {killed} has no line {line} any more");
     let resumed_by = RESUMED_BY.get(line % RESUMED_BY.len()).context("no command goes on")?;
     for resumed_by in *resumed_by {
         let outcome = NicDriver::new([*resumed_by]).quietly().run()?;
         if let Err(error) = outcome.expect_code(0) {
-            return Ok(Some(format!("{error:#}")));
+            return Ok(format!("{error:#}"));
         }
     }
     let mut differences = before.differences(&Nics::observe()?).to_string();
@@ -146,7 +152,39 @@ fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Optio
     if is_ready == ends {
         differences.push_str(if is_ready { " ready after the end" } else { " not ready although verified" });
     }
-    Ok(Some(differences))
+    Ok(differences)
+}
+
+impl Points {
+    /// The numbers of the lines, from 1.
+    fn of(self, lines: &[Value]) -> Vec<usize> {
+        let is = |line: Option<&Value>, kind| {
+            line.and_then(|line| line.get("kind")).and_then(Value::as_str) == Some(kind)
+        };
+        let is_point = |line: &usize| {
+            let (this, next) = (lines.get(line - 1), lines.get(*line));
+            self.every_line || !(is(this, "step_ended") && is(next, "step_began"))
+        };
+        (self.from..=lines.len()).filter(is_point).collect()
+    }
+}
+
+impl Killed {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Reload => "reload",
+            Self::Restore => "restore-sriov",
+        }
+    }
+
+    /// Makes something of it due. The journal begins anew: each command reads all of it.
+    fn prepare(self) -> anyhow::Result<()> {
+        fs::remove_file(journal::path()).context("cannot remove the journal")?;
+        match self {
+            Self::Reload => drivers::put_files(if is_loaded("A")? { "B" } else { "A" }),
+            Self::Restore => lose_vfs(),
+        }
+    }
 }
 
 /// A reload leaves an armed snapshot; this is the one that every restore that is killed starts from.
@@ -175,9 +213,9 @@ fn is_loaded(letter: &str) -> anyhow::Result<bool> {
     Ok(drivers::expect_loaded(&drivers::version(letter)?).is_ok())
 }
 
-/// Installs a driver, in a container of its own.
-pub(crate) fn install(letter: &str) -> anyhow::Result<()> {
-    let folder = drivers::folder(letter, Flow::Rpm);
+/// Installs a driver, in a container of its own. `name` is a version's letter, or that of a driver that is broken.
+pub(crate) fn install(name: &str) -> anyhow::Result<()> {
+    let folder = drivers::folder(name, Flow::Rpm);
     // A container's package database goes with it; the modules stay.
     drivers::new_container()?;
     NicDriver::install(&folder).quietly().run()?.expect_code(0)?;
@@ -190,16 +228,11 @@ pub(crate) fn finish(letter: &str, before: &Nics) -> anyhow::Result<()> {
         NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
     }
     drivers::expect_loaded(&drivers::version(letter)?)?;
-    let differences = before.differences(&Nics::observe()?);
-    ensure!(differences.is_empty(), "{differences}");
-    Ok(())
+    before.expect_unchanged()
 }
 
 impl fmt::Display for Killed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reload => "reload",
-            Self::Restore => "restore-sriov",
-        })
+        f.write_str(self.command())
     }
 }

@@ -5,6 +5,8 @@ mod bench;
 mod bench_reload;
 mod blockers;
 mod boot;
+mod deadlines;
+mod disk;
 mod errors;
 mod everything;
 mod faults;
@@ -14,7 +16,9 @@ mod network;
 mod night;
 mod packages;
 mod restore_loop;
+mod rollback;
 mod shell;
+mod signals;
 mod soak;
 mod stack;
 mod switchdev;
@@ -37,6 +41,11 @@ const RUNS: &[(&str, Run)] = &[
     ("faults", faults::run),
     ("kill-matrix", kill_matrix::run),
     ("kill-matrix-14", kill_matrix::run),
+    ("rollback", rollback::run),
+    ("rollback-14", rollback::run),
+    ("signals", signals::run),
+    ("disk", disk::run),
+    ("deadlines", deadlines::run),
     ("soak", soak::run),
     ("bench", bench::run),
     ("bench-reload", bench_reload::run),

@@ -1,0 +1,197 @@
+//! What hangs is noticed, named and handled, and signals are answered meanwhile: a command that does not return, a write
+//! to `sriov_numvfs` and a bind that the kernel does not answer.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use super::faults::{fault, load_faulty_drivers};
+use super::kill_matrix::set_up;
+use crate::command::run as command;
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, Running};
+use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
+use crate::readiness::READY;
+use crate::vfs::VF_DRIVER;
+use crate::{boot, drivers, journal, report, say, wait, write};
+
+/// The exit codes of docs/exit-codes.md.
+const PUT_BACK: i32 = 4;
+const DEGRADED: i32 = 5;
+const TERMINATED: i32 = 143;
+
+/// What one operation may take, as it is given to the program, which adds 2 s for each VF.
+const TIMEOUT: [&str; 2] = ["--timeout", "4"];
+/// For how many seconds the kernel hangs in `sriov_numvfs`: for longer than an operation may take.
+const NUM_VFS_HANGS: &str = "16";
+/// For how many seconds it hangs in a probe: for longer than all of a restore may take.
+const PROBE_HANGS: &str = "40";
+/// Makes modprobe hang.
+const RULE: &str = "/etc/modprobe.d/lab-hangs.conf";
+/// What it starts, as it is seen in /proc.
+const SLEEP: &str = "/bin/sleep\x001000\0";
+/// How long a signal may take to be answered.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let before = set_up(2)?;
+    command_hangs(&before)?;
+    command_hangs_and_is_left(&before)?;
+
+    let pf = igb_pfs()?.into_iter().next().context("there is no PF")?;
+    let (_, vf) = vfs_of(&pf)?.into_iter().nth(1).context("there is no VF 1")?;
+    NicDriver::new(["snapshot"]).quietly().run()?.expect_code(0)?;
+    command("rmmod", [VF_DRIVER])?;
+    load_faulty_drivers()?;
+    recovers(&before)?;
+    num_vfs_hangs(&before, &pf)?;
+    num_vfs_hangs_and_is_left(&before, &pf)?;
+    if guest.parameter("bind")? {
+        bind_hangs(&before, &pf, &vf)?;
+    }
+    Ok(())
+}
+
+/// modprobe does not return: it is ended with all it has started, and the driver taken back.
+fn command_hangs(before: &Nics) -> anyhow::Result<()> {
+    say("== a command that does not return");
+    write(RULE, "install igb /bin/sleep 1000\n")?;
+    let reload = start(&["reload", "--force"])?;
+    journal::wait_for_step(&reload, "load igb")?;
+    wait::until("modprobe's child", AT_ONCE, || Ok((!sleepers()?.is_empty()).then_some(())))?;
+    reload.signal("TERM")?;
+    reload.wait_until_it_says("asked to stop")?;
+    ensure!(!sleepers()?.is_empty(), "the signal was answered only when the command was over");
+    let taken_back = reload.wait()?.expect_code(PUT_BACK)?;
+    taken_back.expect_words(&["modprobe", "igb", "has not ended after 8s"])?;
+    ensure!(sleepers()?.is_empty(), "what modprobe has started was left behind");
+    before.expect_unchanged()?;
+    report(&format!("a command that hangs: {}", taken_back.last_words()));
+    Ok(())
+}
+
+/// The second signal ends the program while modprobe hangs. The next command goes on.
+fn command_hangs_and_is_left(before: &Nics) -> anyhow::Result<()> {
+    say("== a command that does not return, and two signals");
+    let reload = start(&["reload", "--force", "--retry-rolled-back"])?;
+    journal::wait_for_step(&reload, "load igb")?;
+    let took = told_twice(&reload)?;
+    reload.wait()?.expect_code(TERMINATED)?;
+    report(&format!("two signals while a command hangs: ended after {:.1} s", took.as_secs_f64()));
+    fs::remove_file(RULE).context("cannot remove the rule")?;
+    for process in sleepers()? {
+        command("kill", ["-KILL", &process])?;
+    }
+    for phase in ["reload", "restore-sriov"] {
+        NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
+    }
+    before.expect_unchanged()?;
+    drivers::expect_loaded(&drivers::version("A")?)
+}
+
+/// The kernel does not answer the write that makes VFs.
+fn num_vfs_hangs(before: &Nics, pf: &str) -> anyhow::Result<()> {
+    say("== sriov_numvfs hangs");
+    lose_vfs(pf)?;
+    fault("igb", "hang_numvfs", NUM_VFS_HANGS)?;
+    let restore = start(&["restore-sriov"])?;
+    journal::wait_for_step(&restore, "restore and verify")?;
+    restore.signal("TERM")?;
+    let told = Instant::now();
+    restore.wait_until_it_says("asked to stop")?;
+    ensure!(told.elapsed() < AT_ONCE, "the signal was answered after {:.1} s", told.elapsed().as_secs_f64());
+    let failed = restore.wait()?.expect_code(DEGRADED)?;
+    failed.expect_words(&["sriov_numvfs", "has not returned after 8s"])?;
+    ensure!(!Path::new(READY).exists(), "ready although the VFs were not verified");
+    report(&format!("sriov_numvfs hangs: {}", failed.last_words()));
+    recovers(before)
+}
+
+/// The second signal ends the program while the kernel hangs. Its thread stays in the kernel, and the process with it;
+/// its lock does not.
+fn num_vfs_hangs_and_is_left(before: &Nics, pf: &str) -> anyhow::Result<()> {
+    say("== sriov_numvfs hangs, and two signals");
+    lose_vfs(pf)?;
+    fault("igb", "hang_numvfs", NUM_VFS_HANGS)?;
+    let restore = start(&["restore-sriov"])?;
+    wait::until("the write hangs", Duration::from_secs(20), || in_the_kernel(&restore))?;
+    let took = told_twice(&restore)?;
+    NicDriver::new(["terminate"]).run()?.expect_code(0)?;
+    ensure!(in_the_kernel(&restore)?.is_some(), "the write did not hang any more: nothing was shown");
+    restore.wait()?.expect_code(TERMINATED)?;
+    report(&format!(
+        "two signals while sriov_numvfs hangs: the lock was free after {:.1} s",
+        took.as_secs_f64()
+    ));
+    recovers(before)
+}
+
+/// A probe that does not return: the VF is named, and comes back when the kernel is done with it.
+fn bind_hangs(before: &Nics, pf: &str, vf: &str) -> anyhow::Result<()> {
+    say("== a bind hangs");
+    lose_vfs(pf)?;
+    fault(VF_DRIVER, "slow_probe_s", PROBE_HANGS)?;
+    fault(VF_DRIVER, "slow_probe", vf)?;
+    let failed = start(&["restore-sriov"])?.wait()?.expect_code(DEGRADED)?;
+    failed.expect_words(&[vf, "bind", "has not returned after 8s"])?;
+    ensure!(!Path::new(READY).exists(), "ready although a VF was not verified");
+    report(&format!("a bind hangs: {}", failed.last_words()));
+    recovers(before)
+}
+
+/// The fault is gone: the same command puts all right.
+fn recovers(before: &Nics) -> anyhow::Result<()> {
+    fault("igb", "hang_numvfs", "0")?;
+    fault(VF_DRIVER, "slow_probe", "")?;
+    boot::settle_udev()?;
+    NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+    before.expect_unchanged()
+}
+
+fn start(arguments: &[&str]) -> anyhow::Result<Running> {
+    NicDriver::new(arguments.iter().chain(&TIMEOUT)).start()
+}
+
+/// Tells it to stop and, when it has answered, once more. Returns how long the second answer took.
+fn told_twice(running: &Running) -> anyhow::Result<Duration> {
+    running.signal("TERM")?;
+    running.wait_until_it_says("asked to stop")?;
+    running.signal("TERM")?;
+    let told = Instant::now();
+    running.wait_until_it_says("ending at once")?;
+    ensure!(told.elapsed() < AT_ONCE, "it took {:.1} s", told.elapsed().as_secs_f64());
+    Ok(told.elapsed())
+}
+
+/// Whether a thread of it is where the kernel lets nobody end it.
+fn in_the_kernel(running: &Running) -> anyhow::Result<Option<()>> {
+    let tasks = format!("/proc/{}/task", running.id());
+    for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
+        // A thread may end meanwhile.
+        let path = task.context("cannot list threads")?.path();
+        if fs::read_to_string(path.join("stack")).unwrap_or_default().contains("igb_pci_sriov_configure") {
+            return Ok(Some(()));
+        }
+    }
+    Ok(None)
+}
+
+/// The processes that modprobe has started.
+fn sleepers() -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot list processes")? {
+        let process = entry.context("cannot list processes")?.path();
+        // A process may end meanwhile, and not everything in /proc is one.
+        if fs::read_to_string(process.join("cmdline")).unwrap_or_default() == SLEEP {
+            found.extend(process.file_name().map(|number| number.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(found)
+}
+
+fn lose_vfs(pf: &str) -> anyhow::Result<()> {
+    write(pci_device(pf).join("sriov_numvfs"), "0")?;
+    boot::settle_udev()
+}

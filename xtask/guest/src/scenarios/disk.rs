@@ -1,0 +1,246 @@
+//! What becomes of the machine when the state directory takes nothing, or holds what cannot be used.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, ensure};
+
+use super::kill_matrix::set_up;
+use crate::command::run as command;
+use crate::drivers;
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, Outcome, STATE};
+use crate::observe::Nics;
+use crate::readiness::{self, READY};
+use crate::{journal, read, report, say, wait, write};
+
+/// The exit codes of docs/exit-codes.md.
+const FAILED: i32 = 1;
+const BLOCKED: i32 = 3;
+const DEGRADED: i32 = 5;
+const BAD_SNAPSHOT: i32 = 14;
+
+/// The first step that changes something.
+const FIRST_CHANGE: &str = "remove the VFs";
+const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
+/// Keeps igb from being loaded.
+const RULE: &str = "/etc/modprobe.d/lab-no-igb.conf";
+/// Takes all space that is left.
+const BALLAST: &str = "ballast";
+/// A reload although the driver that runs is the installed one: nothing has to be installed for it.
+const RELOAD: [&str; 2] = ["reload", "--force"];
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let node = Node { before: set_up(guest.parameter("vfs")?)? };
+    own_file_system()?;
+    let watch = readiness::watch(&node.before)?;
+    node.blocked("full", "No space left on device", fill, free)?;
+    node.blocked("read-only", "Read-only file system", || remount("ro"), || remount("rw"))?;
+    node.full_in_the_midst()?;
+    node.read_only_in_the_midst()?;
+    node.truncated_snapshot()?;
+    node.torn_journal()?;
+    node.another_boot()?;
+    let seen = watch.end()?;
+    report(&format!("{} VFs: {seen}", node.before.vf_count()));
+    seen.ensure_right()
+}
+
+struct Node {
+    before: Nics,
+}
+
+impl Node {
+    /// Found before the first change.
+    fn blocked(
+        &self,
+        what: &str,
+        words: &str,
+        arrange: impl Fn() -> anyhow::Result<()>,
+        undo: impl Fn() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        say(&format!("== {what}"));
+        let (indices, files) = (Nics::interface_indices()?, files()?);
+        arrange()?;
+        let blocked = NicDriver::new(RELOAD).run()?.expect_code(BLOCKED)?;
+        undo()?;
+        blocked.expect_words(&[words, STATE])?;
+        ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
+        ensure!(self::files()? == files, "files were left in the state directory: {:?}", self::files()?);
+        ensure!(Path::new(READY).exists(), "readiness was taken away");
+        self.is_what_it_was()?;
+        report(&format!("{what}: {}", blocked.last_words()));
+        Ok(())
+    }
+
+    /// The driver does not load, and nothing can be recorded: it is taken back all the same.
+    fn full_in_the_midst(&self) -> anyhow::Result<()> {
+        say("== full after the first change, and the driver does not load");
+        write(RULE, "install igb /bin/false\n")?;
+        let reload = NicDriver::new(RELOAD).start()?;
+        journal::wait_for_step(&reload, FIRST_CHANGE)?;
+        fill()?;
+        let failed = reload.wait()?.expect_code(DEGRADED)?;
+        failed.expect_words(&["No space left on device", "cannot load igb", "a journal line is lost"])?;
+        fs::remove_file(RULE).context("cannot remove the rule")?;
+        // All but the record of it.
+        self.is_what_it_was()?;
+        ensure!(!Path::new(READY).exists(), "ready although that could not be recorded");
+        self.restored_and_not_recorded()?;
+        free()?;
+        self.recorded()?;
+        report(&format!("full after the first change: {}", failed.last_words()));
+        Ok(())
+    }
+
+    fn read_only_in_the_midst(&self) -> anyhow::Result<()> {
+        say("== read-only after the first change");
+        let reload = NicDriver::new(RELOAD).start()?;
+        journal::wait_for_step(&reload, FIRST_CHANGE)?;
+        remount("ro")?;
+        let reloaded = reload.wait()?.expect_code(0)?;
+        reloaded.expect_words(&["Read-only file system", "a journal line is lost"])?;
+        let restored = self.restored_and_not_recorded()?;
+        restored.expect_words(&["Read-only file system"])?;
+        remount("rw")?;
+        self.recorded()?;
+        report(&format!("read-only after the first change: {}", restored.last_words()));
+        Ok(())
+    }
+
+    fn restored_and_not_recorded(&self) -> anyhow::Result<Outcome> {
+        let restored = NicDriver::new(["restore-sriov"]).run()?.expect_code(FAILED)?;
+        restored.expect_words(&["snapshot.json"])?;
+        self.is_what_it_was()?;
+        ensure!(!Path::new(READY).exists(), "ready although that could not be recorded");
+        Ok(restored)
+    }
+
+    fn recorded(&self) -> anyhow::Result<()> {
+        for phase in ["reload", "restore-sriov"] {
+            NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
+        }
+        ensure!(Path::new(READY).exists(), "not ready although verified");
+        ensure!(!Path::new(BLACKLIST).exists(), "the blacklist was left behind");
+        self.is_what_it_was()
+    }
+
+    /// Refused by name, left where it is, and set aside only by who is asked to take a new one.
+    fn truncated_snapshot(&self) -> anyhow::Result<()> {
+        say("== a truncated snapshot");
+        let whole = read(snapshot())?;
+        let half = whole.get(..whole.len() / 2).context("the snapshot is not ASCII")?;
+        write(snapshot(), half)?;
+        let indices = Nics::interface_indices()?;
+        for call in [&RELOAD[..], &["restore-sriov"], &["terminate"]] {
+            let refused = NicDriver::new(call).run()?.expect_code(BAD_SNAPSHOT)?;
+            refused.expect_words(&["snapshot.json"])?;
+            ensure!(read(snapshot())? == half, "the damaged snapshot was replaced");
+        }
+        ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
+        self.set_aside(half, &["snapshot"], "snapshot.json.aside-")?;
+        report("a truncated snapshot: refused by name, set aside by `snapshot` alone");
+        Ok(())
+    }
+
+    fn torn_journal(&self) -> anyhow::Result<()> {
+        say("== a torn and a damaged journal");
+        let append = |text: &str| -> anyhow::Result<()> {
+            let file = fs::File::options().append(true).open(journal::path());
+            file.and_then(|mut file| file.write_all(text.as_bytes())).context("cannot append to the journal")
+        };
+        append("{\"at\":\"2026-")?;
+        NicDriver::new(["report"]).quietly().run()?.expect_code(0)?.expect_words(&["passed over"])?;
+        let lines = journal::lines()?.len();
+        NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+        ensure!(journal::lines()?.len() > lines, "nothing was appended to the journal");
+        NicDriver::new(["report"]).quietly().run()?.expect_code(0)?;
+
+        append("no journal line\n")?;
+        let damaged = read(journal::path())?;
+        let failed = NicDriver::new(["report"]).quietly().run()?.expect_code(FAILED)?;
+        failed.expect_words(&["journal.jsonl line"])?;
+        self.set_aside(&damaged, &["restore-sriov"], "journal.jsonl.aside-")?;
+        report("a torn last line of the journal: passed over; a damaged journal: set aside");
+        Ok(())
+    }
+
+    fn another_boot(&self) -> anyhow::Result<()> {
+        say("== a snapshot of another boot");
+        let boot = read("/proc/sys/kernel/random/boot_id")?;
+        let other = read(snapshot())?.replace(&boot, "00000000-0000-4000-8000-000000000000");
+        let other: Vec<_> = other.lines().filter(|line| !line.contains("\"checksum\":")).collect();
+        write(snapshot(), &other.join("\n"))?;
+        let refused = NicDriver::new(["restore-sriov"]).run()?.expect_code(BAD_SNAPSHOT)?;
+        refused.expect_words(&["boot"])?;
+        self.set_aside(&other.join("\n"), &["reload"], "snapshot.json.aside-")?;
+        report(&format!("a snapshot of another boot: {}; set aside by `reload`", refused.last_words()));
+        Ok(())
+    }
+
+    /// The command sets a file with this content aside, says where, and changes nothing else.
+    fn set_aside(&self, content: &str, call: &[&str], prefix: &str) -> anyhow::Result<()> {
+        let before = files()?;
+        let outcome = NicDriver::new(call).run()?.expect_code(0)?;
+        let is_new = |name: &&String| name.starts_with(prefix) && !before.contains(name);
+        let name =
+            files()?.iter().find(is_new).cloned().with_context(|| format!("there is no new {prefix}…"))?;
+        outcome.expect_words(&[&name])?;
+        ensure!(read(Path::new(STATE).join(&name))? == content, "{name} is another file");
+        self.is_what_it_was()
+    }
+
+    fn is_what_it_was(&self) -> anyhow::Result<()> {
+        drivers::expect_loaded(&drivers::version("A")?)?;
+        self.before.expect_unchanged()
+    }
+}
+
+fn snapshot() -> PathBuf {
+    Path::new(STATE).join("snapshot.json")
+}
+
+/// The names of the files in the state directory, without the folder of kept modules.
+fn files() -> anyhow::Result<Vec<String>> {
+    let list = || -> std::io::Result<Vec<String>> {
+        fs::read_dir(STATE)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    };
+    let mut names = list().with_context(|| format!("cannot list {STATE}"))?;
+    names.retain(|name| name != "previous-modules");
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Puts the state directory on a small file system of its own.
+fn own_file_system() -> anyhow::Result<()> {
+    let copy = "/tmp/state";
+    command("cp", ["-a", STATE, copy])?;
+    command("mount", ["-t", "tmpfs", "-o", "size=4m", "state", STATE])?;
+    command("cp", ["-a", &format!("{copy}/."), STATE]).map(drop)
+}
+
+fn fill() -> anyhow::Result<()> {
+    let path = Path::new(STATE).join(BALLAST);
+    let mut file = fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    loop {
+        match file.write(&[7; 512]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+            Err(error) => return Err(anyhow!(error).context("cannot fill the state directory")),
+        }
+    }
+}
+
+fn free() -> anyhow::Result<()> {
+    fs::remove_file(Path::new(STATE).join(BALLAST)).context("cannot free the state directory")
+}
+
+/// While a journal line is written, it is refused.
+fn remount(mode: &str) -> anyhow::Result<()> {
+    wait::until(&format!("remounted {mode}"), Duration::from_secs(5), || {
+        Ok(command("mount", ["-o", &format!("remount,{mode}"), STATE]).ok())
+    })
+    .map(drop)
+}

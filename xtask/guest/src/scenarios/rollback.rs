@@ -1,0 +1,181 @@
+//! A driver that does not come up is taken back: the one before it runs again with all its VFs, and the NIC is not taken
+//! down for the same driver twice. Likewise when the going back fails, or is killed.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+
+use super::kill_matrix::{finish, install, set_up};
+use crate::drivers::{self, DriverVersion};
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, STATE};
+use crate::observe::{Nics, igb_pfs, pci_device};
+use crate::readiness::{self, READY};
+use crate::{boot, journal, read, report, say, write};
+
+/// The exit codes of docs/exit-codes.md.
+const BLOCKED: i32 = 3;
+const PUT_BACK: i32 = 4;
+const DEGRADED: i32 = 5;
+
+const RETRY: &str = "--retry-rolled-back";
+/// The step with which the going back begins.
+const GOING_BACK: &str = "record that the driver is taken back";
+const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
+/// Loses a PF, as a NIC is lost whose firmware has died, in the moment in which its driver is to be loaded.
+const LOSING_RULE: &str = "/etc/modprobe.d/lab-lost.conf";
+
+/// A driver that does not come up, and what must be told of why.
+struct Broken {
+    name: &'static str,
+    words: &'static [&'static str],
+}
+
+const BROKEN: [Broken; 3] = [
+    Broken { name: "unresolved-symbol", words: &["cannot load igb", "Unknown symbol"] },
+    Broken { name: "failing-probe", words: &["the PF 0000:", "no driver has taken"] },
+    // The last one is the one that is killed, too: nothing is waited for.
+    Broken { name: "wrong-vermagic", words: &["cannot load igb", "Exec format error"] },
+];
+
+/// The node as it is to stay.
+struct Node {
+    nics: Nics,
+    runs: DriverVersion,
+}
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let kills: usize = guest.parameter("kills")?;
+    let nics = set_up(guest.parameter("vfs")?)?;
+    let watch = readiness::watch(&nics)?;
+    let mut node = Node { nics, runs: drivers::version("A")? };
+    let mut last = 0;
+    for broken in &BROKEN {
+        last = taken_back(&node, broken).with_context(|| broken.name)?;
+    }
+    let (killed, points) = killed_while_going_back(&node, last, kills)?;
+
+    say("== another driver");
+    install("B")?;
+    finish("B", &node.nics)?;
+    node.runs = drivers::version("B")?;
+    report("a driver with another identity: tried, and it runs");
+    going_back_fails(&node)?;
+
+    let seen = watch.end()?;
+    report(&format!(
+        "{} VFs: {} drivers taken back, killed at {killed} of {points} moments while going back, {killed} survived; {seen}",
+        node.nics.vf_count(),
+        BROKEN.len()
+    ));
+    seen.ensure_right()
+}
+
+/// Tried once, taken back, and not tried again. Returns the process that tried.
+fn taken_back(node: &Node, broken: &Broken) -> anyhow::Result<u32> {
+    say(&format!("== {}", broken.name));
+    install(broken.name)?;
+    let reload = NicDriver::new(["reload"]).start()?;
+    let process = reload.id();
+    let reload = reload.wait()?.expect_code(PUT_BACK)?;
+    reload.expect_words(broken.words)?;
+    node.is_back()?;
+    not_tried_again(node)?;
+    let time = reload.time.as_secs_f64();
+    report(&format!("{:<18} put back in {time:.1} s, then refused: {}", broken.name, reload.last_words()));
+    Ok(process)
+}
+
+fn not_tried_again(node: &Node) -> anyhow::Result<()> {
+    let indices = Nics::interface_indices()?;
+    let refused = NicDriver::new(["reload"]).run()?.expect_code(BLOCKED)?;
+    refused.expect_words(&[RETRY, "taken back"])?;
+    ensure!(Nics::interface_indices()? == indices, "the NIC was taken down for the same driver");
+    // The driver that was wanted does not run; that of the VFs nothing is missing is another question.
+    let restored = NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+    restored.expect_words(&["nothing to do"])?;
+    ensure!(Nics::interface_indices()? == indices, "netdevs were made anew although nothing was missing");
+    ensure!(Path::new(READY).exists(), "not ready although verified");
+    node.is_what_it_was()
+}
+
+/// Killed at moments of the going back, as `whole` went through it, and gone on with. Returns at how many, and of how
+/// many. That it is killed shows that the driver is tried again when that is asked for.
+fn killed_while_going_back(node: &Node, whole: u32, kills: usize) -> anyhow::Result<(usize, usize)> {
+    let lines = journal::lines_of(whole)?;
+    let first = lines.iter().position(|line| journal::begins(line, GOING_BACK));
+    let first = first.with_context(|| format!("the journal has no step {GOING_BACK:?}"))?;
+    let points: Vec<usize> = (first + 1..=lines.len()).collect();
+    let chosen: Vec<usize> = if kills >= points.len() {
+        points.clone()
+    } else {
+        (1..=kills).filter_map(|kill| points.get(kill * points.len() / (kills + 1)).copied()).collect()
+    };
+    for (count, line) in chosen.iter().enumerate() {
+        say(&format!("== killed while going back, at line {line} of {}", lines.len()));
+        let killed = NicDriver::new(["reload", RETRY])
+            .with_env("NIC_DRIVER_KILL_AT_LINE", line.to_string())
+            .quietly()
+            .run()?;
+        ensure!(killed.was_killed(), "it was not killed at line {line}");
+        let (resumed_by, code) = if count % 2 == 0 { ("reload", PUT_BACK) } else { ("restore-sriov", 0) };
+        // At its last lines nothing is left to be ended.
+        let is_due = is_armed()?;
+        let code = if is_due || resumed_by != "reload" { code } else { BLOCKED };
+        NicDriver::new([resumed_by]).quietly().run()?.expect_code(code)?;
+        node.is_what_it_was().with_context(|| format!("killed at line {line}"))?;
+        ensure!(!is_armed()?, "killed at line {line}: the snapshot is still armed");
+    }
+    Ok((chosen.len(), points.len()))
+}
+
+/// A PF is lost while its driver is exchanged, so that the going back fails, too; and then it is there again.
+fn going_back_fails(node: &Node) -> anyhow::Result<()> {
+    say("== the going back fails");
+    let pf = igb_pfs()?.into_iter().next().context("there is no PF")?;
+    install("A")?;
+    let lose = pci_device(&pf).join("remove");
+    write(LOSING_RULE, &format!("install igb /bin/sh -c 'echo 1 > {}; exit 1'\n", lose.display()))?;
+    let failed = NicDriver::new(["reload"]).run()?.expect_code(DEGRADED)?;
+    failed.expect_words(&[&pf, "the going back to the previous driver failed, too", "cannot load igb"])?;
+    ensure!(!pci_device(&pf).exists(), "{pf} was not lost");
+    ensure!(!Path::new(READY).exists(), "ready although degraded");
+    ensure!(is_armed()?, "the snapshot is not armed any more");
+    drivers::expect_loaded(&node.runs)?;
+    let again = NicDriver::new(["reload"]).quietly().run()?.expect_code(DEGRADED)?;
+    again.expect_words(&[&pf])?;
+
+    say("== the PF is there again");
+    fs::remove_file(LOSING_RULE).context("cannot remove the rule")?;
+    write("/sys/bus/pci/rescan", "1")?;
+    boot::settle_udev()?;
+    NicDriver::new(["reload"]).run()?.expect_code(PUT_BACK)?;
+    node.is_back()?;
+    report(&format!("the going back fails: {}; put right when the cause was gone", failed.last_words()));
+    Ok(())
+}
+
+impl Node {
+    fn is_back(&self) -> anyhow::Result<()> {
+        self.is_what_it_was()?;
+        ensure!(!is_armed()?, "the snapshot is still armed");
+        // A driver was wanted that does not run.
+        ensure!(!Path::new(READY).exists(), "ready although the driver was taken back");
+        Ok(())
+    }
+
+    fn is_what_it_was(&self) -> anyhow::Result<()> {
+        drivers::expect_loaded(&self.runs)?;
+        ensure!(!Path::new(BLACKLIST).exists(), "the blacklist was left behind");
+        self.nics.expect_unchanged()
+    }
+}
+
+fn is_armed() -> anyhow::Result<bool> {
+    let snapshot = read(Path::new(STATE).join("snapshot.json"))?;
+    let snapshot: serde_json::Value =
+        serde_json::from_str(&snapshot).context("the snapshot does not parse")?;
+    let stage = snapshot.pointer("/stage/stage").and_then(serde_json::Value::as_str);
+    Ok(stage.context("the snapshot has no stage")? == "armed")
+}

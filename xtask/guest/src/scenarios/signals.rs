@@ -1,0 +1,166 @@
+//! What becomes of the machine when the program is told to stop, or is ended, at any moment; and that there is only one of
+//! it at a time.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use super::kill_matrix::{install, set_up};
+use crate::drivers;
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, Running};
+use crate::observe::Nics;
+use crate::readiness::{self, READY};
+use crate::{journal, report, say, wait, write};
+
+/// The exit codes of docs/exit-codes.md.
+const BLOCKED: i32 = 3;
+const LOCKED: i32 = 17;
+const INTERRUPTED: i32 = 18;
+
+/// Steps of a reload: the first one of all, and one after the first change.
+const BEFORE: &str = "look for what stands in the way";
+const WITHIN: &str = "unload igb";
+/// The step of a restore.
+const RESTORING: &str = "restore and verify";
+/// A control group for the processes that end together, as those of a container do.
+const GROUP: &str = "/sys/fs/cgroup/lab-container";
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let node = Node { before: set_up(guest.parameter("vfs")?)? };
+    let watch = readiness::watch(&node.before)?;
+    install("B")?;
+    node.before_the_first_change()?;
+    node.one_at_a_time_and_within_a_reload()?;
+    install("A")?;
+    node.within_a_restore()?;
+    node.too_little_time()?;
+    install("B")?;
+    node.whole_container()?;
+    let seen = watch.end()?;
+    report(&format!("{} VFs: {seen}", node.before.vf_count()));
+    seen.ensure_right()
+}
+
+struct Node {
+    before: Nics,
+}
+
+impl Node {
+    fn before_the_first_change(&self) -> anyhow::Result<()> {
+        let indices = Nics::interface_indices()?;
+        for signal in ["TERM", "INT"] {
+            say(&format!("== SIG{signal} before the first change"));
+            let reload = start_and_wait_for("reload", BEFORE)?;
+            reload.signal(signal)?;
+            let stopped = reload.wait()?.expect_code(INTERRUPTED)?;
+            report(&format!("SIG{signal} before the first change: {}", stopped.last_words()));
+            ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
+            ensure!(Path::new(READY).exists(), "readiness was taken away");
+            self.is_what_it_was("A")?;
+        }
+        Ok(())
+    }
+
+    /// A second instance is told who the first one is; the first one ends what it has begun.
+    fn one_at_a_time_and_within_a_reload(&self) -> anyhow::Result<()> {
+        say("== a second instance, and SIGTERM after the first change");
+        let reload = start_and_wait_for("reload", WITHIN)?;
+        reload.signal("TERM")?;
+        for second in ["reload", "restore-sriov", "terminate", "snapshot"] {
+            let refused = NicDriver::new([second]).run()?.expect_code(LOCKED)?;
+            refused.expect_words(&[&format!("pid {}", reload.id()), "command reload", "since"])?;
+        }
+        let finished = reload.wait()?.expect_code(0)?;
+        finished.expect_words(&["asked to stop, and so restored at once"])?;
+        self.is_what_it_was("B")?;
+        ensure!(!Path::new(READY).exists(), "ready although it was told to stop");
+        NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+        report("a second instance was told of the first");
+        report(&format!(
+            "SIGTERM after the first change: finished after {:.1} s",
+            finished.time.as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    /// Ended at once by the second SIGINT, it is gone on with; that, told once, ends what it has begun.
+    fn within_a_restore(&self) -> anyhow::Result<()> {
+        NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
+        twice("INT", 130, "restore-sriov", RESTORING)?;
+        say("== SIGTERM in a restore");
+        let restore = start_and_wait_for("restore-sriov", RESTORING)?;
+        restore.signal("TERM")?;
+        restore.wait()?.expect_code(0)?;
+        self.is_what_it_was("A")?;
+        report("SIGTERM in a restore: finished");
+        Ok(())
+    }
+
+    fn too_little_time(&self) -> anyhow::Result<()> {
+        say("== a grace period that is too short");
+        let indices = Nics::interface_indices()?;
+        let terminate = NicDriver::new(["terminate", "--restore-driver", "--grace", "1"]);
+        let refused = terminate.run()?.expect_code(BLOCKED)?;
+        refused.expect_words(&["not begun"])?;
+        ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
+        self.is_what_it_was("A")?;
+        report(&format!("a grace period of 1 s: {}", refused.last_words()));
+        Ok(())
+    }
+
+    /// The kernel ends the program and all it has started, as when a container is out of memory: the lock is free at
+    /// once. What goes on then is ended by a second SIGTERM, and what goes on after that is left alone.
+    fn whole_container(&self) -> anyhow::Result<()> {
+        say("== the whole container is killed while a module is loaded");
+        fs::create_dir(GROUP).with_context(|| format!("cannot create {GROUP}"))?;
+        let reload = NicDriver::new(["reload"]).quietly().start()?;
+        write(Path::new(GROUP).join("cgroup.procs"), &reload.id().to_string())?;
+        journal::wait_for_step(&reload, "load igb")?;
+        write(Path::new(GROUP).join("cgroup.kill"), "1")?;
+        ensure!(reload.wait()?.was_killed(), "it was not killed");
+        // The kernel takes a moment to let go of what it has killed.
+        wait::until("the control group is empty", Duration::from_secs(20), || {
+            Ok(fs::remove_dir(GROUP).is_ok().then_some(()))
+        })?;
+        NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
+        twice("TERM", 143, "restore-sriov", RESTORING)?;
+        for phase in ["reload", "restore-sriov"] {
+            NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
+        }
+        self.is_what_it_was("B")?;
+        ensure!(Path::new(READY).exists(), "not ready although verified");
+        report("the whole container killed while a module is loaded: gone on with");
+        Ok(())
+    }
+
+    fn is_what_it_was(&self, runs: &str) -> anyhow::Result<()> {
+        drivers::expect_loaded(&drivers::version(runs)?)?;
+        self.before.expect_unchanged()
+    }
+}
+
+/// The second signal is obeyed at once, whatever is under way.
+fn twice(signal: &str, code: i32, command: &str, step: &str) -> anyhow::Result<()> {
+    say(&format!("== SIG{signal} twice in `{command}`"));
+    let running = start_and_wait_for(command, step)?;
+    running.signal(signal)?;
+    running.wait_until_it_says("asked to stop")?;
+    running.signal(signal)?;
+    let told = Instant::now();
+    running.wait()?.expect_code(code)?;
+    let took = told.elapsed();
+    // The kernel lets no thread go that makes VFs or binds one, which takes it a second or two.
+    ensure!(took < Duration::from_secs(5), "it took {:.1} s", took.as_secs_f64());
+    ensure!(!Path::new(READY).exists(), "ready although it was ended in the midst");
+    report(&format!("SIG{signal} twice: {code} after {:.1} s", took.as_secs_f64()));
+    Ok(())
+}
+
+fn start_and_wait_for(command: &str, step: &str) -> anyhow::Result<Running> {
+    let running = NicDriver::new([command]).start()?;
+    journal::wait_for_step(&running, step)?;
+    Ok(running)
+}

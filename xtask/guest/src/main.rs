@@ -8,6 +8,7 @@ mod command;
 mod drivers;
 mod guest;
 mod heartbeat;
+mod hooks;
 mod netdevs;
 mod netdevsim;
 mod nic_driver;

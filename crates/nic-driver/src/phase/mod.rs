@@ -2,6 +2,7 @@
 
 mod context;
 mod grace;
+mod hooks;
 mod inspect;
 mod install;
 mod keep;
@@ -15,11 +16,14 @@ mod restore;
 mod resume;
 mod rollback;
 mod snapshot;
+mod swap;
 mod terminate;
 
-pub use context::{Context, ContextError, MayUnload, Settings};
+pub use context::{Context, ContextError, MayUnload, ReloadWith, Settings};
 pub use grace::NoTimeLeft;
-pub use inspect::{PlanError, ReloadForecast, Status, StatusError, plan_reload, plan_restore_sriov, status};
+pub use inspect::{
+    PlanError, ReloadForecast, ReportedVersion, Status, StatusError, plan_reload, plan_restore_sriov, status,
+};
 pub use install::{InstallError, Installed, install};
 pub use keep::KeepError;
 pub use machine::{MachineStatus, RunningStatus};
@@ -31,4 +35,5 @@ pub use restore::{RestorePhaseError, Restored, restore_sriov};
 pub use resume::{DriverError, LeftoverError, PfMissing};
 pub use rollback::GoBackError;
 pub use snapshot::{TakeSnapshotError, TakenSnapshot, snapshot};
+pub use swap::InitScriptError;
 pub use terminate::{TerminateError, Terminated, terminate};

@@ -13,7 +13,7 @@ use nic_sriov::{ObserveError, find_pfs, vf_addresses, vfio_group_in_use};
 use serde::Serialize;
 
 use super::reload::ModuleTree;
-use super::{Context, MayUnload};
+use super::{Context, MayUnload, ReloadWith};
 use crate::Exit;
 use crate::family::FamilyModules;
 
@@ -56,6 +56,8 @@ pub enum BlockerKind {
     NotLive,
     /// A VF that is open through VFIO.
     VfInUse,
+    /// The init script that is to do it is not there.
+    InitScript,
     /// The modules use each other in a circle.
     Cycle,
 }
@@ -179,6 +181,7 @@ pub(super) fn look(context: &Context) -> Result<Preflight, PreflightError> {
     let loaded = LoadedModules::read(&context.host)?;
     let users = observe_users(&context.host)?;
     let mut blockers = vfs_in_use(context)?;
+    blockers.extend(init_script_missing(context));
     blockers.extend(judge(modules, context.settings.may_unload, &loaded, &users));
     let unload = match UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context)) {
         Ok(plan) => plan.order(),
@@ -207,6 +210,26 @@ pub(super) fn unload_policy(context: &Context) -> UnloadPolicy {
     let third_party = modules.third_party.iter().filter(|_| allowed.third_party);
     let may_unload = modules.auxiliary.iter().chain(&modules.peers).chain(storage).chain(third_party);
     UnloadPolicy { may_unload: may_unload.cloned().collect(), ..UnloadPolicy::default() }
+}
+
+/// Whoever asks for the init script must have it.
+fn init_script_missing(context: &Context) -> Option<Blocker> {
+    if context.settings.reload_with == ReloadWith::Native {
+        return None;
+    }
+    let (what, remedy) = match &context.family.scripts.init {
+        Some(script) if context.host.is_executable(script) => return None,
+        Some(script) => {
+            let is = if context.host.exists(script) { "cannot be executed" } else { "is not there" };
+            (
+                format!("the init script {} {is}", script.display()),
+                "install the packages that it comes with, or reload",
+            )
+        }
+        None => (format!("the NIC family {} has no init script", context.family.name), "reload"),
+    };
+    let remedy = format!("{remedy} with --reload-with native");
+    Some(Blocker { kind: BlockerKind::InitScript, what, modules: Vec::new(), remedy, user: None })
 }
 
 fn vfs_in_use(context: &Context) -> Result<Vec<Blocker>, ObserveError> {

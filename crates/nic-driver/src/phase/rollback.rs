@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use nic_host::{Host, ReadError};
 use nic_kmod::{
-    LoadError, LoadedModules, ModuleFile, ModuleFileError, ModuleIndex, OnDisk, ReadLoadedError,
+    LoadError, LoadedModules, ModuleFile, ModuleFileError, ModuleIndex, ModuleName, OnDisk, ReadLoadedError,
     UnloadBlocked, UnloadError, UnloadPlan, load, load_file, unload,
 };
 use nic_sriov::{LinkSource, ObserveError, RemoveVfsError, find_pfs, remove_vfs};
 
 use super::Context;
+use super::hooks::{Hook, run_hook};
 use super::preflight::unload_policy;
 use super::reload::ModuleTree;
 use super::restore::{RestorePhaseError, Restored, restore_held};
@@ -114,7 +115,7 @@ pub(super) async fn go_back(
     snapshot: &Snapshot,
 ) -> Result<Restored, GoBackError> {
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-    put_modules_back(context, phase, deadline).await?;
+    put_modules_back(context, phase, snapshot, deadline).await?;
     remove_leftover_blacklist(context, phase)?;
     if let LinkSource::Kernel(kernel) = LinkSource::open(&context.host).await? {
         let pfs = pfs_on_their_way(context, snapshot)?;
@@ -149,6 +150,7 @@ impl<'previous> ModulesBack<'previous> {
 pub(super) async fn put_modules_back(
     context: &Context,
     phase: &PhaseRecord,
+    snapshot: &Snapshot,
     deadline: Duration,
 ) -> Result<(), GoBackError> {
     let host = &context.host;
@@ -168,22 +170,33 @@ pub(super) async fn put_modules_back(
             None => step.ok(None),
         }
         let loaded = LoadedModules::read(host)?;
-        let plan = UnloadPlan::compute(&loaded, &context.family.modules.unloaded(), &unload_policy(context))?;
+        let own = context.family.modules.unloaded();
+        let plan = UnloadPlan::compute(&loaded, &own, &unload_policy(context))?;
+        run_hook(context, phase, Hook::PreStop, deadline).await;
         for module in plan.order() {
             let step = phase.step(format!("unload the new {module}"));
             step.record(unload(host, &module, deadline).await)?;
         }
+        run_hook(context, phase, Hook::PostStop, deadline).await;
     }
+    if back.load.is_empty() {
+        return Ok(());
+    }
+    run_hook(context, phase, Hook::PreStart, deadline).await;
     for kept in back.load {
         let step = phase.step(format!("load the previous {}", kept.module));
-        match load_previous(context, &previous, kept, deadline).await {
+        match load_previous(context, &previous, kept, snapshot, deadline).await {
             Ok(()) => step.ok(None),
             Err(error) => {
                 step.failed(&error);
-                return Err(error);
+                if context.family.modules.own().contains(&kept.module) {
+                    return Err(error);
+                }
+                tracing::warn!(error = crate::error_chain(&error), "the driver comes up without it");
             }
         }
     }
+    run_hook(context, phase, Hook::PostStart, deadline).await;
     Ok(())
 }
 
@@ -191,6 +204,7 @@ async fn load_previous(
     context: &Context,
     previous: &PreviousModules,
     kept: &PreviousModule,
+    snapshot: &Snapshot,
     deadline: Duration,
 ) -> Result<(), GoBackError> {
     let host = &context.host;
@@ -207,8 +221,14 @@ async fn load_previous(
         }
     }
     let asynchronous = context.family.modules.async_probe.contains(&kept.module);
-    let parameters: &[(&str, &str)] = if asynchronous { &[("async_probe", "1")] } else { &[] };
-    Ok(load_file(host, &kept.module, &file, parameters, deadline).await?)
+    // It is the file that it was given them with.
+    let given = snapshot.parameters.get(&kept.module).into_iter().flatten();
+    let parameters: Vec<(&str, &str)> = asynchronous
+        .then_some(("async_probe", "1"))
+        .into_iter()
+        .chain(given.map(|(name, value)| (name.as_str(), value.as_str())))
+        .collect();
+    Ok(load_file(host, &kept.module, &file, &parameters, deadline).await?)
 }
 
 /// Drops the kept files when another driver than theirs has proved itself: it runs, and its NICs were verified.
@@ -218,7 +238,7 @@ async fn load_previous(
 pub(super) fn drop_previous_unless_running(context: &Context, phase: &PhaseRecord) {
     let runs = || -> Result<bool, GoBackError> {
         let Some(previous) = context.store.previous(&context.boot_id)? else { return Ok(false) };
-        Ok(runs_still(&previous, &LoadedModules::read(&context.host)?))
+        Ok(runs_still(&previous, &context.family.modules.identity, &LoadedModules::read(&context.host)?))
     };
     match runs() {
         Ok(true) => {}
@@ -231,8 +251,10 @@ pub(super) fn drop_previous_unless_running(context: &Context, phase: &PhaseRecor
     }
 }
 
-fn runs_still(previous: &PreviousModules, loaded: &LoadedModules) -> bool {
-    previous.modules.iter().any(|kept| loaded.get(&kept.module).is_some_and(|loaded| kept.is(loaded)))
+/// Whether one of the modules that make up the driver is the kept one. What only stood on top tells nothing.
+fn runs_still(previous: &PreviousModules, driver: &[ModuleName], loaded: &LoadedModules) -> bool {
+    let mut kept = previous.modules.iter().filter(|kept| driver.contains(&kept.module));
+    kept.any(|kept| loaded.get(&kept.module).is_some_and(|loaded| kept.is(loaded)))
 }
 
 #[cfg(test)]
@@ -284,7 +306,9 @@ mod tests {
             let names: Vec<&str> = back.load.iter().map(|kept| kept.module.as_str()).collect();
             assert_eq!((back.unload, names.as_slice()), (unload, load), "{loaded:?}");
             let same = loaded.iter().any(|(_, build_id)| *build_id == 1);
-            assert_eq!(runs_still(&previous, &running(loaded)), same, "{loaded:?}");
+            let driver = ["igb", "igbvf"].map(|name| name.parse().unwrap());
+            assert_eq!(runs_still(&previous, &driver, &running(loaded)), same, "{loaded:?}");
+            assert!(!runs_still(&previous, &[], &running(loaded)), "{loaded:?}");
         }
     }
 }

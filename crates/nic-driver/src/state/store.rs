@@ -240,6 +240,7 @@ mod tests {
             family: "igb".into(),
             stage: SnapshotStage::Stored,
             modules: vec!["igb".parse().unwrap()],
+            lost: Vec::new(),
             parameters: crate::state::ModuleParameters::from([(
                 "igb".parse().unwrap(),
                 [("max_vfs".to_owned(), "7".to_owned())].into(),

@@ -4,10 +4,12 @@ mod alive;
 mod bench;
 mod blockers;
 mod boot;
+mod container;
 mod errors;
 mod everything;
 mod faults;
 mod idempotent;
+mod init_script;
 mod kill_matrix;
 mod network;
 mod night;
@@ -41,6 +43,8 @@ const RUNS: &[(&str, Run)] = &[
     ("errors", errors::run),
     ("stack", stack::run),
     ("blockers", blockers::run),
+    ("init-script", init_script::run),
+    ("container", container::run),
 ];
 
 /// The function of the scenario called `name`.

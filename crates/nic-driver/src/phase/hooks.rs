@@ -55,3 +55,59 @@ pub(super) async fn run_hook(context: &Context, phase: &PhaseRecord, hook: Hook,
         tracing::warn!(error = crate::error_chain(&error), "a hook failed");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use nic_host::Host;
+
+    use super::*;
+    use crate::phase::fixture;
+    use crate::state::{Entry, Journal};
+
+    const SHORT: Duration = Duration::from_millis(300);
+
+    /// Runs the hook with this text and permissions; returns the steps that the journal then has, each with how it ended.
+    async fn steps(text: Option<(&str, u32)>) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut context = fixture::context(Host::running(), &dir.path().join("state"));
+        context.family.scripts.hooks = Some(dir.path().to_path_buf());
+        if let Some((text, mode)) = text {
+            let script = dir.path().join("pre-stop-hook.sh");
+            fs::write(&script, text).unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let phase = context.journal.phase("reload");
+        run_hook(&context, &phase, Hook::PreStop, SHORT).await;
+        let ended =
+            Journal::read(&context.store).unwrap().into_iter().filter_map(|event| match event.entry {
+                Entry::StepEnded { step, outcome, detail, .. } => {
+                    Some(format!("{step}: {outcome:?} {}", detail.unwrap_or_default()))
+                }
+                _ => None,
+            });
+        let folder = dir.path().display().to_string();
+        ended.map(|line| line.replace(&folder, "/etc/infiniband").trim_end().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_comes_of_a_hook_is_in_the_journal_and_stops_nothing() {
+        let ran = "run /etc/infiniband/pre-stop-hook.sh";
+        let told = "`/etc/infiniband/pre-stop-hook.sh`";
+        for (text, expected) in [
+            ("#!/bin/sh\nexit 0\n", format!("{ran}: Ok")),
+            ("#!/bin/sh\necho no >&2\nexit 3\n", format!("{ran}: Failed {told} failed (exit code 3): no")),
+            ("#!/bin/sh\nsleep 60\n", format!("{ran}: Failed {told} has not ended after 300ms")),
+        ] {
+            assert_eq!(steps(Some((text, 0o755))).await, [expected], "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_executed_is_not_run() {
+        assert_eq!(steps(None).await, Vec::<String>::new());
+        assert_eq!(steps(Some(("#!/bin/sh\nexit 0\n", 0o644))).await, Vec::<String>::new());
+    }
+}

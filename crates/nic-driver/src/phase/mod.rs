@@ -1,8 +1,11 @@
 //! The phases: what each command does, composed from the libraries. No mechanism of their own.
 
 mod context;
+#[cfg(test)]
+mod fixture;
 mod grace;
 mod hooks;
+mod init_script;
 mod inspect;
 mod install;
 mod keep;
@@ -21,6 +24,7 @@ mod terminate;
 
 pub use context::{Context, ContextError, MayUnload, ReloadWith, Settings};
 pub use grace::NoTimeLeft;
+pub use init_script::InitScriptError;
 pub use inspect::{
     PlanError, ReloadForecast, ReportedVersion, Status, StatusError, plan_reload, plan_restore_sriov, status,
 };
@@ -35,5 +39,4 @@ pub use restore::{RestorePhaseError, Restored, restore_sriov};
 pub use resume::{DriverError, LeftoverError, PfMissing};
 pub use rollback::GoBackError;
 pub use snapshot::{TakeSnapshotError, TakenSnapshot, snapshot};
-pub use swap::InitScriptError;
 pub use terminate::{TerminateError, Terminated, terminate};

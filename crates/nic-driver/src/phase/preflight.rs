@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use comfy_table::{Table, presets};
+use nic_host::ListError;
 use nic_kmod::{
     IdentityError, IdentityReport, LoadedModule, LoadedModules, ModuleIndexError, ModuleName, ModuleState,
     ModuleUsers, ObserveUsersError, ReadLoadedError, UnloadBlocked, UnloadPlan, UnloadPolicy, UserKind,
@@ -12,8 +13,9 @@ use nic_kmod::{
 use nic_sriov::{ObserveError, find_pfs, vf_addresses, vfio_group_in_use};
 use serde::Serialize;
 
+use super::init_script::{init_script_at_work, init_script_missing};
 use super::reload::ModuleTree;
-use super::{Context, MayUnload, ReloadWith};
+use super::{Context, MayUnload};
 use crate::Exit;
 use crate::family::FamilyModules;
 
@@ -56,7 +58,7 @@ pub enum BlockerKind {
     NotLive,
     /// A VF that is open through VFIO.
     VfInUse,
-    /// The init script that is to do it is not there.
+    /// The init script that is to do it is not there, or is at work for somebody else.
     InitScript,
     /// The modules use each other in a circle.
     Cycle,
@@ -101,6 +103,9 @@ pub enum PreflightError {
     /// The users of modules could not be looked for.
     #[error(transparent)]
     Users(#[from] ObserveUsersError),
+    /// The processes could not be listed.
+    #[error(transparent)]
+    Processes(#[from] ListError),
     /// The NICs could not be looked at.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -112,7 +117,7 @@ impl PreflightError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Index(_) | Self::Identity(_) => Exit::NoModule,
-            Self::Loaded(_) | Self::Users(_) | Self::Observe(_) => Exit::Failed,
+            Self::Loaded(_) | Self::Users(_) | Self::Processes(_) | Self::Observe(_) => Exit::Failed,
         }
     }
 }
@@ -182,6 +187,7 @@ pub(super) fn look(context: &Context) -> Result<Preflight, PreflightError> {
     let users = observe_users(&context.host)?;
     let mut blockers = vfs_in_use(context)?;
     blockers.extend(init_script_missing(context));
+    blockers.extend(init_script_at_work(context)?);
     blockers.extend(judge(modules, context.settings.may_unload, &loaded, &users));
     let unload = match UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context)) {
         Ok(plan) => plan.order(),
@@ -210,26 +216,6 @@ pub(super) fn unload_policy(context: &Context) -> UnloadPolicy {
     let third_party = modules.third_party.iter().filter(|_| allowed.third_party);
     let may_unload = modules.auxiliary.iter().chain(&modules.peers).chain(storage).chain(third_party);
     UnloadPolicy { may_unload: may_unload.cloned().collect(), ..UnloadPolicy::default() }
-}
-
-/// Whoever asks for the init script must have it.
-fn init_script_missing(context: &Context) -> Option<Blocker> {
-    if context.settings.reload_with == ReloadWith::Native {
-        return None;
-    }
-    let (what, remedy) = match &context.family.scripts.init {
-        Some(script) if context.host.is_executable(script) => return None,
-        Some(script) => {
-            let is = if context.host.exists(script) { "cannot be executed" } else { "is not there" };
-            (
-                format!("the init script {} {is}", script.display()),
-                "install the packages that it comes with, or reload",
-            )
-        }
-        None => (format!("the NIC family {} has no init script", context.family.name), "reload"),
-    };
-    let remedy = format!("{remedy} with --reload-with native");
-    Some(Blocker { kind: BlockerKind::InitScript, what, modules: Vec::new(), remedy, user: None })
 }
 
 fn vfs_in_use(context: &Context) -> Result<Vec<Blocker>, ObserveError> {

@@ -183,9 +183,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::family::NicFamily;
-    use crate::phase::Settings;
-    use crate::state::StateStore;
+    use crate::phase::fixture;
 
     /// A tree of a distribution, with the family mlx5.
     fn context(os_release: &str) -> (tempfile::TempDir, Context) {
@@ -198,24 +196,7 @@ mod tests {
             fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
             fs::write(dir.path().join(file), text).unwrap();
         }
-        let host = nic_host::Host::at(dir.path());
-        let family = NicFamily::open("mlx5").unwrap();
-        let store = StateStore::new(dir.path().join("state"));
-        let settings = Settings {
-            timeout: Duration::from_secs(1),
-            jobs: 1,
-            readiness_file: "/ready".into(),
-            blacklist_file: "/blacklist".into(),
-            lock_file: "/lock".into(),
-            grace: None,
-            management_nic: crate::phase::ManagementNic::Warn,
-            kubernetes_api: None,
-            retry_rolled_back: false,
-            reload_with: crate::phase::ReloadWith::Native,
-            force: false,
-            may_unload: crate::phase::MayUnload::default(),
-        };
-        let context = Context::new(host, family, store, settings).unwrap();
+        let context = fixture::context(nic_host::Host::at(dir.path()), &dir.path().join("state"));
         (dir, context)
     }
 

@@ -183,6 +183,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_an_exchange_has_cost_is_wanted_until_it_is_loaded_again() {
+        let names = |text: &str| {
+            text.split_whitespace().map(|name| name.parse().unwrap()).collect::<Vec<ModuleName>>()
+        };
+        let mut snapshot = crate::state::store::tests::snapshot();
+        snapshot.modules = names("mlx5_dpll mlx5_core");
+        snapshot.lost = names("rpcrdma");
+        assert_eq!(snapshot.wanted_modules(), names("mlx5_dpll mlx5_core rpcrdma"));
+        for (loaded, lost) in [
+            ("mlx5_core 1 0 - Live 0x0\n", "mlx5_dpll rpcrdma"),
+            ("rpcrdma 1 0 - Live 0x0\nmlx5_core 1 0 - Live 0x0\n", "mlx5_dpll"),
+            ("rpcrdma 1 0 - Live 0x0\nmlx5_dpll 1 0 - Live 0x0\nmlx5_core 1 0 - Live 0x0\n", ""),
+        ] {
+            assert_eq!(snapshot.lost_under(&LoadedModules::parse(loaded).unwrap()), names(lost), "{loaded}");
+        }
+    }
+
+    #[test]
     fn the_published_schema_is_current() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/snapshot.schema.json");
         let current = format!("{}\n", serde_json::to_string_pretty(&Snapshot::json_schema()).unwrap());

@@ -224,13 +224,13 @@ fn not_serialised(path: &Path, error: serde_json::Error) -> WriteError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use nic_sriov::NicState;
 
     use super::*;
     use crate::state::SnapshotStage;
 
-    fn snapshot() -> Snapshot {
+    pub(in crate::state) fn snapshot() -> Snapshot {
         Snapshot {
             schema: SNAPSHOT_SCHEMA,
             checksum: None,

@@ -33,6 +33,23 @@ fn the_init_script_must_be_there_when_it_is_asked_for() {
 }
 
 #[test]
+fn an_init_script_at_work_is_not_interfered_with() {
+    let desk = Desk::new();
+    let tree = desk.copy(BEFORE);
+    for (pid, words) in
+        [("7", "vi\0/etc/init.d/openibd\0"), ("42", "/bin/bash\0/etc/init.d/openibd\0restart\0")]
+    {
+        fs::create_dir_all(tree.join("proc").join(pid)).unwrap();
+        fs::write(tree.join("proc").join(pid).join("cmdline"), words).unwrap();
+    }
+    let ran = desk.on(&tree, &["preflight", "--force"]);
+    assert_eq!(ran.code, Exit::Blocked as i32, "{}", ran.text());
+    assert!(ran.stdout.contains("process 42 runs /etc/init.d/openibd"), "{}", ran.stdout);
+    fs::remove_dir_all(tree.join("proc/42")).unwrap();
+    desk.on(&tree, &["preflight", "--force"]).succeeded();
+}
+
+#[test]
 fn a_family_without_an_init_script_says_so() {
     let desk = Desk::new();
     let mlx5 = include_str!("../../families/mlx5.toml");

@@ -6,6 +6,7 @@ use nic_kmod::{IdentityError, LoadError, ModuleIndexError, ModuleName, ReadLoade
 use nic_sriov::{ArrivalError, ObserveError, RemoveVfsError};
 
 use super::super::Context;
+use super::super::init_script::InitScriptError;
 use super::super::keep::KeepError;
 use super::super::modules::UnloadStackError;
 use super::super::network::ManagementError;
@@ -13,7 +14,6 @@ use super::super::preflight::{PreflightBlocked, PreflightError};
 use super::super::resume::{LeftoverError, PfMissing};
 use super::super::rollback::GoBackError;
 use super::super::snapshot::TakeSnapshotError;
-use super::super::swap::InitScriptError;
 use crate::state::{RecordError, SnapshotError};
 use crate::{Exit, Interrupted, LockError};
 

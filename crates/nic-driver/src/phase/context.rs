@@ -73,7 +73,8 @@ pub enum ReloadWith {
     #[default]
     Native,
     /// The vendor's init script does it (`/etc/init.d/openibd restart`).
-    Openibd,
+    #[value(name = "openibd")]
+    InitScript,
 }
 
 /// What may be unloaded beside the family's own modules.

@@ -48,8 +48,8 @@ pub enum InstallError {
     /// A step failed.
     #[error(transparent)]
     Install(#[from] nic_packages::InstallError),
-    /// The host's tree could not be given the modules.
-    #[error("the packages are installed, and the host's modules could not be changed")]
+    /// The host's tree could not be given the modules, or the links to it not be taken away before.
+    #[error("the modules in the host's tree could not be exchanged")]
     HostTree(#[from] HostTreeError),
     /// What was installed could not be recorded.
     #[error("the packages are installed, and that could not be recorded")]

@@ -48,7 +48,7 @@ pub(super) async fn swap(
             run_hook(context, phase, Hook::PostStart, deadline).await;
             gone
         }
-        ReloadWith::Openibd => {
+        ReloadWith::InitScript => {
             // The script refuses to stop with most of these loaded, and knows nothing of the others.
             let gone = unload_stack(context, phase, Part::OnTop, deadline).await?;
             restart_by_init_script(context, phase, deadline).await?;

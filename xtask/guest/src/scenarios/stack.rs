@@ -13,17 +13,19 @@ use crate::observe::{igb_pfs, netdev_of};
 use crate::rdma::{LISTED, describe_family, expect_loaded, loaded, nic_driver};
 use crate::{hooks, read, report, say, vfs};
 
-/// Users of the stack, one more with each reload. NFS over RDMA is loaded by then.
-const USERS: [&str; 4] = [NOTHING_MORE, "nvme_rdma", "rdma_rxe", "ib_isert"];
-/// What NFS over RDMA needs.
+/// Users of the stack, one more with each reload.
+const USERS: [&str; 3] = [NOTHING_MORE, "rdma_rxe", "ib_isert"];
+/// Users from the beginning: what NFS over RDMA needs.
 const NFSRDMA: [&str; 2] = ["nvme_rdma", "rpcrdma"];
 const NOTHING_MORE: &str = "nothing more";
+/// Few, since it is the modules that matter here.
+const VFS: u32 = 3;
 /// A parameter that is no default, and that can be given at the load only.
 const GIVEN: (&str, &str, &str) = ("ib_ipoib", "recv_queue_size", "1024");
 
 pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
     describe_family()?;
-    let before = vfs::configure_all()?;
+    let before = vfs::configure_each(VFS)?;
     let (module, parameter, value) = GIVEN;
     command("modprobe", [module, &format!("{parameter}={value}")])?;
     for module in LISTED {

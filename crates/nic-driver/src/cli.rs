@@ -4,6 +4,7 @@ mod environment;
 mod modules;
 mod paths;
 mod signals;
+mod text;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -13,8 +14,10 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use nic_host::Host;
 use serde::Serialize;
 
+use text::{InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
+
 use crate::family::NicFamily;
-use crate::phase::{self, Context, ManagementNic, ModuleTree, Settings};
+use crate::phase::{self, Context, ManagementNic, ModuleTree, ReloadWith, Settings};
 use crate::report::Report;
 use crate::state::{Journal, StateStore};
 use crate::{Exit, error_chain};
@@ -53,6 +56,9 @@ pub struct Cli {
     /// What a reload does when the node's default route or the Kubernetes API is behind the NICs that go.
     #[arg(long, global = true, value_enum, env = "NIC_DRIVER_MANAGEMENT_NIC", default_value_t = ManagementNic::Warn)]
     pub management_nic: ManagementNic,
+    /// How a reload unloads and loads: by itself, or with the vendor's init script. `terminate` always does it itself.
+    #[arg(long, global = true, value_enum, env = "NIC_DRIVER_RELOAD_WITH", default_value_t = ReloadWith::Native)]
+    pub reload_with: ReloadWith,
     /// How logs are printed to stderr.
     #[arg(long, global = true, value_enum, env = "NIC_DRIVER_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -241,6 +247,10 @@ async fn dispatch(cli: &Cli) -> Exit {
     if let Err(error) = cli.modules.apply(&mut family) {
         return fail(cli, &error, Exit::Usage);
     }
+    // What is gone back to is the inbox driver as the distribution loads it.
+    if cli.modules.enable_nfsrdma && !matches!(cli.command, Command::Terminate { .. }) {
+        family.modules.enable_nfsrdma();
+    }
     let context = match Context::new(host(cli), family, store(cli), settings(cli)) {
         Ok(context) => context,
         Err(error) => return fail(cli, &error, Exit::Failed),
@@ -331,6 +341,7 @@ fn settings(cli: &Cli) -> Settings {
         kubernetes_api: kubernetes_api(),
         grace: cli.grace.map(Duration::from_secs),
         retry_rolled_back: matches!(cli.command, Command::Reload { retry_rolled_back: true, .. }),
+        reload_with: cli.reload_with,
         force: matches!(
             cli.command,
             Command::Reload { force: true, .. } | Command::Preflight { force: true }
@@ -407,93 +418,4 @@ fn fail(cli: &Cli, error: &dyn std::error::Error, exit: Exit) -> Exit {
         tracing::debug!(%error, "stderr is closed");
     }
     exit
-}
-
-/// Gives a phase's result a text for people; serialises as the result itself.
-macro_rules! text_of {
-    ($name:ident, $result:ty, |$value:ident, $f:ident| $body:expr) => {
-        #[derive(Serialize)]
-        #[serde(transparent)]
-        struct $name<'a>(&'a $result);
-
-        impl std::fmt::Display for $name<'_> {
-            fn fmt(&self, $f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                let $value = self.0;
-                $body
-            }
-        }
-    };
-}
-
-text_of!(InstalledText, phase::Installed, |installed, f| {
-    let verb = if installed.changed { "installed" } else { "already installed" };
-    for package in &installed.record.packages {
-        writeln!(f, "{verb}: {} {}", package.name, package.version)?;
-    }
-    Ok(())
-});
-
-text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {
-    for module in &reloaded.identity.modules {
-        writeln!(f, "{}: {}", module.module, module.verdict)?;
-    }
-    if reloaded.reloaded {
-        let pfs: Vec<String> = reloaded.pfs.iter().map(ToString::to_string).collect();
-        writeln!(f, "reloaded; PFs to be restored: {}", pfs.join(", "))?;
-        for module in &reloaded.lost {
-            writeln!(f, "not loaded any more: {module}")?;
-        }
-    } else {
-        writeln!(f, "not due: nothing was unloaded")?;
-        if reloaded.restore_due {
-            writeln!(f, "restore-sriov is due: an earlier reload was not followed by a verified restore")?;
-        }
-    }
-    let Some(restored) = &reloaded.restored else { return Ok(()) };
-    writeln!(f, "asked to stop, and so restored at once")?;
-    write_restored(restored, f)
-});
-
-text_of!(RestoredText, phase::Restored, |restored, f| write_restored(restored, f));
-
-text_of!(TerminatedText, phase::Terminated, |terminated, f| {
-    for package in &terminated.removed {
-        writeln!(f, "removed: {package}")?;
-    }
-    match &terminated.reloaded {
-        None => writeln!(f, "not ready any more; the driver stays")?,
-        Some(reloaded) if reloaded.reloaded => writeln!(f, "back to the inbox driver")?,
-        Some(_) => writeln!(f, "the inbox driver was running already")?,
-    }
-    terminated.restored.as_ref().map_or(Ok(()), |restored| write_restored(restored, f))
-});
-
-text_of!(SnapshotText, phase::TakenSnapshot, |taken, f| {
-    if let Some(aside) = &taken.set_aside {
-        writeln!(f, "the snapshot that was there could not be used; it is now {}", aside.display())?;
-    }
-    for pf in &taken.snapshot.nics.pfs {
-        let netdev = pf.netdev.as_ref().map_or("no netdev", |netdev| netdev.name.as_str());
-        writeln!(f, "PF {} ({netdev}): {} VFs", pf.address, pf.num_vfs)?;
-    }
-    writeln!(f, "stored in {}", taken.path.display())
-});
-
-fn write_restored(restored: &phase::Restored, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-    let outcome = &restored.outcome;
-    for difference in &outcome.differences {
-        writeln!(f, "{difference}")?;
-    }
-    if !outcome.is_verified() {
-        for failure in &outcome.failures {
-            writeln!(f, "{}: {}: {}", failure.part, failure.step, failure.cause)?;
-        }
-    }
-    for difference in restored.network.iter().flat_map(|network| &network.differences) {
-        writeln!(f, "{difference}")?;
-    }
-    for failure in restored.network.iter().flat_map(|network| &network.failures) {
-        writeln!(f, "{}: {}", failure.step, failure.cause)?;
-    }
-    writeln!(f, "{}", restored.summary())
 }

@@ -19,6 +19,21 @@ pub struct NicFamily {
     pub devices: DeviceSelector,
     /// Its kernel modules.
     pub modules: FamilyModules,
+    /// Its vendor's scripts.
+    #[serde(default)]
+    pub scripts: FamilyScripts,
+}
+
+/// The scripts of a family's vendor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FamilyScripts {
+    /// The init script that unloads and loads the stack with the argument `restart`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// The folder of `pre-stop-hook.sh`, `post-stop-hook.sh`, `pre-start-hook.sh` and `post-start-hook.sh`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<PathBuf>,
 }
 
 /// The kernel modules of a family.
@@ -28,6 +43,10 @@ pub struct FamilyModules {
     /// A reload is due when one of these differs from what is installed. The first is the one without which there
     /// is no NIC.
     pub identity: Vec<ModuleName>,
+    /// What is loaded before anything is unloaded, where it exists: modules of the kernel's own that the driver uses
+    /// without depending on them.
+    #[serde(default)]
+    pub beforehand: Vec<ModuleName>,
     /// What else belongs to the stack and is unloaded with it.
     #[serde(default)]
     pub stack: Vec<ModuleName>,
@@ -46,6 +65,9 @@ pub struct FamilyModules {
     /// Storage over RDMA: unloaded only when that is allowed.
     #[serde(default)]
     pub storage: Vec<ModuleName>,
+    /// Those of the storage modules that NFS over RDMA needs: where it is asked for they are the driver's as well.
+    #[serde(default)]
+    pub nfsrdma: Vec<ModuleName>,
     /// Other vendors' RDMA drivers: unloaded only when that is allowed.
     #[serde(default)]
     pub third_party: Vec<ModuleName>,
@@ -54,16 +76,38 @@ pub struct FamilyModules {
 }
 
 impl FamilyModules {
+    /// The stack itself. Storage modules are never of it, though they be loaded with it: they go only where that is
+    /// allowed.
+    #[must_use]
+    pub fn own(&self) -> Vec<ModuleName> {
+        let mut modules: Vec<ModuleName> = Vec::new();
+        for module in self.identity.iter().chain(&self.stack).chain(&self.load) {
+            if !modules.contains(module) && !self.storage.contains(module) {
+                modules.push(module.clone());
+            }
+        }
+        modules
+    }
+
     /// What a reload unloads, whether or not it is loaded.
     #[must_use]
     pub fn unloaded(&self) -> Vec<ModuleName> {
-        let mut modules = self.identity.clone();
-        for module in self.stack.iter().chain(&self.auxiliary).chain(&self.load) {
+        let mut modules = self.own();
+        for module in &self.auxiliary {
             if !modules.contains(module) {
                 modules.push(module.clone());
             }
         }
         modules
+    }
+
+    /// Makes the modules of NFS over RDMA the driver's: they are loaded with it, and decide a reload, too.
+    pub fn enable_nfsrdma(&mut self) {
+        for list in [&mut self.identity, &mut self.load] {
+            let new =
+                self.nfsrdma.iter().filter(|module| !list.contains(module)).cloned().collect::<Vec<_>>();
+            list.extend(new);
+        }
     }
 }
 
@@ -148,6 +192,20 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn nfs_over_rdma_is_loaded_and_compared_and_still_not_unloaded_unasked() {
+        let mut modules = NicFamily::open("mlx5").unwrap().modules;
+        let before = modules.clone();
+        modules.enable_nfsrdma();
+        let names = |list: &[ModuleName]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(&modules.load[before.load.len()..]), ["nvme_rdma", "rpcrdma"]);
+        assert_eq!(names(&modules.identity[before.identity.len()..]), ["nvme_rdma", "rpcrdma"]);
+        assert_eq!(modules.unloaded(), before.unloaded());
+        let once = modules.clone();
+        modules.enable_nfsrdma();
+        assert_eq!(modules, once);
     }
 
     #[test]

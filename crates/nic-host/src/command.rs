@@ -205,13 +205,16 @@ impl Host {
             .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from))
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join(program))
-            .find(|candidate| is_executable(&self.path(candidate)))
+            .find(|candidate| self.is_executable(candidate))
     }
-}
 
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    /// Whether `path` is a file that somebody may execute.
+    #[must_use]
+    pub fn is_executable(&self, path: impl AsRef<Path>) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        let metadata = self.path(path).metadata();
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    }
 }
 
 async fn execute(invocation: &Invocation) -> Result<Captured, CommandError> {

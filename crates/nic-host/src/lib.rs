@@ -9,6 +9,7 @@
 //! - kernel attributes: [`Host::attribute`], [`Host::write_attribute`], [`Host::write_attribute_within`], with the
 //!   kernel's errno kept in the error;
 //! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
+//! - SELinux labels for kernel modules' files: [`Host::label_module_files`];
 //! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline;
 //! - [`error_chain`], an error with its causes in one line;
 //! - facts: [`KernelRelease`], [`BootId`], [`OsRelease`], and the [`DriverVersion`] that names files.
@@ -24,6 +25,7 @@ mod error_chain;
 mod facts;
 mod files;
 mod host;
+mod selinux;
 
 pub use command::{Captured, CommandError, Invocation, Replay};
 pub use driver_version::{DriverVersion, ParseDriverVersionError};
@@ -31,3 +33,4 @@ pub use error_chain::error_chain;
 pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
 pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
 pub use host::Host;
+pub use selinux::LabelError;

@@ -69,6 +69,9 @@ pub enum UserKind {
         protocol: String,
         /// How many.
         count: u32,
+        /// A process in the network namespace they are in; `None` for this process's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        namespace_of: Option<String>,
     },
 }
 
@@ -94,8 +97,12 @@ impl fmt::Display for UserKind {
             Self::Swap { device } => write!(f, "the kernel swaps to {}", device.display()),
             Self::Controller { name, address } => write!(f, "the controller {name} is connected ({address})"),
             Self::Export { what } => write!(f, "this machine serves {what}"),
-            Self::Sockets { protocol, count } => {
-                write!(f, "{count} sockets of the protocol {protocol} are open")
+            Self::Sockets { protocol, count, namespace_of } => {
+                write!(f, "{count} sockets of the protocol {protocol} are open")?;
+                match namespace_of {
+                    Some(process) => write!(f, " in the network namespace of process {process}"),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -126,14 +133,21 @@ pub enum ObserveUsersError {
 /// What goes while it is looked at, and what may not be looked at, is passed over.
 pub fn observe_users(host: &Host) -> Result<ModuleUsers, ObserveUsersError> {
     let mut users = BTreeSet::new();
-    let mut namespaces = BTreeSet::new();
-    let processes = processes(host)?;
-    for pid in &processes {
-        users.extend(open_devices(host, *pid));
-        // Each mount namespace once.
-        let namespace = host.link_name(format!("/proc/{pid}/ns/mnt")).ok().flatten();
-        if namespace.is_some_and(|namespace| namespaces.insert(namespace)) {
+    let namespace =
+        |process: &str, kind: &str| host.link_name(format!("/proc/{process}/ns/{kind}")).ok().flatten();
+    // Each mount namespace and each network namespace once; this process's own network is looked at below.
+    let mut namespaces: BTreeSet<String> = namespace("self", "net").into_iter().collect();
+    for pid in processes(host)? {
+        users.extend(open_devices(host, pid));
+        let is_new =
+            |kind: &str| namespace(&pid.to_string(), kind).is_some_and(|found| namespaces.insert(found));
+        let [mounts, network] = ["mnt", "net"].map(is_new);
+        if mounts {
             users.extend(storage::mounts(host, &format!("/proc/{pid}/mountinfo")));
+        }
+        // The process may have ended.
+        if network && let Ok(Some(text)) = host.read_if_exists(format!("/proc/{pid}/net/protocols")) {
+            users.extend(sockets(&text, Some(&format!("{pid} ({})", command_of(host, pid)))));
         }
     }
     users.extend(storage::mounts(host, "/proc/self/mountinfo"));
@@ -141,7 +155,7 @@ pub fn observe_users(host: &Host) -> Result<ModuleUsers, ObserveUsersError> {
     users.extend(storage::controllers(host)?);
     users.extend(storage::exports(host)?);
     if let Some(text) = host.read_if_exists("/proc/net/protocols")? {
-        users.extend(sockets(&text));
+        users.extend(sockets(&text, None));
     }
     Ok(ModuleUsers { users: users.into_iter().collect(), sees_all_processes: is_first_pid_namespace(host) })
 }
@@ -167,12 +181,16 @@ fn open_devices(host: &Host, pid: u32) -> Vec<ModuleUser> {
     if devices.is_empty() {
         return Vec::new();
     }
-    let command = host.attribute(format!("/proc/{pid}/comm")).ok().flatten().unwrap_or_default();
+    let command = command_of(host, pid);
     let user = |device: PathBuf| ModuleUser {
         modules: module_of_device(&device).into_iter().collect(),
         kind: UserKind::Process { pid, command: command.clone(), device },
     };
     devices.into_iter().map(user).collect()
+}
+
+fn command_of(host: &Host, pid: u32) -> String {
+    host.attribute(format!("/proc/{pid}/comm")).ok().flatten().unwrap_or_default()
 }
 
 /// The module that serves a device file of the RDMA subsystem. That of a class of devices stands nowhere in sysfs.
@@ -189,14 +207,18 @@ fn module_of_device(path: &Path) -> Option<ModuleName> {
 }
 
 /// Protocols with open sockets, from `/proc/net/protocols` (`proto_seq_printf` in `net/core/sock.c`): name, size, number
-/// of sockets, memory, pressure, header, slab, module. It is of this network namespace alone.
-fn sockets(text: &str) -> Vec<ModuleUser> {
+/// of sockets, memory, pressure, header, slab, module. It is of one network namespace alone: that of `process`.
+fn sockets(text: &str, process: Option<&str>) -> Vec<ModuleUser> {
     let user = |line: &str| {
         let mut fields = line.split_whitespace();
         let (protocol, count) = (fields.next()?, fields.nth(1)?);
         let count: u32 = count.parse().ok().filter(|count| *count > 0)?;
         let module = fields.nth(4).filter(|module| *module != "kernel")?.parse().ok()?;
-        let kind = UserKind::Sockets { protocol: protocol.to_owned(), count };
+        let kind = UserKind::Sockets {
+            protocol: protocol.to_owned(),
+            count,
+            namespace_of: process.map(str::to_owned),
+        };
         Some(ModuleUser { kind, modules: BTreeSet::from([module]) })
     };
     text.lines().skip(1).filter_map(user).collect()
@@ -259,10 +281,20 @@ mod tests {
                     SMC       1024      3      -1   NI       0   no   smc         y  y  y\n\
                     RDS       1024      0      -1   NI       0   no   rds         y  y  y\n\
                     TCP       2344     10       2   no     320   yes  kernel      y  y  y\n";
-        let found = sockets(text);
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].kind.to_string(), "3 sockets of the protocol SMC are open");
-        assert_eq!(found[0].modules.first().unwrap().as_str(), "smc");
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        file(root, "proc/net/protocols", text);
+        link(root, "proc/self/ns/net", "net:[1]");
+        // Two pods, one with two processes; and one on the host's network, which is this process's own.
+        for (pid, namespace, sockets) in [(7, 1, "3"), (41, 2, "5"), (42, 2, "5"), (43, 3, "0")] {
+            link(root, &format!("proc/{pid}/ns/net"), &format!("net:[{namespace}]"));
+            file(root, &format!("proc/{pid}/comm"), "rds-ping\n");
+            file(root, &format!("proc/{pid}/net/protocols"), text.replace(" 3 ", &format!(" {sockets} ")));
+        }
+        insta::assert_snapshot!(told(&Host::at(root)).join("\n"), @r"
+        smc: 3 sockets of the protocol SMC are open
+        smc: 5 sockets of the protocol SMC are open in the network namespace of process 41 (rds-ping)
+        ");
     }
 
     #[test]

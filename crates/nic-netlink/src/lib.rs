@@ -6,7 +6,8 @@
 //!   neighbours, and links on links ([`StackedLink`]);
 //! - [`LinkEvents`] tells what happens to links, [`UdevMonitor`] what udev has done with them, [`Changes`] both;
 //! - [`udev_state`] tells whether udev is done with a link, its renaming included;
-//! - [`Devlink`] reads and changes the eswitch, and lists devices and ports.
+//! - [`Devlink`] reads and changes the eswitch, and lists devices and ports;
+//! - [`DriverInfo`] is what a link's driver says of itself. Netlink has no message for that: it is asked by ioctl.
 //!
 //! No external program is started. Links are identified by [`IfIndex`], which outlives renames.
 //!
@@ -53,6 +54,8 @@ mod udev_state;
 
 mod devlink;
 
+mod driver_info;
+
 mod connection;
 
 mod attributes;
@@ -67,6 +70,7 @@ pub use devlink::{
     Devlink, DevlinkError, DevlinkHandle, DevlinkPort, EncapMode, Eswitch, EswitchChange, EswitchError,
     EswitchMode, InlineMode, PortFlavour, PortType,
 };
+pub use driver_info::{DriverInfo, DriverInfoError};
 pub use events::{EventsEnded, LinkEvent, LinkEvents};
 pub use identity::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, ParseIdentityError, PhysSwitchId};
 pub use link::{Link, LinkLayer, OperState};

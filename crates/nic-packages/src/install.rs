@@ -6,6 +6,7 @@ use std::time::Duration;
 use nic_host::{CommandError, Host, Invocation, KernelRelease, WriteError};
 use serde::{Deserialize, Serialize};
 
+use crate::dkms::source_folders;
 use crate::{InstalledError, InstalledPackage, PackageFile, PackageFormat, PackageSet, installed};
 
 /// A package's scriptlets may rebuild an initramfs for each kernel of the machine.
@@ -113,6 +114,9 @@ pub struct InstallRecord {
     pub kernel: KernelRelease,
     /// The modules for that kernel which they hold.
     pub files: Vec<PathBuf>,
+    /// The folders of sources that they hold for DKMS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dkms_sources: Vec<PathBuf>,
 }
 
 /// The steps that put a set of packages on the machine, in order.
@@ -285,6 +289,7 @@ impl InstallPlan {
                 .collect(),
             kernel: kernel.clone(),
             files: set.modules_for(kernel).map(Path::to_path_buf).collect(),
+            dkms_sources: set.packages.iter().flat_map(source_folders).collect(),
         };
         Self { steps, record }
     }

@@ -23,6 +23,9 @@ pub enum InstalledError {
     /// The query failed, for another reason than that a package is not installed.
     #[error("cannot ask which packages are installed")]
     Query(#[from] CommandError),
+    /// DKMS could not be asked.
+    #[error("cannot ask DKMS which modules it knows")]
+    Dkms(#[source] CommandError),
     /// The query's output is not what was asked for.
     #[error("`{command}` printed {line:?}, which is no record of a package")]
     Record {

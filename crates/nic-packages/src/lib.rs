@@ -8,18 +8,22 @@
 //! 3. [`InstallState::observe`] reads the machine, [`InstallPlan::new`] decides (purely) what is to be done, and
 //!    [`InstallPlan::apply`] does it and looks again. Its result, an [`InstallRecord`], is what must be kept to
 //!    undo it.
-//! 4. [`RemovalPlan`] undoes it, so that the inbox driver is found again.
+//! 4. [`RemovalPlan`] undoes it, so that the inbox driver is found again; what the packages have registered with DKMS
+//!    ([`DkmsModule`]) is taken out first.
+//! 5. [`HostTree`] is for a container on a host that wants the modules in its own tree, and takes them out again.
 //!
 //! Beside it stands the [`Inventory`]: the folder in which built packages outlive a container.
 //!
 //! What it is not: it does not build packages, does not fetch them, and knows nothing of loaded modules. Package
 //! managers (`rpm`, `apt-get`, `dpkg`) are used to change and to query the machine's package database and for
-//! nothing else.
+//! nothing else; `dkms` is used to take out what packages have put in.
 //!
 //! Start reading at [`PackageSet`], then [`InstallPlan`].
 
 mod deb;
 mod distribution;
+mod dkms;
+mod host_tree;
 mod install;
 mod installed;
 mod inventory;
@@ -29,6 +33,8 @@ mod rpm_header;
 mod set;
 
 pub use distribution::{Architecture, DistributionFamily, PackageFormat, UnknownDistributionError};
+pub use dkms::DkmsModule;
+pub use host_tree::{HostTree, HostTreeError, Withdrawn};
 pub use install::{
     InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, ObserveError, RecordedPackage,
 };

@@ -1,11 +1,15 @@
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nic_host::{CommandError, Host, Invocation, KernelRelease};
 use serde::Serialize;
 
+use crate::dkms::registered;
 use crate::install::depmod;
-use crate::{InstallRecord, InstalledError, InstalledPackage, PackageFormat, RecordedPackage, installed};
+use crate::{
+    DkmsModule, InstallRecord, InstalledError, InstalledPackage, PackageFormat, RecordedPackage, installed,
+};
 
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
@@ -15,12 +19,21 @@ pub struct RemovalPlan {
     /// The steps.
     pub steps: Vec<RemovalStep>,
     format: PackageFormat,
+    dkms_sources: Vec<PathBuf>,
 }
 
 /// One step of a removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "step")]
 pub enum RemovalStep {
+    /// Take modules out of DKMS and out of all kernels' trees.
+    ///
+    /// It comes first: DKMS needs their sources for it, which go with the packages. Their own scriptlets do the same,
+    /// and find nothing left to do.
+    DkmsRemove {
+        /// The modules.
+        module: DkmsModule,
+    },
     /// Erase exactly these versions with `rpm -e`, whatever requires them.
     RpmErase {
         /// The packages.
@@ -46,6 +59,7 @@ impl RemovalStep {
     #[must_use]
     pub fn invocation(&self) -> Invocation {
         match self {
+            Self::DkmsRemove { module } => module.removal(),
             Self::RpmErase { packages } => Invocation::new("rpm")
                 .args(["-e", "--nodeps"])
                 .args(packages.iter().map(rpm_label))
@@ -70,6 +84,7 @@ fn rpm_label(package: &RecordedPackage) -> String {
 impl fmt::Display for RemovalStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::DkmsRemove { module } => write!(f, "take {module} out of DKMS"),
             Self::RpmErase { .. } => f.write_str("erase rpm packages"),
             Self::DpkgPurge { .. } => f.write_str("purge Debian packages"),
             Self::Depmod { kernel } => write!(f, "build the module index of the kernel {kernel}"),
@@ -78,19 +93,23 @@ impl fmt::Display for RemovalStep {
 }
 
 impl RemovalPlan {
-    /// Decides how `record` is undone where `present` (of the same names, from [`installed()`]) is installed.
+    /// Decides how `record` is undone where `present` (of the same names, from [`installed()`]) is installed, and
+    /// `registered` is what DKMS knows.
     ///
-    /// Only what is still there in the recorded version is removed: another version was put there by somebody else.
+    /// Only what is still there in the recorded version is removed: another version was put there by somebody else. For
+    /// the same reason only that is taken out of DKMS whose sources the recorded packages brought.
     /// The module index is built in any case: an earlier run may have been killed just before it.
     #[must_use]
-    pub fn new(record: &InstallRecord, present: &[InstalledPackage]) -> Self {
+    pub fn new(record: &InstallRecord, present: &[InstalledPackage], registered: &[DkmsModule]) -> Self {
         let is_present = |package: &&RecordedPackage| {
             present
                 .iter()
                 .any(|installed| installed.name == package.name && installed.version == package.version)
         };
         let packages: Vec<RecordedPackage> = record.packages.iter().filter(is_present).cloned().collect();
-        let mut steps = Vec::new();
+        let mut steps: Vec<RemovalStep> = of_sources(&record.dkms_sources, registered)
+            .map(|module| RemovalStep::DkmsRemove { module })
+            .collect();
         if !packages.is_empty() {
             steps.push(match record.format {
                 PackageFormat::Rpm => RemovalStep::RpmErase { packages },
@@ -98,24 +117,38 @@ impl RemovalPlan {
             });
         }
         steps.push(RemovalStep::Depmod { kernel: record.kernel.clone() });
-        Self { steps, format: record.format }
+        Self { steps, format: record.format, dkms_sources: record.dkms_sources.clone() }
     }
 
     /// Reads which of the recorded packages are installed, and decides.
     pub async fn observe(host: &Host, record: &InstallRecord) -> Result<Self, InstalledError> {
         let names = record.packages.iter().map(|package| &package.name);
-        Ok(Self::new(record, &installed(host, record.format, names).await?))
+        let present = installed(host, record.format, names).await?;
+        let registered = if record.dkms_sources.is_empty() {
+            Vec::new()
+        } else {
+            registered(host).await.map_err(InstalledError::Dkms)?
+        };
+        Ok(Self::new(record, &present, &registered))
     }
 
     /// The packages that go.
     pub fn packages(&self) -> impl Iterator<Item = &RecordedPackage> {
         self.steps.iter().flat_map(|step| match step {
             RemovalStep::RpmErase { packages } | RemovalStep::DpkgPurge { packages } => packages.as_slice(),
-            RemovalStep::Depmod { .. } => &[],
+            RemovalStep::DkmsRemove { .. } | RemovalStep::Depmod { .. } => &[],
         })
     }
 
-    /// Carries out the steps in order and stops at the first that fails; then looks whether the packages are gone.
+    /// What is taken out of DKMS.
+    pub fn dkms_modules(&self) -> impl Iterator<Item = &DkmsModule> {
+        self.steps.iter().filter_map(|step| match step {
+            RemovalStep::DkmsRemove { module } => Some(module),
+            RemovalStep::RpmErase { .. } | RemovalStep::DpkgPurge { .. } | RemovalStep::Depmod { .. } => None,
+        })
+    }
+
+    /// Carries out the steps in order and stops at the first that fails; then looks whether all of it is gone.
     pub async fn apply(&self, host: &Host) -> Result<(), RemovalError> {
         for step in &self.steps {
             tracing::info!("{step}");
@@ -130,11 +163,27 @@ impl RemovalPlan {
                 .iter()
                 .any(|installed| installed.name == package.name && installed.version == package.version)
         });
-        match remaining {
+        if let Some(package) = remaining {
+            return Err(RemovalError::StillInstalled { package: package.clone() });
+        }
+        if self.dkms_modules().next().is_none() {
+            return Ok(());
+        }
+        let registered =
+            registered(host).await.map_err(|error| RemovalError::Verify(InstalledError::Dkms(error)))?;
+        match of_sources(&self.dkms_sources, &registered).next() {
             None => Ok(()),
-            Some(package) => Err(RemovalError::StillInstalled { package: package.clone() }),
+            Some(module) => Err(RemovalError::StillRegistered { module }),
         }
     }
+}
+
+/// Those of what DKMS knows whose sources lie in these folders.
+fn of_sources<'a>(
+    folders: &'a [PathBuf],
+    registered: &'a [DkmsModule],
+) -> impl Iterator<Item = DkmsModule> + 'a {
+    registered.iter().filter(|module| folders.contains(&module.source_folder())).cloned()
 }
 
 /// One line a step: what it does, and the command.
@@ -164,5 +213,11 @@ pub enum RemovalError {
     StillInstalled {
         /// The package.
         package: RecordedPackage,
+    },
+    /// DKMS reported success, and still knows the modules.
+    #[error("dkms reported success, and yet {module} is still registered")]
+    StillRegistered {
+        /// The modules.
+        module: DkmsModule,
     },
 }

@@ -8,6 +8,7 @@ mod command;
 mod drivers;
 mod guest;
 mod heartbeat;
+mod hooks;
 mod journal;
 mod netdevs;
 mod netdevsim;

@@ -34,8 +34,19 @@ pub struct Topology {
     pub wires: Wires,
     /// An emulated IOMMU, for vfio-pci.
     pub iommu: bool,
+    /// What of the kernel's security modules is on.
+    pub security: Security,
     /// Memory in MiB.
     pub memory_mib: u32,
+}
+
+/// Which security module the kernel runs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// The distribution's choice.
+    AsShipped,
+    /// SELinux, without a policy: labels are kept, and nothing is forbidden.
+    Selinux,
 }
 
 /// The NICs beside the SR-IOV ones. See [`crate::wiring`].
@@ -69,9 +80,22 @@ pub struct Parameter {
     pub meaning: &'static str,
 }
 
-const NO_NICS: Topology = Topology { igb_pfs: 0, wires: Wires::None, iommu: false, memory_mib: 1536 };
-const TWO_PFS: Topology = Topology { igb_pfs: 2, wires: Wires::None, iommu: false, memory_mib: 2048 };
+const NO_NICS: Topology = Topology {
+    igb_pfs: 0,
+    wires: Wires::None,
+    iommu: false,
+    security: Security::AsShipped,
+    memory_mib: 1536,
+};
+const TWO_PFS: Topology = Topology {
+    igb_pfs: 2,
+    wires: Wires::None,
+    iommu: false,
+    security: Security::AsShipped,
+    memory_mib: 2048,
+};
 const ONE_PF: Topology = Topology { igb_pfs: 1, ..TWO_PFS };
+const ONE_PF_SELINUX: Topology = Topology { igb_pfs: 1, security: Security::Selinux, ..TWO_PFS };
 const ONE_PF_IOMMU: Topology = Topology { igb_pfs: 1, iommu: true, ..TWO_PFS };
 const THREE_PFS_IOMMU: Topology = Topology { igb_pfs: 3, iommu: true, ..TWO_PFS };
 const SEVEN_PFS: Topology = Topology { igb_pfs: 7, memory_mib: 3072, ..TWO_PFS };
@@ -221,6 +245,24 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(600),
         needs_nic_driver: true,
         suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "init-script",
+        summary: "The stack reloaded by an init script and with hooks, or not; NFS over RDMA; back to the inbox driver with all of it",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
+        name: "container",
+        summary: "A container on a RHEL host with SELinux: modules go into the host's tree, labelled, and come out of it again",
+        topology: ONE_PF_SELINUX,
+        timeout: Duration::from_secs(400),
+        needs_nic_driver: true,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {

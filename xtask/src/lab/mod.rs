@@ -28,7 +28,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, ensure};
-use lab_guest::scenario::{self, Scenario};
+use lab_guest::scenario::{self, Scenario, Security};
 use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT};
 
 pub(crate) use kernel::{Kernel, KernelTree};
@@ -293,6 +293,9 @@ fn command_line(request: &Request) -> String {
     line.push_str(" no_timer_check");
     if request.scenario.topology.iommu {
         line.push_str(" intel_iommu=on");
+    }
+    if request.scenario.topology.security == Security::Selinux {
+        line.push_str(" security=selinux");
     }
     for (name, value) in &request.parameters {
         line.push_str(&format!(" {PARAMETER_ARGUMENT}{name}={value}"));

@@ -121,12 +121,19 @@ fn devices(topology: Topology) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use lab_guest::scenario::Security;
+
     use super::*;
 
     #[test]
     fn each_nic_has_its_root_port_hub_and_address() {
-        let topology =
-            Topology { igb_pfs: 1, wires: Wires::PeerAndBystanders, iommu: false, memory_mib: 1024 };
+        let topology = Topology {
+            igb_pfs: 1,
+            wires: Wires::PeerAndBystanders,
+            iommu: false,
+            security: Security::AsShipped,
+            memory_mib: 1024,
+        };
         let arguments = devices(topology);
         assert_eq!(
             arguments.chunks(6).map(|nic| (nic[1].as_str(), nic[5].as_str())).collect::<Vec<_>>(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_host::{BootId, Host, KernelRelease, ReadError};
+use nic_packages::DistributionFamily;
 
 use super::network::ManagementNic;
 use crate::family::NicFamily;
@@ -26,6 +27,8 @@ pub struct Context {
     pub boot_id: BootId,
     /// The running kernel.
     pub kernel: KernelRelease,
+    /// The distribution that modprobe is of, where it is known.
+    pub distribution: Option<DistributionFamily>,
     /// What can be set.
     pub settings: Settings,
     /// The lock of all that change the machine.
@@ -55,10 +58,23 @@ pub struct Settings {
     pub kubernetes_api: Option<IpAddr>,
     /// Whether a driver that was rolled back is tried again although nothing has changed.
     pub retry_rolled_back: bool,
+    /// How a reload unloads and loads.
+    pub reload_with: ReloadWith,
     /// Whether a reload unloads and loads although the loaded modules are the installed ones.
     pub force: bool,
     /// What may be unloaded beside the family's own modules.
     pub may_unload: MayUnload,
+}
+
+/// How a reload unloads and loads the modules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReloadWith {
+    /// This program does it, in the order that the loaded modules and their files ask for.
+    #[default]
+    Native,
+    /// The vendor's init script does it (`/etc/init.d/openibd restart`).
+    #[value(name = "openibd")]
+    InitScript,
 }
 
 /// What may be unloaded beside the family's own modules.
@@ -88,7 +104,8 @@ impl Context {
         let journal = Journal::open(&store, &boot_id);
         let lock = InstanceLock::new(host.path(&settings.lock_file));
         let stop = StopRequest::default();
-        Ok(Self { host, family, store, journal, boot_id, kernel, settings, lock, stop })
+        let distribution = distribution(&host);
+        Ok(Self { host, family, store, journal, boot_id, kernel, distribution, settings, lock, stop })
     }
 
     /// What every command that changes something does first: it makes sure that it is the only one, and that the
@@ -114,6 +131,13 @@ impl Context {
         }
         Ok(Some(held))
     }
+}
+
+/// Only little depends on it: what cannot do without says so itself.
+fn distribution(host: &Host) -> Option<DistributionFamily> {
+    let os = host.os_release().map_err(|error| crate::error_chain(&error));
+    let family = os.and_then(|os| DistributionFamily::of(&os).map_err(|error| crate::error_chain(&error)));
+    family.inspect_err(|error| tracing::debug!(error, "the distribution is not known")).ok()
 }
 
 impl Settings {

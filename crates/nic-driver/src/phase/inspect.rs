@@ -1,14 +1,15 @@
 //! Looking without touching: what is, and what would be done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use nic_kmod::{
     IdentityError, IdentityReport, LoadPlan, LoadedModules, ModuleIndexError, ModuleName, ReadLoadedError,
 };
+use nic_netlink::DriverInfo;
 use nic_sriov::{
-    Difference, LinkSource, ObserveError, RestoreObstacle, RestorePlan, compare, find_pfs, observe,
-    obstacles, plan_restore,
+    Difference, LinkSource, NetdevState, NicState, ObserveError, PfState, RestoreObstacle, RestorePlan,
+    compare, find_pfs, observe, obstacles, plan_restore,
 };
 use serde::Serialize;
 
@@ -179,6 +180,9 @@ pub struct Status {
     pub pfs: Vec<PfStatus>,
     /// The modules, or why they cannot be compared.
     pub modules: ModulesStatus,
+    /// What the drivers of the family's netdevs say of themselves; nothing on a tree, where none runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reported: Vec<ReportedVersion>,
     /// The stored snapshot.
     pub snapshot: SnapshotStatus,
 }
@@ -200,6 +204,18 @@ pub struct PfStatus {
     pub eswitch_mode: Option<String>,
     /// How many of its VFs have a netdev here.
     pub vf_netdevs: usize,
+}
+
+/// The version that a driver gives its netdevs, as `ethtool -i` shows it. It tells people which driver runs, and decides
+/// nothing: a driver that declares none has the kernel's release here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportedVersion {
+    /// The driver.
+    pub driver: String,
+    /// Its version.
+    pub version: String,
+    /// The PFs' and VFs' netdevs that report it.
+    pub netdevs: Vec<String>,
 }
 
 /// How the loaded modules compare with the installed ones.
@@ -242,6 +258,7 @@ pub async fn status(context: &Context) -> Result<Status, StatusError> {
     let selector = &context.family.devices;
     let source = LinkSource::open(host).await?;
     let found = observe(host, &source, selector, &find_pfs(host, selector)?).await?;
+    let reported = if host.is_running_machine() { reported_versions(&found) } else { Vec::new() };
     let pfs = found.pfs.iter().map(|pf| PfStatus {
         address: pf.address.to_string(),
         driver: pf.driver.clone().unwrap_or_else(|| "none".to_owned()),
@@ -267,8 +284,28 @@ pub async fn status(context: &Context) -> Result<Status, StatusError> {
         ready: host.exists(&context.settings.readiness_file),
         pfs: pfs.collect(),
         modules: modules_status(context),
+        reported,
         snapshot,
     })
+}
+
+fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
+    let mut netdevs: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let of_pf = |pf: &PfState| {
+        pf.netdev.iter().chain(pf.vfs.iter().filter_map(|vf| vf.netdev.here())).cloned().collect()
+    };
+    for netdev in found.pfs.iter().flat_map::<Vec<NetdevState>, _>(of_pf) {
+        match DriverInfo::read(netdev.index) {
+            Ok(Some(info)) => {
+                netdevs.entry((info.driver, info.version)).or_default().push(netdev.name.to_string());
+            }
+            Ok(None) => {}
+            // It may have gone since; the rest is still worth telling.
+            Err(error) => tracing::info!(error = crate::error_chain(&error), "its version is not told"),
+        }
+    }
+    let reported = netdevs.into_iter();
+    reported.map(|((driver, version), netdevs)| ReportedVersion { driver, version, netdevs }).collect()
 }
 
 fn modules_status(context: &Context) -> ModulesStatus {
@@ -314,6 +351,10 @@ impl fmt::Display for Status {
                     writeln!(f, "  {}: {}", module.module, module.verdict)?;
                 }
             }
+        }
+        for reported in &self.reported {
+            let ReportedVersion { driver, version, netdevs } = reported;
+            writeln!(f, "  {driver} reports version {version} on {} netdevs", netdevs.len())?;
         }
         match &self.snapshot {
             SnapshotStatus::Absent => writeln!(f, "snapshot: none"),

@@ -2,14 +2,14 @@ use std::path::Path;
 
 use nic_host::{Host, ReadError, WriteError};
 use nic_packages::{
-    Architecture, CheckError, DistributionFamily, InstallPlan, InstallRecord, InstallState, PackageSet,
-    ReadSetError, UnknownDistributionError,
+    Architecture, CheckError, DistributionFamily, HostTree, HostTreeError, InstallPlan, InstallRecord,
+    InstallState, PackageSet, ReadSetError, UnknownDistributionError,
 };
 use serde::Serialize;
 
 use super::Context;
 use super::keep::{KeepError, keep_previous};
-use crate::state::InstalledError;
+use crate::state::{InstalledError, PhaseRecord};
 use crate::{Exit, Interrupted, LockError};
 
 /// An installation that failed.
@@ -48,6 +48,9 @@ pub enum InstallError {
     /// A step failed.
     #[error(transparent)]
     Install(#[from] nic_packages::InstallError),
+    /// The host's tree could not be given the modules, or the links to it not be taken away before.
+    #[error("the modules in the host's tree could not be exchanged")]
+    HostTree(#[from] HostTreeError),
     /// What was installed could not be recorded.
     #[error("the packages are installed, and that could not be recorded")]
     Write(#[from] WriteError),
@@ -64,7 +67,7 @@ impl InstallError {
             Self::Distribution(_) | Self::Set(_) | Self::Check(_) => Exit::BadPackage,
             Self::Read(_) | Self::Observe(_) | Self::Record(_) | Self::Keep(_) => Exit::Failed,
             // The package manager changed what is on the disk; what runs is untouched.
-            Self::Install(_) | Self::Write(_) => Exit::Failed,
+            Self::Install(_) | Self::HostTree(_) | Self::Write(_) => Exit::Failed,
         }
     }
 }
@@ -107,7 +110,7 @@ pub async fn install(context: &Context, folder: &Path) -> Result<Installed, Inst
 
 async fn carry_out(
     context: &Context,
-    phase: &crate::state::PhaseRecord,
+    phase: &PhaseRecord,
     set: &PackageSet,
     earlier: Option<InstallRecord>,
 ) -> Result<Installed, InstallError> {
@@ -121,14 +124,56 @@ async fn carry_out(
         // A package manager is not interrupted.
         context.stop.check()?;
     }
+    let host_tree = HostTree::find(host, &context.kernel);
+    if changed && let Some(tree) = &host_tree {
+        tree.unlink(host)?;
+    }
     let step = phase.step(format!("install packages from {}", set.folder.display()));
     let mut record = step.record(plan.apply(host).await)?;
     // What an earlier version brought under another name is still ours to remove.
-    for package in earlier.into_iter().flat_map(|earlier| earlier.packages) {
+    let (packages, dkms_sources) =
+        earlier.map(|earlier| (earlier.packages, earlier.dkms_sources)).unwrap_or_default();
+    for package in packages {
         if !record.packages.iter().any(|installed| installed.name == package.name) {
             record.packages.push(package);
         }
     }
+    for sources in dkms_sources {
+        if !record.dkms_sources.contains(&sources) {
+            record.dkms_sources.push(sources);
+        }
+    }
     context.store.put_installed(&record)?;
+    if let Some(tree) = host_tree
+        && tree.wants_modules(host)?
+    {
+        put_into_host_tree(context, phase, &tree, &record).await?;
+    }
     Ok(Installed { record, changed })
+}
+
+/// Puts the modules into the host's tree, from which alone SELinux lets them be loaded.
+async fn put_into_host_tree(
+    context: &Context,
+    phase: &PhaseRecord,
+    tree: &HostTree,
+    record: &InstallRecord,
+) -> Result<(), InstallError> {
+    let step = phase.step("put the modules into the host's tree");
+    match tree.put(&context.host, &record.files).await {
+        Ok(folders) => {
+            let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+            step.ok(Some(folders.join(", ")).filter(|folders| !folders.is_empty()));
+            Ok(())
+        }
+        Err(error @ HostTreeError::Foreign { .. }) => {
+            step.failed(&error);
+            tracing::warn!(error = crate::error_chain(&error), "the container's own modules are used");
+            Ok(())
+        }
+        Err(error) => {
+            step.failed(&error);
+            Err(error.into())
+        }
+    }
 }

@@ -9,6 +9,7 @@ use nic_kmod::{
 };
 
 use super::Context;
+use super::preflight::unload_policy;
 use super::resume::armed_snapshot;
 use crate::state::{PhaseRecord, PreviousModule, PreviousModules, SnapshotError};
 
@@ -26,8 +27,8 @@ pub enum KeepError {
     Write(#[from] WriteError),
 }
 
-/// Keeps the files of the family's modules that are loaded, so that they can be loaded again when others do not come
-/// up.
+/// Keeps the files of the loaded modules that a reload may unload, so that they can be loaded again when others do not
+/// come up.
 ///
 /// While a snapshot is armed, what runs has not proved itself: then what is kept stays.
 pub(super) fn keep_previous(context: &Context, phase: &PhaseRecord) -> Result<(), KeepError> {
@@ -49,10 +50,13 @@ pub(super) fn keep_previous(context: &Context, phase: &PhaseRecord) -> Result<()
 
 fn keep(context: &Context) -> Result<Option<String>, KeepError> {
     let family = context.family.modules.unloaded();
+    let on_top = unload_policy(context).may_unload;
     let loaded = LoadedModules::read(&context.host)?;
     // The kernel lists the one loaded last first.
-    let mut running: Vec<&LoadedModule> =
-        loaded.iter().filter(|module| family.contains(&module.name)).collect();
+    let mut running: Vec<&LoadedModule> = loaded
+        .iter()
+        .filter(|module| family.contains(&module.name) || on_top.contains(&module.name))
+        .collect();
     running.reverse();
     if running.is_empty() {
         return Ok(Some("none runs".to_owned()));
@@ -129,7 +133,16 @@ fn keep_one(
     let Some(found) = found else { return Ok(kept) };
     match read_unpacked(&context.host, &found.path) {
         Ok(content) => {
-            kept.file = Some(context.store.keep_module(&module.name, &content)?);
+            let file = context.store.keep_module(&module.name, &content)?;
+            if let Err(error) = context.host.label_module_files([context.store.previous_folder().join(&file)])
+            {
+                // Whether that matters is for the policy to say; loading the module tells.
+                tracing::warn!(
+                    error = crate::error_chain(&error),
+                    "a kept module has another label than modules have"
+                );
+            }
+            kept.file = Some(file);
             kept.found_at = Some(found.path);
         }
         // It was readable a moment ago.

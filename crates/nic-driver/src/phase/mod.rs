@@ -1,7 +1,11 @@
 //! The phases: what each command does, composed from the libraries. No mechanism of their own.
 
 mod context;
+#[cfg(test)]
+mod fixture;
 mod grace;
+mod hooks;
+mod init_script;
 mod inspect;
 mod install;
 mod keep;
@@ -15,11 +19,15 @@ mod restore;
 mod resume;
 mod rollback;
 mod snapshot;
+mod swap;
 mod terminate;
 
-pub use context::{Context, ContextError, MayUnload, Settings};
+pub use context::{Context, ContextError, MayUnload, ReloadWith, Settings};
 pub use grace::NoTimeLeft;
-pub use inspect::{PlanError, ReloadForecast, Status, StatusError, plan_reload, plan_restore_sriov, status};
+pub use init_script::InitScriptError;
+pub use inspect::{
+    PlanError, ReloadForecast, ReportedVersion, Status, StatusError, plan_reload, plan_restore_sriov, status,
+};
 pub use install::{InstallError, Installed, install};
 pub use keep::KeepError;
 pub use machine::{MachineStatus, RunningStatus};

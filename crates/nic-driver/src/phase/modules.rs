@@ -8,7 +8,7 @@ use nic_kmod::{
     ForeignReferences, IdentityVerdict, LoadError, LoadPlan, LoadReason, LoadRequest, LoadedModule,
     LoadedModules, ModuleFile, ModuleIndex, ModuleIndexError, ModuleName, OnDisk, ParameterDefaults,
     ReadLoadedError, Resolution, UnloadBlocked, UnloadBlocker, UnloadError, UnloadPlan, UnloadPolicy,
-    compare, load, read_unpacked, unload,
+    compare, load, page_in, read_unpacked, unload,
 };
 
 use super::Context;
@@ -42,6 +42,15 @@ impl ModuleTree {
     }
 }
 
+/// How much of the stack is unloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it, with everything on top.
+    Whole,
+    /// What stands on top of the family's own modules, which stay.
+    OnTop,
+}
+
 /// The modules could not be taken out of the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum UnloadStackError {
@@ -69,10 +78,15 @@ pub enum UnloadStackError {
 pub(super) async fn unload_stack(
     context: &Context,
     phase: &PhaseRecord,
+    part: Part,
     deadline: Duration,
 ) -> Result<Vec<ModuleName>, UnloadStackError> {
     let host = &context.host;
     let roots = context.family.modules.unloaded();
+    let staying = match part {
+        Part::Whole => Vec::new(),
+        Part::OnTop => context.family.modules.own(),
+    };
     // What drains is waited for, module by module.
     let policy = UnloadPolicy { foreign_references: ForeignReferences::Expect, ..unload_policy(context) };
     let started = Instant::now();
@@ -81,7 +95,7 @@ pub(super) async fn unload_stack(
     let mut round = 0;
     while round < ROUNDS {
         left = match UnloadPlan::compute(&LoadedModules::read_graph(host)?, &roots, &policy) {
-            Ok(plan) => plan.order(),
+            Ok(plan) => plan.order().into_iter().filter(|module| !staying.contains(module)).collect(),
             Err(blocked) if is_passing(&blocked) && started.elapsed() < deadline => {
                 tokio::time::sleep(RE_CHECK).await;
                 continue;
@@ -114,7 +128,7 @@ fn is_passing(blocked: &UnloadBlocked) -> bool {
 
 /// The loading, prepared: whatever has to be read for it has been read.
 pub(super) struct PreparedLoads {
-    /// What the new modules need of the host's tree and is not loaded: can be loaded before anything is unloaded.
+    /// What the new modules need of the kernel's own and is not loaded: can be loaded before anything is unloaded.
     pub(super) beforehand: Vec<LoadRequest>,
     loads: Vec<PreparedLoad>,
 }
@@ -135,7 +149,8 @@ pub(super) fn prepare_loads(
     snapshot: &Snapshot,
 ) -> Result<PreparedLoads, ReadLoadedError> {
     let with_parameters: BTreeSet<ModuleName> = snapshot.parameters.keys().cloned().collect();
-    let plan = LoadPlan::compute(&snapshot.modules, &context.family.modules.load, &with_parameters, index);
+    let plan =
+        LoadPlan::compute(&snapshot.wanted_modules(), &context.family.modules.load, &with_parameters, index);
     for missing in &plan.missing {
         tracing::warn!(module = %missing.module, because = %missing.because, "not installed: it will not be loaded");
     }
@@ -147,7 +162,13 @@ pub(super) fn prepare_loads(
         PreparedLoad { request, carried, may_fail }
     });
     let loads = loads.collect();
-    let beforehand = if index.is_backed() { of_host(context, tree, index, &plan)? } else { Vec::new() };
+    let loaded = LoadedModules::read_graph(&context.host)?;
+    let mut needed = if index.is_backed() { of_host(context, index, &plan) } else { BTreeSet::new() };
+    let listed = &context.family.modules.beforehand;
+    needed
+        .extend(listed.iter().filter(|module| matches!(index.resolve(module), Resolution::File(_))).cloned());
+    needed.retain(|module| !loaded.contains(module));
+    let beforehand = needed.iter().map(|module| request_of(context, tree, index, module)).collect();
     Ok(PreparedLoads { beforehand, loads })
 }
 
@@ -181,13 +202,7 @@ fn carried(
 }
 
 /// What modules of the container's tree need and depmod did not find there, since it is the kernel's own.
-fn of_host(
-    context: &Context,
-    tree: &ModuleTree,
-    index: &ModuleIndex,
-    plan: &LoadPlan,
-) -> Result<Vec<LoadRequest>, ReadLoadedError> {
-    let loaded = LoadedModules::read_graph(&context.host)?;
+fn of_host(context: &Context, index: &ModuleIndex, plan: &LoadPlan) -> BTreeSet<ModuleName> {
     let asked_for = plan.load.iter().map(|step| &step.module);
     let all: BTreeSet<&ModuleName> =
         asked_for.flat_map(|module| index.dependencies(module).iter().chain([module])).collect();
@@ -201,8 +216,8 @@ fn of_host(
             }
         }
     }
-    needed.retain(|module| index.root_of(module).is_some() && !loaded.contains(module));
-    Ok(needed.iter().map(|module| request_of(context, tree, index, module)).collect())
+    needed.retain(|module| index.root_of(module).is_some());
+    needed
 }
 
 impl PreparedLoads {
@@ -229,6 +244,20 @@ impl PreparedLoads {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Reads all files once, so that they are in the page cache when the NIC is away.
+    pub(super) fn page_in(&self, context: &Context, index: &ModuleIndex) {
+        let asked_for = self.loads.iter().map(|prepared| &prepared.request.module);
+        let all: BTreeSet<&ModuleName> =
+            asked_for.flat_map(|module| index.dependencies(module).iter().chain([module])).collect();
+        for module in all {
+            let Resolution::File(path) = index.resolve(module) else { continue };
+            // Only speed is lost when a file cannot be read ahead; loading it meets the reason and names it.
+            if let Err(error) = page_in(&context.host, path) {
+                tracing::info!(%error, "a module file could not be read ahead");
+            }
+        }
     }
 
     /// Leaves out what is loaded.
@@ -258,18 +287,17 @@ impl PreparedLoad {
     }
 }
 
-/// Loads again what is not the driver's own and was unloaded, as far as there are files of it.
-pub(super) async fn load_beside(
+/// Loads again what came up after the snapshot and was unloaded, as far as there are files of it.
+pub(super) async fn load_latecomers(
     context: &Context,
     phase: &PhaseRecord,
     tree: &ModuleTree,
     index: &ModuleIndex,
-    modules: impl Iterator<Item = &ModuleName>,
-    why: &str,
+    latecomers: impl Iterator<Item = &ModuleName>,
     deadline: Duration,
 ) {
-    for module in modules.filter(|module| matches!(index.resolve(module), Resolution::File(_))) {
-        let step = phase.step(format!("load {module}, {why}"));
+    for module in latecomers.filter(|module| matches!(index.resolve(module), Resolution::File(_))) {
+        let step = phase.step(format!("load {module}, which had come up meanwhile"));
         // A failure is in the journal; the driver comes up without it.
         let _ = step.record(load(&context.host, &request_of(context, tree, index, module), deadline).await);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use comfy_table::{Table, presets};
+use nic_host::ListError;
 use nic_kmod::{
     IdentityError, IdentityReport, LoadedModule, LoadedModules, ModuleIndexError, ModuleName, ModuleState,
     ModuleUsers, ObserveUsersError, ReadLoadedError, UnloadBlocked, UnloadPlan, UnloadPolicy, UserKind,
@@ -12,6 +13,7 @@ use nic_kmod::{
 use nic_sriov::{ObserveError, find_pfs, vf_addresses, vfio_group_in_use};
 use serde::Serialize;
 
+use super::init_script::{init_script_at_work, init_script_missing};
 use super::reload::ModuleTree;
 use super::{Context, MayUnload};
 use crate::Exit;
@@ -56,6 +58,8 @@ pub enum BlockerKind {
     NotLive,
     /// A VF that is open through VFIO.
     VfInUse,
+    /// The init script that is to do it is not there, or is at work for somebody else.
+    InitScript,
     /// The modules use each other in a circle.
     Cycle,
 }
@@ -99,6 +103,9 @@ pub enum PreflightError {
     /// The users of modules could not be looked for.
     #[error(transparent)]
     Users(#[from] ObserveUsersError),
+    /// The processes could not be listed.
+    #[error(transparent)]
+    Processes(#[from] ListError),
     /// The NICs could not be looked at.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -110,7 +117,7 @@ impl PreflightError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Index(_) | Self::Identity(_) => Exit::NoModule,
-            Self::Loaded(_) | Self::Users(_) | Self::Observe(_) => Exit::Failed,
+            Self::Loaded(_) | Self::Users(_) | Self::Processes(_) | Self::Observe(_) => Exit::Failed,
         }
     }
 }
@@ -179,6 +186,8 @@ pub(super) fn look(context: &Context) -> Result<Preflight, PreflightError> {
     let loaded = LoadedModules::read(&context.host)?;
     let users = observe_users(&context.host)?;
     let mut blockers = vfs_in_use(context)?;
+    blockers.extend(init_script_missing(context));
+    blockers.extend(init_script_at_work(context)?);
     blockers.extend(judge(modules, context.settings.may_unload, &loaded, &users));
     let unload = match UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context)) {
         Ok(plan) => plan.order(),

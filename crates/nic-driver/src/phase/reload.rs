@@ -1,37 +1,30 @@
+mod error;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use nic_host::{Host, WriteError};
-use nic_kmod::{
-    Blacklist, IdentityError, IdentityReport, IdentityVerdict, LoadError, LoadedModules, ModuleIndex,
-    ModuleIndexError, ModuleName, ReadLoadedError, load, page_in,
-};
-use nic_sriov::{
-    ArrivalError, Arrivals, DeviceAddress, LinkSource, ObserveError, RemoveVfsError, remove_vfs,
-};
+use nic_host::Host;
+use nic_kmod::{Blacklist, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName, load};
+use nic_sriov::{Arrivals, DeviceAddress, LinkSource, ObserveError};
 use serde::Serialize;
 
 use super::Context;
 use super::keep::{KeepError, keep_previous};
-use super::modules::{
-    PreparedLoads, UnloadStackError, given_parameters, load_beside, prepare_loads, unload_stack,
-};
-use super::network::{ManagementError, check_management};
-use super::preflight::{PreflightBlocked, PreflightError, look};
+use super::modules::{given_parameters, prepare_loads};
+use super::network::check_management;
+use super::preflight::{PreflightBlocked, look};
 use super::readiness::take_readiness_away;
-use super::restore::{RestorePhaseError, Restored, restore_held};
+use super::restore::{Restored, restore_held};
 use super::resume::{
-    LeftoverError, PfMissing, armed_snapshot, listen_and_wait_for_pfs, pfs_on_their_way,
-    remove_leftover_blacklist, wait_for_pfs,
+    armed_snapshot, listen_and_wait_for_pfs, pfs_on_their_way, remove_leftover_blacklist, wait_for_pfs,
 };
-use super::rollback::{GoBackError, attempt, go_back, record, refusal};
-use super::snapshot::{TakeSnapshotError, observe_now};
-use crate::report::NIC_GOES;
-use crate::state::{
-    Entry, ModuleCheckpoint, PhaseRecord, RecordError, Snapshot, SnapshotError, SnapshotStage,
-};
-use crate::{Exit, Interrupted, LockError};
+use super::rollback::{attempt, go_back, record, refusal};
+use super::snapshot::{lost_before, observe_now};
+use super::swap::{Swap, swap};
+use crate::Exit;
+use crate::state::{Entry, ModuleCheckpoint, PhaseRecord, Snapshot, SnapshotStage};
+
+pub use error::ReloadError;
 
 /// Where the modules to load are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,169 +48,6 @@ impl ModuleTree {
             Self::Own => None,
             Self::Below(root) => Some(root),
         }
-    }
-}
-
-/// A reload that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// The process is not root.
-    #[error("reloading kernel modules needs root")]
-    NotRoot,
-    /// The host is a tree.
-    #[error("only the running machine's modules can be reloaded; {0} is a tree")]
-    NotRunningMachine(String),
-    /// The index of installed modules could not be read.
-    #[error(transparent)]
-    Index(#[from] ModuleIndexError),
-    /// The modules' identities could not be compared.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The driver itself is not installed.
-    #[error("the module {module} is not installed for kernel {kernel} (looked in {})", folder.display())]
-    NoModule {
-        /// The module.
-        module: ModuleName,
-        /// The kernel.
-        kernel: String,
-        /// Where it was looked for.
-        folder: PathBuf,
-    },
-    /// Another instance is at work.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// It was asked to stop.
-    #[error(transparent)]
-    Interrupted(#[from] Interrupted),
-    /// The loaded modules could not be read.
-    #[error(transparent)]
-    Loaded(#[from] ReadLoadedError),
-    /// Something stands in the way.
-    #[error(transparent)]
-    Blocked(#[from] PreflightBlocked),
-    /// It could not be seen whether something stands in the way.
-    #[error(transparent)]
-    Preflight(#[from] PreflightError),
-    /// The node itself is reached through the NICs, or that cannot be told.
-    #[error(transparent)]
-    Management(#[from] ManagementError),
-    /// The stored snapshot cannot be used, and may be needed.
-    #[error("the stored snapshot cannot be used; `nic-driver snapshot` sets it aside and takes a new one")]
-    Snapshot(#[from] SnapshotError),
-    /// No snapshot could be taken.
-    #[error(transparent)]
-    TakeSnapshot(#[from] TakeSnapshotError),
-    /// The state directory takes nothing.
-    #[error("nothing is unloaded before the snapshot is on disk, and {} cannot take it", folder.display())]
-    StateDir {
-        /// The state directory.
-        folder: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: WriteError,
-    },
-    /// The files of the running driver could not be kept.
-    #[error(transparent)]
-    Keep(KeepError),
-    /// A record of the state directory cannot be read.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// A blacklist that was left behind stays.
-    #[error("a blacklist was left behind and stays")]
-    Leftover(#[from] LeftoverError),
-    /// The installed driver did not come up before.
-    #[error(
-        "the installed driver was tried at {at:.0} and taken back: {reason}. It is tried again when it, its settings \
-         or the NIC family change, or with --retry-rolled-back"
-    )]
-    RolledBackBefore {
-        /// When.
-        at: Timestamp,
-        /// Why.
-        reason: String,
-    },
-    /// It failed half way, and the machine was put back.
-    #[error("put back: the previous driver runs again, and {vfs} VFs are verified. What had failed")]
-    PutBack {
-        /// How many VFs.
-        vfs: usize,
-        /// What failed.
-        #[source]
-        cause: Box<ReloadError>,
-    },
-    /// It failed half way, and so did the going back.
-    #[error("the going back to the previous driver failed, too ({}). What had failed first", crate::error_chain(going_back.as_ref()))]
-    NotPutBack {
-        /// Why the going back failed.
-        going_back: Box<GoBackError>,
-        /// What failed first.
-        #[source]
-        cause: Box<ReloadError>,
-    },
-    /// Readiness could not be taken away, or the blacklist not be written.
-    #[error("the machine could not be made ready for the reload")]
-    Prepare(#[source] WriteError),
-    /// The machine could not be observed.
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-    /// The events could not be listened to.
-    #[error(transparent)]
-    Listen(#[from] ArrivalError),
-    /// The VFs of a PF could not be removed.
-    #[error(transparent)]
-    RemoveVfs(#[from] RemoveVfsError),
-    /// The modules could not be unloaded.
-    #[error(transparent)]
-    Unload(#[from] UnloadStackError),
-    /// A module could not be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// A PF did not come back.
-    #[error("the new driver is loaded, and not all PFs have come back")]
-    PfMissing(#[from] PfMissing),
-    /// It was asked to stop after the first change, and what it then did at once failed.
-    #[error("the driver was reloaded, and the NICs cannot be restored")]
-    Restore(#[from] RestorePhaseError),
-}
-
-impl ReloadError {
-    /// The exit code.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::NotRoot => Exit::NotRoot,
-            Self::Lock(error) => error.exit(),
-            Self::Interrupted(_) => Exit::Interrupted,
-            Self::Index(_) | Self::Identity(_) | Self::NoModule { .. } => Exit::NoModule,
-            Self::Blocked(_)
-            | Self::Management(ManagementError::Blocked(_))
-            | Self::StateDir { .. }
-            | Self::Record(_)
-            | Self::RolledBackBefore { .. } => Exit::Blocked,
-            Self::Preflight(error) => error.exit(),
-            Self::Snapshot(_) => Exit::BadSnapshot,
-            Self::TakeSnapshot(error) => error.exit(),
-            Self::NotRunningMachine(_)
-            | Self::Loaded(_)
-            | Self::Management(ManagementError::Read(_))
-            | Self::Keep(_)
-            | Self::Leftover(_)
-            | Self::Prepare(_)
-            | Self::Observe(_)
-            | Self::Listen(_) => Exit::Failed,
-            Self::PutBack { .. } => Exit::PutBack,
-            Self::RemoveVfs(_)
-            | Self::Unload(_)
-            | Self::Load(_)
-            | Self::PfMissing(_)
-            | Self::Restore(_)
-            | Self::NotPutBack { .. } => Exit::Degraded,
-        }
-    }
-
-    /// A state directory that takes nothing blocks the reload, whatever was to be written to it.
-    fn of_state(context: &Context, source: WriteError) -> Self {
-        Self::StateDir { folder: context.store.folder().to_path_buf(), source }
     }
 }
 
@@ -328,7 +158,7 @@ async fn go_on(
         };
     }
     if due {
-        let (pfs, lost) = exchange(context, phase, tree, index, identity, armed).await?;
+        let (pfs, lost) = exchange(context, phase, tree, index, armed).await?;
         return Ok(Done { reloaded: true, restore_due: true, pfs, lost });
     }
     let Some(snapshot) = armed else {
@@ -388,7 +218,6 @@ async fn exchange(
     phase: &PhaseRecord,
     tree: &ModuleTree,
     index: &ModuleIndex,
-    identity: &IdentityReport,
     armed: Option<Snapshot>,
 ) -> Result<(Vec<DeviceAddress>, Vec<ModuleName>), ReloadError> {
     let host = &context.host;
@@ -397,12 +226,6 @@ async fn exchange(
         KeepError::Write(source) => ReloadError::of_state(context, source),
         error => ReloadError::Keep(error),
     })?;
-    for file in identity.modules.iter().filter_map(|module| module.file.as_ref()) {
-        // Only speed is lost when a file cannot be read ahead; loading it meets the reason and names it.
-        if let Err(error) = page_in(host, file) {
-            tracing::info!(%error, "a module file could not be read ahead");
-        }
-    }
     let LinkSource::Kernel(kernel) = LinkSource::open(host).await? else {
         return Err(ReloadError::NotRunningMachine(host.root().display().to_string()));
     };
@@ -417,6 +240,7 @@ async fn exchange(
             let mut snapshot = observe_now(context, SnapshotStage::Armed { at: Timestamp::now() }).await?;
             check_management(context, &kernel.netlink, &snapshot.nics).await?;
             snapshot.parameters = given_parameters(context, index, &snapshot.modules)?;
+            snapshot.lost = lost_before(context)?;
             snapshot
         }
     };
@@ -428,6 +252,7 @@ async fn exchange(
         // Its failure is in the journal; the driver that needs it says so, too.
         let _ = step.record(load(host, request, deadline).await);
     }
+    loads.page_in(context, index);
     ensure_nothing_in_the_way(context, phase)?;
 
     // From here on it is finished, whoever asks to stop.
@@ -443,20 +268,21 @@ async fn exchange(
         let _ = phase.step("remove the blacklist").record(blacklist.remove(host));
         return Err(error);
     }
-    let swapped = match swap(context, phase, tree, index, &loads, &snapshot, deadline).await {
-        Ok(()) => {
-            // A failure is in the journal; the next run removes what was left behind.
-            let _ = phase.step("remove the blacklist").record(blacklist.remove(host));
-            let pfs = pfs_with_netdevs(&snapshot);
-            wait_for_pfs(phase, &arrivals, &pfs, deadline).await.map_err(ReloadError::from)
-        }
-        Err(error) => Err(error),
-    };
+    let swapped =
+        match swap(context, phase, &Swap { tree, index, snapshot: &snapshot, deadline }, loads).await {
+            Ok(()) => {
+                // A failure is in the journal; the next run removes what was left behind.
+                let _ = phase.step("remove the blacklist").record(blacklist.remove(host));
+                let pfs = pfs_with_netdevs(&snapshot);
+                wait_for_pfs(phase, &arrivals, &pfs, deadline).await.map_err(ReloadError::from)
+            }
+            Err(error) => Err(error),
+        };
     if let Err(error) = swapped {
         return Err(take_back(context, phase, index, &snapshot, error).await);
     }
     let loaded = LoadedModules::read_graph(host)?;
-    let lost = snapshot.modules.iter().filter(|module| !loaded.contains(module)).cloned().collect();
+    let lost = snapshot.lost_under(&loaded);
     Ok((snapshot.nics.pfs.into_iter().map(|pf| pf.address).collect(), lost))
 }
 
@@ -496,32 +322,6 @@ fn arm(context: &Context, phase: &PhaseRecord, new: Option<&Snapshot>) -> Result
             .map_err(|source| ReloadError::of_state(context, source))?;
     }
     take_readiness_away(context, phase).map_err(ReloadError::Prepare)
-}
-
-/// The critical part: from here until the restore has ended, the node is without its NIC.
-async fn swap(
-    context: &Context,
-    phase: &PhaseRecord,
-    tree: &ModuleTree,
-    index: &ModuleIndex,
-    loads: &PreparedLoads,
-    snapshot: &Snapshot,
-    deadline: Duration,
-) -> Result<(), ReloadError> {
-    let host = &context.host;
-    let pfs: Vec<DeviceAddress> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let step = phase.step(NIC_GOES);
-    if let Some(error) = remove_vfs(host, &pfs, context.settings.jobs, deadline).await.into_iter().next() {
-        step.failed(&error);
-        return Err(error.into());
-    }
-    step.ok(None);
-    let gone = unload_stack(context, phase, deadline).await?;
-    loads.load(context, phase, deadline).await?;
-    let latecomers = gone.iter().filter(|module| !snapshot.modules.contains(module));
-    let why = "which had come up meanwhile";
-    load_beside(context, phase, tree, index, latecomers, why, deadline).await;
-    Ok(())
 }
 
 /// Writes down which modules are loaded now.

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_host::{Host, WriteError};
-use nic_kmod::{LoadError, LoadRequest, ModuleName, load};
+use nic_kmod::{LoadError, LoadedModules, ModuleName, ReadLoadedError, load};
 use nic_sriov::{
     DeviceAddress, Difference, Gravity, LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome,
     compare, observe_within, restore,
@@ -14,9 +14,10 @@ use serde::Serialize;
 use super::Context;
 use super::network::{network_differs, restore_network, summary};
 use super::readiness::{give_readiness, take_readiness_away};
+use super::reload::ModuleTree;
 use super::resume::{
-    DriverError, LeftoverError, PfMissing, listen_and_wait_for_pfs, load_missing_modules, pfs_on_their_way,
-    remove_leftover_blacklist,
+    DriverError, LeftoverError, PfMissing, listen_and_wait_for_pfs, load_missing_modules, load_request,
+    pfs_on_their_way, remove_leftover_blacklist,
 };
 use super::rollback::{GoBackError, drop_previous_unless_running, put_modules_back};
 use crate::state::{Entry, PhaseRecord, Snapshot, SnapshotError, SnapshotStage};
@@ -61,6 +62,9 @@ pub enum RestorePhaseError {
     /// What stood on the NICs could not be looked at.
     #[error("what stood on the NICs cannot be restored")]
     Network(#[from] nic_topology::TopologyError),
+    /// The loaded modules could not be read.
+    #[error(transparent)]
+    Loaded(#[from] ReadLoadedError),
     /// The restore was not begun.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -95,6 +99,7 @@ impl RestorePhaseError {
             Self::Leftover(_)
             | Self::NotRunningMachine(_)
             | Self::Observe(_)
+            | Self::Loaded(_)
             | Self::Restore(_)
             | Self::Write(_) => Exit::Failed,
         }
@@ -237,6 +242,7 @@ async fn carry_out(
     });
     restored.network = restore_network(context, phase, &kernel, &snapshot).await?;
     if restored.is_verified() {
+        snapshot.lost = snapshot.lost_under(&LoadedModules::read_graph(&context.host)?);
         snapshot.stage = SnapshotStage::Verified { at: Timestamp::now() };
         phase.step("mark the snapshot as verified").record(context.store.put_snapshot(&snapshot))?;
         drop_previous_unless_running(context, phase);
@@ -294,7 +300,8 @@ async fn load_vf_drivers(
         // The PCI driver's name is the module's, up to `-` and `_` (`vfio-pci`); for others modprobe says so.
         let Ok(module) = driver.parse::<ModuleName>() else { continue };
         let step = phase.step(format!("load {module}"));
-        step.record(load(&context.host, &LoadRequest::new(module), context.settings.timeout).await)
+        let request = load_request(context, &ModuleTree::Own, &module);
+        step.record(load(&context.host, &request, context.settings.timeout).await)
             .map_err(|source| RestorePhaseError::Driver { driver: driver.clone(), source })?;
     }
     Ok(())

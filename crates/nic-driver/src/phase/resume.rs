@@ -7,9 +7,11 @@ use nic_host::{ReadError, WriteError};
 use nic_kmod::{
     Blacklist, LoadError, LoadRequest, LoadedModules, ModuleIndexError, ModuleName, ReadLoadedError,
 };
+use nic_packages::DistributionFamily;
 use nic_sriov::{ArrivalError, Arrivals, DeviceAddress, KernelLinks, await_pfs};
 
 use super::Context;
+use super::hooks::{Hook, run_hook};
 use super::modules::prepare_loads;
 use super::reload::ModuleTree;
 use crate::state::{PhaseRecord, Snapshot, SnapshotError};
@@ -143,6 +145,8 @@ pub enum DriverError {
 /// Asks modprobe for a module of the family as a reload does.
 pub(super) fn load_request(context: &Context, tree: &ModuleTree, module: &ModuleName) -> LoadRequest {
     let mut request = LoadRequest::new(module.clone());
+    // SUSE's modprobe takes its vendor's own modules alone otherwise (`allow_unsupported_modules`).
+    request.allow_unsupported = context.distribution == Some(DistributionFamily::Suse);
     if let Some(root) = tree.root() {
         request = request.root(root);
     }
@@ -168,5 +172,53 @@ pub(super) async fn load_missing_modules(
     let tree = ModuleTree::Own;
     let index = tree.index(context)?;
     let prepared = prepare_loads(context, &tree, &index, snapshot)?.without_loaded(&loaded);
-    Ok(prepared.load(context, phase, deadline).await?)
+    run_hook(context, phase, Hook::PreStart, deadline).await;
+    let count = prepared.load(context, phase, deadline).await?;
+    run_hook(context, phase, Hook::PostStart, deadline).await;
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::phase::fixture;
+
+    /// A tree of a distribution, with the family mlx5.
+    fn context(os_release: &str) -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("proc/sys/kernel/osrelease", "6.4.0-150600.23-default\n"),
+            ("proc/sys/kernel/random/boot_id", "boot\n"),
+            ("etc/os-release", os_release),
+        ] {
+            fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(file), text).unwrap();
+        }
+        let context = fixture::context(nic_host::Host::at(dir.path()), &dir.path().join("state"));
+        (dir, context)
+    }
+
+    #[test]
+    fn suse_loads_what_its_vendor_does_not_support() {
+        for (os_release, tree, command) in [
+            (
+                "ID=sles\nID_LIKE=suse\n",
+                ModuleTree::Own,
+                "modprobe --allow-unsupported -- mlx5_core 'async_probe=1'",
+            ),
+            (
+                "ID=rhel\n",
+                ModuleTree::Below("/host".into()),
+                "modprobe -d /host -- mlx5_core 'async_probe=1'",
+            ),
+            ("ID=ubuntu\n", ModuleTree::Own, "modprobe -- mlx5_core 'async_probe=1'"),
+            ("", ModuleTree::Own, "modprobe -- mlx5_core 'async_probe=1'"),
+        ] {
+            let (_dir, context) = context(os_release);
+            let request = load_request(&context, &tree, &"mlx5_core".parse().unwrap());
+            assert_eq!(request.invocation().to_string(), command, "{os_release}");
+        }
+    }
 }

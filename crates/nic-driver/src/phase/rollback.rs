@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use nic_host::{Host, ReadError};
 use nic_kmod::{
-    LoadError, LoadedModules, ModuleFile, ModuleFileError, ModuleIndex, OnDisk, ReadLoadedError,
+    LoadError, LoadedModules, ModuleFile, ModuleFileError, ModuleIndex, ModuleName, OnDisk, ReadLoadedError,
     UnloadBlocked, UnloadError, UnloadPlan, load, load_file, unload,
 };
 use nic_sriov::{LinkSource, ObserveError, RemoveVfsError, find_pfs, remove_vfs};
 
 use super::Context;
-use super::modules::load_beside;
+use super::hooks::{Hook, run_hook};
 use super::preflight::unload_policy;
 use super::reload::ModuleTree;
 use super::restore::{RestorePhaseError, Restored, restore_held};
 use super::resume::{
-    DriverError, LeftoverError, PfMissing, listen_and_wait_for_pfs, load_request, pfs_on_their_way,
+    LeftoverError, PfMissing, listen_and_wait_for_pfs, load_request, pfs_on_their_way,
     remove_leftover_blacklist,
 };
 use crate::state::{
@@ -170,41 +170,34 @@ pub(super) async fn put_modules_back(
             None => step.ok(None),
         }
         let loaded = LoadedModules::read(host)?;
-        let plan = UnloadPlan::compute(&loaded, &context.family.modules.unloaded(), &unload_policy(context))?;
+        let own = context.family.modules.unloaded();
+        let plan = UnloadPlan::compute(&loaded, &own, &unload_policy(context))?;
+        run_hook(context, phase, Hook::PreStop, deadline).await;
         for module in plan.order() {
             let step = phase.step(format!("unload the new {module}"));
             step.record(unload(host, &module, deadline).await)?;
         }
+        run_hook(context, phase, Hook::PostStop, deadline).await;
     }
+    if back.load.is_empty() {
+        return Ok(());
+    }
+    run_hook(context, phase, Hook::PreStart, deadline).await;
     for kept in back.load {
         let step = phase.step(format!("load the previous {}", kept.module));
         match load_previous(context, &previous, kept, snapshot, deadline).await {
             Ok(()) => step.ok(None),
             Err(error) => {
                 step.failed(&error);
-                return Err(error);
+                if context.family.modules.own().contains(&kept.module) {
+                    return Err(error);
+                }
+                tracing::warn!(error = crate::error_chain(&error), "the driver comes up without it");
             }
         }
     }
-    load_others(context, phase, snapshot, deadline).await;
+    run_hook(context, phase, Hook::PostStart, deadline).await;
     Ok(())
-}
-
-/// Loads what ran beside the driver and was unloaded with it. It comes from the tree, as its files were not replaced.
-async fn load_others(context: &Context, phase: &PhaseRecord, snapshot: &Snapshot, deadline: Duration) {
-    let read = || -> Result<(ModuleIndex, LoadedModules), DriverError> {
-        Ok((ModuleTree::Own.index(context)?, LoadedModules::read(&context.host)?))
-    };
-    match read() {
-        Ok((index, loaded)) => {
-            // The snapshot lists the one loaded last first.
-            let missing = snapshot.modules.iter().rev().filter(|module| !loaded.contains(module));
-            let why = "which was loaded before";
-            load_beside(context, phase, &ModuleTree::Own, &index, missing, why, deadline).await;
-        }
-        // The NIC itself needs none of them.
-        Err(error) => tracing::warn!(error = crate::error_chain(&error), "no other modules are loaded again"),
-    }
 }
 
 async fn load_previous(
@@ -251,7 +244,7 @@ async fn load_previous(
 pub(super) fn drop_previous_unless_running(context: &Context, phase: &PhaseRecord) {
     let runs = || -> Result<bool, GoBackError> {
         let Some(previous) = context.store.previous(&context.boot_id)? else { return Ok(false) };
-        Ok(runs_still(&previous, &LoadedModules::read(&context.host)?))
+        Ok(runs_still(&previous, &context.family.modules.identity, &LoadedModules::read(&context.host)?))
     };
     match runs() {
         Ok(true) => {}
@@ -264,8 +257,10 @@ pub(super) fn drop_previous_unless_running(context: &Context, phase: &PhaseRecor
     }
 }
 
-fn runs_still(previous: &PreviousModules, loaded: &LoadedModules) -> bool {
-    previous.modules.iter().any(|kept| loaded.get(&kept.module).is_some_and(|loaded| kept.is(loaded)))
+/// Whether one of the modules that make up the driver is the kept one. What only stood on top tells nothing.
+fn runs_still(previous: &PreviousModules, driver: &[ModuleName], loaded: &LoadedModules) -> bool {
+    let mut kept = previous.modules.iter().filter(|kept| driver.contains(&kept.module));
+    kept.any(|kept| loaded.get(&kept.module).is_some_and(|loaded| kept.is(loaded)))
 }
 
 #[cfg(test)]
@@ -317,7 +312,9 @@ mod tests {
             let names: Vec<&str> = back.load.iter().map(|kept| kept.module.as_str()).collect();
             assert_eq!((back.unload, names.as_slice()), (unload, load), "{loaded:?}");
             let same = loaded.iter().any(|(_, build_id)| *build_id == 1);
-            assert_eq!(runs_still(&previous, &running(loaded)), same, "{loaded:?}");
+            let driver = ["igb", "igbvf"].map(|name| name.parse().unwrap());
+            assert_eq!(runs_still(&previous, &driver, &running(loaded)), same, "{loaded:?}");
+            assert!(!runs_still(&previous, &[], &running(loaded)), "{loaded:?}");
         }
     }
 }

@@ -136,9 +136,22 @@ pub(super) async fn observe_now(
         stage,
         modules: loaded_stack(context)?,
         parameters: ModuleParameters::new(),
+        lost: Vec::new(),
         nics,
         network,
     })
+}
+
+/// What an exchange before has cost: the modules that its driver lacks, as far as nobody has loaded them since.
+pub(super) fn lost_before(context: &Context) -> Result<Vec<ModuleName>, TakeSnapshotError> {
+    // One that was not verified is armed, which is another matter, or was taken by hand.
+    let earlier = context.store.snapshot_of(&context.boot_id, &context.family.name);
+    let Ok(Some(earlier)) = earlier else { return Ok(Vec::new()) };
+    if !earlier.is_verified() {
+        return Ok(Vec::new());
+    }
+    let loaded = LoadedModules::read_graph(&context.host)?;
+    Ok(earlier.lost.into_iter().filter(|module| !loaded.contains(module)).collect())
 }
 
 /// The modules of the family that are loaded now, in the kernel's order.

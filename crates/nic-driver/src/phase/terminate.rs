@@ -1,17 +1,17 @@
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use nic_host::{Host, WriteError};
-use nic_packages::{InstalledError as QueryError, RemovalError, RemovalPlan};
+use nic_packages::{HostTree, HostTreeError, InstalledError as QueryError, RemovalError, RemovalPlan};
 use serde::Serialize;
 
-use super::Context;
 use super::grace::{NoTimeLeft, reload_fits};
 use super::keep::{KeepError, keep_previous};
 use super::readiness::take_readiness_away;
 use super::reload::{ModuleTree, ReloadError, Reloaded, reload};
 use super::restore::{RestorePhaseError, Restored, restore_held};
 use super::resume::{LeftoverError, armed_snapshot, remove_leftover_blacklist};
+use super::{Context, ReloadWith, Settings};
 use crate::state::{InstalledError, PhaseRecord, SnapshotError};
 use crate::stop::time_left;
 use crate::{Exit, Interrupted, LockError};
@@ -52,6 +52,9 @@ pub enum TerminateError {
     /// The packages could not be removed.
     #[error(transparent)]
     Removal(#[from] RemovalError),
+    /// The host's module tree could not be changed.
+    #[error("what was put into the host's modules could not be taken out")]
+    HostTree(#[from] HostTreeError),
     /// The inbox driver could not be loaded.
     #[error("the return to the inbox driver failed")]
     Reload(#[from] ReloadError),
@@ -81,6 +84,7 @@ impl TerminateError {
             | Self::Keep(_)
             | Self::Installed(_)
             | Self::Query(_)
+            | Self::HostTree(_)
             | Self::Removal(_) => Exit::Failed,
         }
     }
@@ -89,8 +93,11 @@ impl TerminateError {
 /// What came of a termination.
 #[derive(Debug, Clone, Serialize)]
 pub struct Terminated {
-    /// The packages that were removed.
+    /// The packages that were removed, and what was taken out of DKMS.
     pub removed: Vec<String>,
+    /// The folders that were taken out of the host's module tree.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<PathBuf>,
     /// The return to the inbox driver, where it was asked for.
     pub reloaded: Option<Reloaded>,
     /// The restore after it.
@@ -141,7 +148,8 @@ async fn carry_out(
 ) -> Result<Terminated, TerminateError> {
     take_readiness_away(context, phase)?;
     remove_leftover_blacklist(context, phase)?;
-    let mut terminated = Terminated { removed: Vec::new(), reloaded: None, restored: None };
+    let mut terminated =
+        Terminated { removed: Vec::new(), withdrawn: Vec::new(), reloaded: None, restored: None };
     if !to_inbox {
         // Nobody comes after this command to restore what an earlier one has left undone.
         if context.host.is_running_machine() && armed_snapshot(context)?.is_some() {
@@ -152,13 +160,22 @@ async fn carry_out(
     // The period runs from the request to stop; for this command, which is how one stops, at the latest from its start.
     let elapsed = context.stop.since().unwrap_or(begun).min(begun).elapsed();
     reload_fits(context, time_left(context.settings.grace, elapsed))?;
-    let tree = inbox_tree(context);
-    if tree == ModuleTree::Own {
-        // Removing the packages removes the files of what runs.
-        keep_previous(context, phase)?;
-        terminated.removed = remove_packages(context, phase).await?;
-    }
-    let mut reloaded = reload(context, &tree).await?;
+    // What is about to be removed holds the files of what runs.
+    keep_previous(context, phase)?;
+    let tree = match HostTree::find(&context.host, &context.kernel) {
+        Some(host_tree) => {
+            terminated.withdrawn = take_out_of_host_tree(context, phase, &host_tree).await?;
+            ModuleTree::Below("/host".into())
+        }
+        None => {
+            terminated.removed = remove_packages(context, phase).await?;
+            ModuleTree::Own
+        }
+    };
+    // The init script is the driver's that is left, and knows this container's modules alone.
+    let settings = Settings { reload_with: ReloadWith::Native, ..context.settings.clone() };
+    let natively = Context { settings, ..context.clone() };
+    let mut reloaded = reload(&natively, &tree).await?;
     terminated.restored = reloaded.restored.take();
     // Also when nothing had to be reloaded: an earlier run may have been cut off between the two.
     let restore_due = reloaded.restore_due;
@@ -169,18 +186,25 @@ async fn carry_out(
     Ok(terminated)
 }
 
-/// Where the inbox driver is: in the host's tree when this is a container that sees it, else in this tree, once the
-/// packages that stand in front of it are gone.
-fn inbox_tree(context: &Context) -> ModuleTree {
-    let host_modules = Path::new("/host/lib/modules").join(context.kernel.as_str());
-    if context.host.exists(host_modules) { ModuleTree::Below("/host".into()) } else { ModuleTree::Own }
+/// Takes out what `install` has put into the host's tree: it stands in front of the inbox driver there.
+async fn take_out_of_host_tree(
+    context: &Context,
+    phase: &PhaseRecord,
+    tree: &HostTree,
+) -> Result<Vec<PathBuf>, TerminateError> {
+    let step = phase.step("take the modules out of the host's tree");
+    let withdrawn = step.record(tree.take_out(&context.host).await)?;
+    for file in &withdrawn.left {
+        tracing::warn!(file = %file.display(), "it was not put there by this program, or was changed: it stays");
+    }
+    Ok(withdrawn.folders)
 }
 
 async fn remove_packages(context: &Context, phase: &PhaseRecord) -> Result<Vec<String>, TerminateError> {
     let Some(record) = context.store.installed()? else { return Ok(Vec::new()) };
     let plan = RemovalPlan::observe(&context.host, &record).await?;
-    let removed: Vec<String> =
-        plan.packages().map(|package| format!("{} {}", package.name, package.version)).collect();
+    let packages = plan.packages().map(|package| format!("{} {}", package.name, package.version));
+    let removed = plan.dkms_modules().map(|module| format!("{module} (DKMS)")).chain(packages).collect();
     let step = phase.step("remove the installed packages");
     step.record(plan.apply(&context.host).await)?;
     context.store.forget_installed()?;

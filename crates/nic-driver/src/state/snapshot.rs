@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use nic_host::{BootId, KernelRelease, ReadError};
-use nic_kmod::ModuleName;
+use nic_kmod::{LoadedModules, ModuleName};
 use nic_sriov::NicState;
 use nic_topology::NetworkState;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,10 @@ pub struct Snapshot {
     /// The parameters that these were given: those with another value than their file's default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: ModuleParameters,
+    /// Modules that were loaded before an earlier exchange and that the driver which came then lacks: for loading them
+    /// again when one comes that has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<ModuleName>,
     /// The NICs.
     pub nics: NicState,
     /// What stood on their netdevs.
@@ -102,6 +106,18 @@ impl Snapshot {
     #[must_use]
     pub fn is_armed(&self) -> bool {
         matches!(self.stage, SnapshotStage::Armed { .. })
+    }
+
+    /// The modules that are to be loaded again, the one loaded last first.
+    #[must_use]
+    pub fn wanted_modules(&self) -> Vec<ModuleName> {
+        self.modules.iter().chain(&self.lost).cloned().collect()
+    }
+
+    /// Those of them that are not loaded.
+    #[must_use]
+    pub fn lost_under(&self, loaded: &LoadedModules) -> Vec<ModuleName> {
+        self.wanted_modules().into_iter().filter(|module| !loaded.contains(module)).collect()
     }
 
     /// Whether a restore from it was verified.
@@ -165,6 +181,24 @@ pub enum SnapshotError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_exchange_has_cost_is_wanted_until_it_is_loaded_again() {
+        let names = |text: &str| {
+            text.split_whitespace().map(|name| name.parse().unwrap()).collect::<Vec<ModuleName>>()
+        };
+        let mut snapshot = crate::state::store::tests::snapshot();
+        snapshot.modules = names("mlx5_dpll mlx5_core");
+        snapshot.lost = names("rpcrdma");
+        assert_eq!(snapshot.wanted_modules(), names("mlx5_dpll mlx5_core rpcrdma"));
+        for (loaded, lost) in [
+            ("mlx5_core 1 0 - Live 0x0\n", "mlx5_dpll rpcrdma"),
+            ("rpcrdma 1 0 - Live 0x0\nmlx5_core 1 0 - Live 0x0\n", "mlx5_dpll"),
+            ("rpcrdma 1 0 - Live 0x0\nmlx5_dpll 1 0 - Live 0x0\nmlx5_core 1 0 - Live 0x0\n", ""),
+        ] {
+            assert_eq!(snapshot.lost_under(&LoadedModules::parse(loaded).unwrap()), names(lost), "{loaded}");
+        }
+    }
 
     #[test]
     fn the_published_schema_is_current() {

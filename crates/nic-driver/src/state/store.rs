@@ -224,13 +224,13 @@ fn not_serialised(path: &Path, error: serde_json::Error) -> WriteError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use nic_sriov::NicState;
 
     use super::*;
     use crate::state::SnapshotStage;
 
-    fn snapshot() -> Snapshot {
+    pub(in crate::state) fn snapshot() -> Snapshot {
         Snapshot {
             schema: SNAPSHOT_SCHEMA,
             checksum: None,
@@ -240,6 +240,7 @@ mod tests {
             family: "igb".into(),
             stage: SnapshotStage::Stored,
             modules: vec!["igb".parse().unwrap()],
+            lost: Vec::new(),
             parameters: crate::state::ModuleParameters::from([(
                 "igb".parse().unwrap(),
                 [("max_vfs".to_owned(), "7".to_owned())].into(),

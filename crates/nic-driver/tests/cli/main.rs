@@ -8,3 +8,5 @@ mod errors;
 mod help;
 #[cfg(test)]
 mod program;
+#[cfg(test)]
+mod ways;

@@ -3,6 +3,10 @@
 //! Only what stands below `cfg(test)` counts as test code for clippy, in this folder too.
 
 #[cfg(test)]
+mod dkms;
+#[cfg(test)]
+mod host_tree;
+#[cfg(test)]
 mod inventory;
 #[cfg(test)]
 mod plans;

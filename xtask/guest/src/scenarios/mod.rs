@@ -5,12 +5,14 @@ mod bench;
 mod bench_reload;
 mod blockers;
 mod boot;
+mod container;
 mod deadlines;
 mod disk;
 mod errors;
 mod everything;
 mod faults;
 mod idempotent;
+mod init_script;
 mod kill_matrix;
 mod network;
 mod night;
@@ -52,6 +54,8 @@ const RUNS: &[(&str, Run)] = &[
     ("errors", errors::run),
     ("stack", stack::run),
     ("blockers", blockers::run),
+    ("init-script", init_script::run),
+    ("container", container::run),
 ];
 
 /// The function of the scenario called `name`.

@@ -1,4 +1,5 @@
-//! Whoever uses the RDMA stack without being in use is unloaded with it and loaded again, with what it was given.
+//! Whoever uses the RDMA stack without being in use is unloaded with it and loaded again, with what it was given. Hook
+//! scripts are run around it, and NFS over RDMA is loaded where it is asked for.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,18 +9,23 @@ use anyhow::{Context as _, ensure};
 use crate::command::run as command;
 use crate::guest::Guest;
 use crate::observe::Nics;
+use crate::observe::{igb_pfs, netdev_of};
 use crate::rdma::{LISTED, describe_family, expect_loaded, loaded, nic_driver};
-use crate::{read, report, say, vfs};
+use crate::{hooks, read, report, say, vfs};
 
 /// Users of the stack, one more with each reload.
-const USERS: [&str; 5] = [NOTHING_MORE, "rpcrdma", "nvme_rdma", "rdma_rxe", "ib_isert"];
+const USERS: [&str; 3] = [NOTHING_MORE, "rdma_rxe", "ib_isert"];
+/// Users from the beginning: what NFS over RDMA needs.
+const NFSRDMA: [&str; 2] = ["nvme_rdma", "rpcrdma"];
 const NOTHING_MORE: &str = "nothing more";
+/// Few, since it is the modules that matter here.
+const VFS: u32 = 3;
 /// A parameter that is no default, and that can be given at the load only.
 const GIVEN: (&str, &str, &str) = ("ib_ipoib", "recv_queue_size", "1024");
 
 pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
     describe_family()?;
-    let before = vfs::configure_all()?;
+    let before = vfs::configure_each(VFS)?;
     let (module, parameter, value) = GIVEN;
     command("modprobe", [module, &format!("{parameter}={value}")])?;
     for module in LISTED {
@@ -27,6 +33,8 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
     }
     let file = format!("/sys/module/{module}/parameters/{parameter}");
     ensure!(read(&file)? == value, "{parameter} was not taken");
+    hooks::write_all()?;
+    with_nfsrdma()?;
     for user in USERS {
         say(&format!("== {user} is loaded"));
         if user != NOTHING_MORE {
@@ -38,6 +46,7 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
         let reloaded = nic_driver(&reload).run()?.expect_code(0)?;
         ensure!(!reloaded.stdout.contains("not loaded any more"), "{}", reloaded.stdout);
         expect_loaded(&modules).with_context(|| format!("after a reload with {user}"))?;
+        hooks::expect_each_once()?;
         for (before, now) in were.iter().zip(copies(user)?) {
             ensure!(*before != now, "{} was not reloaded", now.0);
         }
@@ -46,7 +55,48 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
         let differences = before.differences(&Nics::observe()?);
         ensure!(differences.is_empty(), "with {user}: {differences}");
     }
-    report(&format!("{} reloads of the whole stack: the same modules before and after", USERS.len()));
+    expect_version_told()?;
+    report(&format!("{} reloads of the whole stack: the same modules before and after", USERS.len() + 1));
+    Ok(())
+}
+
+/// What NFS over RDMA needs is not loaded yet: that alone makes a reload due.
+fn with_nfsrdma() -> anyhow::Result<()> {
+    say("== NFS over RDMA is asked for");
+    let with =
+        |value: &str, arguments: &[&str]| nic_driver(arguments).with_env("ENABLE_NFSRDMA", value.to_owned());
+    with("perhaps", &["reload"]).run()?.expect_code(2)?;
+    let unset = with("", &["reload"]).run()?.expect_code(0)?;
+    ensure!(unset.stdout.contains("not due"), "{}", unset.stdout);
+    hooks::expect_none()?;
+    with("True", &["reload"]).run()?.expect_code(0)?;
+    let now = loaded()?;
+    for module in NFSRDMA {
+        ensure!(now.contains(module), "{module} is not loaded");
+    }
+    hooks::expect_each_once()?;
+    let told = nic_driver(&["report", "--output", "json"]).quietly().run()?.expect_code(0)?;
+    ensure!(
+        told.stdout.contains(hooks::FAILURE),
+        "the report does not name the hook that failed: {}",
+        told.stdout
+    );
+    let again = with("true", &["reload"]).run()?.expect_code(0)?;
+    ensure!(again.stdout.contains("rpcrdma: equal") && again.stdout.contains("not due"), "{}", again.stdout);
+    // They are of the driver now, and still not unloaded unasked.
+    let blocked = with("1", &["reload", "--force"]).run()?.expect_code(3)?;
+    ensure!(blocked.stderr.contains("the storage module rpcrdma is loaded"), "{}", blocked.stderr);
+    hooks::expect_none()
+}
+
+/// The version that ethtool reports is told by `status`.
+fn expect_version_told() -> anyhow::Result<()> {
+    let pf = igb_pfs()?.into_iter().next().context("no PF")?;
+    let ethtool = command("ethtool", ["-i", &netdev_of(&pf)?])?;
+    let version = ethtool.lines().find_map(|line| line.strip_prefix("version: "));
+    let line = format!("igb reports version {} on 1 netdevs", version.context("ethtool tells no version")?);
+    let status = nic_driver(&["status"]).quietly().run()?.expect_code(0)?;
+    ensure!(status.stdout.contains(&line), "no {line:?} in {}", status.stdout);
     Ok(())
 }
 
@@ -59,6 +109,7 @@ fn copies(user: &'static str) -> anyhow::Result<Vec<(&'static str, u64)>> {
     };
     ["igb", "mlx5_core", "mlx5_ib", "ib_core", "ib_uverbs", "rdma_cm"]
         .into_iter()
+        .chain(NFSRDMA)
         .chain(user)
         .map(inode)
         .collect()

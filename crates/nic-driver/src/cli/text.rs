@@ -1,0 +1,97 @@
+//! Results as texts for people.
+
+use serde::Serialize;
+
+use crate::phase;
+
+/// Gives a phase's result a text for people; serialises as the result itself.
+macro_rules! text_of {
+    ($name:ident, $result:ty, |$value:ident, $f:ident| $body:expr) => {
+        #[derive(Serialize)]
+        #[serde(transparent)]
+        pub(super) struct $name<'a>(pub(super) &'a $result);
+
+        impl std::fmt::Display for $name<'_> {
+            fn fmt(&self, $f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let $value = self.0;
+                $body
+            }
+        }
+    };
+}
+
+text_of!(InstalledText, phase::Installed, |installed, f| {
+    let verb = if installed.changed { "installed" } else { "already installed" };
+    for package in &installed.record.packages {
+        writeln!(f, "{verb}: {} {}", package.name, package.version)?;
+    }
+    Ok(())
+});
+
+text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {
+    for module in &reloaded.identity.modules {
+        writeln!(f, "{}: {}", module.module, module.verdict)?;
+    }
+    if reloaded.reloaded {
+        let pfs: Vec<String> = reloaded.pfs.iter().map(ToString::to_string).collect();
+        writeln!(f, "reloaded; PFs to be restored: {}", pfs.join(", "))?;
+        for module in &reloaded.lost {
+            writeln!(f, "not loaded any more: {module}")?;
+        }
+    } else {
+        writeln!(f, "not due: nothing was unloaded")?;
+        if reloaded.restore_due {
+            writeln!(f, "restore-sriov is due: an earlier reload was not followed by a verified restore")?;
+        }
+    }
+    let Some(restored) = &reloaded.restored else { return Ok(()) };
+    writeln!(f, "asked to stop, and so restored at once")?;
+    write_restored(restored, f)
+});
+
+text_of!(RestoredText, phase::Restored, |restored, f| write_restored(restored, f));
+
+text_of!(TerminatedText, phase::Terminated, |terminated, f| {
+    for package in &terminated.removed {
+        writeln!(f, "removed: {package}")?;
+    }
+    for folder in &terminated.withdrawn {
+        writeln!(f, "taken out of the host's modules: {}", folder.display())?;
+    }
+    match &terminated.reloaded {
+        None => writeln!(f, "not ready any more; the driver stays")?,
+        Some(reloaded) if reloaded.reloaded => writeln!(f, "back to the inbox driver")?,
+        Some(_) => writeln!(f, "the inbox driver was running already")?,
+    }
+    terminated.restored.as_ref().map_or(Ok(()), |restored| write_restored(restored, f))
+});
+
+text_of!(SnapshotText, phase::TakenSnapshot, |taken, f| {
+    if let Some(aside) = &taken.set_aside {
+        writeln!(f, "the snapshot that was there could not be used; it is now {}", aside.display())?;
+    }
+    for pf in &taken.snapshot.nics.pfs {
+        let netdev = pf.netdev.as_ref().map_or("no netdev", |netdev| netdev.name.as_str());
+        writeln!(f, "PF {} ({netdev}): {} VFs", pf.address, pf.num_vfs)?;
+    }
+    writeln!(f, "stored in {}", taken.path.display())
+});
+
+fn write_restored(restored: &phase::Restored, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    let outcome = &restored.outcome;
+    for difference in &outcome.differences {
+        writeln!(f, "{difference}")?;
+    }
+    if !outcome.is_verified() {
+        for failure in &outcome.failures {
+            writeln!(f, "{}: {}: {}", failure.part, failure.step, failure.cause)?;
+        }
+    }
+    for difference in restored.network.iter().flat_map(|network| &network.differences) {
+        writeln!(f, "{difference}")?;
+    }
+    for failure in restored.network.iter().flat_map(|network| &network.failures) {
+        writeln!(f, "{}: {}", failure.step, failure.cause)?;
+    }
+    writeln!(f, "{}", restored.summary())
+}

@@ -1,0 +1,29 @@
+//! What tests of phases are given.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nic_host::Host;
+
+use super::{Context, ManagementNic, MayUnload, ReloadWith, Settings};
+use crate::family::NicFamily;
+use crate::state::StateStore;
+
+/// A machine with the family mlx5, and its state in `state`.
+pub(super) fn context(host: Host, state: &Path) -> Context {
+    let settings = Settings {
+        timeout: Duration::from_secs(1),
+        jobs: 1,
+        readiness_file: "/ready".into(),
+        blacklist_file: "/blacklist".into(),
+        lock_file: "/lock".into(),
+        grace: None,
+        management_nic: ManagementNic::Warn,
+        kubernetes_api: None,
+        retry_rolled_back: false,
+        reload_with: ReloadWith::Native,
+        force: false,
+        may_unload: MayUnload::default(),
+    };
+    Context::new(host, NicFamily::open("mlx5").unwrap(), StateStore::new(state), settings).unwrap()
+}

@@ -1,0 +1,113 @@
+//! The administrator's scripts around the unloading and the loading of the stack.
+//!
+//! MLNX_OFED's init script runs them, where they are executable, and goes on whatever comes of them
+//! (`ofed_scripts/openibd` in its kernel sources). Services that must not see the stack go are stopped and started in
+//! them, so they are run wherever the stack is unloaded and loaded without that script: also while going back.
+
+use std::fmt;
+use std::time::Duration;
+
+use nic_host::Invocation;
+
+use super::Context;
+use crate::state::PhaseRecord;
+
+/// When a hook is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// Before the first module is unloaded.
+    PreStop,
+    /// After the last one was unloaded.
+    PostStop,
+    /// Before the first module is loaded.
+    PreStart,
+    /// After the last one was loaded.
+    PostStart,
+}
+
+/// Its file's name.
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PreStop => "pre-stop-hook.sh",
+            Self::PostStop => "post-stop-hook.sh",
+            Self::PreStart => "pre-start-hook.sh",
+            Self::PostStart => "post-start-hook.sh",
+        })
+    }
+}
+
+/// Runs a hook, where the family has hooks and this one is there and executable.
+///
+/// Its failure is told, and is not the reload's: the init script does not heed it either, and in the midst of an
+/// exchange going on is better than stopping. It has ended when this returns; the deadline sees to that.
+pub(super) async fn run_hook(context: &Context, phase: &PhaseRecord, hook: Hook, deadline: Duration) {
+    let Some(folder) = &context.family.scripts.hooks else { return };
+    let script = folder.join(hook.to_string());
+    if !context.host.is_executable(&script) {
+        if context.host.exists(&script) {
+            tracing::warn!(script = %script.display(), "it is not executable, and not run");
+        }
+        return;
+    }
+    let step = phase.step(format!("run {}", script.display()));
+    if let Err(error) = step.record(context.host.run(&Invocation::new(script).deadline(deadline)).await) {
+        tracing::warn!(error = crate::error_chain(&error), "a hook failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use nic_host::Host;
+
+    use super::*;
+    use crate::phase::fixture;
+    use crate::state::{Entry, Journal};
+
+    const SHORT: Duration = Duration::from_millis(300);
+
+    /// Runs the hook with this text and permissions; returns the steps that the journal then has, each with how it ended.
+    async fn steps(text: Option<(&str, u32)>) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut context = fixture::context(Host::running(), &dir.path().join("state"));
+        context.family.scripts.hooks = Some(dir.path().to_path_buf());
+        if let Some((text, mode)) = text {
+            let script = dir.path().join("pre-stop-hook.sh");
+            fs::write(&script, text).unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let phase = context.journal.phase("reload");
+        run_hook(&context, &phase, Hook::PreStop, SHORT).await;
+        let ended =
+            Journal::read(&context.store).unwrap().into_iter().filter_map(|event| match event.entry {
+                Entry::StepEnded { step, outcome, detail, .. } => {
+                    Some(format!("{step}: {outcome:?} {}", detail.unwrap_or_default()))
+                }
+                _ => None,
+            });
+        let folder = dir.path().display().to_string();
+        ended.map(|line| line.replace(&folder, "/etc/infiniband").trim_end().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_comes_of_a_hook_is_in_the_journal_and_stops_nothing() {
+        let ran = "run /etc/infiniband/pre-stop-hook.sh";
+        let told = "`/etc/infiniband/pre-stop-hook.sh`";
+        for (text, expected) in [
+            ("#!/bin/sh\nexit 0\n", format!("{ran}: Ok")),
+            ("#!/bin/sh\necho no >&2\nexit 3\n", format!("{ran}: Failed {told} failed (exit code 3): no")),
+            ("#!/bin/sh\nsleep 60\n", format!("{ran}: Failed {told} has not ended after 300ms")),
+        ] {
+            assert_eq!(steps(Some((text, 0o755))).await, [expected], "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_executed_is_not_run() {
+        assert_eq!(steps(None).await, Vec::<String>::new());
+        assert_eq!(steps(Some(("#!/bin/sh\nexit 0\n", 0o644))).await, Vec::<String>::new());
+    }
+}

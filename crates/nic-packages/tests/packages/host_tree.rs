@@ -1,0 +1,207 @@
+//! Modules in the host's tree, from a container that sees it below `/host`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nic_host::{Captured, Host, KernelRelease, Replay};
+use nic_packages::{HostTree, HostTreeError};
+
+const KERNEL: &str = "5.14.0-570.73.1.el9_6.x86_64";
+const DEPMOD: &str = "depmod -b /host 5.14.0-570.73.1.el9_6.x86_64";
+
+/// A container with a package's modules on a host with its own.
+struct Node {
+    dir: tempfile::TempDir,
+    replay: Replay,
+}
+
+impl Node {
+    fn new() -> Self {
+        let node = Self {
+            dir: tempfile::tempdir().unwrap(),
+            replay: Replay::default().answer(DEPMOD, Captured::success("")),
+        };
+        node.write("/host/etc/os-release", "ID=\"rhel\"\nVERSION_ID=\"9.6\"\n");
+        node.write(&host("kernel/mlx5_core.ko.xz"), "inbox");
+        node.write(&container("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "new");
+        node.write(&container("extra/mlnx-ofa_kernel/ib/mlx5_ib.ko"), "new ib");
+        symlink("core/mlx5_core.ko", node.path(&container("extra/mlnx-ofa_kernel/link.ko"))).unwrap();
+        node
+    }
+
+    fn host(&self) -> Host {
+        Host::at(self.dir.path()).with_replay(self.replay.clone())
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.host().path(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+        fs::write(self.path(path), text).unwrap();
+    }
+
+    /// The files below a folder, with what is in them.
+    fn files(&self, folder: &str) -> Vec<String> {
+        let entries =
+            walkdir::WalkDir::new(self.path(folder)).sort_by_file_name().into_iter().map(Result::unwrap);
+        entries
+            .filter(|entry| !entry.file_type().is_dir())
+            .map(|entry| {
+                let below = entry.path().strip_prefix(self.path(folder)).unwrap().display().to_string();
+                match entry.file_type().is_symlink() {
+                    true => format!("{below} -> {}", fs::read_link(entry.path()).unwrap().display()),
+                    false if below.ends_with(".json") => below,
+                    false => format!("{below}: {}", fs::read_to_string(entry.path()).unwrap()),
+                }
+            })
+            .collect()
+    }
+
+    fn tree(&self) -> HostTree {
+        HostTree::find(&self.host(), &kernel()).unwrap()
+    }
+
+    async fn put(&self) -> Result<Vec<PathBuf>, HostTreeError> {
+        self.tree().put(&self.host(), &modules()).await
+    }
+}
+
+fn kernel() -> KernelRelease {
+    KERNEL.parse().unwrap()
+}
+
+fn host(path: &str) -> String {
+    format!("/host/lib/modules/{KERNEL}/{path}")
+}
+
+fn container(path: &str) -> String {
+    format!("/lib/modules/{KERNEL}/{path}")
+}
+
+fn modules() -> Vec<PathBuf> {
+    // One that lies in no folder of its own stays where it is.
+    [
+        "extra/mlnx-ofa_kernel/core/mlx5_core.ko",
+        "extra/mlnx-ofa_kernel/ib/mlx5_ib.ko",
+        "extra/alone.ko",
+        "updates/x/y.ko",
+    ]
+    .map(|path| container(path).into())
+    .to_vec()
+}
+
+const PUT: [&str; 5] = [
+    "extra/mlnx-ofa_kernel/.nic-driver.json",
+    "extra/mlnx-ofa_kernel/core/mlx5_core.ko: new",
+    "extra/mlnx-ofa_kernel/ib/mlx5_ib.ko: new ib",
+    "extra/mlnx-ofa_kernel/link.ko -> core/mlx5_core.ko",
+    "kernel/mlx5_core.ko.xz: inbox",
+];
+
+#[tokio::test]
+async fn what_is_put_there_is_found_through_a_link_and_taken_out_again() {
+    let node = Node::new();
+    let folder = PathBuf::from(host("extra/mlnx-ofa_kernel"));
+    assert_eq!(node.put().await.unwrap(), std::slice::from_ref(&folder));
+    assert_eq!(node.files(&host("")), PUT);
+    let link = node.path(&container("extra/mlnx-ofa_kernel"));
+    assert_eq!(fs::read_link(&link).unwrap(), folder);
+    assert_eq!(node.replay.asked(), [DEPMOD]);
+    // Once more changes nothing.
+    assert_eq!(node.put().await.unwrap(), Vec::<PathBuf>::new());
+    assert_eq!(node.replay.asked(), [DEPMOD]);
+
+    let withdrawn = node.tree().take_out(&node.host()).await.unwrap();
+    assert_eq!((withdrawn.folders, withdrawn.left), (vec![folder], vec![]));
+    assert_eq!(node.files(&host("")), ["kernel/mlx5_core.ko.xz: inbox"]);
+    assert!(!node.path(&host("extra/mlnx-ofa_kernel")).exists() && !link.is_symlink());
+    assert_eq!(node.replay.asked(), [DEPMOD, DEPMOD]);
+    assert_eq!(node.tree().take_out(&node.host()).await.unwrap(), Default::default());
+    assert_eq!(node.replay.asked(), [DEPMOD, DEPMOD]);
+}
+
+#[tokio::test]
+async fn a_new_container_replaces_what_an_older_one_has_put_there() {
+    let node = Node::new();
+    node.put().await.unwrap();
+    // Another container: its tree is of its own image, and a run before it was killed half way.
+    fs::remove_file(node.path(&container("extra/mlnx-ofa_kernel"))).unwrap();
+    node.write(&container("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "newer");
+    node.write(&host("extra/.mlnx-ofa_kernel.nic-driver-new/half.ko"), "half");
+    node.put().await.unwrap();
+    let expected =
+        ["extra/mlnx-ofa_kernel/.nic-driver.json", "extra/mlnx-ofa_kernel/core/mlx5_core.ko: newer"];
+    assert_eq!(node.files(&host(""))[..2], expected);
+    assert_eq!(node.files(&host("")).len(), 3);
+}
+
+#[tokio::test]
+async fn a_package_manager_does_not_write_through_the_link() {
+    let node = Node::new();
+    node.put().await.unwrap();
+    node.tree().unlink(&node.host()).unwrap();
+    assert!(!node.path(&container("extra/mlnx-ofa_kernel")).is_symlink());
+    assert_eq!(node.files(&host("")), PUT);
+    // A link of somebody else's is none of ours.
+    symlink("/elsewhere", node.path(&container("extra/other"))).unwrap();
+    node.tree().unlink(&node.host()).unwrap();
+    assert!(node.path(&container("extra/other")).is_symlink());
+}
+
+#[tokio::test]
+async fn what_is_not_of_this_program_is_left_alone() {
+    let node = Node::new();
+    node.write(&host("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "of the host's own package");
+    let error = node.put().await.unwrap_err();
+    assert!(matches!(error, HostTreeError::Foreign { .. }), "{error}");
+    assert!(node.path(&container("extra/mlnx-ofa_kernel")).is_dir());
+    assert_eq!(node.tree().take_out(&node.host()).await.unwrap(), Default::default());
+    assert_eq!(node.files(&host("extra")), ["mlnx-ofa_kernel/core/mlx5_core.ko: of the host's own package"]);
+    assert_eq!(node.replay.asked(), Vec::<String>::new());
+
+    // What was changed since it was put there, or added.
+    let node = Node::new();
+    node.put().await.unwrap();
+    node.write(&host("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "patched");
+    node.write(&host("extra/mlnx-ofa_kernel/notes.txt"), "by hand");
+    let withdrawn = node.tree().take_out(&node.host()).await.unwrap();
+    let left = ["extra/mlnx-ofa_kernel/core/mlx5_core.ko", "extra/mlnx-ofa_kernel/notes.txt"];
+    assert_eq!(withdrawn.left, left.map(|path| PathBuf::from(host(path))));
+    assert_eq!(
+        node.files(&host("extra")),
+        ["mlnx-ofa_kernel/core/mlx5_core.ko: patched", "mlnx-ofa_kernel/notes.txt: by hand"]
+    );
+}
+
+#[tokio::test]
+async fn a_removal_that_was_cut_off_is_begun_anew() {
+    let node = Node::new();
+    node.put().await.unwrap();
+    let failing = Node { dir: node.dir, replay: Replay::default() };
+    let error = failing.tree().take_out(&failing.host()).await.unwrap_err();
+    assert!(matches!(error, HostTreeError::Depmod(_)), "{error}");
+    let again = Node { dir: failing.dir, replay: Replay::default().answer(DEPMOD, Captured::success("")) };
+    assert_eq!(again.tree().take_out(&again.host()).await.unwrap().folders.len(), 1);
+    assert_eq!(again.replay.asked(), [DEPMOD]);
+    assert!(!again.path(&host("extra/mlnx-ofa_kernel")).exists());
+
+    again.write(&host("extra/mlnx-ofa_kernel/.nic-driver.json"), "{");
+    let error = again.tree().take_out(&again.host()).await.unwrap_err();
+    assert!(matches!(error, HostTreeError::Manifest { .. }), "{error}");
+}
+
+#[test]
+fn only_a_plain_red_hat_wants_modules() {
+    let node = Node::new();
+    for (id, wants) in [("rhel", true), ("rocky", true), ("rhcos", false), ("ubuntu", false), ("sles", false)]
+    {
+        node.write("/host/etc/os-release", &format!("ID={id}\n"));
+        assert_eq!(node.tree().wants_modules(&node.host()).unwrap(), wants, "{id}");
+    }
+    fs::remove_file(node.path("/host/etc/os-release")).unwrap();
+    assert!(!node.tree().wants_modules(&node.host()).unwrap());
+    assert_eq!(HostTree::find(&Host::at(Path::new("/nonexistent")), &kernel()), None);
+}

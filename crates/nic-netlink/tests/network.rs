@@ -12,6 +12,7 @@
 mod namespace;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use namespace::{in_namespace, run};
 use nic_netlink::{IfIndex, LinkChange, Netlink, NetworkChange, NetworkEvents, NewChild, Route, StackedLink};
@@ -22,8 +23,27 @@ fn ip(line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Waits until the links carry and the addresses that the kernel gives them are there, with their routes: on a busy machine
+/// that is some time after the links were set up.
+fn wait_for_the_kernel() {
+    let is_done = || {
+        ["test0", "child0"].iter().all(|link| {
+            let addresses = ip(&format!("-6 -o address show dev {link} scope link"));
+            ip(&format!("-o link show dev {link}")).contains("state UP")
+                && addresses.contains("fe80::")
+                && !addresses.contains("tentative")
+        })
+    };
+    let begun = Instant::now();
+    while !is_done() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", ip("address"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// What iproute2 says, with the interfaces' indexes left out.
 fn seen() -> Vec<String> {
+    wait_for_the_kernel();
     let addresses = ip("-o address show dev test0") + &ip("-o address show dev child0");
     let addresses = addresses.lines().map(|line| {
         let (_, address) = line.split_once(": ").unwrap();
@@ -39,12 +59,21 @@ fn seen() -> Vec<String> {
         "-d -o link show dev child0",
     ] {
         let answer = ip(question);
-        let lines_of = answer.lines().filter(|line| !line.contains("dev lo"));
+        // The peer has another address each time.
+        let lines_of =
+            answer.lines().filter(|line| !["dev lo", "dev test1"].iter().any(|dev| line.contains(dev)));
         // The link's own line has what differs at each creation in front of its kind.
-        lines.extend(lines_of.map(|line| match line.split_once("macvlan mode") {
-            Some((_, kind)) => format!("macvlan mode{kind}"),
-            None => line.split_whitespace().collect::<Vec<_>>().join(" "),
-        }));
+        let mut lines_of: Vec<String> = lines_of
+            .map(|line| match line.split_once("macvlan mode") {
+                Some((_, kind)) => format!("macvlan mode{kind}"),
+                None => line.split_whitespace().collect::<Vec<_>>().join(" "),
+            })
+            .collect();
+        // Routes of the kernel's own with the same metric stand in the order in which it made them.
+        if question.contains("route") {
+            lines_of.sort_unstable();
+        }
+        lines.extend(lines_of);
     }
     lines
 }

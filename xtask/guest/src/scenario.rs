@@ -86,7 +86,7 @@ const fn every_line(default: &'static str) -> Parameter {
     Parameter {
         name: "every-line",
         default,
-        meaning: "true: also at lines that end a step just before the next begins; false: without those",
+        meaning: "true: also at lines right before one that begins a step; false: without those",
     }
 }
 

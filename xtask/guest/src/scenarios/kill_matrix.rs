@@ -42,8 +42,8 @@ struct Tally {
 struct Points {
     /// The first one.
     from: usize,
-    /// Whether also at those lines that end a step and are followed by one that begins the next: at both of them the
-    /// machine is the same.
+    /// Whether also at those lines that are followed by one that begins a step: nothing is changed between the two, and
+    /// the machine is the same at both.
     every_line: bool,
 }
 
@@ -170,13 +170,13 @@ fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Optio
 impl Points {
     /// The numbers of the lines, from 1.
     fn of(self, lines: &[Value]) -> Vec<usize> {
-        let is = |line: Option<&Value>, kind| {
-            line.and_then(|line| line.get("kind")).and_then(Value::as_str) == Some(kind)
+        let begins = |line: &Value| {
+            let text = |pointer| line.pointer(pointer).and_then(Value::as_str);
+            text("/kind") == Some("step_began")
+                || ["stage_began", "pf_step_began"].map(Some).contains(&text("/restore/event"))
         };
-        let is_point = |line: &usize| {
-            let (this, next) = (lines.get(line - 1), lines.get(*line));
-            self.every_line || !(is(this, "step_ended") && is(next, "step_began"))
-        };
+        // `line` counts from 1, so that this is the next one.
+        let is_point = |line: &usize| self.every_line || !lines.get(*line).is_some_and(begins);
         (self.from..=lines.len()).filter(is_point).collect()
     }
 }

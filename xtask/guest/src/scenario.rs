@@ -112,7 +112,7 @@ const fn every_line(default: &'static str) -> Parameter {
     Parameter {
         name: "every-line",
         default,
-        meaning: "true: also at lines that end a step just before the next begins; false: without those",
+        meaning: "true: also at lines right before one that begins a step; false: without those",
     }
 }
 
@@ -127,6 +127,20 @@ const fn rollback_kills(default: &'static str) -> Parameter {
         meaning: "at how many moments the going back is killed, spread over all",
     }
 }
+
+const fn killed(default: &'static str) -> Parameter {
+    Parameter { name: "killed", default, meaning: "which command is killed: reload, restore-sriov, or both" }
+}
+
+const KILL_MATRIX: Scenario = Scenario {
+    name: "kill-matrix",
+    summary: "Both in one machine, at every line",
+    topology: ONE_PF,
+    timeout: Duration::from_secs(1800),
+    needs_nic_driver: true,
+    suite: Suite::OnDemand,
+    parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("true"), killed("both")],
+};
 
 /// All scenarios, in the order in which they run.
 pub const SCENARIOS: &[Scenario] = &[
@@ -266,14 +280,20 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
-        name: "kill-matrix",
-        summary: "Killed at each journal line of reload and restore, started again; the machine is compared every time",
-        topology: ONE_PF,
-        timeout: Duration::from_secs(1800),
-        needs_nic_driver: true,
+        name: "kill-reload",
+        summary: "Killed at each journal line of a reload, started again; the machine is compared every time",
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false")],
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), killed("reload")],
+        ..KILL_MATRIX
     },
+    Scenario {
+        name: "kill-restore",
+        summary: "Killed at each journal line of a restore, started again; the machine is compared every time",
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), killed("restore-sriov")],
+        ..KILL_MATRIX
+    },
+    KILL_MATRIX,
     Scenario {
         name: "kill-matrix-14",
         summary: "The same with 14 VFs on two PFs",
@@ -281,7 +301,7 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(4 * 3600),
         needs_nic_driver: true,
         suite: Suite::OnDemand,
-        parameters: &[vfs_per_pf("7"), FROM_LINE, every_line("true")],
+        parameters: &[vfs_per_pf("7"), FROM_LINE, every_line("true"), killed("both")],
     },
     Scenario {
         name: "rollback",

@@ -11,7 +11,7 @@ use super::faults::{fault, load_faulty_drivers};
 use super::kill_matrix::set_up;
 use crate::command::run as command;
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, Running};
+use crate::nic_driver::{NicDriver, Outcome, Running};
 use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
 use crate::readiness::READY;
 use crate::vfs::VF_DRIVER;
@@ -105,7 +105,7 @@ fn num_vfs_hangs(before: &Nics, pf: &str) -> anyhow::Result<()> {
     let failed = restore.wait()?.expect_code(DEGRADED)?;
     failed.expect_words(&["sriov_numvfs", "has not returned after 8s"])?;
     ensure!(!Path::new(READY).exists(), "ready although the VFs were not verified");
-    report(&format!("sriov_numvfs hangs: {}", failed.last_words()));
+    report(&format!("sriov_numvfs hangs: {}", overdue(&failed)));
     recovers(before)
 }
 
@@ -137,8 +137,13 @@ fn bind_hangs(before: &Nics, pf: &str, vf: &str) -> anyhow::Result<()> {
     let failed = start(&["restore-sriov"])?.wait()?.expect_code(DEGRADED)?;
     failed.expect_words(&[vf, "bind", "has not returned after 8s"])?;
     ensure!(!Path::new(READY).exists(), "ready although a VF was not verified");
-    report(&format!("a bind hangs: {}", failed.last_words()));
+    report(&format!("a bind hangs: {}", overdue(&failed)));
     recovers(before)
+}
+
+/// What it says of the write that has not returned.
+fn overdue(outcome: &Outcome) -> &str {
+    outcome.stdout.lines().find(|line| line.contains("has not returned")).unwrap_or_default()
 }
 
 /// The fault is gone: the same command puts all right.

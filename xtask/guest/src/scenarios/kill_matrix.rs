@@ -42,25 +42,29 @@ struct Tally {
 struct Points {
     /// The first one.
     from: usize,
-    /// Whether also at those lines that end a step and are followed by one that begins the next: at both of them the
-    /// machine is the same.
+    /// Whether also at those lines that are followed by one that begins a step: nothing is changed between the two, and
+    /// the machine is the same at both.
     every_line: bool,
 }
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let vfs_per_pf: u32 = guest.parameter("vfs")?;
     let points = Points { from: guest.parameter("from")?, every_line: guest.parameter("every-line")? };
+    let which: String = guest.parameter("killed")?;
+    let killed: Vec<Killed> =
+        Killed::ALL.into_iter().filter(|killed| which == "both" || which == killed.command()).collect();
+    ensure!(!killed.is_empty(), "{which:?} is no command that can be killed");
     let before = set_up(vfs_per_pf)?;
     drivers::keep_files("A")?;
     keep_armed_snapshot(&before)?;
     drivers::keep_files("B")?;
     let watch = readiness::watch(&before)?;
     let mut wrong = Vec::new();
-    let tallies = [Killed::Reload, Killed::Restore]
-        .map(|killed| go_through(guest, killed, points, &before, &mut wrong));
+    let tallies: Vec<_> =
+        killed.iter().map(|killed| go_through(guest, *killed, points, &before, &mut wrong)).collect();
     let seen = watch.end()?;
     let mut all = Tally::default();
-    for (killed, tally) in [Killed::Reload, Killed::Restore].into_iter().zip(tallies) {
+    for (killed, tally) in killed.into_iter().zip(tallies) {
         let tally = tally?;
         let Tally { lines, points, survived } = tally;
         report(&format!("{killed}: {lines} lines, {points} points, {survived} survived"));
@@ -116,7 +120,10 @@ fn go_through(
     for line in points.of(&lines) {
         say(&format!("== {killed}, killed at line {line} of {}", lines.len()));
         killed.prepare()?;
-        let differences = one_point(killed, line, before)?;
+        let Some(differences) = one_point(killed, line, before)? else {
+            say("this time it had fewer lines");
+            break;
+        };
         tally.points += 1;
         if differences.is_empty() {
             tally.survived += 1;
@@ -132,18 +139,23 @@ fn go_through(
     Ok(tally)
 }
 
-/// Kills at one line and goes on. Returns what is different then.
-fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<String> {
+/// Kills at one line and goes on. Returns what is different then, or nothing when the command had fewer lines: a
+/// step that is tried again has lines of its own.
+fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Option<String>> {
     let outcome = NicDriver::new([killed.command()])
         .with_env("NIC_DRIVER_KILL_AT_LINE", line.to_string())
         .quietly()
         .run()?;
-    ensure!(outcome.was_killed(), "the {killed} has no line {line} any more");
+    if !outcome.was_killed() {
+        outcome.expect_code(0)?;
+        NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+        return Ok(None);
+    }
     let resumed_by = RESUMED_BY.get(line % RESUMED_BY.len()).context("no command goes on")?;
     for resumed_by in *resumed_by {
         let outcome = NicDriver::new([*resumed_by]).quietly().run()?;
         if let Err(error) = outcome.expect_code(0) {
-            return Ok(format!("{error:#}"));
+            return Ok(Some(format!("{error:#}")));
         }
     }
     let mut differences = before.differences(&Nics::observe()?).to_string();
@@ -152,24 +164,26 @@ fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Strin
     if is_ready == ends {
         differences.push_str(if is_ready { " ready after the end" } else { " not ready although verified" });
     }
-    Ok(differences)
+    Ok(Some(differences))
 }
 
 impl Points {
     /// The numbers of the lines, from 1.
     fn of(self, lines: &[Value]) -> Vec<usize> {
-        let is = |line: Option<&Value>, kind| {
-            line.and_then(|line| line.get("kind")).and_then(Value::as_str) == Some(kind)
+        let begins = |line: &Value| {
+            let text = |pointer| line.pointer(pointer).and_then(Value::as_str);
+            text("/kind") == Some("step_began")
+                || ["stage_began", "pf_step_began"].map(Some).contains(&text("/restore/event"))
         };
-        let is_point = |line: &usize| {
-            let (this, next) = (lines.get(line - 1), lines.get(*line));
-            self.every_line || !(is(this, "step_ended") && is(next, "step_began"))
-        };
+        // `line` counts from 1, so that this is the next one.
+        let is_point = |line: &usize| self.every_line || !lines.get(*line).is_some_and(begins);
         (self.from..=lines.len()).filter(is_point).collect()
     }
 }
 
 impl Killed {
+    const ALL: [Self; 2] = [Self::Reload, Self::Restore];
+
     fn command(self) -> &'static str {
         match self {
             Self::Reload => "reload",

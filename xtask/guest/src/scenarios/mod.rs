@@ -41,6 +41,8 @@ const RUNS: &[(&str, Run)] = &[
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),
+    ("kill-reload", kill_matrix::run),
+    ("kill-restore", kill_matrix::run),
     ("kill-matrix", kill_matrix::run),
     ("kill-matrix-14", kill_matrix::run),
     ("rollback", rollback::run),

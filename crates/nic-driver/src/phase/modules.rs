@@ -201,11 +201,17 @@ fn carried(
     carried
 }
 
+/// The modules and all that they depend on by the index, each once.
+fn with_dependencies<'index>(
+    index: &'index ModuleIndex,
+    modules: impl Iterator<Item = &'index ModuleName>,
+) -> BTreeSet<&'index ModuleName> {
+    modules.flat_map(|module| index.dependencies(module).iter().chain([module])).collect()
+}
+
 /// What modules of the container's tree need and depmod did not find there, since it is the kernel's own.
 fn of_host(context: &Context, index: &ModuleIndex, plan: &LoadPlan) -> BTreeSet<ModuleName> {
-    let asked_for = plan.load.iter().map(|step| &step.module);
-    let all: BTreeSet<&ModuleName> =
-        asked_for.flat_map(|module| index.dependencies(module).iter().chain([module])).collect();
+    let all = with_dependencies(index, plan.load.iter().map(|step| &step.module));
     let mut needed = BTreeSet::new();
     for module in all.into_iter().filter(|module| !index.lacks(module)) {
         let Resolution::File(path) = index.resolve(module) else { continue };
@@ -248,9 +254,7 @@ impl PreparedLoads {
 
     /// Reads all files once, so that they are in the page cache when the NIC is away.
     pub(super) fn page_in(&self, context: &Context, index: &ModuleIndex) {
-        let asked_for = self.loads.iter().map(|prepared| &prepared.request.module);
-        let all: BTreeSet<&ModuleName> =
-            asked_for.flat_map(|module| index.dependencies(module).iter().chain([module])).collect();
+        let all = with_dependencies(index, self.loads.iter().map(|prepared| &prepared.request.module));
         for module in all {
             let Resolution::File(path) = index.resolve(module) else { continue };
             // Only speed is lost when a file cannot be read ahead; loading it meets the reason and names it.

@@ -7,7 +7,7 @@ mod signals;
 mod text;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -16,10 +16,12 @@ use serde::Serialize;
 
 use text::{InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
 
+use crate::context::{Context, HOST_ROOT, ManagementNic, ReloadWith, Settings};
 use crate::family::NicFamily;
-use crate::phase::{self, Context, ManagementNic, ModuleTree, ReloadWith, Settings};
+use crate::phase;
 use crate::report::Report;
 use crate::state::{Journal, StateStore};
+use crate::swap::ModuleTree;
 use crate::{Exit, error_chain};
 
 /// Swaps a NIC's kernel driver and gives every SR-IOV virtual function back exactly as it was.
@@ -311,7 +313,7 @@ async fn carry_out(cli: &Cli, context: &Context) -> Exit {
         },
         Command::Status => match phase::status(context).await {
             Ok(status) => show(cli, &status, Exit::Success),
-            Err(error) => fail(cli, &error, Exit::Failed),
+            Err(error) => fail(cli, &error, error.exit()),
         },
         Command::Report | Command::Completions { .. } | Command::Man => Exit::Success,
     }
@@ -328,9 +330,9 @@ fn store(cli: &Cli) -> StateStore {
 
 fn settings(cli: &Cli) -> Settings {
     // In the container the host's /etc is mounted below /host, and it is the host's udev that must not load modules.
-    let blacklist_folder =
-        if host(cli).exists("/host/etc") { "/host/etc/modprobe.d" } else { "/etc/modprobe.d" };
-    let default = || PathBuf::from(blacklist_folder).join("blacklist-ofed-modules.conf");
+    let of_host = Path::new(HOST_ROOT);
+    let machine = if host(cli).exists(of_host.join("etc")) { of_host } else { Path::new("/") };
+    let default = || machine.join("etc/modprobe.d/blacklist-ofed-modules.conf");
     Settings {
         timeout: Duration::from_secs(cli.timeout),
         jobs: usize::from(cli.jobs),

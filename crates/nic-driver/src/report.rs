@@ -9,10 +9,7 @@ use jiff::Timestamp;
 use nic_sriov::{Difference, RestoreEvent, RestoreOutcome, Stage, VfOutcome};
 use serde::Serialize;
 
-use crate::state::{Entry, JournalEvent, ModuleCheckpoint, StepOutcome};
-
-/// The step with which a reload takes the NIC away.
-pub(crate) const NIC_GOES: &str = "remove the VFs";
+use crate::state::{Entry, JournalEvent, ModuleCheckpoint, Step, StepOutcome};
 
 /// All that an operator wants to know of what happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -85,7 +82,7 @@ impl Report {
             match &event.entry {
                 Entry::PhaseBegan { phase } => open.begin(&mut report.timeline, event, phase, None),
                 Entry::StepBegan { phase, step } => {
-                    if step == NIC_GOES && away_since.is_none() {
+                    if Step::RemoveVfs.is(step) && away_since.is_none() {
                         away_since = Some(event);
                     }
                     open.begin(&mut report.timeline, event, phase, Some(step));

@@ -3,8 +3,8 @@
 use nic_kmod::{ModuleName, ParseModuleNameError};
 
 use super::parse_bool;
+use crate::context::MayUnload;
 use crate::family::NicFamily;
-use crate::phase::MayUnload;
 
 /// Options and variables about modules.
 #[derive(Debug, clap::Args)]

@@ -1,76 +1,19 @@
+//! `install`: the driver's packages onto the disk. What runs stays as it is.
+
 use std::path::Path;
 
-use nic_host::{Host, ReadError, WriteError};
 use nic_packages::{
-    Architecture, CheckError, DistributionFamily, HostTree, HostTreeError, InstallPlan, InstallRecord,
-    InstallState, PackageSet, ReadSetError, UnknownDistributionError,
+    Architecture, DistributionFamily, HostTree, HostTreeError, InstallPlan, InstallRecord, InstallState,
+    PackageSet,
 };
 use serde::Serialize;
 
-use super::Context;
-use super::keep::{KeepError, keep_previous};
-use crate::state::{InstalledError, PhaseRecord};
-use crate::{Exit, Interrupted, LockError};
-
-/// An installation that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum InstallError {
-    /// The process is not root.
-    #[error("installing packages needs root")]
-    NotRoot,
-    /// Another instance is at work.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// It was asked to stop.
-    #[error(transparent)]
-    Interrupted(#[from] Interrupted),
-    /// The files of the running driver could not be kept.
-    #[error(transparent)]
-    Keep(#[from] KeepError),
-    /// `/etc/os-release` could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The distribution is not known.
-    #[error(transparent)]
-    Distribution(#[from] UnknownDistributionError),
-    /// The packages could not be read.
-    #[error(transparent)]
-    Set(#[from] ReadSetError),
-    /// The packages are not for this machine.
-    #[error(transparent)]
-    Check(#[from] CheckError),
-    /// What is installed could not be seen.
-    #[error(transparent)]
-    Observe(#[from] nic_packages::ObserveError),
-    /// The record of an earlier installation is damaged.
-    #[error(transparent)]
-    Record(#[from] InstalledError),
-    /// A step failed.
-    #[error(transparent)]
-    Install(#[from] nic_packages::InstallError),
-    /// The host's tree could not be given the modules, or the links to it not be taken away before.
-    #[error("the modules in the host's tree could not be exchanged")]
-    HostTree(#[from] HostTreeError),
-    /// What was installed could not be recorded.
-    #[error("the packages are installed, and that could not be recorded")]
-    Write(#[from] WriteError),
-}
-
-impl InstallError {
-    /// The exit code.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::NotRoot => Exit::NotRoot,
-            Self::Lock(error) => error.exit(),
-            Self::Interrupted(_) => Exit::Interrupted,
-            Self::Distribution(_) | Self::Set(_) | Self::Check(_) => Exit::BadPackage,
-            Self::Read(_) | Self::Observe(_) | Self::Record(_) | Self::Keep(_) => Exit::Failed,
-            // The package manager changed what is on the disk; what runs is untouched.
-            Self::Install(_) | Self::HostTree(_) | Self::Write(_) => Exit::Failed,
-        }
-    }
-}
+use super::error::PhaseError;
+use super::package_error::PackageError;
+use crate::Exit;
+use crate::context::Context;
+use crate::state::{Phase, PhaseRecord, Step};
+use crate::swap::back_up_running_modules;
 
 /// What was installed.
 #[derive(Debug, Clone, Serialize)]
@@ -84,20 +27,13 @@ pub struct Installed {
 /// Installs the driver packages in `folder` and makes the kernel's module index anew.
 ///
 /// What is on the disk changes, what runs does not: that is for [`super::reload`].
-pub async fn install(context: &Context, folder: &Path) -> Result<Installed, InstallError> {
-    if !Host::is_privileged() {
-        return Err(InstallError::NotRoot);
-    }
+pub async fn install(context: &Context, folder: &Path) -> Result<Installed, PhaseError> {
+    Context::ensure_root("installing packages")?;
     let _lock = context.begin("install")?;
-    let host = &context.host;
-    let format = DistributionFamily::of(&host.os_release()?)?.package_format();
-    let set = PackageSet::read(host, folder, format)?;
-    set.check(&context.kernel, &Architecture::of_this_program())?;
-    let earlier = context.store.installed()?;
-
-    context.stop.check()?;
-    let phase = context.journal.phase("install");
-    let result = carry_out(context, &phase, &set, earlier).await;
+    let (set, earlier) = read_set(context, folder)?;
+    context.check_stop()?;
+    let phase = context.journal.phase(Phase::Install);
+    let result = run_install(context, &phase, &set, earlier).await;
     match &result {
         Ok(installed) if installed.changed => {
             phase.end(&format!("{} packages installed", installed.record.packages.len()), Exit::Success);
@@ -108,28 +44,36 @@ pub async fn install(context: &Context, folder: &Path) -> Result<Installed, Inst
     result
 }
 
-async fn carry_out(
+fn read_set(context: &Context, folder: &Path) -> Result<(PackageSet, Option<InstallRecord>), PackageError> {
+    let host = &context.host;
+    let format = DistributionFamily::of(&host.os_release()?)?.package_format();
+    let set = PackageSet::read(host, folder, format)?;
+    set.check(&context.kernel, &Architecture::of_this_program())?;
+    Ok((set, context.store.installed()?))
+}
+
+async fn run_install(
     context: &Context,
     phase: &PhaseRecord,
     set: &PackageSet,
     earlier: Option<InstallRecord>,
-) -> Result<Installed, InstallError> {
+) -> Result<Installed, PhaseError> {
     let host = &context.host;
-    let state = InstallState::observe(host, set, &context.kernel).await?;
+    let state = InstallState::observe(host, set, &context.kernel).await.map_err(PackageError::from)?;
     let plan = InstallPlan::new(set, &context.kernel, &state);
     let changed = plan.installs_packages();
     if changed && host.is_running_machine() {
         // The packages may replace the files of what runs, and those are the way back.
-        keep_previous(context, phase)?;
+        back_up_running_modules(context, phase)?;
         // A package manager is not interrupted.
-        context.stop.check()?;
+        context.check_stop()?;
     }
     let host_tree = HostTree::find(host, &context.kernel);
     if changed && let Some(tree) = &host_tree {
-        tree.unlink(host)?;
+        tree.unlink(host).map_err(PackageError::from)?;
     }
-    let step = phase.step(format!("install packages from {}", set.folder.display()));
-    let mut record = step.record(plan.apply(host).await)?;
+    let step = phase.step(Step::InstallPackages { folder: set.folder.clone() });
+    let mut record = step.record(plan.apply(host).await).map_err(PackageError::from)?;
     // What an earlier version brought under another name is still ours to remove.
     let (packages, dkms_sources) =
         earlier.map(|earlier| (earlier.packages, earlier.dkms_sources)).unwrap_or_default();
@@ -143,9 +87,9 @@ async fn carry_out(
             record.dkms_sources.push(sources);
         }
     }
-    context.store.put_installed(&record)?;
+    context.store.write_installed(&record).map_err(PackageError::from)?;
     if let Some(tree) = host_tree
-        && tree.wants_modules(host)?
+        && tree.wants_modules(host).map_err(PackageError::from)?
     {
         put_into_host_tree(context, phase, &tree, &record).await?;
     }
@@ -158,8 +102,8 @@ async fn put_into_host_tree(
     phase: &PhaseRecord,
     tree: &HostTree,
     record: &InstallRecord,
-) -> Result<(), InstallError> {
-    let step = phase.step("put the modules into the host's tree");
+) -> Result<(), PackageError> {
+    let step = phase.step(Step::PutIntoHostTree);
     match tree.put(&context.host, &record.files).await {
         Ok(folders) => {
             let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();

@@ -1,110 +1,28 @@
-use std::collections::BTreeSet;
-use std::time::Duration;
+//! `restore-sriov`: the NICs are given back what the snapshot says, and read back.
+//!
+//! It can be killed anywhere: the snapshot stays armed until the machine was read back and equals it, and the next run
+//! goes on from what is. A first request to stop does not cut it off.
 
 use jiff::Timestamp;
-use nic_host::{Host, WriteError};
-use nic_kmod::{LoadError, LoadedModules, ModuleName, ReadLoadedError, load};
-use nic_sriov::{
-    DeviceAddress, Difference, Gravity, LinkSource, NicState, ObserveError, RestoreError, RestoreOutcome,
-    compare, observe_within, restore,
-};
+use nic_kmod::LoadedModules;
+use nic_sriov::{Gravity, LinkSource, ObserveError, RestoreOutcome, restore};
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::Serialize;
 
-use super::Context;
-use super::network::{network_differs, restore_network, summary};
-use super::readiness::{give_readiness, take_readiness_away};
-use super::reload::ModuleTree;
-use super::resume::{
-    DriverError, LeftoverError, PfMissing, listen_and_wait_for_pfs, load_missing_modules, load_request,
-    pfs_on_their_way, remove_leftover_blacklist,
+use super::error::PhaseError;
+use super::kernel_links::kernel_links;
+use crate::Exit;
+use crate::context::Context;
+use crate::node::{
+    give_readiness, listen_and_wait_for_pfs, network_differs, network_summary, nics_differ, pfs_on_their_way,
+    restore_network, take_readiness_away,
 };
-use super::rollback::{GoBackError, drop_previous_unless_running, put_modules_back};
-use crate::state::{Entry, PhaseRecord, Snapshot, SnapshotError, SnapshotStage};
-use crate::{Exit, Interrupted, LockError};
+use crate::state::{Entry, Phase, PhaseRecord, Snapshot, SnapshotStage, Step};
+use crate::swap::{
+    drop_backup_unless_running, ensure_driver_loaded, load_vf_drivers, remove_leftover_blacklist,
+};
 
-/// A restore that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RestorePhaseError {
-    /// The process is not root.
-    #[error("restoring SR-IOV needs root")]
-    NotRoot,
-    /// The host is a tree.
-    #[error("only the running machine can be restored; {0} is a tree")]
-    NotRunningMachine(String),
-    /// Another instance is at work.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// It was asked to stop.
-    #[error(transparent)]
-    Interrupted(#[from] Interrupted),
-    /// A blacklist that was left behind stays.
-    #[error("a blacklist was left behind and stays")]
-    Leftover(#[from] LeftoverError),
-    /// The modules that a killed reload has not loaded any more cannot be loaded.
-    #[error("the driver is not loaded, and cannot be")]
-    Modules(#[from] DriverError),
-    /// The driver that was gone back to cannot be loaded.
-    #[error("the previous driver is not loaded, and cannot be")]
-    GoBack(#[source] Box<GoBackError>),
-    /// A PF did not come up.
-    #[error(transparent)]
-    PfMissing(#[from] PfMissing),
-    /// The stored snapshot cannot be used.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    /// There is none.
-    #[error("there is no snapshot in {0}: nothing is known that could be restored")]
-    NoSnapshot(String),
-    /// The machine could not be observed.
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-    /// What stood on the NICs could not be looked at.
-    #[error("what stood on the NICs cannot be restored")]
-    Network(#[from] nic_topology::TopologyError),
-    /// The loaded modules could not be read.
-    #[error(transparent)]
-    Loaded(#[from] ReadLoadedError),
-    /// The restore was not begun.
-    #[error(transparent)]
-    Restore(#[from] RestoreError),
-    /// The driver of a VF could not be loaded.
-    #[error("the driver {driver}, which VFs had, cannot be loaded")]
-    Driver {
-        /// The driver.
-        driver: String,
-        /// Why.
-        #[source]
-        source: LoadError,
-    },
-    /// The readiness file could not be removed or created, or the snapshot not be marked as verified.
-    #[error("what stands on disk about the node is not as it should be")]
-    Write(#[from] WriteError),
-}
-
-impl RestorePhaseError {
-    /// The exit code.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::NotRoot => Exit::NotRoot,
-            Self::Lock(error) => error.exit(),
-            Self::Interrupted(_) => Exit::Interrupted,
-            // It was so before, and is no better now.
-            Self::Modules(_) | Self::GoBack(_) | Self::PfMissing(_) | Self::Network(_) => Exit::Degraded,
-            Self::Snapshot(_) => Exit::BadSnapshot,
-            Self::NoSnapshot(_) => Exit::NoSnapshot,
-            Self::Restore(RestoreError::Obstacles(_)) => Exit::PfUnsuitable,
-            Self::Driver { .. } => Exit::NoModule,
-            Self::Leftover(_)
-            | Self::NotRunningMachine(_)
-            | Self::Observe(_)
-            | Self::Loaded(_)
-            | Self::Restore(_)
-            | Self::Write(_) => Exit::Failed,
-        }
-    }
-}
+const NOT_WRITTEN: &str = "what stands on disk about the node is not as it should be";
 
 /// What came of a restore.
 #[derive(Debug, Clone, Serialize)]
@@ -133,7 +51,9 @@ impl Restored {
     #[must_use]
     pub fn summary(&self) -> String {
         let nics = self.nics_summary();
-        self.network.as_ref().map_or_else(|| nics.clone(), |network| format!("{nics}; {}", summary(network)))
+        self.network
+            .as_ref()
+            .map_or_else(|| nics.clone(), |network| format!("{nics}; {}", network_summary(network)))
     }
 
     fn nics_summary(&self) -> String {
@@ -156,15 +76,11 @@ impl Restored {
 }
 
 /// Gives the NICs back what the stored snapshot says, and verifies it.
-pub async fn restore_sriov(context: &Context) -> Result<Restored, RestorePhaseError> {
-    if !Host::is_privileged() {
-        return Err(RestorePhaseError::NotRoot);
-    }
-    if !context.host.is_running_machine() {
-        return Err(RestorePhaseError::NotRunningMachine(context.host.root().display().to_string()));
-    }
+pub async fn restore_sriov(context: &Context) -> Result<Restored, PhaseError> {
+    Context::ensure_root("restoring SR-IOV")?;
+    context.ensure_running_machine("only the running machine can be restored")?;
     let _lock = context.begin("restore-sriov")?;
-    context.stop.check()?;
+    context.check_stop()?;
     restore_phase(context, Readiness::Give).await
 }
 
@@ -177,19 +93,19 @@ enum Readiness {
     Leave,
 }
 
-/// The same as a part of another phase, on a machine that was found to be the running one. Readiness is not given.
-pub(super) async fn restore_held(context: &Context) -> Result<Restored, RestorePhaseError> {
+/// Restores inside another phase; the caller has checked host and privileges; the readiness file is left alone.
+pub(super) async fn restore_within_phase(context: &Context) -> Result<Restored, PhaseError> {
     restore_phase(context, Readiness::Leave).await
 }
 
-async fn restore_phase(context: &Context, readiness: Readiness) -> Result<Restored, RestorePhaseError> {
+async fn restore_phase(context: &Context, readiness: Readiness) -> Result<Restored, PhaseError> {
     let _lock = context.begin("restore-sriov")?;
     let snapshot = context.store.snapshot_of(&context.boot_id, &context.family.name)?;
     let Some(snapshot) = snapshot else {
-        return Err(RestorePhaseError::NoSnapshot(context.store.folder().display().to_string()));
+        return Err(PhaseError::NoSnapshot(context.store.folder().display().to_string()));
     };
-    let phase = context.journal.phase("restore-sriov");
-    let result = carry_out(context, &phase, snapshot, readiness).await;
+    let phase = context.journal.phase(Phase::RestoreSriov);
+    let result = run_restore(context, &phase, snapshot, readiness).await;
     match &result {
         Ok(restored) => phase.end(&restored.summary(), restored.exit()),
         Err(error) => phase.end(&crate::error_chain(error), error.exit()),
@@ -197,33 +113,31 @@ async fn restore_phase(context: &Context, readiness: Readiness) -> Result<Restor
     result
 }
 
-async fn carry_out(
+async fn run_restore(
     context: &Context,
     phase: &PhaseRecord,
     mut snapshot: Snapshot,
     readiness: Readiness,
-) -> Result<Restored, RestorePhaseError> {
-    let source = LinkSource::open(&context.host).await?;
-    let LinkSource::Kernel(kernel) = source.clone() else {
-        return Err(RestorePhaseError::NotRunningMachine(context.host.root().display().to_string()));
-    };
+) -> Result<Restored, PhaseError> {
+    let kernel = kernel_links(context, "only the running machine can be restored").await?;
+    let source = LinkSource::Kernel(kernel.clone());
     let options = context.settings.restore_options();
     let deadline = options.deadline(snapshot.nics.vf_count());
     remove_leftover_blacklist(context, phase)?;
     if context.host.exists(&context.settings.readiness_file)
         && (snapshot.is_armed()
-            || differs(context, &source, &snapshot.nics, deadline).await?
+            || nics_differ(context, &source, &snapshot.nics, deadline).await?
             || network_differs(context, &kernel, &snapshot).await?)
     {
-        take_readiness_away(context, phase)?;
+        take_readiness_away(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
     }
     if snapshot.is_armed() {
-        bring_driver_back(context, phase, &snapshot, deadline).await?;
+        ensure_driver_loaded(context, phase, &snapshot, deadline).await?;
     }
     let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
     listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
     load_vf_drivers(context, phase, &snapshot.nics).await?;
-    let step = phase.step("restore and verify");
+    let step = phase.step(Step::RestoreNics);
     let on_event = |event| phase.write(Entry::Restore { restore: event });
     let restored =
         restore(&context.host, &kernel, &context.family.devices, &snapshot.nics, options, &on_event).await;
@@ -244,65 +158,14 @@ async fn carry_out(
     if restored.is_verified() {
         snapshot.lost = snapshot.lost_under(&LoadedModules::read_graph(&context.host)?);
         snapshot.stage = SnapshotStage::Verified { at: Timestamp::now() };
-        phase.step("mark the snapshot as verified").record(context.store.put_snapshot(&snapshot))?;
-        drop_previous_unless_running(context, phase);
+        phase
+            .step(Step::RecordVerified)
+            .record(context.store.write_snapshot(&snapshot))
+            .map_err(PhaseError::write(NOT_WRITTEN))?;
+        drop_backup_unless_running(context, phase);
         if readiness == Readiness::Give && !context.host.exists(&context.settings.readiness_file) {
-            give_readiness(context, phase)?;
+            give_readiness(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
         }
     }
     Ok(restored)
-}
-
-/// Whether the machine is another than the snapshot says.
-async fn differs(
-    context: &Context,
-    source: &LinkSource,
-    saved: &NicState,
-    deadline: Duration,
-) -> Result<bool, ObserveError> {
-    let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let found = observe_within(&context.host, source, &context.family.devices, &pfs, deadline).await?;
-    Ok(compare(saved, &found).iter().any(Difference::is_wrong))
-}
-
-/// Makes the driver run that a process killed in the midst of a reload has not loaded any more.
-async fn bring_driver_back(
-    context: &Context,
-    phase: &PhaseRecord,
-    snapshot: &Snapshot,
-    deadline: Duration,
-) -> Result<(), RestorePhaseError> {
-    let rolled_back = context.store.rolled_back().unwrap_or_else(|error| {
-        tracing::warn!(error = crate::error_chain(&error), "taken for: no driver was taken back");
-        None
-    });
-    // The installed driver did not come up: the one before it is meant.
-    if rolled_back.is_some_and(|record| record.boot_id == context.boot_id) {
-        let back = put_modules_back(context, phase, snapshot, deadline).await;
-        return back.map_err(|error| RestorePhaseError::GoBack(Box::new(error)));
-    }
-    load_missing_modules(context, phase, snapshot, deadline).await?;
-    Ok(())
-}
-
-/// Loads the drivers that VFs had and that are not there: a VF can be bound only to a driver that is registered.
-async fn load_vf_drivers(
-    context: &Context,
-    phase: &PhaseRecord,
-    nics: &NicState,
-) -> Result<(), RestorePhaseError> {
-    let vfs = nics.pfs.iter().flat_map(|pf| &pf.vfs).filter(|vf| vf.address.is_some());
-    let drivers: BTreeSet<&String> = vfs.filter_map(|vf| vf.driver.as_ref()).collect();
-    for driver in drivers {
-        if context.host.exists(format!("/sys/bus/pci/drivers/{driver}")) {
-            continue;
-        }
-        // The PCI driver's name is the module's, up to `-` and `_` (`vfio-pci`); for others modprobe says so.
-        let Ok(module) = driver.parse::<ModuleName>() else { continue };
-        let step = phase.step(format!("load {module}"));
-        let request = load_request(context, &ModuleTree::Own, &module);
-        step.record(load(&context.host, &request, context.settings.timeout).await)
-            .map_err(|source| RestorePhaseError::Driver { driver: driver.clone(), source })?;
-    }
-    Ok(())
 }

@@ -1,94 +1,26 @@
+//! `terminate`: readiness away, and on demand back to the driver that the distribution brought.
+//!
+//! It can be killed anywhere, and run again: the packages that were removed are not looked for again, and the return to
+//! the inbox driver is a reload like any other.
+
 use std::path::PathBuf;
 use std::time::Instant;
 
-use nic_host::{Host, WriteError};
-use nic_packages::{HostTree, HostTreeError, InstalledError as QueryError, RemovalError, RemovalPlan};
+use nic_packages::{HostTree, RemovalPlan};
 use serde::Serialize;
 
-use super::grace::{NoTimeLeft, reload_fits};
-use super::keep::{KeepError, keep_previous};
-use super::readiness::take_readiness_away;
-use super::reload::{ModuleTree, ReloadError, Reloaded, reload};
-use super::restore::{RestorePhaseError, Restored, restore_held};
-use super::resume::{LeftoverError, armed_snapshot, remove_leftover_blacklist};
-use super::{Context, ReloadWith, Settings};
-use crate::state::{InstalledError, PhaseRecord, SnapshotError};
+use super::error::PhaseError;
+use super::package_error::PackageError;
+use super::reload::{Reloaded, reload};
+use super::restore::{Restored, restore_within_phase};
+use crate::Exit;
+use crate::context::{Context, HOST_ROOT, ReloadWith, Settings};
+use crate::node::{reload_fits, take_readiness_away};
+use crate::state::{Phase, PhaseRecord, Step};
 use crate::stop::time_left;
-use crate::{Exit, Interrupted, LockError};
+use crate::swap::{ModuleTree, back_up_running_modules, remove_leftover_blacklist};
 
-/// A termination that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum TerminateError {
-    /// The process is not root.
-    #[error("terminating needs root")]
-    NotRoot,
-    /// Another instance is at work.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// It was asked to stop.
-    #[error(transparent)]
-    Interrupted(#[from] Interrupted),
-    /// The return to the inbox driver would have been cut off.
-    #[error("the driver stays")]
-    NoTimeLeft(#[from] NoTimeLeft),
-    /// The files of the running driver could not be kept.
-    #[error(transparent)]
-    Keep(#[from] KeepError),
-    /// The stored snapshot cannot be used.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    /// A file could not be removed.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// A blacklist that was left behind stays.
-    #[error("a blacklist was left behind and stays")]
-    Leftover(#[from] LeftoverError),
-    /// What was installed is not known.
-    #[error(transparent)]
-    Installed(#[from] InstalledError),
-    /// What is installed could not be seen.
-    #[error(transparent)]
-    Query(#[from] QueryError),
-    /// The packages could not be removed.
-    #[error(transparent)]
-    Removal(#[from] RemovalError),
-    /// The host's module tree could not be changed.
-    #[error("what was put into the host's modules could not be taken out")]
-    HostTree(#[from] HostTreeError),
-    /// The inbox driver could not be loaded.
-    #[error("the return to the inbox driver failed")]
-    Reload(#[from] ReloadError),
-    /// The NICs could not be restored.
-    #[error("the NICs could not be restored")]
-    Restore(#[from] RestorePhaseError),
-}
-
-impl TerminateError {
-    /// The exit code.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::NotRoot => Exit::NotRoot,
-            Self::Lock(error) => error.exit(),
-            Self::Interrupted(_) => Exit::Interrupted,
-            Self::NoTimeLeft(_) => Exit::Blocked,
-            Self::Snapshot(_) => Exit::BadSnapshot,
-            Self::Reload(error) => error.exit(),
-            Self::Restore(error) => match error.exit() {
-                // A snapshot was armed: the node was not what it was, and is no better now.
-                Exit::Failed | Exit::PfUnsuitable | Exit::NoModule => Exit::Degraded,
-                exit => exit,
-            },
-            Self::Write(_)
-            | Self::Leftover(_)
-            | Self::Keep(_)
-            | Self::Installed(_)
-            | Self::Query(_)
-            | Self::HostTree(_)
-            | Self::Removal(_) => Exit::Failed,
-        }
-    }
-}
+const NOT_RESTORED: &str = "the NICs could not be restored";
 
 /// What came of a termination.
 #[derive(Debug, Clone, Serialize)]
@@ -114,15 +46,13 @@ impl Terminated {
 
 /// Takes readiness away and cleans up; with `to_inbox`, goes back to the driver that the distribution brought, and
 /// restores the NICs under it.
-pub async fn terminate(context: &Context, to_inbox: bool) -> Result<Terminated, TerminateError> {
-    if !Host::is_privileged() {
-        return Err(TerminateError::NotRoot);
-    }
+pub async fn terminate(context: &Context, to_inbox: bool) -> Result<Terminated, PhaseError> {
+    Context::ensure_root("terminating")?;
     let begun = Instant::now();
     let _lock = context.begin("terminate")?;
-    context.stop.check()?;
-    let phase = context.journal.phase("terminate");
-    let result = carry_out(context, &phase, to_inbox, begun).await;
+    context.check_stop()?;
+    let phase = context.journal.phase(Phase::Terminate);
+    let result = run_terminate(context, &phase, to_inbox, begun).await;
     match &result {
         Ok(terminated) => {
             let how = match &terminated.reloaded {
@@ -140,20 +70,21 @@ pub async fn terminate(context: &Context, to_inbox: bool) -> Result<Terminated, 
     result
 }
 
-async fn carry_out(
+async fn run_terminate(
     context: &Context,
     phase: &PhaseRecord,
     to_inbox: bool,
     begun: Instant,
-) -> Result<Terminated, TerminateError> {
+) -> Result<Terminated, PhaseError> {
     take_readiness_away(context, phase)?;
     remove_leftover_blacklist(context, phase)?;
     let mut terminated =
         Terminated { removed: Vec::new(), withdrawn: Vec::new(), reloaded: None, restored: None };
     if !to_inbox {
         // Nobody comes after this command to restore what an earlier one has left undone.
-        if context.host.is_running_machine() && armed_snapshot(context)?.is_some() {
-            terminated.restored = Some(restore_held(context).await?);
+        if context.host.is_running_machine() && context.armed_snapshot()?.is_some() {
+            terminated.restored =
+                Some(restore_within_phase(context).await.map_err(PhaseError::half_done(NOT_RESTORED))?);
         }
         return Ok(terminated);
     }
@@ -161,11 +92,11 @@ async fn carry_out(
     let elapsed = context.stop.since().unwrap_or(begun).min(begun).elapsed();
     reload_fits(context, time_left(context.settings.grace, elapsed))?;
     // What is about to be removed holds the files of what runs.
-    keep_previous(context, phase)?;
+    back_up_running_modules(context, phase)?;
     let tree = match HostTree::find(&context.host, &context.kernel) {
         Some(host_tree) => {
             terminated.withdrawn = take_out_of_host_tree(context, phase, &host_tree).await?;
-            ModuleTree::Below("/host".into())
+            ModuleTree::Below(HOST_ROOT.into())
         }
         None => {
             terminated.removed = remove_packages(context, phase).await?;
@@ -175,13 +106,15 @@ async fn carry_out(
     // The init script is the driver's that is left, and knows this container's modules alone.
     let settings = Settings { reload_with: ReloadWith::Native, ..context.settings.clone() };
     let natively = Context { settings, ..context.clone() };
-    let mut reloaded = reload(&natively, &tree).await?;
+    let mut reloaded =
+        reload(&natively, &tree).await.map_err(PhaseError::part("the return to the inbox driver failed"))?;
     terminated.restored = reloaded.restored.take();
     // Also when nothing had to be reloaded: an earlier run may have been cut off between the two.
     let restore_due = reloaded.restore_due;
     terminated.reloaded = Some(reloaded);
     if restore_due {
-        terminated.restored = Some(restore_held(context).await?);
+        terminated.restored =
+            Some(restore_within_phase(context).await.map_err(PhaseError::half_done(NOT_RESTORED))?);
     }
     Ok(terminated)
 }
@@ -191,22 +124,24 @@ async fn take_out_of_host_tree(
     context: &Context,
     phase: &PhaseRecord,
     tree: &HostTree,
-) -> Result<Vec<PathBuf>, TerminateError> {
-    let step = phase.step("take the modules out of the host's tree");
-    let withdrawn = step.record(tree.take_out(&context.host).await)?;
+) -> Result<Vec<PathBuf>, PhaseError> {
+    let step = phase.step(Step::TakeOutOfHostTree);
+    let withdrawn = step.record(tree.take_out(&context.host).await).map_err(PackageError::TakeOut)?;
     for file in &withdrawn.left {
-        tracing::warn!(file = %file.display(), "it was not put there by this program, or was changed: it stays");
+        tracing::warn!(file = %file.display(), "the file was not put there by this program, or was changed: it stays");
     }
     Ok(withdrawn.folders)
 }
 
-async fn remove_packages(context: &Context, phase: &PhaseRecord) -> Result<Vec<String>, TerminateError> {
-    let Some(record) = context.store.installed()? else { return Ok(Vec::new()) };
-    let plan = RemovalPlan::observe(&context.host, &record).await?;
+async fn remove_packages(context: &Context, phase: &PhaseRecord) -> Result<Vec<String>, PhaseError> {
+    let Some(record) = context.store.installed().map_err(PackageError::Installed)? else {
+        return Ok(Vec::new());
+    };
+    let plan = RemovalPlan::observe(&context.host, &record).await.map_err(PackageError::Query)?;
     let packages = plan.packages().map(|package| format!("{} {}", package.name, package.version));
     let removed = plan.dkms_modules().map(|module| format!("{module} (DKMS)")).chain(packages).collect();
-    let step = phase.step("remove the installed packages");
-    step.record(plan.apply(&context.host).await)?;
-    context.store.forget_installed()?;
+    let step = phase.step(Step::RemovePackages);
+    step.record(plan.apply(&context.host).await).map_err(PackageError::Remove)?;
+    context.store.remove_installed()?;
     Ok(removed)
 }

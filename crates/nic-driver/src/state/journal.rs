@@ -1,14 +1,16 @@
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nic_host::{BootId, ReadError};
+use nic_host::{BootId, ReadError, WriteError};
 use nic_sriov::{RestoreEvent, RestoreOutcome};
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::{Deserialize, Serialize};
 
 use super::failpoint;
+use super::step::{Phase, Step};
 use super::store::StateStore;
 
 /// One line of the journal.
@@ -183,10 +185,32 @@ impl Journal {
 
     /// Begins a phase.
     #[must_use]
-    pub fn phase(&self, phase: &str) -> PhaseRecord {
-        tracing::info!(phase, "begins");
-        self.write(Entry::PhaseBegan { phase: phase.to_owned() });
-        PhaseRecord { journal: self.clone(), phase: phase.to_owned() }
+    pub fn phase(&self, phase: Phase) -> PhaseRecord {
+        tracing::info!(%phase, "phase begins");
+        self.write(Entry::PhaseBegan { phase: phase.to_string() });
+        PhaseRecord { journal: self.clone(), phase }
+    }
+
+    /// Makes the journal one that can be appended to: a last line that a crash has cut off is taken away, and a
+    /// journal that is damaged elsewhere is set aside as a whole. Returns where it is then.
+    pub fn repair(store: &StateStore, now: Timestamp) -> Result<Option<PathBuf>, WriteError> {
+        let path = store.journal_path();
+        if let Err(JournalError::Parse { .. }) = Self::read(store) {
+            return store.set_aside(&path, now).map(Some);
+        }
+        let failed = |source| WriteError { path: path.clone(), action: "repair".to_owned(), source };
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        if whole < bytes.len() {
+            let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
+            let length = u64::try_from(whole).unwrap_or(u64::MAX);
+            file.set_len(length).and_then(|()| file.sync_all()).map_err(failed)?;
+        }
+        Ok(None)
     }
 
     /// The journal's events. A last line that a crash has cut off is passed over; any other damage is an error.
@@ -213,16 +237,15 @@ impl Journal {
 #[derive(Debug)]
 pub struct PhaseRecord {
     journal: Journal,
-    phase: String,
+    phase: Phase,
 }
 
 impl PhaseRecord {
     /// Begins a step.
     #[must_use]
-    pub fn step(&self, step: impl Into<String>) -> StepRecord<'_> {
-        let step = step.into();
-        tracing::debug!(phase = self.phase, step, "begins");
-        self.journal.write(Entry::StepBegan { phase: self.phase.clone(), step: step.clone() });
+    pub fn step(&self, step: Step) -> StepRecord<'_> {
+        tracing::debug!(phase = %self.phase, %step, "step begins");
+        self.journal.write(Entry::StepBegan { phase: self.phase.to_string(), step: step.to_string() });
         StepRecord { phase: self, step, began: Instant::now() }
     }
 
@@ -233,9 +256,9 @@ impl PhaseRecord {
 
     /// Ends the phase.
     pub fn end(self, outcome: &str, exit: crate::Exit) {
-        tracing::info!(phase = self.phase, outcome, "ends");
-        let outcome = outcome.to_owned();
-        self.journal.write(Entry::PhaseEnded { phase: self.phase, outcome, exit: exit as u8 });
+        tracing::info!(phase = %self.phase, outcome, "phase ends");
+        let (phase, outcome) = (self.phase.to_string(), outcome.to_owned());
+        self.journal.write(Entry::PhaseEnded { phase, outcome, exit: exit as u8 });
     }
 }
 
@@ -243,7 +266,7 @@ impl PhaseRecord {
 #[derive(Debug)]
 pub struct StepRecord<'phase> {
     phase: &'phase PhaseRecord,
-    step: String,
+    step: Step,
     began: Instant,
 }
 
@@ -269,9 +292,9 @@ impl StepRecord<'_> {
 
     fn end(self, outcome: StepOutcome, detail: Option<String>) {
         let took_ms = milliseconds(self.began.elapsed());
-        tracing::info!(phase = self.phase.phase, step = self.step, ?outcome, took_ms, detail, "step ended");
-        let phase = self.phase.phase.clone();
-        self.phase.journal.write(Entry::StepEnded { phase, step: self.step, outcome, detail, took_ms });
+        tracing::info!(phase = %self.phase.phase, step = %self.step, ?outcome, took_ms, detail, "step ended");
+        let (phase, step) = (self.phase.phase.to_string(), self.step.to_string());
+        self.phase.journal.write(Entry::StepEnded { phase, step, outcome, detail, took_ms });
     }
 }
 
@@ -299,9 +322,9 @@ mod tests {
     #[test]
     fn phases_and_steps_are_read_back_in_order() {
         let (_folder, store, journal) = journal();
-        let phase = journal.phase("reload");
-        phase.step("unload igb").ok(None);
-        phase.step("load igb").failed(&std::io::Error::other("no such module"));
+        let phase = journal.phase(Phase::Reload);
+        phase.step(Step::Unload { module: "igb".parse().unwrap() }).ok(None);
+        phase.step(Step::Load { module: "igb".parse().unwrap() }).failed(&io::Error::other("no such module"));
         phase.end("degraded", crate::Exit::Degraded);
         let entries: Vec<Entry> =
             Journal::read(&store).unwrap().into_iter().map(|event| event.entry).collect();
@@ -317,8 +340,8 @@ mod tests {
     #[test]
     fn a_torn_last_line_is_passed_over_and_other_damage_is_not() {
         let (_folder, store, journal) = journal();
-        drop(journal.phase("reload"));
-        drop(journal.phase("terminate"));
+        drop(journal.phase(Phase::Reload));
+        drop(journal.phase(Phase::Terminate));
         let whole = std::fs::read_to_string(store.journal_path()).unwrap();
         std::fs::write(store.journal_path(), &whole[..whole.len() - 9]).unwrap();
         assert_eq!(Journal::read(&store).unwrap().len(), 1);
@@ -330,16 +353,16 @@ mod tests {
     fn a_journal_that_a_crash_has_cut_off_is_gone_on_with() {
         let (_folder, store, journal) = journal();
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
-        assert_eq!(store.mend_journal(now).unwrap(), None);
-        drop(journal.phase("reload"));
+        assert_eq!(Journal::repair(&store, now).unwrap(), None);
+        drop(journal.phase(Phase::Reload));
         let whole = std::fs::read_to_string(store.journal_path()).unwrap();
         std::fs::write(store.journal_path(), format!("{whole}{}", &whole[..20])).unwrap();
-        assert_eq!(store.mend_journal(now).unwrap(), None);
-        drop(journal.phase("terminate"));
+        assert_eq!(Journal::repair(&store, now).unwrap(), None);
+        drop(journal.phase(Phase::Terminate));
         assert_eq!(Journal::read(&store).unwrap().len(), 2);
 
         std::fs::write(store.journal_path(), format!("nonsense\n{whole}")).unwrap();
-        let aside = store.mend_journal(now).unwrap().unwrap();
+        let aside = Journal::repair(&store, now).unwrap().unwrap();
         assert!(std::fs::read_to_string(aside).unwrap().starts_with("nonsense"));
         assert_eq!(Journal::read(&store).unwrap(), []);
     }

@@ -1,11 +1,9 @@
-use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use nic_host::{BootId, Host, ReadError, WriteError};
 use nic_packages::InstallRecord;
 
-use super::journal::{Journal, JournalError};
 use super::snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
 
 /// The state directory.
@@ -106,7 +104,7 @@ impl StateStore {
     }
 
     /// Stores a snapshot durably in place of the one that is there.
-    pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
+    pub fn write_snapshot(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
         let path = self.snapshot_path();
         let value = serde_json::to_value(snapshot).map_err(|error| not_serialised(&path, error))?;
         let checksum = Some(Snapshot::checksum_of(&value));
@@ -118,7 +116,7 @@ impl StateStore {
     ///
     /// # Errors
     /// What would otherwise be met half way: no space, a read-only file system, no permission.
-    pub fn probe(&self, size: usize) -> Result<(), WriteError> {
+    pub fn ensure_space(&self, size: usize) -> Result<(), WriteError> {
         let path = self.folder.join("probe");
         // No zeros: a file system that compresses, or that keeps holes, would not notice them.
         let mut word = 0x9e37_79b9_u32;
@@ -146,29 +144,7 @@ impl StateStore {
         self.set_aside(&self.snapshot_path(), now)
     }
 
-    /// Makes the journal one that can be appended to: a last line that a crash has cut off is taken away, and a
-    /// journal that is damaged elsewhere is set aside as a whole. Returns where it is then.
-    pub fn mend_journal(&self, now: Timestamp) -> Result<Option<PathBuf>, WriteError> {
-        let path = self.journal_path();
-        if let Err(JournalError::Parse { .. }) = Journal::read(self) {
-            return self.set_aside(&path, now).map(Some);
-        }
-        let failed = |source| WriteError { path: path.clone(), action: "mend".to_owned(), source };
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(failed(source)),
-        };
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        if whole < bytes.len() {
-            let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
-            let length = u64::try_from(whole).unwrap_or(u64::MAX);
-            file.set_len(length).and_then(|()| file.sync_all()).map_err(failed)?;
-        }
-        Ok(None)
-    }
-
-    fn set_aside(&self, from: &Path, now: Timestamp) -> Result<PathBuf, WriteError> {
+    pub(super) fn set_aside(&self, from: &Path, now: Timestamp) -> Result<PathBuf, WriteError> {
         let name = from.file_name().unwrap_or_default().to_string_lossy();
         let to = self.folder.join(format!("{name}.aside-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
         std::fs::rename(from, &to).map_err(|source| WriteError {
@@ -187,12 +163,12 @@ impl StateStore {
     }
 
     /// Stores what was installed.
-    pub fn put_installed(&self, record: &InstallRecord) -> Result<(), WriteError> {
+    pub fn write_installed(&self, record: &InstallRecord) -> Result<(), WriteError> {
         self.put(&self.installed_path(), record)
     }
 
     /// Forgets what was installed.
-    pub fn forget_installed(&self) -> Result<(), WriteError> {
+    pub fn remove_installed(&self) -> Result<(), WriteError> {
         self.files.remove_file(self.installed_path()).map(|_| ())
     }
 
@@ -255,7 +231,7 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::new(folder.path().join("state"));
         assert_eq!(store.snapshot().unwrap(), None);
-        store.put_snapshot(&snapshot()).unwrap();
+        store.write_snapshot(&snapshot()).unwrap();
         assert_eq!(store.snapshot_of(&BootId("boot-1".into()), "igb").unwrap(), Some(snapshot()));
     }
 
@@ -263,7 +239,7 @@ pub(super) mod tests {
     fn what_does_not_fit_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::new(folder.path());
-        store.put_snapshot(&snapshot()).unwrap();
+        store.write_snapshot(&snapshot()).unwrap();
         let boot = BootId("boot-1".into());
         let other_boot = store.snapshot_of(&BootId("boot-2".into()), "igb").unwrap_err();
         assert!(matches!(other_boot, SnapshotError::OtherBoot { .. }), "{other_boot}");
@@ -286,7 +262,7 @@ pub(super) mod tests {
     fn every_flipped_bit_and_every_cut_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::new(folder.path());
-        store.put_snapshot(&snapshot()).unwrap();
+        store.write_snapshot(&snapshot()).unwrap();
         let whole = std::fs::read(store.snapshot_path()).unwrap();
         let read = |bytes: &[u8]| {
             std::fs::write(store.snapshot_path(), bytes).unwrap();
@@ -314,7 +290,7 @@ pub(super) mod tests {
     fn a_snapshot_edited_by_hand_has_no_checksum() {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::new(folder.path());
-        store.put_snapshot(&snapshot()).unwrap();
+        store.write_snapshot(&snapshot()).unwrap();
         let whole = std::fs::read_to_string(store.snapshot_path()).unwrap();
         let edited = whole.replace("\"igb\"", "\"mine\"");
         std::fs::write(store.snapshot_path(), &edited).unwrap();
@@ -329,11 +305,11 @@ pub(super) mod tests {
     fn a_state_directory_that_takes_nothing_is_found_out() {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::new(folder.path().join("state"));
-        store.probe(1 << 18).unwrap();
+        store.ensure_space(1 << 18).unwrap();
         assert_eq!(std::fs::read_dir(store.folder()).unwrap().count(), 0, "nothing is left of the probe");
         // Below a file there can be no folder, whoever asks.
         std::fs::write(folder.path().join("file"), "").unwrap();
-        let error = StateStore::new(folder.path().join("file/state")).probe(1).unwrap_err();
+        let error = StateStore::new(folder.path().join("file/state")).ensure_space(1).unwrap_err();
         assert_eq!(error.errno(), Some(rustix::io::Errno::NOTDIR), "{error}");
     }
 
@@ -361,7 +337,7 @@ pub(super) mod tests {
 
     fn skipped(error: rustix::io::Errno) {
         use std::io::Write as _;
-        writeln!(io::stderr(), "SKIPPED: cannot mount a tmpfs: {error}").unwrap();
+        writeln!(std::io::stderr(), "SKIPPED: cannot mount a tmpfs: {error}").unwrap();
     }
 
     impl Drop for SmallDisk {
@@ -375,16 +351,16 @@ pub(super) mod tests {
         use rustix::io::Errno;
         let Some(disk) = SmallDisk::mount(false) else { return };
         let store = StateStore::new(disk.0.path());
-        store.probe(16 << 10).unwrap();
-        assert_eq!(store.probe(256 << 10).unwrap_err().errno(), Some(Errno::NOSPC));
+        store.ensure_space(16 << 10).unwrap();
+        assert_eq!(store.ensure_space(256 << 10).unwrap_err().errno(), Some(Errno::NOSPC));
         assert_eq!(
             std::fs::read_dir(store.folder()).unwrap().count(),
             0,
             "a failed probe leaves nothing either"
         );
-        store.put_snapshot(&snapshot()).unwrap();
+        store.write_snapshot(&snapshot()).unwrap();
         drop(disk);
         let Some(disk) = SmallDisk::mount(true) else { return };
-        assert_eq!(StateStore::new(disk.0.path()).probe(1).unwrap_err().errno(), Some(Errno::ROFS));
+        assert_eq!(StateStore::new(disk.0.path()).ensure_space(1).unwrap_err().errno(), Some(Errno::ROFS));
     }
 }

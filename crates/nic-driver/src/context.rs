@@ -1,3 +1,5 @@
+//! What every command is given: the machine, the NIC family, the state directory, the settings.
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,10 +9,14 @@ use jiff::Timestamp;
 use nic_host::{BootId, Host, KernelRelease, ReadError};
 use nic_packages::DistributionFamily;
 
-use super::network::ManagementNic;
+use crate::Exit;
 use crate::family::NicFamily;
-use crate::state::{Journal, StateStore};
-use crate::{InstanceLock, LockError, LockHeld, StopRequest};
+use crate::lock::{InstanceLock, LockError, LockHeld};
+use crate::state::{Journal, Snapshot, SnapshotError, StateStore};
+use crate::stop::{Interrupted, StopRequest};
+
+/// Where a container finds the host's files.
+pub(crate) const HOST_ROOT: &str = "/host";
 
 /// What every phase is given.
 #[derive(Debug, Clone)]
@@ -77,6 +83,18 @@ pub enum ReloadWith {
     InitScript,
 }
 
+/// What to do when the machine's own ways out go through the NICs that are about to go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ManagementNic {
+    /// Do not reload.
+    Refuse,
+    /// Say so, and that they will be restored.
+    #[default]
+    Warn,
+    /// Reload without a word.
+    Allow,
+}
+
 /// What may be unloaded beside the family's own modules.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MayUnload {
@@ -84,6 +102,41 @@ pub struct MayUnload {
     pub storage: bool,
     /// Other vendors' RDMA drivers.
     pub third_party: bool,
+}
+
+/// A command that was not begun. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// The process is not root.
+    #[error("{0} needs root")]
+    NotRoot(&'static str),
+    /// The host is a tree.
+    #[error("{what}; {root} is a tree")]
+    NotRunningMachine {
+        /// What can only be done on the running machine.
+        what: &'static str,
+        /// The root of the tree.
+        root: String,
+    },
+    /// Another instance is at work.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+impl BeginError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NotRoot(_) => Exit::NotRoot,
+            Self::NotRunningMachine { .. } => Exit::Failed,
+            Self::Lock(error) => error.exit(),
+            Self::Interrupted(_) => Exit::Interrupted,
+        }
+    }
 }
 
 /// A machine that does not even say what it is.
@@ -108,11 +161,61 @@ impl Context {
         Ok(Self { host, family, store, journal, boot_id, kernel, distribution, settings, lock, stop })
     }
 
+    /// Makes sure that the process is root, which `what` needs.
+    pub(crate) fn ensure_root(what: &'static str) -> Result<(), BeginError> {
+        if Host::is_privileged() { Ok(()) } else { Err(BeginError::NotRoot(what)) }
+    }
+
+    /// Makes sure that the host is the running machine, and no tree; `what` says what only that can do.
+    pub(crate) fn ensure_running_machine(&self, what: &'static str) -> Result<(), BeginError> {
+        if self.host.is_running_machine() {
+            return Ok(());
+        }
+        Err(self.not_running_machine(what))
+    }
+
+    pub(crate) fn not_running_machine(&self, what: &'static str) -> BeginError {
+        BeginError::NotRunningMachine { what, root: self.host.root().display().to_string() }
+    }
+
+    /// An error when the process has been asked to stop.
+    pub(crate) fn check_stop(&self) -> Result<(), BeginError> {
+        Ok(self.stop.check()?)
+    }
+
+    /// The snapshot that the machine has to be restored from before anything else, if there is one.
+    ///
+    /// One of another boot is set aside: its VFs went with its boot.
+    pub(crate) fn armed_snapshot(&self) -> Result<Option<Snapshot>, SnapshotError> {
+        let stored = match self.store.snapshot_of(&self.boot_id, &self.family.name) {
+            Ok(stored) => stored,
+            Err(error @ SnapshotError::OtherBoot { .. }) => {
+                match self.store.set_snapshot_aside(Timestamp::now()) {
+                    Ok(aside) => {
+                        tracing::warn!(aside = %aside.display(), "the stored snapshot is of another boot: set aside");
+                        None
+                    }
+                    Err(failure) => {
+                        let path = self.store.snapshot_path();
+                        tracing::error!(
+                            path = %path.display(),
+                            error = crate::error_chain(&failure),
+                            "the snapshot of another boot cannot be set aside"
+                        );
+                        return Err(error);
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(stored.filter(Snapshot::is_armed))
+    }
+
     /// What every command that changes something does first: it makes sure that it is the only one, and that the
     /// journal can be appended to. The lock is held as long as what is returned lives.
     ///
     /// A tree is not locked: nothing on it is changed.
-    pub(crate) fn begin(&self, command: &str) -> Result<Option<Arc<LockHeld>>, LockError> {
+    pub(crate) fn begin(&self, command: &str) -> Result<Option<Arc<LockHeld>>, BeginError> {
         if !self.host.is_running_machine() {
             return Ok(None);
         }
@@ -121,7 +224,7 @@ impl Context {
             // A part of a command that has begun. Reading the journal takes the longer the more is in it.
             return Ok(Some(held));
         }
-        match self.store.mend_journal(Timestamp::now()) {
+        match Journal::repair(&self.store, Timestamp::now()) {
             Ok(None) => {}
             Ok(Some(aside)) => {
                 tracing::warn!(aside = %aside.display(), "the journal is damaged: set aside, and a new one begun");

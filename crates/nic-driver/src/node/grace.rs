@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::Context;
-use crate::report::NIC_GOES;
-use crate::state::{Entry, Journal, JournalEvent};
+use crate::context::Context;
+use crate::state::{Entry, Journal, JournalEvent, Phase, Step};
 
 /// A section that was not begun, because it would have been cut off. What runs was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +18,7 @@ pub struct NoTimeLeft {
 }
 
 /// An error when a reload with its restore cannot end within `left`, as far as the journal tells.
-pub(super) fn reload_fits(context: &Context, left: Option<Duration>) -> Result<(), NoTimeLeft> {
+pub(crate) fn reload_fits(context: &Context, left: Option<Duration>) -> Result<(), NoTimeLeft> {
     let Some(left) = left else { return Ok(()) };
     let events = Journal::read(&context.store).unwrap_or_else(|error| {
         tracing::warn!(error = crate::error_chain(&error), "how long a reload takes is not known");
@@ -40,10 +39,10 @@ fn last_reload_and_restore(events: &[JournalEvent]) -> Option<Duration> {
     let mut worked = false;
     for event in events {
         match &event.entry {
-            Entry::PhaseBegan { phase } if phase == "reload" || phase == "restore-sriov" => {
+            Entry::PhaseBegan { phase } if Phase::Reload.is(phase) || Phase::RestoreSriov.is(phase) => {
                 (began, worked) = (Some(event), false);
             }
-            Entry::StepBegan { step, .. } if step == NIC_GOES => worked = true,
+            Entry::StepBegan { step, .. } if Step::RemoveVfs.is(step) => worked = true,
             Entry::RestoreResult { result, .. } => worked |= result.steps > 0,
             Entry::PhaseEnded { phase, exit: 0, .. } if worked => {
                 let Some(began) =
@@ -52,10 +51,10 @@ fn last_reload_and_restore(events: &[JournalEvent]) -> Option<Duration> {
                     continue;
                 };
                 let took = Duration::from_millis(event.uptime_ms.saturating_sub(began.uptime_ms));
-                match phase.as_str() {
-                    "reload" => reload = Some(took),
-                    "restore-sriov" => restore = Some(took),
-                    _ => {}
+                if Phase::Reload.is(phase) {
+                    reload = Some(took);
+                } else if Phase::RestoreSriov.is(phase) {
+                    restore = Some(took);
                 }
             }
             _ => {}
@@ -86,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_last_that_did_something_counts() {
-        let swap = || Some(Entry::StepBegan { phase: "reload".into(), step: NIC_GOES.into() });
+        let swap = || Some(Entry::StepBegan { phase: "reload".into(), step: Step::RemoveVfs.to_string() });
         let result = |steps| {
             let result =
                 RestoreOutcome { steps, vfs: Vec::new(), failures: Vec::new(), differences: Vec::new() };

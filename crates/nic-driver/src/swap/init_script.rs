@@ -6,9 +6,9 @@ use std::time::Duration;
 use nic_host::{CommandError, Invocation, ListError};
 use nic_kmod::{IdentityError, IdentityReport, IdentityVerdict, ModuleIndex, ReadLoadedError};
 
-use super::preflight::{Blocker, BlockerKind};
-use super::{Context, ReloadWith};
-use crate::state::PhaseRecord;
+use super::blocker::{Blocker, BlockerKind};
+use crate::context::{Context, ReloadWith};
+use crate::state::{PhaseRecord, Step};
 
 /// The init script unloads and loads one module after the other, and sleeps in between.
 const OPERATIONS_OF_INIT_SCRIPT: u32 = 5;
@@ -42,7 +42,7 @@ pub enum InitScriptError {
 }
 
 /// Whoever asks for the init script must have it.
-pub(super) fn init_script_missing(context: &Context) -> Option<Blocker> {
+pub(crate) fn init_script_missing(context: &Context) -> Option<Blocker> {
     if context.settings.reload_with == ReloadWith::Native {
         return None;
     }
@@ -63,7 +63,7 @@ pub(super) fn init_script_missing(context: &Context) -> Option<Blocker> {
 
 /// One that is at work unloads and loads modules under this program's hands: somebody else's, or what a process that was
 /// killed has left behind. It does not matter then who is to do the reload.
-pub(super) fn init_script_at_work(context: &Context) -> Result<Option<Blocker>, ListError> {
+pub(crate) fn init_script_at_work(context: &Context) -> Result<Option<Blocker>, ListError> {
     let Some(script) = &context.family.scripts.init else { return Ok(None) };
     let runs = |pid: &u32| {
         // A process that has ended meanwhile runs nothing any more.
@@ -86,7 +86,7 @@ pub(super) fn init_script_at_work(context: &Context) -> Result<Option<Blocker>, 
 }
 
 /// Unloads and loads the stack with the vendor's init script. It runs the hooks itself.
-pub(super) async fn restart_by_init_script(
+pub(crate) async fn restart_by_init_script(
     context: &Context,
     phase: &PhaseRecord,
     deadline: Duration,
@@ -94,13 +94,13 @@ pub(super) async fn restart_by_init_script(
     let script = init_script(context)?;
     let restart =
         Invocation::new(script).arg("restart").deadline(deadline.saturating_mul(OPERATIONS_OF_INIT_SCRIPT));
-    let step = phase.step(format!("run {restart}"));
+    let step = phase.step(Step::Run { command: restart.to_string() });
     step.record(context.host.run(&restart).await)?;
     Ok(())
 }
 
 /// The script exits with 0 also when it has done nothing, such as without its configuration.
-pub(super) fn ensure_exchanged(context: &Context, index: &ModuleIndex) -> Result<(), InitScriptError> {
+pub(crate) fn ensure_exchanged(context: &Context, index: &ModuleIndex) -> Result<(), InitScriptError> {
     let identity = IdentityReport::read(&context.host, index, &context.family.modules.identity)?;
     let differs = |verdict: &IdentityVerdict| matches!(verdict, IdentityVerdict::Different(_));
     let others = identity.modules.iter().filter(|module| differs(&module.verdict));

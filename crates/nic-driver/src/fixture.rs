@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use nic_host::Host;
 
-use super::{Context, ManagementNic, MayUnload, ReloadWith, Settings};
+use crate::context::{Context, ManagementNic, MayUnload, ReloadWith, Settings};
 use crate::family::NicFamily;
 use crate::state::StateStore;
 
 /// A machine with the family mlx5, and its state in `state`.
-pub(super) fn context(host: Host, state: &Path) -> Context {
+pub(crate) fn context(host: Host, state: &Path) -> Context {
     let settings = Settings {
         timeout: Duration::from_secs(1),
         jobs: 1,

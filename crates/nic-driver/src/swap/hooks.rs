@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use nic_host::Invocation;
 
-use super::Context;
-use crate::state::PhaseRecord;
+use crate::context::Context;
+use crate::state::{PhaseRecord, Step};
 
 /// When a hook is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hook {
+pub(crate) enum Hook {
     /// Before the first module is unloaded.
     PreStop,
     /// After the last one was unloaded.
@@ -41,16 +41,16 @@ impl fmt::Display for Hook {
 ///
 /// Its failure is told, and is not the reload's: the init script does not heed it either, and in the midst of an
 /// exchange going on is better than stopping. It has ended when this returns; the deadline sees to that.
-pub(super) async fn run_hook(context: &Context, phase: &PhaseRecord, hook: Hook, deadline: Duration) {
+pub(crate) async fn run_hook(context: &Context, phase: &PhaseRecord, hook: Hook, deadline: Duration) {
     let Some(folder) = &context.family.scripts.hooks else { return };
     let script = folder.join(hook.to_string());
     if !context.host.is_executable(&script) {
         if context.host.exists(&script) {
-            tracing::warn!(script = %script.display(), "it is not executable, and not run");
+            tracing::warn!(script = %script.display(), "the hook script is not executable, and not run");
         }
         return;
     }
-    let step = phase.step(format!("run {}", script.display()));
+    let step = phase.step(Step::Run { command: script.display().to_string() });
     if let Err(error) = step.record(context.host.run(&Invocation::new(script).deadline(deadline)).await) {
         tracing::warn!(error = crate::error_chain(&error), "a hook failed");
     }
@@ -64,8 +64,8 @@ mod tests {
     use nic_host::Host;
 
     use super::*;
-    use crate::phase::fixture;
-    use crate::state::{Entry, Journal};
+    use crate::fixture;
+    use crate::state::{Entry, Journal, Phase};
 
     const SHORT: Duration = Duration::from_millis(300);
 
@@ -79,7 +79,7 @@ mod tests {
             fs::write(&script, text).unwrap();
             fs::set_permissions(&script, fs::Permissions::from_mode(mode)).unwrap();
         }
-        let phase = context.journal.phase("reload");
+        let phase = context.journal.phase(Phase::Reload);
         run_hook(&context, &phase, Hook::PreStop, SHORT).await;
         let ended =
             Journal::read(&context.store).unwrap().into_iter().filter_map(|event| match event.entry {

@@ -13,7 +13,7 @@ const SCHEMA: u32 = 1;
 /// The modules that ran before a driver was exchanged, with their files where those were found: the way back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PreviousModules {
+pub struct ModuleBackups {
     /// The version of the file's form.
     pub schema: u32,
     /// When they were kept.
@@ -23,13 +23,13 @@ pub struct PreviousModules {
     /// Under which kernel.
     pub kernel: KernelRelease,
     /// The modules, in the order in which they were loaded.
-    pub modules: Vec<PreviousModule>,
+    pub modules: Vec<ModuleBackup>,
 }
 
 /// One module that ran before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PreviousModule {
+pub struct ModuleBackup {
     /// The module.
     pub module: ModuleName,
     /// Its srcversion, where it has one.
@@ -43,10 +43,10 @@ pub struct PreviousModule {
     pub found_at: Option<PathBuf>,
 }
 
-impl PreviousModule {
+impl ModuleBackup {
     /// Whether the loaded module is this one. What has no identity is never known to be.
     #[must_use]
-    pub fn is(&self, loaded: &LoadedModule) -> bool {
+    pub fn is_same_build(&self, loaded: &LoadedModule) -> bool {
         self.module == loaded.name
             && match (&self.srcversion, &loaded.srcversion) {
                 (Some(one), Some(other)) => one == other,
@@ -108,10 +108,10 @@ impl RolledBack {
     }
 }
 
-impl PreviousModules {
+impl ModuleBackups {
     /// The record of modules that run now.
     #[must_use]
-    pub fn now(boot_id: BootId, kernel: KernelRelease, modules: Vec<PreviousModule>) -> Self {
+    pub fn now(boot_id: BootId, kernel: KernelRelease, modules: Vec<ModuleBackup>) -> Self {
         Self { schema: SCHEMA, kept_at: Timestamp::now(), boot_id, kernel, modules }
     }
 }
@@ -136,12 +136,12 @@ pub enum RecordError {
 impl StateStore {
     /// The folder of the kept files.
     #[must_use]
-    pub fn previous_folder(&self) -> PathBuf {
+    pub fn backup_folder(&self) -> PathBuf {
         self.folder().join("previous-modules")
     }
 
     fn previous_path(&self) -> PathBuf {
-        self.previous_folder().join("manifest.json")
+        self.backup_folder().join("manifest.json")
     }
 
     fn rolled_back_path(&self) -> PathBuf {
@@ -149,8 +149,8 @@ impl StateStore {
     }
 
     /// The modules that ran before, when they were kept in this boot.
-    pub fn previous(&self, boot_id: &BootId) -> Result<Option<PreviousModules>, RecordError> {
-        let record: Option<PreviousModules> = self.record(self.previous_path())?;
+    pub fn module_backups(&self, boot_id: &BootId) -> Result<Option<ModuleBackups>, RecordError> {
+        let record: Option<ModuleBackups> = self.record(self.previous_path())?;
         Ok(record.filter(|record| record.boot_id == *boot_id))
     }
 
@@ -158,17 +158,17 @@ impl StateStore {
     ///
     /// The name tells the content, so that no file is ever replaced by another while the manifest still means the
     /// first.
-    pub fn keep_module(&self, module: &ModuleName, content: &[u8]) -> Result<String, WriteError> {
+    pub fn write_module_file(&self, module: &ModuleName, content: &[u8]) -> Result<String, WriteError> {
         let digest = sha256(content);
         let name = format!("{module}-{}.ko", digest.get(..16).unwrap_or(&digest));
-        self.files().write_durably(self.previous_folder().join(&name), content)?;
+        self.files().write_durably(self.backup_folder().join(&name), content)?;
         Ok(name)
     }
 
     /// Records which modules run, and removes the kept files that belong to none of them.
-    pub fn put_previous(&self, record: &PreviousModules) -> Result<(), WriteError> {
+    pub fn write_module_backups(&self, record: &ModuleBackups) -> Result<(), WriteError> {
         self.put(&self.previous_path(), record)?;
-        let folder = self.previous_folder();
+        let folder = self.backup_folder();
         for name in self.files().list(&folder).unwrap_or_default() {
             let wanted = record.modules.iter().any(|module| module.file.as_deref() == Some(name.as_str()));
             if !wanted && name != "manifest.json" {
@@ -179,10 +179,10 @@ impl StateStore {
     }
 
     /// Drops the kept files: the new modules have proved themselves.
-    pub fn forget_previous(&self) -> Result<(), WriteError> {
+    pub fn remove_module_backups(&self) -> Result<(), WriteError> {
         // The manifest first: without it nothing is promised.
         self.files().remove_file(self.previous_path())?;
-        let folder = self.previous_folder();
+        let folder = self.backup_folder();
         match std::fs::remove_dir_all(&folder) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(WriteError { path: folder, action: "remove".to_owned(), source })
@@ -197,12 +197,12 @@ impl StateStore {
     }
 
     /// Records a driver that is taken back.
-    pub fn put_rolled_back(&self, record: &RolledBack) -> Result<(), WriteError> {
+    pub fn write_rolled_back(&self, record: &RolledBack) -> Result<(), WriteError> {
         self.put(&self.rolled_back_path(), record)
     }
 
     /// Forgets it: another one has come up, or it is to be tried again.
-    pub fn forget_rolled_back(&self) -> Result<bool, WriteError> {
+    pub fn remove_rolled_back(&self) -> Result<bool, WriteError> {
         self.files().remove_file(self.rolled_back_path())
     }
 
@@ -224,8 +224,8 @@ mod tests {
 
     const ONE: &str = "1BC29B36F623BA82AAF6724";
 
-    fn previous(srcversion: Option<&str>, build_id: Option<&str>) -> PreviousModule {
-        PreviousModule {
+    fn previous(srcversion: Option<&str>, build_id: Option<&str>) -> ModuleBackup {
+        ModuleBackup {
             module: "igb".parse().unwrap(),
             srcversion: srcversion.map(|text| text.parse().unwrap()),
             build_id: build_id.map(|text| text.parse().unwrap()),
@@ -249,7 +249,7 @@ mod tests {
             ((None, None), (None, None), false),
         ] {
             assert_eq!(
-                previous(kept.0, kept.1).is(&loaded(running.0, running.1)),
+                previous(kept.0, kept.1).is_same_build(&loaded(running.0, running.1)),
                 same,
                 "{kept:?} {running:?}"
             );
@@ -281,20 +281,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::new(folder.path());
         let boot = BootId("boot-1".into());
-        assert_eq!(store.previous(&boot).unwrap(), None);
-        let old = store.keep_module(&"igb".parse().unwrap(), b"old").unwrap();
-        let new = store.keep_module(&"igb".parse().unwrap(), b"new").unwrap();
+        assert_eq!(store.module_backups(&boot).unwrap(), None);
+        let old = store.write_module_file(&"igb".parse().unwrap(), b"old").unwrap();
+        let new = store.write_module_file(&"igb".parse().unwrap(), b"new").unwrap();
         assert_ne!(old, new);
-        let module = PreviousModule { file: Some(new.clone()), ..previous(Some(ONE), None) };
-        let record = PreviousModules::now(boot.clone(), "6.12.1".parse().unwrap(), vec![module]);
-        store.put_previous(&record).unwrap();
-        assert_eq!(store.previous(&boot).unwrap(), Some(record));
-        assert_eq!(store.previous(&BootId("boot-2".into())).unwrap(), None);
-        assert_eq!(std::fs::read(store.previous_folder().join(&new)).unwrap(), b"new");
-        assert!(!store.previous_folder().join(&old).exists(), "what no record means is removed");
-        store.forget_previous().unwrap();
-        store.forget_previous().unwrap();
-        assert!(!store.previous_folder().exists());
+        let module = ModuleBackup { file: Some(new.clone()), ..previous(Some(ONE), None) };
+        let record = ModuleBackups::now(boot.clone(), "6.12.1".parse().unwrap(), vec![module]);
+        store.write_module_backups(&record).unwrap();
+        assert_eq!(store.module_backups(&boot).unwrap(), Some(record));
+        assert_eq!(store.module_backups(&BootId("boot-2".into())).unwrap(), None);
+        assert_eq!(std::fs::read(store.backup_folder().join(&new)).unwrap(), b"new");
+        assert!(!store.backup_folder().join(&old).exists(), "what no record means is removed");
+        store.remove_module_backups().unwrap();
+        store.remove_module_backups().unwrap();
+        assert!(!store.backup_folder().exists());
 
         std::fs::write(folder.path().join("rolled-back.json"), "{").unwrap();
         let error = store.rolled_back().unwrap_err();

@@ -25,7 +25,7 @@ pub struct RunningStatus {
 }
 
 impl MachineStatus {
-    pub(super) fn read(host: &Host) -> Self {
+    pub(crate) fn read(host: &Host) -> Self {
         let os = match host.os_release() {
             Ok(os) => Some(os.pretty_name).filter(|name| !name.is_empty()),
             Err(error) => {

@@ -1,120 +1,59 @@
 //! What stands on the family's interfaces: saved with them, and given back when they are back.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nic_netlink::{IfIndex, Netlink};
+use nic_netlink::IfIndex;
 use nic_sriov::{KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, observe_within};
 use nic_topology::{
-    Difference, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError, Uplinks,
-    compare, restore,
+    Difference, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError, compare,
+    restore,
 };
 
-use super::Context;
-use super::restore::RestorePhaseError;
-use crate::state::{Entry, PhaseRecord, Snapshot};
+use crate::context::Context;
+use crate::state::{Entry, PhaseRecord, Snapshot, Step};
+
+/// What stood on the NICs could not be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The NICs could not be observed.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// What stood on the NICs could not be looked at.
+    #[error("what stood on the NICs cannot be restored")]
+    Topology(#[from] TopologyError),
+}
 
 /// How long a network manager is waited for. It may be asking a DHCP server, which answers within seconds or not at all.
 const MANAGER_DEADLINE: Duration = Duration::from_secs(30);
 /// Duplicate address detection takes a second, or two by some settings; before it has ended some routes are refused.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What to do when the machine's own ways out go through the NICs that are about to go.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum ManagementNic {
-    /// Do not reload.
-    Refuse,
-    /// Say so, and that they will be restored.
-    #[default]
-    Warn,
-    /// Reload without a word.
-    Allow,
-}
-
-/// A reload that would take the node's own network away, and must not.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the node itself is reached through NICs that a reload takes away for its time: {uplinks}. Allow it with \
-     --management-nic warn, or move the node's network to another NIC"
-)]
-pub struct ManagementBlocked {
-    /// What goes through them.
-    pub uplinks: Uplinks,
-}
-
-/// Ways out that could not be looked at.
-#[derive(Debug, thiserror::Error)]
-pub enum ManagementError {
-    /// They are there, and not to be taken away.
-    #[error(transparent)]
-    Blocked(#[from] ManagementBlocked),
-    /// The kernel was asked in vain.
-    #[error("whether the node itself is reached through its NICs cannot be told")]
-    Read(#[from] nic_netlink::NetworkReadError),
-}
-
-/// Looks which of the machine's own ways out go through these NICs, and does what the setting says.
-pub(super) async fn check_management(
-    context: &Context,
-    netlink: &Netlink,
-    nics: &NicState,
-) -> Result<(), ManagementError> {
-    let policy = context.settings.management_nic;
-    if policy == ManagementNic::Allow {
-        return Ok(());
-    }
-    let uplinks = uplinks(netlink, nics, context.settings.kubernetes_api).await?;
-    if !uplinks.carry_management() {
-        return Ok(());
-    }
-    if policy == ManagementNic::Refuse {
-        return Err(ManagementBlocked { uplinks }.into());
-    }
-    tracing::warn!(%uplinks, "the node itself is reached through NICs that go now; all of it will be restored");
-    Ok(())
-}
-
-async fn uplinks(
-    netlink: &Netlink,
-    nics: &NicState,
-    api: Option<IpAddr>,
-) -> Result<Uplinks, nic_netlink::NetworkReadError> {
-    let route = match api {
-        Some(api) => netlink.route_to(api).await?.map(|route| (api, route)),
-        None => None,
-    };
-    let network = Network::read(netlink).await?;
-    let devices: Vec<IfIndex> = netdevs(nics).into_values().map(|netdev| netdev.index).collect();
-    Ok(Uplinks::of(&network, &devices, route.as_ref().map(|(api, route)| (*api, route))))
-}
-
 /// What stands on the netdevs of these NICs. A tree's network is not recorded.
-pub(super) async fn observe_network(
+pub(crate) async fn observe_network(
     context: &Context,
     source: &LinkSource,
     nics: &NicState,
 ) -> Result<NetworkState, nic_topology::ObserveError> {
     let LinkSource::Kernel(kernel) = source else { return Ok(NetworkState::default()) };
-    let devices: Vec<IfIndex> = netdevs(nics).into_values().map(|netdev| netdev.index).collect();
-    NetworkState::observe(&context.host, &kernel.netlink, &devices).await
+    NetworkState::observe(&context.host, &kernel.netlink, &ifindexes(nics)).await
 }
 
 /// Gives back what stood on the netdevs, now that they are back.
-pub(super) async fn restore_network(
+pub(crate) async fn restore_network(
     context: &Context,
     phase: &PhaseRecord,
     kernel: &KernelLinks,
     snapshot: &Snapshot,
-) -> Result<Option<RestoreOutcome>, RestorePhaseError> {
-    if is_not_restored(snapshot) {
+) -> Result<Option<RestoreOutcome>, NetworkError> {
+    if skips_network(snapshot) {
         return Ok(None);
     }
-    let step = phase.step("restore and verify what stood on the NICs");
+    let step = phase.step(Step::RestoreNetwork);
     let result = find_and_restore(context, kernel, snapshot).await;
     match &result {
-        Ok(outcome) => step.ok(Some(summary(outcome))),
+        Ok(outcome) => step.ok(Some(network_summary(outcome))),
         Err(error) => step.failed(error),
     }
     let outcome = result?;
@@ -123,15 +62,15 @@ pub(super) async fn restore_network(
 }
 
 /// Whether something of what stood on the netdevs is missing now that [`restore_network`] would give back.
-pub(super) async fn network_differs(
+pub(crate) async fn network_differs(
     context: &Context,
     kernel: &KernelLinks,
     snapshot: &Snapshot,
-) -> Result<bool, RestorePhaseError> {
-    if is_not_restored(snapshot) {
+) -> Result<bool, NetworkError> {
+    if skips_network(snapshot) {
         return Ok(false);
     }
-    let devices = devices_now(context, kernel, snapshot).await?;
+    let devices = current_ifindexes(context, kernel, snapshot).await?;
     let now = Network::read(&kernel.netlink).await.map_err(TopologyError::from)?;
     let at = Identified::new(&snapshot.network, &now, &devices);
     let differences = compare(&snapshot.network, &at, age(snapshot));
@@ -139,7 +78,7 @@ pub(super) async fn network_differs(
 }
 
 /// Of a verified snapshot, what has changed since, somebody has changed.
-fn is_not_restored(snapshot: &Snapshot) -> bool {
+fn skips_network(snapshot: &Snapshot) -> bool {
     snapshot.is_verified() || snapshot.network.is_bare()
 }
 
@@ -147,14 +86,14 @@ async fn find_and_restore(
     context: &Context,
     kernel: &KernelLinks,
     snapshot: &Snapshot,
-) -> Result<RestoreOutcome, RestorePhaseError> {
+) -> Result<RestoreOutcome, NetworkError> {
     let options = RestoreOptions {
         deadline: context.settings.timeout.max(2 * MANAGER_DEADLINE),
         manager_deadline: MANAGER_DEADLINE,
         patience: PATIENCE,
         age: age(snapshot),
     };
-    let devices = devices_now(context, kernel, snapshot).await?;
+    let devices = current_ifindexes(context, kernel, snapshot).await?;
     Ok(restore(&context.host, &kernel.netlink, &snapshot.network, &devices, options).await?)
 }
 
@@ -164,7 +103,7 @@ fn age(snapshot: &Snapshot) -> Duration {
 }
 
 /// Looks which netdev is now which saved one.
-async fn devices_now(
+async fn current_ifindexes(
     context: &Context,
     kernel: &KernelLinks,
     snapshot: &Snapshot,
@@ -177,7 +116,7 @@ async fn devices_now(
 }
 
 /// In one sentence.
-pub(super) fn summary(outcome: &RestoreOutcome) -> String {
+pub(crate) fn network_summary(outcome: &RestoreOutcome) -> String {
     let missing = outcome.differences.len();
     let differences = if missing == 0 { String::new() } else { format!("; {missing} differences") };
     format!("{} steps for what stood on the NICs{differences}", outcome.done.len())
@@ -186,29 +125,34 @@ pub(super) fn summary(outcome: &RestoreOutcome) -> String {
 /// Which netdev is now which saved one: by PF, VF and port, never by name.
 fn same_netdevs(saved: &NicState, found: &NicState) -> BTreeMap<IfIndex, IfIndex> {
     let found = netdevs(found);
-    let pair = |(place, netdev): (Place, &NetdevState)| Some((netdev.index, found.get(&place)?.index));
+    let pair = |(place, netdev): (NetdevKey, &NetdevState)| Some((netdev.index, found.get(&place)?.index));
     netdevs(saved).into_iter().filter_map(pair).collect()
 }
 
-/// The place of a netdev: its PF's address, and which it is there.
-type Place = (String, Netdev);
+/// What identifies a netdev across a swap: its PF's address, and which netdev of that PF it is.
+type NetdevKey = (String, WhichNetdev);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Netdev {
+enum WhichNetdev {
     Pf,
     Vf(u32),
     Representor(String),
 }
 
-fn netdevs(nics: &NicState) -> BTreeMap<Place, &NetdevState> {
+/// The interface indexes of all netdevs of these NICs.
+pub(super) fn ifindexes(nics: &NicState) -> Vec<IfIndex> {
+    netdevs(nics).into_values().map(|netdev| netdev.index).collect()
+}
+
+fn netdevs(nics: &NicState) -> BTreeMap<NetdevKey, &NetdevState> {
     nics.pfs.iter().flat_map(netdevs_of).collect()
 }
 
-fn netdevs_of(pf: &PfState) -> impl Iterator<Item = (Place, &NetdevState)> {
-    let own = pf.netdev.iter().map(|netdev| (Netdev::Pf, netdev));
-    let vfs = pf.vfs.iter().filter_map(|vf| Some((Netdev::Vf(vf.index), vf.netdev.here()?)));
+fn netdevs_of(pf: &PfState) -> impl Iterator<Item = (NetdevKey, &NetdevState)> {
+    let own = pf.netdev.iter().map(|netdev| (WhichNetdev::Pf, netdev));
+    let vfs = pf.vfs.iter().filter_map(|vf| Some((WhichNetdev::Vf(vf.index), vf.netdev.here()?)));
     let representors = pf.representors.iter();
-    let representors = representors.map(|one| (Netdev::Representor(one.port.to_string()), &one.netdev));
+    let representors = representors.map(|one| (WhichNetdev::Representor(one.port.to_string()), &one.netdev));
     own.chain(vfs).chain(representors).map(|(which, netdev)| ((pf.address.to_string(), which), netdev))
 }
 

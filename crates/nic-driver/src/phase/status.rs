@@ -1,169 +1,18 @@
-//! Looking without touching: what is, and what would be done.
+//! `status`: what there is, on one screen. Nothing is changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use nic_kmod::{
-    IdentityError, IdentityReport, LoadPlan, LoadedModules, ModuleIndexError, ModuleName, ReadLoadedError,
-};
+use nic_kmod::IdentityReport;
 use nic_netlink::DriverInfo;
-use nic_sriov::{
-    Difference, LinkSource, NetdevState, NicState, ObserveError, PfState, RestoreObstacle, RestorePlan,
-    compare, find_pfs, observe, obstacles, plan_restore,
-};
+use nic_sriov::{Difference, LinkSource, NetdevState, NicState, PfState, compare, find_pfs, observe};
 use serde::Serialize;
 
-use super::Context;
-use super::machine::MachineStatus;
-use super::preflight::{Blocker, PreflightError, look};
-use super::reload::ModuleTree;
-use super::rollback::refusal;
-use crate::Exit;
-use crate::state::{RecordError, SnapshotError, SnapshotStage};
-
-/// A plan that could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// The stored snapshot cannot be used.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
-    /// There is none.
-    #[error("there is no snapshot in {0}: nothing is known that could be restored")]
-    NoSnapshot(String),
-    /// The machine could not be observed.
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-    /// The snapshot does not fit the machine.
-    #[error("the snapshot cannot be restored on this machine")]
-    Obstacle(#[source] RestoreObstacle),
-    /// The index of installed modules could not be read.
-    #[error(transparent)]
-    Index(#[from] ModuleIndexError),
-    /// The modules' identities could not be compared.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The loaded modules could not be read.
-    #[error(transparent)]
-    Loaded(#[from] ReadLoadedError),
-    /// It could not be seen what stands in the way.
-    #[error(transparent)]
-    Preflight(#[from] PreflightError),
-    /// Whether the driver was taken back cannot be read.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
-impl PlanError {
-    /// The exit code.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Snapshot(_) => Exit::BadSnapshot,
-            Self::NoSnapshot(_) => Exit::NoSnapshot,
-            Self::Obstacle(_) => Exit::PfUnsuitable,
-            Self::Index(_) | Self::Identity(_) => Exit::NoModule,
-            Self::Observe(_) | Self::Loaded(_) => Exit::Failed,
-            Self::Preflight(error) => error.exit(),
-            Self::Record(_) => Exit::Blocked,
-        }
-    }
-}
-
-/// What `restore-sriov` would do now.
-pub async fn plan_restore_sriov(context: &Context) -> Result<RestorePlan, PlanError> {
-    let snapshot = context.store.snapshot_of(&context.boot_id, &context.family.name)?;
-    let Some(snapshot) = snapshot else {
-        return Err(PlanError::NoSnapshot(context.store.folder().display().to_string()));
-    };
-    let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let source = LinkSource::open(&context.host).await?;
-    let found = observe(&context.host, &source, &context.family.devices, &pfs).await?;
-    if let Some(obstacle) = obstacles(&snapshot.nics, &found).into_iter().next() {
-        return Err(PlanError::Obstacle(obstacle));
-    }
-    Ok(plan_restore(&snapshot.nics, &found))
-}
-
-/// What `reload` would do now.
-#[derive(Debug, Clone, Serialize)]
-pub struct ReloadForecast {
-    /// Whether a reload is due.
-    pub due: bool,
-    /// The comparison that decides it.
-    pub identity: IdentityReport,
-    /// What would be unloaded, in order.
-    pub unload: Vec<ModuleName>,
-    /// What would be loaded, in order.
-    pub load: Vec<ModuleName>,
-    /// What stands in the way.
-    pub blockers: Vec<Blocker>,
-    /// Why the installed driver would not be tried: it was taken back before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub taken_back: Option<String>,
-}
-
-/// What `reload` would do now.
-pub fn plan_reload(context: &Context) -> Result<ReloadForecast, PlanError> {
-    let modules = &context.family.modules;
-    let index = ModuleTree::Own.index(context)?;
-    let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
-    let loaded = LoadedModules::read_graph(&context.host)?;
-    let due = context.settings.force || identity.reload_due().due;
-    let (unload, blockers) = if due {
-        let found = look(context)?;
-        (found.unload, found.blockers)
-    } else {
-        (Vec::new(), Vec::new())
-    };
-    let before: Vec<ModuleName> = loaded
-        .iter()
-        .map(|module| module.name.clone())
-        .filter(|name| modules.unloaded().contains(name))
-        .collect();
-    let load = LoadPlan::compute(&before, &modules.load, &BTreeSet::new(), &index);
-    let taken_back =
-        refusal(context, &index)?.map(|record| format!("at {:.0}: {}", record.at, record.reason));
-    Ok(ReloadForecast {
-        due,
-        taken_back,
-        identity,
-        unload,
-        load: load.load.into_iter().map(|step| step.module).collect(),
-        blockers,
-    })
-}
-
-impl fmt::Display for ReloadForecast {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for module in &self.identity.modules {
-            writeln!(f, "{}: {}", module.module, module.verdict)?;
-        }
-        if !self.due {
-            return writeln!(f, "nothing to do: the loaded modules are the installed ones");
-        }
-        if let Some(taken_back) = &self.taken_back {
-            writeln!(f, "blocked: it was tried and taken back {taken_back}")?;
-        }
-        for blocker in &self.blockers {
-            writeln!(f, "blocked: {blocker}")?;
-        }
-        for module in &self.unload {
-            writeln!(f, "unload {module}")?;
-        }
-        for module in &self.load {
-            writeln!(f, "load {module}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A status that could not be told.
-#[derive(Debug, thiserror::Error)]
-pub enum StatusError {
-    /// The machine could not be observed.
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-}
+use super::error::PhaseError;
+use crate::context::Context;
+use crate::node::MachineStatus;
+use crate::state::SnapshotStage;
+use crate::swap::ModuleTree;
 
 /// What there is.
 #[derive(Debug, Clone, Serialize)]
@@ -253,7 +102,7 @@ pub enum SnapshotStatus {
 }
 
 /// Tells what there is. Only what cannot be observed at all is an error; the rest is part of the answer.
-pub async fn status(context: &Context) -> Result<Status, StatusError> {
+pub async fn status(context: &Context) -> Result<Status, PhaseError> {
     let host = &context.host;
     let selector = &context.family.devices;
     let source = LinkSource::open(host).await?;
@@ -301,7 +150,9 @@ fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
             }
             Ok(None) => {}
             // It may have gone since; the rest is still worth telling.
-            Err(error) => tracing::info!(error = crate::error_chain(&error), "its version is not told"),
+            Err(error) => {
+                tracing::info!(netdev = %netdev.name, error = crate::error_chain(&error), "the version of the driver of this netdev is not told");
+            }
         }
     }
     let reported = netdevs.into_iter();
@@ -309,7 +160,7 @@ fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
 }
 
 fn modules_status(context: &Context) -> ModulesStatus {
-    let compare = || -> Result<IdentityReport, PlanError> {
+    let compare = || -> Result<IdentityReport, PhaseError> {
         let index = ModuleTree::Own.index(context)?;
         Ok(IdentityReport::read(&context.host, &index, &context.family.modules.identity)?)
     };

@@ -5,17 +5,17 @@
 
 use nic_host::WriteError;
 
-use super::Context;
-use crate::state::PhaseRecord;
+use crate::context::Context;
+use crate::state::{PhaseRecord, Step};
 
 /// Removes the file: from here on the node is not ready.
-pub(super) fn take_readiness_away(context: &Context, phase: &PhaseRecord) -> Result<(), WriteError> {
-    let step = phase.step("take readiness away");
+pub(crate) fn take_readiness_away(context: &Context, phase: &PhaseRecord) -> Result<(), WriteError> {
+    let step = phase.step(Step::TakeReadinessAway);
     step.record(context.host.remove_file(&context.settings.readiness_file)).map(|_| ())
 }
 
 /// Creates the file. Only its existence has a meaning.
-pub(super) fn give_readiness(context: &Context, phase: &PhaseRecord) -> Result<(), WriteError> {
-    let step = phase.step("give readiness");
+pub(crate) fn give_readiness(context: &Context, phase: &PhaseRecord) -> Result<(), WriteError> {
+    let step = phase.step(Step::GiveReadiness);
     step.record(context.host.write_durably(&context.settings.readiness_file, b""))
 }

@@ -1,0 +1,22 @@
+//! The node: what a swap finds on it, and leaves.
+
+mod grace;
+mod machine;
+mod management;
+mod network;
+mod observe;
+mod pfs;
+mod readiness;
+
+pub use grace::NoTimeLeft;
+pub(crate) use grace::reload_fits;
+pub use machine::{MachineStatus, RunningStatus};
+pub(crate) use management::check_management;
+pub use management::{ManagementBlocked, ManagementError};
+pub use network::NetworkError;
+pub(crate) use network::{network_differs, network_summary, restore_network};
+pub use observe::ObserveNodeError;
+pub(crate) use observe::{nics_differ, still_lost_modules, take_snapshot};
+pub use pfs::PfMissing;
+pub(crate) use pfs::{listen_and_wait_for_pfs, pfs_on_their_way, pfs_with_netdevs, wait_for_pfs};
+pub(crate) use readiness::{give_readiness, take_readiness_away};

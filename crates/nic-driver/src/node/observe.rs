@@ -1,0 +1,111 @@
+//! The node's NICs and what stands on them, as a snapshot.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nic_kmod::{LoadedModules, ModuleName, ReadLoadedError};
+use nic_sriov::{
+    DeviceAddress, Difference, LinkSource, NicState, ObserveError, compare, find_pfs, observe, observe_within,
+};
+
+use super::network::observe_network;
+use crate::context::Context;
+use crate::state::{ModuleParameters, SNAPSHOT_SCHEMA, Snapshot, SnapshotStage};
+
+/// The node could not be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveNodeError {
+    /// The NICs could not be observed.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// What stands on the NICs could not be observed.
+    #[error(transparent)]
+    Network(#[from] nic_topology::ObserveError),
+    /// The loaded modules could not be read.
+    #[error(transparent)]
+    Modules(#[from] ReadLoadedError),
+    /// There is nothing to take one of.
+    #[error(
+        "there is no PF of the NIC family {family}: no device on the bus {bus}{} is bound to {}",
+        vendor.as_ref().map(|vendor| format!(" of vendor {vendor}")).unwrap_or_default(),
+        drivers.join(" or ")
+    )]
+    NoPf {
+        /// The family.
+        family: String,
+        /// Its bus.
+        bus: String,
+        /// Its vendor.
+        vendor: Option<String>,
+        /// Its PF drivers.
+        drivers: Vec<String>,
+    },
+}
+
+/// Observes the machine; stores nothing.
+pub(crate) async fn take_snapshot(
+    context: &Context,
+    stage: SnapshotStage,
+) -> Result<Snapshot, ObserveNodeError> {
+    let selector = &context.family.devices;
+    let pfs = find_pfs(&context.host, selector)?;
+    if pfs.is_empty() {
+        return Err(ObserveNodeError::NoPf {
+            family: context.family.name.clone(),
+            bus: selector.bus.clone(),
+            vendor: selector.vendor.clone(),
+            drivers: selector.pf_drivers.clone(),
+        });
+    }
+    let source = LinkSource::open(&context.host).await?;
+    let nics = observe(&context.host, &source, selector, &pfs).await?;
+    let network = observe_network(context, &source, &nics).await?;
+    Ok(Snapshot {
+        schema: SNAPSHOT_SCHEMA,
+        checksum: None,
+        taken_at: Timestamp::now(),
+        boot_id: context.boot_id.clone(),
+        kernel: context.kernel.clone(),
+        family: context.family.name.clone(),
+        stage,
+        modules: loaded_stack(context)?,
+        parameters: ModuleParameters::new(),
+        lost: Vec::new(),
+        nics,
+        network,
+    })
+}
+
+/// Modules lost in an earlier swap and not loaded since.
+pub(crate) fn still_lost_modules(context: &Context) -> Result<Vec<ModuleName>, ObserveNodeError> {
+    // One that was not verified is armed, which is another matter, or was taken by hand.
+    let earlier = context.store.snapshot_of(&context.boot_id, &context.family.name);
+    let Ok(Some(earlier)) = earlier else { return Ok(Vec::new()) };
+    if !earlier.is_verified() {
+        return Ok(Vec::new());
+    }
+    let loaded = LoadedModules::read_graph(&context.host)?;
+    Ok(earlier.lost.into_iter().filter(|module| !loaded.contains(module)).collect())
+}
+
+/// The modules of the family that are loaded now, in the kernel's order.
+fn loaded_stack(context: &Context) -> Result<Vec<ModuleName>, ReadLoadedError> {
+    let modules = &context.family.modules;
+    let mut stack = modules.unloaded();
+    let others = modules.peers.iter().chain(&modules.storage).chain(&modules.third_party);
+    stack.extend(others.cloned());
+    let loaded = LoadedModules::read(&context.host)?;
+    Ok(loaded.iter().map(|module| module.name.clone()).filter(|name| stack.contains(name)).collect())
+}
+
+/// Whether the machine is another than the snapshot says.
+pub(crate) async fn nics_differ(
+    context: &Context,
+    source: &LinkSource,
+    saved: &NicState,
+    deadline: Duration,
+) -> Result<bool, ObserveError> {
+    let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
+    let found = observe_within(&context.host, source, &context.family.devices, &pfs, deadline).await?;
+    Ok(compare(saved, &found).iter().any(Difference::is_wrong))
+}

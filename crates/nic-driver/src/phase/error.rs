@@ -1,0 +1,272 @@
+//! The one error of all phases: it wraps those of the layers below, and the exit code is asked here alone.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use nic_host::WriteError;
+use nic_kmod::{IdentityError, ModuleIndexError, ModuleName, ReadLoadedError};
+use nic_sriov::{ArrivalError, ObserveError, RestoreError, RestoreObstacle};
+
+use super::package_error::PackageError;
+use crate::Exit;
+use crate::context::BeginError;
+use crate::node::{ManagementError, NetworkError, NoTimeLeft, ObserveNodeError, PfMissing};
+use crate::state::{RecordError, SnapshotError};
+use crate::swap::{
+    BackupError, BlockersFound, DriverError, FindBlockersError, LeftoverError, RollbackError, SwapError,
+    VfDriverError,
+};
+
+/// A phase that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PhaseError {
+    /// It was not begun.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+
+    /// The index of installed modules could not be read.
+    #[error(transparent)]
+    Index(#[from] ModuleIndexError),
+    /// The modules' identities could not be compared.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The driver itself is not installed.
+    #[error("the module {module} is not installed for kernel {kernel} (looked in {})", folder.display())]
+    NoModule {
+        /// The module.
+        module: ModuleName,
+        /// The kernel.
+        kernel: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// The loaded modules could not be read.
+    #[error(transparent)]
+    Loaded(#[from] ReadLoadedError),
+    /// Packages could not be installed or removed.
+    #[error(transparent)]
+    Packages(#[from] PackageError),
+
+    /// Something stands in the way.
+    #[error(transparent)]
+    Blocked(#[from] BlockersFound),
+    /// It could not be seen whether something stands in the way.
+    #[error(transparent)]
+    FindBlockers(#[from] FindBlockersError),
+    /// The node itself is reached through the NICs, or that cannot be told.
+    #[error(transparent)]
+    Management(#[from] ManagementError),
+    /// The return to the inbox driver would have been cut off.
+    #[error("the driver stays")]
+    NoTimeLeft(#[from] NoTimeLeft),
+    /// The state directory takes nothing.
+    #[error("nothing is unloaded before the snapshot is on disk, and {} cannot take it", folder.display())]
+    StateDir {
+        /// The state directory.
+        folder: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: WriteError,
+    },
+    /// The files of the running driver could not be backed up.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The installed driver did not come up before.
+    #[error(
+        "the installed driver was tried at {at:.0} and taken back: {reason}. It is tried again when it, its settings \
+         or the NIC family change, or with --retry-rolled-back"
+    )]
+    RolledBackBefore {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
+
+    /// The stored snapshot cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The stored snapshot cannot be used, and may be needed.
+    #[error("the stored snapshot cannot be used; `nic-driver snapshot` sets it aside and takes a new one")]
+    SnapshotNeeded(#[source] SnapshotError),
+    /// There is none.
+    #[error("there is no snapshot in {0}: nothing is known that could be restored")]
+    NoSnapshot(String),
+    /// A snapshot that still has to be restored is in the place.
+    #[error(
+        "{} is armed: the machine has not been restored from it yet, and a snapshot taken now would be of a \
+         half-restored machine. Run `nic-driver restore-sriov` first",
+        path.display()
+    )]
+    Armed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The snapshot does not fit the machine.
+    #[error("the snapshot cannot be restored on this machine")]
+    Obstacle(#[source] RestoreObstacle),
+    /// A record of the state directory cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+
+    /// The node could not be observed.
+    #[error(transparent)]
+    ObserveNode(#[from] ObserveNodeError),
+    /// The machine could not be observed.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The events could not be listened to.
+    #[error(transparent)]
+    Listen(#[from] ArrivalError),
+    /// A blacklist that was left behind stays.
+    #[error("a blacklist was left behind and stays")]
+    Leftover(#[from] LeftoverError),
+    /// A file could not be written or removed.
+    #[error(transparent)]
+    File(#[from] WriteError),
+    /// A file could not be written or removed, which means more than that.
+    #[error("{what}")]
+    Write {
+        /// What this means.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: WriteError,
+    },
+
+    /// The modules could not be swapped.
+    #[error(transparent)]
+    Swap(#[from] SwapError),
+    /// A PF did not come back.
+    #[error("the new driver is loaded, and not all PFs have come back")]
+    NewPfMissing(#[source] PfMissing),
+    /// It failed half way, and the machine was put back.
+    #[error("put back: the previous driver runs again, and {vfs} VFs are verified. What had failed")]
+    RolledBack {
+        /// How many VFs.
+        vfs: usize,
+        /// What failed.
+        #[source]
+        cause: Box<PhaseError>,
+    },
+    /// It failed half way, and so did the going back.
+    #[error("the going back to the previous driver failed, too ({}). What had failed first", crate::error_chain(going_back.as_ref()))]
+    RollbackFailed {
+        /// Why the going back failed.
+        going_back: Box<PhaseError>,
+        /// What failed first.
+        #[source]
+        cause: Box<PhaseError>,
+    },
+    /// The previous modules could not be loaded again.
+    #[error(transparent)]
+    Rollback(#[from] RollbackError),
+    /// The NICs were restored under the previous driver, and are not what they were.
+    #[error("the previous driver runs again, and not all VFs are what they were: {0}")]
+    NotVerified(String),
+    /// The modules that a killed reload has not loaded any more cannot be loaded.
+    #[error("{} is not loaded, and cannot be", which_driver(.0))]
+    Driver(#[from] DriverError),
+    /// The driver of a VF could not be loaded.
+    #[error(transparent)]
+    VfDriver(#[from] VfDriverError),
+    /// A PF did not come up.
+    #[error(transparent)]
+    PfMissing(#[from] PfMissing),
+    /// The restore was not begun.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// What stood on the NICs could not be restored.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+
+    /// A part of the phase failed.
+    #[error("{what}")]
+    Part {
+        /// Which part.
+        what: &'static str,
+        /// How it failed.
+        #[source]
+        source: Box<PhaseError>,
+    },
+    /// A part of the phase failed on a node that was not what it was already: it is no better now.
+    #[error("{what}")]
+    HalfDone {
+        /// Which part.
+        what: &'static str,
+        /// How it failed.
+        #[source]
+        source: Box<PhaseError>,
+    },
+}
+
+fn which_driver(error: &DriverError) -> &'static str {
+    match error {
+        DriverError::Rollback(_) => "the previous driver",
+        DriverError::Loaded(_) | DriverError::Index(_) | DriverError::Load(_) => "the driver",
+    }
+}
+
+impl PhaseError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Begin(error) => error.exit(),
+            Self::Packages(error) => error.exit(),
+            Self::Index(_) | Self::Identity(_) | Self::NoModule { .. } | Self::VfDriver(_) => Exit::NoModule,
+            Self::Blocked(_)
+            | Self::Management(ManagementError::Blocked(_))
+            | Self::NoTimeLeft(_)
+            | Self::StateDir { .. }
+            | Self::Record(_)
+            | Self::RolledBackBefore { .. }
+            | Self::Armed { .. } => Exit::Blocked,
+            Self::Snapshot(_) | Self::SnapshotNeeded(_) => Exit::BadSnapshot,
+            Self::NoSnapshot(_) => Exit::NoSnapshot,
+            Self::Obstacle(_) | Self::Restore(RestoreError::Obstacles(_)) => Exit::PfUnsuitable,
+            Self::ObserveNode(ObserveNodeError::NoPf { .. }) => Exit::NoPf,
+            Self::ObserveNode(_)
+            | Self::FindBlockers(_)
+            | Self::Loaded(_)
+            | Self::Management(ManagementError::Read(_))
+            | Self::Backup(_)
+            | Self::Leftover(_)
+            | Self::File(_)
+            | Self::Write { .. }
+            | Self::Observe(_)
+            | Self::Listen(_)
+            | Self::Network(NetworkError::Observe(_))
+            | Self::Restore(_) => Exit::Failed,
+            Self::RolledBack { .. } => Exit::PutBack,
+            Self::Swap(_)
+            | Self::NewPfMissing(_)
+            | Self::RollbackFailed { .. }
+            | Self::Rollback(_)
+            | Self::NotVerified(_)
+            | Self::Driver(_)
+            | Self::PfMissing(_)
+            | Self::Network(NetworkError::Topology(_)) => Exit::Degraded,
+            Self::Part { source, .. } => source.exit(),
+            Self::HalfDone { source, .. } => match source.exit() {
+                Exit::Failed | Exit::PfUnsuitable | Exit::NoModule => Exit::Degraded,
+                exit => exit,
+            },
+        }
+    }
+
+    /// Says which part of a phase failed.
+    pub(super) fn part(what: &'static str) -> impl FnOnce(Self) -> Self {
+        move |source| Self::Part { what, source: Box::new(source) }
+    }
+
+    /// Says which part failed of a phase that had changed the node before.
+    pub(super) fn half_done(what: &'static str) -> impl FnOnce(Self) -> Self {
+        move |source| Self::HalfDone { what, source: Box::new(source) }
+    }
+
+    /// Says what a write that failed means.
+    pub(super) fn write(what: &'static str) -> impl FnOnce(WriteError) -> Self {
+        move |source| Self::Write { what, source }
+    }
+}

@@ -1,0 +1,101 @@
+//! `plan`: what `reload` and `restore-sriov` would do now. Nothing is changed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use nic_kmod::{IdentityReport, LoadPlan, LoadedModules, ModuleName};
+use nic_sriov::{LinkSource, RestorePlan, observe, obstacles, plan_restore};
+use serde::Serialize;
+
+use super::error::PhaseError;
+use crate::context::Context;
+use crate::swap::{Blocker, ModuleTree, earlier_rollback, find_blockers};
+
+/// What `restore-sriov` would do now.
+pub async fn plan_restore_sriov(context: &Context) -> Result<RestorePlan, PhaseError> {
+    let snapshot = context.store.snapshot_of(&context.boot_id, &context.family.name)?;
+    let Some(snapshot) = snapshot else {
+        return Err(PhaseError::NoSnapshot(context.store.folder().display().to_string()));
+    };
+    let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
+    let source = LinkSource::open(&context.host).await?;
+    let found = observe(&context.host, &source, &context.family.devices, &pfs).await?;
+    if let Some(obstacle) = obstacles(&snapshot.nics, &found).into_iter().next() {
+        return Err(PhaseError::Obstacle(obstacle));
+    }
+    Ok(plan_restore(&snapshot.nics, &found))
+}
+
+/// What `reload` would do now.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReloadPlan {
+    /// Whether a reload is due.
+    pub due: bool,
+    /// The comparison that decides it.
+    pub identity: IdentityReport,
+    /// What would be unloaded, in order.
+    pub unload: Vec<ModuleName>,
+    /// What would be loaded, in order.
+    pub load: Vec<ModuleName>,
+    /// What stands in the way.
+    pub blockers: Vec<Blocker>,
+    /// Why the installed driver would not be tried: it was taken back before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "taken_back")]
+    pub rolled_back: Option<String>,
+}
+
+/// What `reload` would do now.
+pub fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
+    let modules = &context.family.modules;
+    let index = ModuleTree::Own.index(context)?;
+    let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
+    let loaded = LoadedModules::read_graph(&context.host)?;
+    let due = context.settings.force || identity.reload_due().due;
+    let (unload, blockers) = if due {
+        let found = find_blockers(context)?;
+        (found.unload, found.blockers)
+    } else {
+        (Vec::new(), Vec::new())
+    };
+    let before: Vec<ModuleName> = loaded
+        .iter()
+        .map(|module| module.name.clone())
+        .filter(|name| modules.unloaded().contains(name))
+        .collect();
+    let load = LoadPlan::compute(&before, &modules.load, &BTreeSet::new(), &index);
+    let rolled_back =
+        earlier_rollback(context, &index)?.map(|record| format!("at {:.0}: {}", record.at, record.reason));
+    Ok(ReloadPlan {
+        due,
+        rolled_back,
+        identity,
+        unload,
+        load: load.load.into_iter().map(|step| step.module).collect(),
+        blockers,
+    })
+}
+
+impl fmt::Display for ReloadPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for module in &self.identity.modules {
+            writeln!(f, "{}: {}", module.module, module.verdict)?;
+        }
+        if !self.due {
+            return writeln!(f, "nothing to do: the loaded modules are the installed ones");
+        }
+        if let Some(rolled_back) = &self.rolled_back {
+            writeln!(f, "blocked: it was tried and taken back {rolled_back}")?;
+        }
+        for blocker in &self.blockers {
+            writeln!(f, "blocked: {blocker}")?;
+        }
+        for module in &self.unload {
+            writeln!(f, "unload {module}")?;
+        }
+        for module in &self.load {
+            writeln!(f, "load {module}")?;
+        }
+        Ok(())
+    }
+}

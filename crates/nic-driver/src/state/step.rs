@@ -1,0 +1,172 @@
+//! The phases and their steps, as the journal names them. Whoever looks for one in a journal compares with these.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use nic_kmod::ModuleName;
+
+/// A phase: a command that changes something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// `install`.
+    Install,
+    /// `reload`.
+    Reload,
+    /// `restore-sriov`.
+    RestoreSriov,
+    /// `terminate`.
+    Terminate,
+}
+
+impl Phase {
+    /// Whether a journal's text names this phase.
+    #[must_use]
+    pub fn is(self, text: &str) -> bool {
+        self.as_str() == text
+    }
+
+    /// Its text: the command's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Reload => "reload",
+            Self::RestoreSriov => "restore-sriov",
+            Self::Terminate => "terminate",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A step of a phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Everything in the way of a reload is looked for.
+    FindBlockers,
+    /// The files of the running modules are kept.
+    BackUpModules,
+    /// Space for what is to come is made sure of.
+    EnsureSpace,
+    /// A module of the kernel's own that the driver needs is loaded beforehand.
+    LoadNeeded {
+        /// The module.
+        module: ModuleName,
+    },
+    /// The blacklist is written.
+    WriteBlacklist,
+    /// The blacklist is removed.
+    RemoveBlacklist,
+    /// A blacklist that a killed process has left behind is removed.
+    RemoveLeftoverBlacklist,
+    /// The snapshot becomes the truth.
+    ArmSnapshot,
+    /// The readiness file is removed.
+    TakeReadinessAway,
+    /// The readiness file is created.
+    GiveReadiness,
+    /// The VFs of all PFs are removed: from here on the node is without its NICs.
+    RemoveVfs,
+    /// A module is unloaded.
+    Unload {
+        /// The module.
+        module: ModuleName,
+    },
+    /// A module is loaded.
+    Load {
+        /// The module.
+        module: ModuleName,
+    },
+    /// A module that came up after the snapshot and was unloaded is loaded again.
+    LoadLatecomer {
+        /// The module.
+        module: ModuleName,
+    },
+    /// A hook or an init script is run.
+    Run {
+        /// Its command line.
+        command: String,
+    },
+    /// The PFs' netdevs are waited for.
+    AwaitPfs,
+    /// The driver is recorded as rolled back, before it is.
+    RecordRollback,
+    /// The VFs of the driver that did not come up are removed.
+    RemoveNewVfs,
+    /// A module of the driver that did not come up is unloaded.
+    UnloadNew {
+        /// The module.
+        module: ModuleName,
+    },
+    /// A module that ran before is loaded from its backup.
+    LoadPrevious {
+        /// The module.
+        module: ModuleName,
+    },
+    /// The backup of modules is removed.
+    DropBackup,
+    /// PFs and VFs are restored and read back.
+    RestoreNics,
+    /// What stood on the NICs is restored and read back.
+    RestoreNetwork,
+    /// The snapshot becomes a record.
+    RecordVerified,
+    /// Packages are installed.
+    InstallPackages {
+        /// Their folder.
+        folder: PathBuf,
+    },
+    /// The modules are put into the host's tree.
+    PutIntoHostTree,
+    /// The modules are taken out of the host's tree.
+    TakeOutOfHostTree,
+    /// The installed packages are removed.
+    RemovePackages,
+}
+
+impl Step {
+    /// Whether a journal's text names this step.
+    #[must_use]
+    pub fn is(&self, text: &str) -> bool {
+        self.to_string() == text
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FindBlockers => f.write_str("look for what stands in the way"),
+            Self::BackUpModules => f.write_str("keep the modules that run"),
+            Self::EnsureSpace => f.write_str("make sure that the state directory takes what is to come"),
+            Self::LoadNeeded { module } => write!(f, "load {module}, which the driver needs"),
+            Self::WriteBlacklist => f.write_str("write the blacklist"),
+            Self::RemoveBlacklist => f.write_str("remove the blacklist"),
+            Self::RemoveLeftoverBlacklist => f.write_str("remove the blacklist that was left behind"),
+            Self::ArmSnapshot => f.write_str("arm the snapshot"),
+            Self::TakeReadinessAway => f.write_str("take readiness away"),
+            Self::GiveReadiness => f.write_str("give readiness"),
+            Self::RemoveVfs => f.write_str("remove the VFs"),
+            Self::Unload { module } => write!(f, "unload {module}"),
+            Self::Load { module } => write!(f, "load {module}"),
+            Self::LoadLatecomer { module } => write!(f, "load {module}, which had come up meanwhile"),
+            Self::Run { command } => write!(f, "run {command}"),
+            Self::AwaitPfs => f.write_str("wait for the PFs"),
+            Self::RecordRollback => f.write_str("record that the driver is taken back"),
+            Self::RemoveNewVfs => f.write_str("remove the VFs of the new driver"),
+            Self::UnloadNew { module } => write!(f, "unload the new {module}"),
+            Self::LoadPrevious { module } => write!(f, "load the previous {module}"),
+            Self::DropBackup => f.write_str("drop the previous modules"),
+            Self::RestoreNics => f.write_str("restore and verify"),
+            Self::RestoreNetwork => f.write_str("restore and verify what stood on the NICs"),
+            Self::RecordVerified => f.write_str("mark the snapshot as verified"),
+            Self::InstallPackages { folder } => write!(f, "install packages from {}", folder.display()),
+            Self::PutIntoHostTree => f.write_str("put the modules into the host's tree"),
+            Self::TakeOutOfHostTree => f.write_str("take the modules out of the host's tree"),
+            Self::RemovePackages => f.write_str("remove the installed packages"),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The family's modules into the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nic_kmod::{
+    LoadError, LoadPlan, LoadReason, LoadRequest, LoadedModules, ModuleFile, ModuleIndex, ModuleName,
+    ReadLoadedError, Resolution, load, page_in,
+};
+use nic_packages::DistributionFamily;
+
+use super::module_tree::ModuleTree;
+use super::parameters::parameters_still_known;
+use crate::context::Context;
+use crate::state::{PhaseRecord, Snapshot, Step};
+
+/// The loading, prepared: whatever has to be read for it has been read.
+pub(crate) struct PreparedLoads {
+    /// What the new modules need of the kernel's own and is not loaded: can be loaded before anything is unloaded.
+    pub(crate) beforehand: Vec<LoadRequest>,
+    loads: Vec<PreparedLoad>,
+}
+
+struct PreparedLoad {
+    request: LoadRequest,
+    /// The parameters among the request's that the module had before.
+    carried: BTreeMap<String, String>,
+    /// Whether the driver comes up without it: it was only loaded before, or is not of the installed driver.
+    may_fail: bool,
+}
+
+/// Plans the loading of the family's modules and of those that were loaded before.
+pub(crate) fn prepare_loads(
+    context: &Context,
+    tree: &ModuleTree,
+    index: &ModuleIndex,
+    snapshot: &Snapshot,
+) -> Result<PreparedLoads, ReadLoadedError> {
+    let with_parameters: BTreeSet<ModuleName> = snapshot.parameters.keys().cloned().collect();
+    let plan =
+        LoadPlan::compute(&snapshot.wanted_modules(), &context.family.modules.load, &with_parameters, index);
+    for missing in &plan.missing {
+        tracing::warn!(module = %missing.module, because = %missing.because, "module not installed: it will not be loaded");
+    }
+    let loads = plan.load.iter().map(|step| {
+        let mut request = request_of(context, tree, index, &step.module);
+        let carried = parameters_still_known(context, index, snapshot, &step.module);
+        request.parameters.extend(carried.clone());
+        let may_fail = step.because == LoadReason::WasLoaded || index.root_of(&step.module).is_some();
+        PreparedLoad { request, carried, may_fail }
+    });
+    let loads = loads.collect();
+    let loaded = LoadedModules::read_graph(&context.host)?;
+    let mut needed =
+        if index.is_backed() { host_tree_dependencies(context, index, &plan) } else { BTreeSet::new() };
+    let listed = &context.family.modules.beforehand;
+    needed
+        .extend(listed.iter().filter(|module| matches!(index.resolve(module), Resolution::File(_))).cloned());
+    needed.retain(|module| !loaded.contains(module));
+    let beforehand = needed.iter().map(|module| request_of(context, tree, index, module)).collect();
+    Ok(PreparedLoads { beforehand, loads })
+}
+
+fn request_of(context: &Context, tree: &ModuleTree, index: &ModuleIndex, module: &ModuleName) -> LoadRequest {
+    let request = load_request(context, tree, module);
+    match index.root_of(module) {
+        Some(root) => request.root(root),
+        None => request,
+    }
+}
+
+/// Asks modprobe for a module of the family as a reload does.
+pub(crate) fn load_request(context: &Context, tree: &ModuleTree, module: &ModuleName) -> LoadRequest {
+    let mut request = LoadRequest::new(module.clone());
+    // SUSE's modprobe takes its vendor's own modules alone otherwise (`allow_unsupported_modules`).
+    request.allow_unsupported = context.distribution == Some(DistributionFamily::Suse);
+    if let Some(root) = tree.root() {
+        request = request.root(root);
+    }
+    if context.family.modules.async_probe.contains(module) {
+        request = request.parameter("async_probe", "1");
+    }
+    request
+}
+
+/// The modules and all that they depend on by the index, each once.
+fn with_dependencies<'index>(
+    index: &'index ModuleIndex,
+    modules: impl Iterator<Item = &'index ModuleName>,
+) -> BTreeSet<&'index ModuleName> {
+    modules.flat_map(|module| index.dependencies(module).iter().chain([module])).collect()
+}
+
+/// What modules of the container's tree need and depmod did not find there, since it is the kernel's own.
+fn host_tree_dependencies(context: &Context, index: &ModuleIndex, plan: &LoadPlan) -> BTreeSet<ModuleName> {
+    let all = with_dependencies(index, plan.load.iter().map(|step| &step.module));
+    let mut needed = BTreeSet::new();
+    for module in all.into_iter().filter(|module| !index.lacks(module)) {
+        let Resolution::File(path) = index.resolve(module) else { continue };
+        match ModuleFile::read(&context.host, path) {
+            Ok(file) => needed.extend(file.depends),
+            Err(error) => {
+                tracing::info!(%module, error = crate::error_chain(&error), "the dependencies of this module are not known");
+            }
+        }
+    }
+    needed.retain(|module| index.root_of(module).is_some());
+    needed
+}
+
+impl PreparedLoads {
+    /// Loads what is not loaded. Returns how many modules were asked for.
+    pub(crate) async fn load(
+        &self,
+        context: &Context,
+        phase: &PhaseRecord,
+        deadline: Duration,
+    ) -> Result<usize, LoadError> {
+        let mut count = 0;
+        for prepared in &self.loads {
+            let step = phase.step(Step::Load { module: prepared.request.module.clone() });
+            match prepared.load(context, deadline).await {
+                Ok(()) => step.ok(prepared.detail()),
+                Err(error) => {
+                    step.failed(&error);
+                    if !prepared.may_fail {
+                        return Err(error);
+                    }
+                    tracing::warn!(module = %prepared.request.module, error = crate::error_chain(&error), "module not loaded; the driver works without this one");
+                }
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Reads all files once, so that they are in the page cache when the NIC is away.
+    pub(crate) fn page_in(&self, context: &Context, index: &ModuleIndex) {
+        let all = with_dependencies(index, self.loads.iter().map(|prepared| &prepared.request.module));
+        for module in all {
+            let Resolution::File(path) = index.resolve(module) else { continue };
+            // Only speed is lost when a file cannot be read ahead; loading it meets the reason and names it.
+            if let Err(error) = page_in(&context.host, path) {
+                tracing::info!(%error, "a module file could not be read ahead");
+            }
+        }
+    }
+
+    /// Leaves out what is loaded.
+    pub(crate) fn without_loaded(mut self, loaded: &LoadedModules) -> Self {
+        self.loads.retain(|prepared| !loaded.contains(&prepared.request.module));
+        self
+    }
+}
+
+impl PreparedLoad {
+    async fn load(&self, context: &Context, deadline: Duration) -> Result<(), LoadError> {
+        match load(&context.host, &self.request, deadline).await {
+            Err(error) if !self.carried.is_empty() => {
+                // The new driver may know another range of values; better its own than no driver.
+                tracing::warn!(module = %self.request.module, error = crate::error_chain(&error), parameters = ?self.carried, "loading the module with its earlier parameters failed; loading it with the driver's defaults");
+                let mut request = self.request.clone();
+                request.parameters.retain(|name, _| !self.carried.contains_key(name));
+                load(&context.host, &request, deadline).await
+            }
+            loaded => loaded,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        let carried: Vec<_> = self.carried.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (!carried.is_empty()).then(|| format!("with {}, as before", carried.join(" ")))
+    }
+}
+
+/// Loads again what came up after the snapshot and was unloaded, as far as there are files of it.
+pub(crate) async fn load_latecomers(
+    context: &Context,
+    phase: &PhaseRecord,
+    tree: &ModuleTree,
+    index: &ModuleIndex,
+    latecomers: impl Iterator<Item = &ModuleName>,
+    deadline: Duration,
+) {
+    for module in latecomers.filter(|module| matches!(index.resolve(module), Resolution::File(_))) {
+        let step = phase.step(Step::LoadLatecomer { module: module.clone() });
+        // A failure is in the journal; the driver comes up without it.
+        let _ = step.record(load(&context.host, &request_of(context, tree, index, module), deadline).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::fixture;
+
+    /// A tree of a distribution, with the family mlx5.
+    fn context(os_release: &str) -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("proc/sys/kernel/osrelease", "6.4.0-150600.23-default\n"),
+            ("proc/sys/kernel/random/boot_id", "boot\n"),
+            ("etc/os-release", os_release),
+        ] {
+            fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(file), text).unwrap();
+        }
+        let context = fixture::context(nic_host::Host::at(dir.path()), &dir.path().join("state"));
+        (dir, context)
+    }
+
+    #[test]
+    fn suse_loads_what_its_vendor_does_not_support() {
+        for (os_release, tree, command) in [
+            (
+                "ID=sles\nID_LIKE=suse\n",
+                ModuleTree::Own,
+                "modprobe --allow-unsupported -- mlx5_core 'async_probe=1'",
+            ),
+            (
+                "ID=rhel\n",
+                ModuleTree::Below("/host".into()),
+                "modprobe -d /host -- mlx5_core 'async_probe=1'",
+            ),
+            ("ID=ubuntu\n", ModuleTree::Own, "modprobe -- mlx5_core 'async_probe=1'"),
+            ("", ModuleTree::Own, "modprobe -- mlx5_core 'async_probe=1'"),
+        ] {
+            let (_dir, context) = context(os_release);
+            let request = load_request(&context, &tree, &"mlx5_core".parse().unwrap());
+            assert_eq!(request.invocation().to_string(), command, "{os_release}");
+        }
+    }
+}

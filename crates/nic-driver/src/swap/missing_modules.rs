@@ -1,0 +1,109 @@
+//! Modules that should be loaded and are not: those of a swap that was killed, and the drivers of VFs.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nic_kmod::{LoadError, LoadedModules, ModuleIndexError, ModuleName, ReadLoadedError, load};
+use nic_sriov::NicState;
+
+use super::hooks::{Hook, run_hook};
+use super::load::{load_request, prepare_loads};
+use super::module_tree::ModuleTree;
+use super::rollback::{RollbackError, load_backup_modules};
+use crate::context::Context;
+use crate::state::{PhaseRecord, Snapshot, Step};
+
+/// The driver could not be made to run.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The loaded modules could not be read.
+    #[error(transparent)]
+    Loaded(#[from] ReadLoadedError),
+    /// The index of installed modules could not be read.
+    #[error(transparent)]
+    Index(#[from] ModuleIndexError),
+    /// A module could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The driver that was rolled back to cannot be loaded.
+    #[error(transparent)]
+    Rollback(#[from] Box<RollbackError>),
+}
+
+/// The driver of a VF could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[error("the driver {driver}, which VFs had, cannot be loaded")]
+pub struct VfDriverError {
+    /// The driver.
+    pub driver: String,
+    /// Why.
+    #[source]
+    pub source: LoadError,
+}
+
+/// Makes the driver run that a process killed in the midst of a reload has not loaded any more.
+pub(crate) async fn ensure_driver_loaded(
+    context: &Context,
+    phase: &PhaseRecord,
+    snapshot: &Snapshot,
+    deadline: Duration,
+) -> Result<(), DriverError> {
+    let rolled_back = context.store.rolled_back().unwrap_or_else(|error| {
+        tracing::warn!(
+            error = crate::error_chain(&error),
+            "cannot read the rollback record; assuming that there was none"
+        );
+        None
+    });
+    // The installed driver did not come up: the one before it is meant.
+    if rolled_back.is_some_and(|record| record.boot_id == context.boot_id) {
+        let loaded = load_backup_modules(context, phase, snapshot, deadline).await;
+        return loaded.map_err(|error| DriverError::Rollback(Box::new(error)));
+    }
+    load_missing_modules(context, phase, snapshot, deadline).await?;
+    Ok(())
+}
+
+/// Loads what a process that was killed between unload and load has not loaded any more. Returns how many modules
+/// that were.
+async fn load_missing_modules(
+    context: &Context,
+    phase: &PhaseRecord,
+    snapshot: &Snapshot,
+    deadline: Duration,
+) -> Result<usize, DriverError> {
+    let loaded = LoadedModules::read(&context.host)?;
+    let listed = &context.family.modules.load;
+    if snapshot.modules.iter().chain(listed).all(|module| loaded.contains(module)) {
+        return Ok(0);
+    }
+    let tree = ModuleTree::Own;
+    let index = tree.index(context)?;
+    let prepared = prepare_loads(context, &tree, &index, snapshot)?.without_loaded(&loaded);
+    run_hook(context, phase, Hook::PreStart, deadline).await;
+    let count = prepared.load(context, phase, deadline).await?;
+    run_hook(context, phase, Hook::PostStart, deadline).await;
+    Ok(count)
+}
+
+/// Loads the drivers that VFs had and that are not there: a VF can be bound only to a driver that is registered.
+pub(crate) async fn load_vf_drivers(
+    context: &Context,
+    phase: &PhaseRecord,
+    nics: &NicState,
+) -> Result<(), VfDriverError> {
+    let vfs = nics.pfs.iter().flat_map(|pf| &pf.vfs).filter(|vf| vf.address.is_some());
+    let drivers: BTreeSet<&String> = vfs.filter_map(|vf| vf.driver.as_ref()).collect();
+    for driver in drivers {
+        if context.host.exists(format!("/sys/bus/pci/drivers/{driver}")) {
+            continue;
+        }
+        // The PCI driver's name is the module's, up to `-` and `_` (`vfio-pci`); for others modprobe says so.
+        let Ok(module) = driver.parse::<ModuleName>() else { continue };
+        let step = phase.step(Step::Load { module: module.clone() });
+        let request = load_request(context, &ModuleTree::Own, &module);
+        step.record(load(&context.host, &request, context.settings.timeout).await)
+            .map_err(|source| VfDriverError { driver: driver.clone(), source })?;
+    }
+    Ok(())
+}

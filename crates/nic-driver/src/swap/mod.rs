@@ -1,0 +1,43 @@
+//! The driver in the kernel: what is in the way, modules out, modules in, and the way back.
+//!
+//! The order of the files is that of a reload: [`find_blockers`], [`back_up_running_modules`], [`prepare_loads`], then the
+//! [critical section](swap_driver), and [`load_backup_modules`] when the new driver does not come up.
+
+mod attempt;
+mod backup;
+mod blocker;
+mod checkpoint;
+mod critical_section;
+mod find_blockers;
+mod hooks;
+mod init_script;
+mod leftovers;
+mod load;
+mod missing_modules;
+mod module_tree;
+mod parameters;
+mod rollback;
+mod unload;
+mod unload_policy;
+
+pub(crate) use attempt::{current_attempt, earlier_rollback, record_rollback};
+pub use backup::BackupError;
+pub(crate) use backup::{back_up_running_modules, drop_backup_unless_running};
+pub(crate) use blocker::list;
+pub use blocker::{Blocker, BlockerKind, BlockersFound};
+pub(crate) use checkpoint::checkpoint;
+pub use critical_section::SwapError;
+pub(crate) use critical_section::{Swap, swap_driver};
+pub(crate) use find_blockers::find_blockers;
+pub use find_blockers::{FindBlockersError, FoundBlockers};
+pub use init_script::InitScriptError;
+pub use leftovers::LeftoverError;
+pub(crate) use leftovers::remove_leftover_blacklist;
+pub(crate) use load::prepare_loads;
+pub use missing_modules::{DriverError, VfDriverError};
+pub(crate) use missing_modules::{ensure_driver_loaded, load_vf_drivers};
+pub use module_tree::ModuleTree;
+pub(crate) use parameters::given_parameters;
+pub use rollback::RollbackError;
+pub(crate) use rollback::load_backup_modules;
+pub use unload::UnloadStackError;

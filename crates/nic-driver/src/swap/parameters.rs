@@ -1,0 +1,72 @@
+//! Parameters that modules were given: found out before a swap, and given again after it.
+
+use std::collections::BTreeMap;
+
+use nic_kmod::{
+    IdentityVerdict, LoadedModule, LoadedModules, ModuleIndex, ModuleName, OnDisk, ParameterDefaults,
+    ReadLoadedError, compare, read_unpacked,
+};
+
+use crate::context::Context;
+use crate::state::{ModuleParameters, Snapshot};
+
+/// The parameters that loaded modules were given: those with another value than the default of the file that the
+/// module was loaded from. Where that file is not known, none: a default is not guessed.
+pub(crate) fn given_parameters(
+    context: &Context,
+    index: &ModuleIndex,
+    modules: &[ModuleName],
+) -> Result<ModuleParameters, ReadLoadedError> {
+    let loaded = LoadedModules::read(&context.host)?;
+    let mut given = ModuleParameters::new();
+    for module in modules.iter().filter_map(|name| loaded.get(name)) {
+        if module.parameters.is_empty() {
+            continue;
+        }
+        let defaults = file_bytes(context, index, module).map(|elf| ParameterDefaults::parse(&elf));
+        let Some(Ok(defaults)) = defaults else {
+            tracing::info!(module = %module.name, "the file of this loaded module is not known: its parameters are left to modprobe's configuration");
+            continue;
+        };
+        let parameters = defaults.given(module);
+        if !parameters.is_empty() {
+            given.insert(module.name.clone(), parameters);
+        }
+    }
+    Ok(given)
+}
+
+/// The file of a loaded module, unpacked: the one that was kept, or an equal one in the tree.
+fn file_bytes(context: &Context, index: &ModuleIndex, module: &LoadedModule) -> Option<Vec<u8>> {
+    let kept = context.store.module_backups(&context.boot_id).ok().flatten();
+    let kept = kept.and_then(|kept| kept.modules.into_iter().find(|kept| kept.is_same_build(module))?.file);
+    if let Some(file) = kept {
+        return std::fs::read(context.store.backup_folder().join(file)).ok();
+    }
+    let on_disk = OnDisk::read(&context.host, index, &module.name).ok()?;
+    match (&on_disk, compare(Some(module), &on_disk)) {
+        (OnDisk::File(file), IdentityVerdict::Equal(_)) => read_unpacked(&context.host, &file.path).ok(),
+        _ => None,
+    }
+}
+
+/// Those of the parameters that a module had before which its new file still has.
+pub(super) fn parameters_still_known(
+    context: &Context,
+    index: &ModuleIndex,
+    snapshot: &Snapshot,
+    module: &ModuleName,
+) -> BTreeMap<String, String> {
+    let Some(before) = snapshot.parameters.get(module) else { return BTreeMap::new() };
+    let file = match OnDisk::read(&context.host, index, module) {
+        Ok(OnDisk::File(file)) => file,
+        // A file that cannot be read is reported when it is loaded.
+        Ok(OnDisk::Builtin | OnDisk::Absent) | Err(_) => return BTreeMap::new(),
+    };
+    let (known, lost): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        before.clone().into_iter().partition(|(name, _)| file.parameters.contains_key(name));
+    for (parameter, value) in &lost {
+        tracing::warn!(%module, parameter, value, "the installed module has no such parameter any more");
+    }
+    known
+}

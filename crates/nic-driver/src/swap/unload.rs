@@ -1,0 +1,101 @@
+//! The family's modules out of the kernel.
+
+use std::time::{Duration, Instant};
+
+use nic_kmod::{
+    ForeignReferences, LoadedModules, ModuleName, ReadLoadedError, UnloadBlocked, UnloadBlocker, UnloadError,
+    UnloadPlan, UnloadPolicy, unload,
+};
+
+use super::unload_policy::unload_policy;
+use crate::context::Context;
+use crate::state::{PhaseRecord, Step};
+
+/// How often the unload is planned anew when modules come up under it.
+const ROUNDS: usize = 5;
+/// How often a module that somebody else is loading is looked at.
+const RE_CHECK: Duration = Duration::from_millis(50);
+
+/// How much of the stack is unloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnloadScope {
+    /// All of it, with everything on top.
+    Stack,
+    /// What stands on top of the family's own modules, which stay.
+    DependentsOnly,
+}
+
+/// The modules could not be taken out of the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum UnloadStackError {
+    /// The loaded modules could not be read.
+    #[error(transparent)]
+    Loaded(#[from] ReadLoadedError),
+    /// Something has come up since the preflight.
+    #[error("something has come up since the preflight")]
+    Raced(#[from] UnloadBlocked),
+    /// A module could not be unloaded.
+    #[error(transparent)]
+    Unload(#[from] UnloadError),
+    /// Somebody loads modules again as fast as they are unloaded.
+    #[error("somebody loads modules while they are unloaded: {}", modules.iter().map(ModuleName::as_str).collect::<Vec<_>>().join(", "))]
+    Reloaded {
+        /// Those that are there again.
+        modules: Vec<ModuleName>,
+    },
+}
+
+/// Unloads the family's modules and what may go with them. Returns what it unloaded.
+///
+/// It is planned from what is loaded now, and again whenever a module is held by one that has come up meanwhile: that
+/// one goes too, or, when it may not, is named.
+pub(super) async fn unload_stack(
+    context: &Context,
+    phase: &PhaseRecord,
+    scope: UnloadScope,
+    deadline: Duration,
+) -> Result<Vec<ModuleName>, UnloadStackError> {
+    let host = &context.host;
+    let roots = context.family.modules.unloaded();
+    let staying = match scope {
+        UnloadScope::Stack => Vec::new(),
+        UnloadScope::DependentsOnly => context.family.modules.own(),
+    };
+    // What drains is waited for, module by module.
+    let policy = UnloadPolicy { foreign_references: ForeignReferences::Expect, ..unload_policy(context) };
+    let started = Instant::now();
+    let mut gone = Vec::new();
+    let mut left = Vec::new();
+    let mut round = 0;
+    while round < ROUNDS {
+        left = match UnloadPlan::compute(&LoadedModules::read_graph(host)?, &roots, &policy) {
+            Ok(plan) => plan.order().into_iter().filter(|module| !staying.contains(module)).collect(),
+            Err(blocked) if is_passing(&blocked) && started.elapsed() < deadline => {
+                tokio::time::sleep(RE_CHECK).await;
+                continue;
+            }
+            Err(blocked) => return Err(blocked.into()),
+        };
+        if left.is_empty() {
+            return Ok(gone);
+        }
+        round += 1;
+        for module in &left {
+            let step = phase.step(Step::Unload { module: module.clone() });
+            let unloaded = unload(host, module, deadline).await;
+            if let Err(error @ UnloadError::Held { .. }) = &unloaded {
+                tracing::warn!(%module, error = crate::error_chain(error), "a module has come up on top of this one: the unload is planned anew");
+                step.failed(error);
+                break;
+            }
+            step.record(unloaded)?;
+            gone.push(module.clone());
+        }
+    }
+    Err(UnloadStackError::Reloaded { modules: left })
+}
+
+/// Whether nothing is in the way but modules that somebody is just loading or unloading.
+fn is_passing(blocked: &UnloadBlocked) -> bool {
+    blocked.blockers.iter().all(|blocker| matches!(blocker, UnloadBlocker::NotLive { .. }))
+}

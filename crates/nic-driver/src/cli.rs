@@ -127,9 +127,13 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Give PFs and VFs back what the stored snapshot says, and verify it.
+    /// Give PFs and VFs back what is owed to them by the stored snapshot, and verify it.
     #[command(after_help = "Example: nic-driver restore-sriov --output json")]
-    RestoreSriov,
+    RestoreSriov {
+        /// Restore from the record of the last swap, although nothing is owed: what has changed since is undone.
+        #[arg(long)]
+        from_record: bool,
+    },
     /// Take readiness away and clean up; on demand go back to the inbox driver.
     #[command(after_help = "Example: nic-driver terminate --restore-driver")]
     Terminate {
@@ -146,6 +150,9 @@ pub enum Command {
         /// The command.
         #[arg(value_enum)]
         of: Planned,
+        /// Of `restore-sriov`: from the record of the last swap.
+        #[arg(long)]
+        from_record: bool,
     },
     /// Show NICs, modules and stored state.
     #[command(after_help = "Example: nic-driver status --output json")]
@@ -260,7 +267,7 @@ async fn dispatch(cli: &Cli) -> Exit {
     let listening = match &cli.command {
         Command::Install { .. }
         | Command::Reload { .. }
-        | Command::RestoreSriov
+        | Command::RestoreSriov { .. }
         | Command::Terminate { .. }
         | Command::Snapshot => match signals::listen(context.stop.clone(), context.lock.clone()) {
             Ok(listening) => Some(listening),
@@ -291,7 +298,7 @@ async fn carry_out(cli: &Cli, context: &Context) -> Exit {
             Ok(found) => show(cli, &found, found.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::RestoreSriov => match phase::restore_sriov(context).await {
+        Command::RestoreSriov { from_record } => match phase::restore_sriov(context, *from_record).await {
             Ok(restored) => show(cli, &RestoredText(&restored), restored.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
@@ -303,11 +310,13 @@ async fn carry_out(cli: &Cli, context: &Context) -> Exit {
             Ok(taken) => show(cli, &SnapshotText(&taken), Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Plan { of: Planned::RestoreSriov } => match phase::plan_restore_sriov(context).await {
-            Ok(plan) => show(cli, &plan, Exit::Success),
-            Err(error) => fail(cli, &error, error.exit()),
-        },
-        Command::Plan { of: Planned::Reload } => match phase::plan_reload(context) {
+        Command::Plan { of: Planned::RestoreSriov, from_record } => {
+            match phase::plan_restore_sriov(context, *from_record).await {
+                Ok(plan) => show(cli, &plan, Exit::Success),
+                Err(error) => fail(cli, &error, error.exit()),
+            }
+        }
+        Command::Plan { of: Planned::Reload, .. } => match phase::plan_reload(context) {
             Ok(forecast) => show(cli, &forecast, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },

@@ -137,7 +137,7 @@ impl StateStore {
     /// The folder of the kept files.
     #[must_use]
     pub fn backup_folder(&self) -> PathBuf {
-        self.folder().join("previous-modules")
+        self.family_folder().join("previous-modules")
     }
 
     fn previous_path(&self) -> PathBuf {
@@ -145,7 +145,7 @@ impl StateStore {
     }
 
     fn rolled_back_path(&self) -> PathBuf {
-        self.folder().join("rolled-back.json")
+        self.family_folder().join("rolled-back.json")
     }
 
     /// The modules that ran before, when they were kept in this boot.

@@ -3,6 +3,7 @@
 mod backups;
 mod failpoint;
 mod journal;
+mod life;
 mod snapshot;
 mod step;
 mod store;
@@ -12,6 +13,7 @@ pub use backups::{Attempt, AttemptedModule, ModuleBackup, ModuleBackups, RecordE
 pub use journal::{
     Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord,
 };
-pub use snapshot::{ModuleParameters, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
+pub use life::{RestoreDuty, SnapshotState};
+pub use snapshot::{ModuleParameters, Observed, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 pub use step::{Phase, Step};
 pub use store::{InstalledError, StateStore};

@@ -40,7 +40,7 @@ fn a_snapshot_holds_all_there_is() {
     assert_snapshot!(ran.succeeded(), @r"
     PF 0000:01:00.0 (enp1s0f0np0): 50 VFs
     PF 0000:01:00.1 (enp1s0f1np1): 0 VFs
-    stored in [desk]/state/snapshot.json
+    stored in [desk]/state/mlx5/snapshot.json
     ");
     let ran = desk.on(BEFORE, &["snapshot", "--output", "json"]);
     with_settings!({ filters => TIMES }, {
@@ -48,7 +48,7 @@ fn a_snapshot_holds_all_there_is() {
     });
     // What is printed is what is stored, but for the checksum.
     let mut printed: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-    let stored = std::fs::read_to_string(desk.state().join("snapshot.json")).unwrap();
+    let stored = std::fs::read_to_string(desk.snapshot()).unwrap();
     let mut stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
     assert_eq!(stored["checksum"].take().as_str().map(str::len), Some(64));
     printed["snapshot"]["checksum"].take();
@@ -62,7 +62,7 @@ fn status_before_and_after() {
         assert_snapshot!("status_without_snapshot", desk.on(BEFORE, &["status"]).succeeded());
         desk.on(BEFORE, &["snapshot"]).succeeded();
         let unchanged = desk.on(BEFORE, &["status"]);
-        assert!(unchanged.succeeded().contains("stored; 0 differences"), "{}", unchanged.stdout);
+        assert!(unchanged.succeeded().contains("taken by hand; 0 differences"), "{}", unchanged.stdout);
         assert_snapshot!("status_after_reload", without_like_vfs(desk.on(AFTER, &["status"]).succeeded()));
         let json = desk.on(AFTER, &["status", "--output", "json"]).json();
         assert_json_snapshot!("status_after_reload_json", json);
@@ -120,8 +120,8 @@ fn relative_paths_are_meant_from_the_current_folder() {
     let desk = Desk::new();
     std::os::unix::fs::symlink(BEFORE, desk.path("node")).unwrap();
     let ran = desk.run(&["--root", "node", "--state-dir", "./mine", "--log", "off", "snapshot"]);
-    assert!(ran.succeeded().ends_with("stored in [desk]/mine/snapshot.json\n"), "{}", ran.stdout);
-    assert!(desk.path("mine/snapshot.json").is_file());
+    assert!(ran.succeeded().ends_with("stored in [desk]/mine/mlx5/snapshot.json\n"), "{}", ran.stdout);
+    assert!(desk.path("mine/mlx5/snapshot.json").is_file());
 }
 
 #[test]

@@ -55,21 +55,53 @@ fn an_unknown_family() {
 
 #[test]
 fn no_snapshot() {
-    let ran = Desk::new().on(AFTER, &["plan", "restore-sriov"]);
+    let desk = Desk::new();
+    let ran = desk.on(AFTER, &["plan", "restore-sriov"]);
+    assert_snapshot!(ran.succeeded(), @"nothing to do: nothing is owed to the NICs (snapshot: none)");
+    let ran = desk.on(AFTER, &["plan", "restore-sriov", "--from-record"]);
     assert_snapshot!(failed(&ran, Exit::NoSnapshot));
+}
+
+#[test]
+fn nothing_is_owed_of_a_record_and_of_another_boot() {
+    let stored = "\"stage\": \"by_hand\"";
+    let record = "\"stage\": \"record\", \"at\": \"2026-01-02T03:04:05Z\"";
+    let boot = "0c2f7a1e-6b5d-4f3a-9e8c-d1b2a3948576";
+    for (from, to, words) in [
+        (stored, record, "nothing is owed to the NICs (snapshot: record)"),
+        // As an earlier version has written it.
+        (stored, "\"stage\": \"verified\", \"at\": \"2026-01-02T03:04:05Z\"", "(snapshot: record)"),
+        (boot, "ffffffff-6b5d-4f3a-9e8c-d1b2a3948576", "nothing is owed to the NICs (snapshot: none)"),
+    ] {
+        let desk = with_snapshot();
+        desk.change_snapshot(from, to);
+        let ran = desk.on(AFTER, &["plan", "restore-sriov"]);
+        assert!(ran.succeeded().contains(words), "{}", ran.text());
+        let told =
+            if from == boot { "one of another boot was taken at" } else { "a record, verified at 2026" };
+        let ran = desk.on(AFTER, &["status"]);
+        assert!(ran.succeeded().contains(told), "{}", ran.text());
+        // On demand alone is it gone back to what was.
+        let ran = desk.on(AFTER, &["plan", "restore-sriov", "--from-record"]);
+        if from == boot {
+            failed(&ran, Exit::NoSnapshot);
+        } else {
+            assert!(ran.succeeded().contains("sriov_numvfs 50"), "{}", ran.text());
+        }
+    }
 }
 
 #[test]
 fn an_unreadable_snapshot_is_refused_and_set_aside_by_the_next() {
     let desk = with_snapshot();
-    let path = desk.state().join("snapshot.json");
+    let path = desk.snapshot();
     let whole = fs::read_to_string(&path).unwrap();
     let half = &whole[..whole.len() / 2];
     fs::write(&path, half).unwrap();
     let reason = desk.on(AFTER, &["plan", "restore-sriov"]);
     let reason = failed(&reason, Exit::BadSnapshot);
     assert!(
-        reason.contains("[desk]/state/snapshot.json is not a snapshot that can be read: EOF"),
+        reason.contains("[desk]/state/mlx5/snapshot.json is not a snapshot that can be read: EOF"),
         "{reason}"
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), half, "it was left as it was");
@@ -86,7 +118,6 @@ fn an_unreadable_snapshot_is_refused_and_set_aside_by_the_next() {
 #[test]
 fn a_snapshot_that_does_not_fit() {
     for (name, from, to) in [
-        ("another_boot", "0c2f7a1e-6b5d-4f3a-9e8c-d1b2a3948576", "ffffffff-6b5d-4f3a-9e8c-d1b2a3948576"),
         ("another_schema", "\"schema\": 2,", "\"schema\": 3,"),
         ("another_family", "\"family\": \"mlx5\"", "\"family\": \"mine\""),
     ] {
@@ -100,11 +131,11 @@ fn a_snapshot_that_does_not_fit() {
 #[test]
 fn an_armed_snapshot_is_not_replaced() {
     let desk = with_snapshot();
-    desk.change_snapshot("\"stage\": \"stored\"", "\"stage\": \"armed\", \"at\": \"2026-01-02T03:04:05Z\"");
-    let armed = fs::read(desk.state().join("snapshot.json")).unwrap();
+    desk.change_snapshot("\"stage\": \"by_hand\"", "\"stage\": \"armed\", \"at\": \"2026-01-02T03:04:05Z\"");
+    let armed = fs::read(desk.snapshot()).unwrap();
     let ran = desk.on(AFTER, &["snapshot"]);
     assert_snapshot!(failed(&ran, Exit::Blocked));
-    assert_eq!(fs::read(desk.state().join("snapshot.json")).unwrap(), armed);
+    assert_eq!(fs::read(desk.snapshot()).unwrap(), armed);
 }
 
 #[test]
@@ -187,7 +218,7 @@ fn packages_are_looked_for_where_the_shell_shows_them() {
 
 #[test]
 fn errors_are_results_too() {
-    let ran = Desk::new().on(AFTER, &["plan", "restore-sriov", "--output", "json"]);
+    let ran = Desk::new().on(AFTER, &["plan", "restore-sriov", "--from-record", "--output", "json"]);
     let object: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(object["exit"], 15);
     assert_eq!(ran.stderr, format!("nic-driver: {}\n", object["error"].as_str().unwrap()));

@@ -65,6 +65,11 @@ impl Desk {
         Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
+    /// The stored snapshot of the family mlx5.
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.state().join("mlx5/snapshot.json")
+    }
+
     /// A copy of a tree, to be changed.
     pub(crate) fn copy(&self, tree: &str) -> PathBuf {
         let copy = self.path("tree");
@@ -74,7 +79,7 @@ impl Desk {
 
     /// Replaces a text in the stored snapshot, and takes away the checksum that does not fit then.
     pub(crate) fn change_snapshot(&self, from: &str, to: &str) {
-        let path = self.state().join("snapshot.json");
+        let path = self.snapshot();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{text}");
         let text = text.replace(from, to);

@@ -9,4 +9,4 @@ mod help;
 #[cfg(test)]
 mod program;
 #[cfg(test)]
-mod ways;
+mod reload_options;

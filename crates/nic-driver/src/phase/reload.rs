@@ -21,10 +21,11 @@ use crate::node::{
     check_management, listen_and_wait_for_pfs, pfs_on_their_way, pfs_with_netdevs, still_lost_modules,
     take_readiness_away, take_snapshot, wait_for_pfs,
 };
-use crate::state::{Phase, PhaseRecord, Snapshot, SnapshotStage, Step};
+use crate::state::{Phase, PhaseRecord, RolledBack, Snapshot, SnapshotStage, Step};
 use crate::swap::{
-    BackupError, BlockersFound, ModuleTree, Swap, back_up_running_modules, checkpoint, earlier_rollback,
-    find_blockers, given_parameters, prepare_loads, remove_leftover_blacklist, swap_driver,
+    BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, checkpoint,
+    earlier_rollback, find_blockers, given_parameters, prepare_loads, remove_leftover_blacklist,
+    size_of_next_backup, swap_driver,
 };
 
 const NOT_PREPARED: &str = "the machine could not be made ready for the reload";
@@ -125,13 +126,19 @@ async fn resume_or_swap(
     let armed = context.armed_snapshot().map_err(PhaseError::SnapshotNeeded)?;
     let due = context.settings.force || identity.reload_due().due;
     if let Some(record) = earlier_rollback(context, index)? {
-        let refused = PhaseError::RolledBackBefore { at: record.at, reason: record.reason };
-        return match armed {
+        let RolledBack { at, asked_for, ref reason, .. } = record;
+        let reason = reason.clone();
+        match armed {
             // An earlier process was killed during its rollback.
-            Some(snapshot) => Err(finish_rollback(context, phase, &snapshot, refused).await),
-            None if due => Err(refused),
-            None => Ok(ReloadProgress::default()),
-        };
+            Some(snapshot) if record.is_of(&snapshot) => {
+                let cause = PhaseError::RollbackUnfinished { at, reason };
+                return Err(finish_rollback(context, phase, &snapshot, asked_for, cause).await);
+            }
+            None if due && asked_for => return Err(PhaseError::RolledBackBefore { at, reason }),
+            None if asked_for => return Ok(ReloadProgress::default()),
+            // Before the driver was asked for, nothing was its fault: it is tried again.
+            Some(_) | None => {}
+        }
     }
     if due {
         let (pfs, lost) = swap_and_await_pfs(context, phase, tree, index, armed).await?;
@@ -146,7 +153,8 @@ async fn resume_or_swap(
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
     if let Err(error) = listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await {
         let cause = PhaseError::NewPfMissing(error);
-        return Err(roll_back(context, phase, index, &snapshot, cause).await);
+        // Its modules are loaded.
+        return Err(roll_back(context, phase, index, &snapshot, true, cause).await);
     }
     Ok(ReloadProgress { reloaded: false, restore_due: true, pfs, lost: Vec::new() })
 }
@@ -190,7 +198,7 @@ async fn swap_and_await_pfs(
             snapshot
         }
     };
-    probe_state_directory(context, phase, &snapshot)?;
+    probe_state_directory(context, phase, index, &snapshot)?;
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
     let loads = prepare_loads(context, tree, index, &snapshot)?;
     for request in &loads.beforehand {
@@ -228,12 +236,13 @@ async fn swap_and_await_pfs(
             // A failure is in the journal; the next run removes what was left behind.
             let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
             let pfs = pfs_with_netdevs(&snapshot);
-            wait_for_pfs(phase, &arrivals, &pfs, deadline).await.map_err(PhaseError::NewPfMissing)
+            let arrived = wait_for_pfs(phase, &arrivals, &pfs, deadline).await;
+            arrived.map_err(|error| (true, PhaseError::NewPfMissing(error)))
         }
-        Err(error) => Err(error.into()),
+        Err(FailedSwap { error, asked_for }) => Err((asked_for, error.into())),
     };
-    if let Err(error) = swapped {
-        return Err(roll_back(context, phase, index, &snapshot, error).await);
+    if let Err((asked_for, error)) = swapped {
+        return Err(roll_back(context, phase, index, &snapshot, asked_for, error).await);
     }
     let loaded = LoadedModules::read_graph(host)?;
     let lost = snapshot.lost_under(&loaded);
@@ -251,14 +260,16 @@ fn blacklisted(context: &Context) -> Vec<ModuleName> {
 fn probe_state_directory(
     context: &Context,
     phase: &PhaseRecord,
+    index: &ModuleIndex,
     snapshot: &Snapshot,
 ) -> Result<(), PhaseError> {
     const LEAST: usize = 256 << 10;
     let step = phase.step(Step::EnsureSpace);
     let size = context.store.size_of(snapshot);
     // The snapshot is written twice more, with the old one beside the new; the journal's lines on each VF are of the
-    // same order.
-    let probed = size.and_then(|size| context.store.ensure_space((4 * size).max(LEAST)));
+    // same order. When the new driver is verified its files are kept, with the old ones beside them.
+    let backup = size_of_next_backup(context, index)?;
+    let probed = size.and_then(|size| context.store.ensure_space((4 * size).max(LEAST) + backup));
     step.record(probed).map_err(|source| state_dir(context, source))
 }
 

@@ -19,7 +19,7 @@ use crate::node::{
 };
 use crate::state::{Entry, Phase, PhaseRecord, Snapshot, SnapshotStage, Step};
 use crate::swap::{
-    drop_backup_unless_running, ensure_driver_loaded, load_vf_drivers, remove_leftover_blacklist,
+    back_up_verified_driver, ensure_driver_loaded, load_vf_drivers, remove_leftover_blacklist,
 };
 
 const NOT_WRITTEN: &str = "what stands on disk about the node is not as it should be";
@@ -162,7 +162,7 @@ async fn run_restore(
             .step(Step::RecordVerified)
             .record(context.store.write_snapshot(&snapshot))
             .map_err(PhaseError::write(NOT_WRITTEN))?;
-        drop_backup_unless_running(context, phase);
+        back_up_verified_driver(context, phase);
         if readiness == Readiness::Give && !context.host.exists(&context.settings.readiness_file) {
             give_readiness(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
         }

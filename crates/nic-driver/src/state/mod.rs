@@ -3,15 +3,19 @@
 mod backups;
 mod failpoint;
 mod journal;
+mod record;
+mod rolled_back;
 mod snapshot;
 mod step;
 mod store;
 
 pub(crate) use backups::sha256;
-pub use backups::{Attempt, AttemptedModule, ModuleBackup, ModuleBackups, RecordError, RolledBack};
+pub use backups::{BackupFileError, ModuleBackup, ModuleBackups};
 pub use journal::{
     Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord,
 };
+pub use record::RecordError;
+pub use rolled_back::{Attempt, AttemptedModule, RolledBack};
 pub use snapshot::{ModuleParameters, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 pub use step::{Phase, Step};
 pub use store::{InstalledError, StateStore};

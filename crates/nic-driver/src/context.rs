@@ -12,7 +12,7 @@ use nic_packages::DistributionFamily;
 use crate::Exit;
 use crate::family::NicFamily;
 use crate::lock::{InstanceLock, LockError, LockHeld};
-use crate::state::{Journal, Snapshot, SnapshotError, StateStore};
+use crate::state::{Journal, SnapshotError, SnapshotState, StateStore};
 use crate::stop::{Interrupted, StopRequest};
 
 /// Where a container finds the host's files.
@@ -154,6 +154,7 @@ impl Context {
         store: StateStore,
         settings: Settings,
     ) -> Result<Self, ContextError> {
+        let store = store.of_family(&family.name);
         let boot_id = host.boot_id()?;
         let kernel = host.kernel_release()?;
         let journal = Journal::open(&store, &boot_id);
@@ -161,6 +162,11 @@ impl Context {
         let stop = StopRequest::default();
         let distribution = distribution(&host);
         Ok(Self { host, family, store, journal, boot_id, kernel, distribution, settings, lock, stop })
+    }
+
+    /// An error when the process has been asked to stop; otherwise the first change is begun.
+    pub(crate) fn begin_change(&self) -> Result<(), BeginError> {
+        Ok(self.stop.begin_change()?)
     }
 
     /// Makes sure that the process is root, which `what` needs.
@@ -185,32 +191,9 @@ impl Context {
         Ok(self.stop.check()?)
     }
 
-    /// The snapshot that the machine has to be restored from before anything else, if there is one.
-    ///
-    /// One of another boot is set aside: its VFs went with its boot.
-    pub(crate) fn armed_snapshot(&self) -> Result<Option<Snapshot>, SnapshotError> {
-        let stored = match self.store.snapshot_of(&self.boot_id, &self.family.name) {
-            Ok(stored) => stored,
-            Err(error @ SnapshotError::OtherBoot { .. }) => {
-                match self.store.set_snapshot_aside(Timestamp::now()) {
-                    Ok(aside) => {
-                        tracing::warn!(aside = %aside.display(), "the stored snapshot is of another boot: set aside");
-                        None
-                    }
-                    Err(failure) => {
-                        let path = self.store.snapshot_path();
-                        tracing::error!(
-                            path = %path.display(),
-                            error = crate::error_chain(&failure),
-                            "the snapshot of another boot cannot be set aside"
-                        );
-                        return Err(error);
-                    }
-                }
-            }
-            Err(error) => return Err(error),
-        };
-        Ok(stored.filter(Snapshot::is_armed))
+    /// What the stored snapshot of this family means in this boot.
+    pub(crate) fn snapshot_state(&self) -> Result<SnapshotState, SnapshotError> {
+        self.store.snapshot_state(&self.boot_id, &self.family.name)
     }
 
     /// What every command that changes something does first: it makes sure that it is the only one, and that the
@@ -221,7 +204,7 @@ impl Context {
         if !self.host.is_running_machine() {
             return Ok(None);
         }
-        let held = self.lock.hold(command)?;
+        let held = self.lock.acquire(command)?;
         if Arc::strong_count(&held) > 1 {
             // A part of a command that has begun. Reading the journal takes the longer the more is in it.
             return Ok(Some(held));

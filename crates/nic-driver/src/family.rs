@@ -132,6 +132,14 @@ pub enum FamilyError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// The family's name is none.
+    #[error("{}: the name {name:?} of the family is not made of letters, digits, `-` and `_`", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
     /// The description is incomplete.
     #[error("{}: the family {name} lists no module under {list}", path.display())]
     Empty {
@@ -166,6 +174,11 @@ impl NicFamily {
     pub fn parse(path: &Path, text: &str) -> Result<Self, FamilyError> {
         let family: Self = toml::from_str(text)
             .map_err(|source| FamilyError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        // It names a folder of the state directory, and stands in messages.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if family.name.is_empty() || !family.name.chars().all(is_plain) {
+            return Err(FamilyError::Name { path: path.to_owned(), name: family.name });
+        }
         for (list, modules) in [("identity", &family.modules.identity), ("load", &family.modules.load)] {
             if modules.is_empty() {
                 return Err(FamilyError::Empty { path: path.to_owned(), name: family.name, list });
@@ -220,5 +233,11 @@ mod tests {
             NicFamily::parse(Path::new("my.toml"), &text),
             Err(FamilyError::Empty { list: "load", .. })
         ));
+        for name in ["", "../igb", "a b", "i/gb", ".."] {
+            let text =
+                include_str!("../families/igb.toml").replace("name = \"igb\"", &format!("name = {name:?}"));
+            let error = NicFamily::parse(Path::new("my.toml"), &text).unwrap_err();
+            assert!(matches!(error, FamilyError::Name { .. }), "{error}");
+        }
     }
 }

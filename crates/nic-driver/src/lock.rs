@@ -76,12 +76,12 @@ impl InstanceLock {
     }
 
     /// Takes the lock for `command`, without waiting.
-    pub fn hold(&self, command: &str) -> Result<Arc<LockHeld>, LockError> {
+    pub fn acquire(&self, command: &str) -> Result<Arc<LockHeld>, LockError> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = held.upgrade() {
             return Ok(held);
         }
-        let new = Arc::new(self.take(command)?);
+        let new = Arc::new(self.open_and_lock(command)?);
         *held = Arc::downgrade(&new);
         Ok(new)
     }
@@ -90,12 +90,12 @@ impl InstanceLock {
     ///
     /// The end of a process lifts the lock only with its last thread, and a thread that hangs in the kernel ends when
     /// the kernel lets it.
-    pub fn let_go(&self) -> io::Result<()> {
+    pub fn release(&self) -> io::Result<()> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.upgrade().map_or(Ok(()), |held| held.file.unlock())
     }
 
-    fn take(&self, command: &str) -> Result<LockHeld, LockError> {
+    fn open_and_lock(&self, command: &str) -> Result<LockHeld, LockError> {
         let failed = |source| LockError::File { path: self.path.clone(), source };
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
@@ -137,29 +137,29 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/.lock");
         let (first, second) = (InstanceLock::new(&path), InstanceLock::new(&path));
-        let held = first.hold("reload").unwrap();
-        let error = second.hold("restore-sriov").unwrap_err().to_string();
+        let held = first.acquire("reload").unwrap();
+        let error = second.acquire("restore-sriov").unwrap_err().to_string();
         let pid = std::process::id();
         assert!(
             error.starts_with(&format!("another nic-driver is at work (pid {pid}, command reload, since 2")),
             "{error}"
         );
         // A command within the first shares its lock, and does not end it.
-        drop(first.clone().hold("restore-sriov").unwrap());
-        second.hold("restore-sriov").unwrap_err();
-        first.let_go().unwrap();
-        drop(second.hold("restore-sriov").unwrap());
-        second.let_go().unwrap();
+        drop(first.clone().acquire("restore-sriov").unwrap());
+        second.acquire("restore-sriov").unwrap_err();
+        first.release().unwrap();
+        drop(second.acquire("restore-sriov").unwrap());
+        second.release().unwrap();
         drop(held);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
-        second.hold("restore-sriov").unwrap();
+        second.acquire("restore-sriov").unwrap();
     }
 
     #[test]
     fn a_lock_that_cannot_be_is_named() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("file"), "").unwrap();
-        let error = InstanceLock::new(folder.path().join("file/.lock")).hold("reload").unwrap_err();
+        let error = InstanceLock::new(folder.path().join("file/.lock")).acquire("reload").unwrap_err();
         assert!(error.to_string().contains("file/.lock"), "{error}");
     }
 }

@@ -1,6 +1,8 @@
 //! Being asked to stop: noted at once, obeyed where nothing is left half done.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -11,6 +13,8 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct StopRequest {
     at: watch::Sender<Option<Instant>>,
+    /// Whether the first change was begun.
+    change_begun: Arc<AtomicBool>,
 }
 
 /// A phase that was asked to stop before it had changed anything.
@@ -20,7 +24,7 @@ pub struct Interrupted;
 
 impl Default for StopRequest {
     fn default() -> Self {
-        Self { at: watch::Sender::new(None) }
+        Self { at: watch::Sender::new(None), change_begun: Arc::default() }
     }
 }
 
@@ -35,6 +39,26 @@ impl StopRequest {
         })
     }
 
+    /// Asks to stop because the terminal or the session that the command was started from is gone (SIGHUP). Before the first
+    /// change that is a request like any other. After it nobody has decided anything: the session may have gone with
+    /// the very NIC that is being swapped. Returns whether it counts.
+    #[must_use]
+    pub fn hang_up(&self) -> bool {
+        if self.change_begun.load(Ordering::SeqCst) {
+            return false;
+        }
+        // One more request is no second one: only a person's or a supervisor's ends the process at once.
+        let _ = self.request();
+        true
+    }
+
+    /// An error when it has been asked for; otherwise the first change is begun.
+    pub fn begin_change(&self) -> Result<(), Interrupted> {
+        self.check()?;
+        self.change_begun.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// Since when it has been asked for.
     #[must_use]
     pub fn since(&self) -> Option<Instant> {
@@ -47,7 +71,7 @@ impl StopRequest {
     }
 
     /// Waits for `work`, or ends when it is asked to stop: for waits that change nothing.
-    pub async fn unless_asked<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+    pub async fn or_stop_request<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
         let mut at = self.at.subscribe();
         tokio::select! {
             biased;
@@ -72,15 +96,29 @@ mod tests {
     async fn a_request_is_seen_by_all_clones_and_ends_waits() {
         let stop = StopRequest::default();
         assert_eq!(stop.check(), Ok(()));
-        assert_eq!(stop.unless_asked(async { 7 }).await, Ok(7));
+        assert_eq!(stop.or_stop_request(async { 7 }).await, Ok(7));
         let asked = stop.clone();
-        let (waited, ()) = tokio::join!(stop.unless_asked(std::future::pending::<()>()), async {
+        let (waited, ()) = tokio::join!(stop.or_stop_request(std::future::pending::<()>()), async {
             assert!(asked.request());
         });
         assert_eq!(waited, Err(Interrupted));
         assert!(!asked.request(), "only the first is the first");
         assert_eq!(stop.check(), Err(Interrupted));
-        assert_eq!(stop.unless_asked(async { 7 }).await, Err(Interrupted));
+        assert_eq!(stop.or_stop_request(async { 7 }).await, Err(Interrupted));
+    }
+
+    #[test]
+    fn a_hang_up_counts_until_the_first_change() {
+        let stop = StopRequest::default();
+        assert!(stop.hang_up());
+        assert!(stop.hang_up(), "it is no second request");
+        assert_eq!(stop.begin_change(), Err(Interrupted));
+
+        let stop = StopRequest::default();
+        assert_eq!(stop.begin_change(), Ok(()));
+        assert!(!stop.clone().hang_up());
+        assert_eq!(stop.since(), None);
+        assert!(stop.request(), "a request is still heard");
     }
 
     #[test]

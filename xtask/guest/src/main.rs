@@ -19,6 +19,7 @@ mod rdma;
 mod readiness;
 mod restored;
 mod scenarios;
+mod untouched;
 mod vfs;
 mod wait;
 

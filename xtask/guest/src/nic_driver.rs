@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,11 @@ pub(crate) const BINARY: &str = "/usr/bin/nic-driver";
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The default state directory.
 pub(crate) const STATE: &str = "/run/mellanox/drivers/.nic-driver";
+
+/// The stored snapshot of a family, in the default state directory.
+pub(crate) fn snapshot_of(family: &str) -> PathBuf {
+    Path::new(STATE).join(family).join("snapshot.json")
+}
 
 /// One call of `nic-driver --family igb …`, each in its own process.
 #[derive(Debug)]

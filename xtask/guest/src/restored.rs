@@ -1,13 +1,15 @@
 //! What `restore-sriov --output json` says of itself, for comparing it with what was seen.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::path::PathBuf;
+use std::{fmt, fs};
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::nic_driver::{NicDriver, Outcome};
+use crate::nic_driver::{NicDriver, Outcome, snapshot_of};
+use crate::read;
 
 /// A restore, as the program tells it.
 #[derive(Debug, Deserialize)]
@@ -44,6 +46,32 @@ pub(crate) struct ToldDifference {
     saved: Value,
     found: Value,
     pub(crate) gravity: String,
+}
+
+/// A snapshot that was taken by hand, kept so that it can be owed again: a restore from it makes it a record.
+#[derive(Debug)]
+pub(crate) struct ByHand {
+    file: PathBuf,
+    content: Vec<u8>,
+}
+
+impl ByHand {
+    /// Keeps the one that is stored.
+    pub(crate) fn keep(family: &str) -> anyhow::Result<Self> {
+        let file = snapshot_of(family);
+        let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(Self { file, content })
+    }
+
+    /// Puts it in the place of a record. An armed one stays: a restore from it goes on.
+    pub(crate) fn owe_again(&self) -> anyhow::Result<()> {
+        let stored: Value =
+            serde_json::from_str(&read(&self.file)?).context("the stored snapshot does not parse")?;
+        if stored.pointer("/stage/stage").and_then(Value::as_str) == Some("armed") {
+            return Ok(());
+        }
+        fs::write(&self.file, &self.content).with_context(|| format!("cannot write {}", self.file.display()))
+    }
 }
 
 impl Restored {

@@ -217,6 +217,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "nothing-owed",
+        summary: "What was set after a verified swap is not touched by another start; ready without a swap",
+        topology: TWO_PFS_WIRED,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
         name: "everything",
         summary: "Every VF and PF has another mix of all that can be lost; the driver is swapped by hand, then by the program",
         topology: THREE_PFS_IOMMU,

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, CommandFactory as _, Error, FromArgMatches as _};
 
-use super::Cli;
+use super::arguments::Cli;
 
 /// Here empty has a meaning of its own: none of them.
 const MAY_BE_EMPTY: &str = "MLX5_AUXILIARY_MODULES";

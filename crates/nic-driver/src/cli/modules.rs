@@ -2,9 +2,16 @@
 
 use nic_kmod::{ModuleName, ParseModuleNameError};
 
-use super::parse_bool;
 use crate::context::MayUnload;
 use crate::family::NicFamily;
+
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Ok(true),
+        "false" | "0" | "" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
 
 /// Options and variables about modules.
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Cli, Command};
+use super::arguments::{Cli, Command};
 
 /// A path that means nothing.
 #[derive(Debug, thiserror::Error)]

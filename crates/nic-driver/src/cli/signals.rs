@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks the phase to stop, the second is obeyed at once.
+//! SIGTERM and SIGINT: the first asks the phase to stop, the second is obeyed at once. SIGHUP is the first of them before the
+//! first change, and no reason for anything after it.
 
 use std::io;
 
@@ -23,16 +24,25 @@ impl Drop for Listening {
 pub(super) fn listen(stop: StopRequest, lock: InstanceLock) -> io::Result<Listening> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let task = tokio::spawn(async move {
         loop {
-            let kind = next(&mut terminate, &mut interrupt).await;
+            let kind = next(&mut terminate, &mut interrupt, &mut hangup).await;
+            if kind == SignalKind::hangup() {
+                if stop.hang_up() {
+                    tracing::warn!("SIGHUP before the first change: stopping");
+                } else {
+                    tracing::warn!("SIGHUP after the first change: ignored, what was begun is finished");
+                }
+                continue;
+            }
             if !stop.request() {
                 tracing::error!(
                     signal = kind.as_raw_value(),
                     "the second signal: ending at once; the state is on disk"
                 );
                 // A thread that hangs in the kernel outlives this process's end, and with it its open files.
-                if let Err(error) = lock.let_go() {
+                if let Err(error) = lock.release() {
                     tracing::warn!(%error, "the lock stays until the last thread has ended");
                 }
                 // As the shell reports a process that a signal has ended. Nothing is waited for, in particular no
@@ -48,8 +58,9 @@ pub(super) fn listen(stop: StopRequest, lock: InstanceLock) -> io::Result<Listen
     Ok(Listening { task })
 }
 
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> SignalKind {
+async fn next(terminate: &mut Signal, interrupt: &mut Signal, hangup: &mut Signal) -> SignalKind {
     tokio::select! {
+        _ = hangup.recv() => SignalKind::hangup(),
         _ = terminate.recv() => SignalKind::terminate(),
         _ = interrupt.recv() => SignalKind::interrupt(),
     }

@@ -49,7 +49,10 @@ text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {
     write_restored(restored, f)
 });
 
-text_of!(RestoredText, phase::Restored, |restored, f| write_restored(restored, f));
+text_of!(RestoredText, phase::RestoreOrNothing, |restored, f| match restored {
+    phase::RestoreOrNothing::Restored(restored) => write_restored(restored, f),
+    phase::RestoreOrNothing::NothingOwed(nothing) => writeln!(f, "{}", nothing.summary()),
+});
 
 text_of!(TerminatedText, phase::Terminated, |terminated, f| {
     for package in &terminated.removed {

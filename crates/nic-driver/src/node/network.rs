@@ -47,7 +47,7 @@ pub(crate) async fn restore_network(
     kernel: &KernelLinks,
     snapshot: &Snapshot,
 ) -> Result<Option<RestoreOutcome>, NetworkError> {
-    if skips_network(snapshot) {
+    if snapshot.network.is_bare() {
         return Ok(None);
     }
     let step = phase.step(Step::RestoreNetwork);
@@ -67,7 +67,7 @@ pub(crate) async fn network_differs(
     kernel: &KernelLinks,
     snapshot: &Snapshot,
 ) -> Result<bool, NetworkError> {
-    if skips_network(snapshot) {
+    if snapshot.network.is_bare() {
         return Ok(false);
     }
     let devices = current_ifindexes(context, kernel, snapshot).await?;
@@ -75,11 +75,6 @@ pub(crate) async fn network_differs(
     let at = Identified::new(&snapshot.network, &now, &devices);
     let differences = compare(&snapshot.network, &at, age(snapshot));
     Ok(differences.iter().any(Difference::is_wrong))
-}
-
-/// Of a verified snapshot, what has changed since, somebody has changed.
-fn skips_network(snapshot: &Snapshot) -> bool {
-    snapshot.is_verified() || snapshot.network.is_bare()
 }
 
 async fn find_and_restore(

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use nic_kmod::{LoadedModules, ModuleName, ReadLoadedError};
 use nic_sriov::{
     DeviceAddress, Difference, LinkSource, NicState, ObserveError, compare, find_pfs, observe, observe_within,
@@ -10,7 +9,7 @@ use nic_sriov::{
 
 use super::network::observe_network;
 use crate::context::Context;
-use crate::state::{ModuleParameters, SNAPSHOT_SCHEMA, Snapshot, SnapshotStage};
+use crate::state::{ModuleParameters, Observed, SnapshotState};
 
 /// The node could not be observed.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +41,8 @@ pub enum ObserveNodeError {
     },
 }
 
-/// Observes the machine; stores nothing.
-pub(crate) async fn take_snapshot(
-    context: &Context,
-    stage: SnapshotStage,
-) -> Result<Snapshot, ObserveNodeError> {
+/// Observes the node: all that a snapshot is made of. Stores nothing.
+pub(crate) async fn observe_node(context: &Context) -> Result<Observed, ObserveNodeError> {
     let selector = &context.family.devices;
     let pfs = find_pfs(&context.host, selector)?;
     if pfs.is_empty() {
@@ -60,14 +56,10 @@ pub(crate) async fn take_snapshot(
     let source = LinkSource::open(&context.host).await?;
     let nics = observe(&context.host, &source, selector, &pfs).await?;
     let network = observe_network(context, &source, &nics).await?;
-    Ok(Snapshot {
-        schema: SNAPSHOT_SCHEMA,
-        checksum: None,
-        taken_at: Timestamp::now(),
+    Ok(Observed {
         boot_id: context.boot_id.clone(),
         kernel: context.kernel.clone(),
         family: context.family.name.clone(),
-        stage,
         modules: loaded_stack(context)?,
         parameters: ModuleParameters::new(),
         lost: Vec::new(),
@@ -76,16 +68,14 @@ pub(crate) async fn take_snapshot(
     })
 }
 
-/// Modules lost in an earlier swap and not loaded since.
-pub(crate) fn still_lost_modules(context: &Context) -> Result<Vec<ModuleName>, ObserveNodeError> {
-    // One that was not verified is armed, which is another matter, or was taken by hand.
-    let earlier = context.store.snapshot_of(&context.boot_id, &context.family.name);
-    let Ok(Some(earlier)) = earlier else { return Ok(Vec::new()) };
-    if !earlier.is_verified() {
-        return Ok(Vec::new());
-    }
+/// Modules lost in an earlier swap, which `state` tells of, and not loaded since.
+pub(crate) fn still_lost_modules(
+    context: &Context,
+    state: SnapshotState,
+) -> Result<Vec<ModuleName>, ReadLoadedError> {
+    let Some(record) = state.record() else { return Ok(Vec::new()) };
     let loaded = LoadedModules::read_graph(&context.host)?;
-    Ok(earlier.lost.into_iter().filter(|module| !loaded.contains(module)).collect())
+    Ok(record.lost.into_iter().filter(|module| !loaded.contains(module)).collect())
 }
 
 /// The modules of the family that are loaded now, in the kernel's order.

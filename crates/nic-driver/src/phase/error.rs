@@ -13,8 +13,8 @@ use crate::context::BeginError;
 use crate::node::{ManagementError, NetworkError, NoTimeLeft, ObserveNodeError, PfMissing};
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
-    BackupError, BlockersFound, DriverError, FindBlockersError, LeftoverError, RollbackError, SwapError,
-    VfDriverError,
+    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, LeftoverError,
+    RollbackError, SwapError, VfDriverError,
 };
 
 /// A phase that failed.
@@ -30,6 +30,9 @@ pub enum PhaseError {
     /// The modules' identities could not be compared.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The loaded modules could not be compared with the installed ones.
+    #[error(transparent)]
+    Compare(#[from] CompareModulesError),
     /// The driver itself is not installed.
     #[error("the module {module} is not installed for kernel {kernel} (looked in {})", folder.display())]
     NoModule {
@@ -97,9 +100,14 @@ pub enum PhaseError {
     /// The stored snapshot cannot be used, and may be needed.
     #[error("the stored snapshot cannot be used; `nic-driver snapshot` sets it aside and takes a new one")]
     SnapshotNeeded(#[source] SnapshotError),
-    /// There is none.
-    #[error("there is no snapshot in {0}: nothing is known that could be restored")]
-    NoSnapshot(String),
+    /// There is none that could be restored from.
+    #[error("there is no snapshot in {} that could be restored from (snapshot: {stored})", folder.display())]
+    NoSnapshot {
+        /// The family's folder in the state directory.
+        folder: PathBuf,
+        /// What is there instead.
+        stored: String,
+    },
     /// A snapshot that still has to be restored is in the place.
     #[error(
         "{} is armed: the machine has not been restored from it yet, and a snapshot taken now would be of a \
@@ -227,7 +235,11 @@ impl PhaseError {
         match self {
             Self::Begin(error) => error.exit(),
             Self::Packages(error) => error.exit(),
-            Self::Index(_) | Self::Identity(_) | Self::NoModule { .. } | Self::VfDriver(_) => Exit::NoModule,
+            Self::Index(_)
+            | Self::Identity(_)
+            | Self::Compare(_)
+            | Self::NoModule { .. }
+            | Self::VfDriver(_) => Exit::NoModule,
             Self::Blocked(_)
             | Self::Management(ManagementError::Blocked(_))
             | Self::NoTimeLeft(_)
@@ -237,7 +249,7 @@ impl PhaseError {
             | Self::RollbackUnfinished { .. }
             | Self::Armed { .. } => Exit::Blocked,
             Self::Snapshot(_) | Self::SnapshotNeeded(_) => Exit::BadSnapshot,
-            Self::NoSnapshot(_) => Exit::NoSnapshot,
+            Self::NoSnapshot { .. } => Exit::NoSnapshot,
             Self::Obstacle(_) | Self::Restore(RestoreError::Obstacles(_)) => Exit::PfUnsuitable,
             Self::ObserveNode(ObserveNodeError::NoPf { .. }) => Exit::NoPf,
             Self::ObserveNode(_)

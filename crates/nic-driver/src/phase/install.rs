@@ -66,7 +66,7 @@ async fn run_install(
         // The packages may replace the files of what runs, and those are the way back.
         back_up_running_modules(context, phase)?;
         // A package manager is not interrupted.
-        context.check_stop()?;
+        context.begin_change()?;
     }
     let host_tree = HostTree::find(host, &context.kernel);
     if changed && let Some(tree) = &host_tree {

@@ -18,10 +18,10 @@ use super::rollback::{finish_rollback, roll_back};
 use crate::Exit;
 use crate::context::Context;
 use crate::node::{
-    check_management, listen_and_wait_for_pfs, pfs_on_their_way, pfs_with_netdevs, still_lost_modules,
-    take_readiness_away, take_snapshot, wait_for_pfs,
+    check_management, give_readiness, listen_and_wait_for_pfs, observe_node, pfs_on_their_way,
+    pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
 };
-use crate::state::{Phase, PhaseRecord, RolledBack, Snapshot, SnapshotStage, Step};
+use crate::state::{Phase, PhaseRecord, RolledBack, Snapshot, SnapshotState, Step};
 use crate::swap::{
     BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, checkpoint,
     earlier_rollback, find_blockers, given_parameters, prepare_loads, remove_leftover_blacklist,
@@ -123,7 +123,8 @@ async fn resume_or_swap(
     identity: &IdentityReport,
 ) -> Result<ReloadProgress, PhaseError> {
     remove_leftover_blacklist(context, phase)?;
-    let armed = context.armed_snapshot().map_err(PhaseError::SnapshotNeeded)?;
+    let state = context.snapshot_state().map_err(PhaseError::SnapshotNeeded)?;
+    let armed = state.clone().armed();
     let due = context.settings.force || identity.reload_due().due;
     if let Some(record) = earlier_rollback(context, index)? {
         let RolledBack { at, asked_for, ref reason, .. } = record;
@@ -141,7 +142,7 @@ async fn resume_or_swap(
         }
     }
     if due {
-        let (pfs, lost) = swap_and_await_pfs(context, phase, tree, index, armed).await?;
+        let (pfs, lost) = swap_and_await_pfs(context, phase, tree, index, state).await?;
         return Ok(ReloadProgress { reloaded: true, restore_due: true, pfs, lost });
     }
     let Some(snapshot) = armed else {
@@ -174,7 +175,7 @@ async fn swap_and_await_pfs(
     phase: &PhaseRecord,
     tree: &ModuleTree,
     index: &ModuleIndex,
-    armed: Option<Snapshot>,
+    state: SnapshotState,
 ) -> Result<(Vec<DeviceAddress>, Vec<ModuleName>), PhaseError> {
     let host = &context.host;
     ensure_unblocked(context, phase)?;
@@ -184,18 +185,17 @@ async fn swap_and_await_pfs(
     })?;
     let kernel = kernel_links(context, "only the running machine's modules can be reloaded").await?;
     let arrivals = Arrivals::listen(host, &kernel).await?;
-    let is_armed = armed.is_some();
-    let snapshot = match armed {
-        Some(armed) => {
+    let (snapshot, is_new) = match state {
+        SnapshotState::Armed(armed) => {
             tracing::info!(taken_at = %armed.taken_at, "an armed snapshot is there: no new one of a half-restored machine");
-            armed
+            (*armed, false)
         }
-        None => {
-            let mut snapshot = take_snapshot(context, SnapshotStage::Armed { at: Timestamp::now() }).await?;
-            check_management(context, &kernel.netlink, &snapshot.nics).await?;
-            snapshot.parameters = given_parameters(context, index, &snapshot.modules)?;
-            snapshot.lost = still_lost_modules(context)?;
-            snapshot
+        state => {
+            let mut observed = observe_node(context).await?;
+            check_management(context, &kernel.netlink, &observed.nics).await?;
+            observed.parameters = given_parameters(context, index, &observed.modules)?;
+            observed.lost = still_lost_modules(context, state)?;
+            (Snapshot::by_hand(observed).arm(), true)
         }
     };
     probe_state_directory(context, phase, index, &snapshot)?;
@@ -210,7 +210,7 @@ async fn swap_and_await_pfs(
     ensure_unblocked(context, phase)?;
 
     // From here on it is finished, whoever asks to stop.
-    context.check_stop()?;
+    context.begin_change()?;
     // The rollback record goes now: if this run is killed, the next one must resume it, not roll it back.
     context.store.remove_rolled_back().map_err(|source| state_dir(context, source))?;
     let blacklist =
@@ -219,7 +219,7 @@ async fn swap_and_await_pfs(
         .step(Step::WriteBlacklist)
         .record(blacklist.write(host))
         .map_err(PhaseError::write(NOT_PREPARED))?;
-    if let Err(error) = arm(context, phase, (!is_armed).then_some(&snapshot)) {
+    if let Err(error) = arm(context, phase, is_new.then_some(&snapshot)) {
         // Nothing was changed yet but this file. A failure is in the journal.
         let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
         return Err(error);
@@ -273,13 +273,34 @@ fn probe_state_directory(
     step.record(probed).map_err(|source| state_dir(context, source))
 }
 
-/// The last that is done before the first change: the snapshot becomes the truth, and the node is not ready.
+/// The last that is done before the first change: the node is not ready, and the snapshot becomes the truth. A process that
+/// is killed between the two leaves a node on which nothing is owed, and which gets ready again.
 fn arm(context: &Context, phase: &PhaseRecord, new: Option<&Snapshot>) -> Result<(), PhaseError> {
-    if let Some(snapshot) = new {
-        let step = phase.step(Step::ArmSnapshot);
-        step.record(context.store.write_snapshot(snapshot)).map_err(|source| state_dir(context, source))?;
+    let was_ready = context.host.exists(&context.settings.readiness_file);
+    take_readiness_away(context, phase).map_err(PhaseError::write(NOT_PREPARED))?;
+    let Some(snapshot) = new else { return Ok(()) };
+    let step = phase.step(Step::ArmSnapshot);
+    let armed = set_history_aside(context).and_then(|()| context.store.arm(snapshot));
+    step.record(armed).map_err(|source| {
+        // Nothing was changed after all. A failure is in the journal; the next run gives it.
+        if was_ready {
+            let _ = give_readiness(context, phase);
+        }
+        state_dir(context, source)
+    })
+}
+
+/// Another boot's snapshot is not written over: somebody may want to read it.
+fn set_history_aside(context: &Context) -> Result<(), WriteError> {
+    match context.store.snapshot() {
+        Ok(Some(stored)) if stored.boot_id != context.boot_id => {
+            let aside = context.store.set_snapshot_aside(Timestamp::now())?;
+            tracing::info!(aside = %aside.display(), "the stored snapshot is of another boot: set aside");
+            Ok(())
+        }
+        // One that cannot be read has ended this reload before.
+        Ok(_) | Err(_) => Ok(()),
     }
-    take_readiness_away(context, phase).map_err(PhaseError::write(NOT_PREPARED))
 }
 
 /// A state directory that takes nothing blocks the reload, whatever was to be written to it.

@@ -3,7 +3,6 @@
 //! It can be killed anywhere: the snapshot stays armed until the machine was read back and equals it, and the next run
 //! goes on from what is. A first request to stop does not cut it off.
 
-use jiff::Timestamp;
 use nic_kmod::LoadedModules;
 use nic_sriov::{Gravity, LinkSource, ObserveError, RestoreOutcome, restore};
 use nic_topology::RestoreOutcome as NetworkOutcome;
@@ -11,13 +10,14 @@ use serde::Serialize;
 
 use super::error::PhaseError;
 use super::kernel_links::kernel_links;
+use super::ready_without_swap::{NotReady, ready_without_swap};
 use crate::Exit;
 use crate::context::Context;
 use crate::node::{
     give_readiness, listen_and_wait_for_pfs, network_differs, network_summary, nics_differ, pfs_on_their_way,
     restore_network, take_readiness_away,
 };
-use crate::state::{Entry, Phase, PhaseRecord, Snapshot, SnapshotStage, Step};
+use crate::state::{Entry, Phase, PhaseRecord, RestoreDuty, Snapshot, Step};
 use crate::swap::{
     back_up_verified_driver, ensure_driver_loaded, load_vf_drivers, remove_leftover_blacklist,
 };
@@ -32,6 +32,10 @@ pub struct Restored {
     /// What stood on them; `None` where nothing did, and from a snapshot that was verified before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkOutcome>,
+    /// Why the node is not ready although all is what it was; `None` when it is ready, and where readiness was not to be
+    /// given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_ready: Option<NotReady>,
 }
 
 impl Restored {
@@ -50,10 +54,14 @@ impl Restored {
     /// In one sentence.
     #[must_use]
     pub fn summary(&self) -> String {
-        let nics = self.nics_summary();
-        self.network
-            .as_ref()
-            .map_or_else(|| nics.clone(), |network| format!("{nics}; {}", network_summary(network)))
+        let mut summary = self.nics_summary();
+        if let Some(network) = &self.network {
+            summary.push_str(&format!("; {}", network_summary(network)));
+        }
+        if let Some(reason) = &self.not_ready {
+            summary.push_str(&format!("; the node is not ready: {reason}"));
+        }
+        summary
     }
 
     fn nics_summary(&self) -> String {
@@ -75,37 +83,121 @@ impl Restored {
     }
 }
 
-/// Gives the NICs back what the stored snapshot says, and verifies it.
-pub async fn restore_sriov(context: &Context) -> Result<Restored, PhaseError> {
+/// What came of `restore-sriov`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum RestoreOrNothing {
+    /// Nothing was owed.
+    NothingOwed(NothingOwed),
+    /// The NICs were restored.
+    Restored(Restored),
+}
+
+/// A `restore-sriov` that had nothing to restore: it has compared nothing and changed nothing.
+#[derive(Debug, Clone, Serialize)]
+pub struct NothingOwed {
+    /// What the stored snapshot is: `none` or `record`.
+    pub nothing_owed: String,
+    /// Why the node is not ready; `None` when it is.
+    pub not_ready: Option<NotReady>,
+}
+
+impl RestoreOrNothing {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Restored(restored) => restored.exit(),
+            Self::NothingOwed(NothingOwed { not_ready: Some(NotReady::PfsNotUp { .. }), .. }) => {
+                Exit::Degraded
+            }
+            Self::NothingOwed(_) => Exit::Success,
+        }
+    }
+
+    /// In one sentence.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Restored(restored) => restored.summary(),
+            Self::NothingOwed(nothing) => nothing.summary(),
+        }
+    }
+}
+
+impl NothingOwed {
+    /// In one sentence.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let readiness = match &self.not_ready {
+            None => "the node is ready".to_owned(),
+            Some(reason) => format!("the node is not ready: {reason}"),
+        };
+        format!("nothing is owed to the NICs (snapshot: {}); {readiness}", self.nothing_owed)
+    }
+}
+
+/// Gives the NICs back what is owed to them, and verifies it.
+///
+/// What is owed is what an armed snapshot says, or one taken by hand; of a record nothing is owed, unless
+/// `from_record` asks for it. Where nothing is owed, nothing is compared and nothing changed; the node is ready when the
+/// modules that run are the installed ones and the PFs are up.
+pub async fn restore_sriov(context: &Context, from_record: bool) -> Result<RestoreOrNothing, PhaseError> {
     Context::ensure_root("restoring SR-IOV")?;
     context.ensure_running_machine("only the running machine can be restored")?;
     let _lock = context.begin("restore-sriov")?;
-    context.check_stop()?;
-    restore_phase(context, Readiness::Give).await
+    context.begin_change()?;
+    let state = context.snapshot_state()?;
+    let stored = state.to_string();
+    let duty = state.restore_duty(from_record);
+    if duty == RestoreDuty::NoRecord {
+        return Err(PhaseError::NoSnapshot { folder: context.store.family_folder().to_path_buf(), stored });
+    }
+    let phase = context.journal.phase(Phase::RestoreSriov);
+    let result = match duty {
+        RestoreDuty::Restore(snapshot) => {
+            let restored = run_restore(context, &phase, *snapshot, Readiness::Give).await;
+            restored.map(RestoreOrNothing::Restored)
+        }
+        RestoreDuty::NothingOwed | RestoreDuty::NoRecord => nothing_owed(context, &phase, stored).await,
+    };
+    match &result {
+        Ok(restored) => phase.end(&restored.summary(), restored.exit()),
+        Err(error) => phase.end(&crate::error_chain(error), error.exit()),
+    }
+    result
+}
+
+async fn nothing_owed(
+    context: &Context,
+    phase: &PhaseRecord,
+    stored: String,
+) -> Result<RestoreOrNothing, PhaseError> {
+    remove_leftover_blacklist(context, phase)?;
+    let not_ready = ready_without_swap(context, phase).await?;
+    Ok(RestoreOrNothing::NothingOwed(NothingOwed { nothing_owed: stored, not_ready }))
 }
 
 /// What becomes of readiness when all is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Readiness {
-    /// The node is ready.
+    /// The node is ready, unless the driver under which it was restored after a swap is not the installed one.
     Give,
     /// That is for the caller to decide.
     Leave,
 }
 
-/// Restores inside another phase; the caller has checked host and privileges; the readiness file is left alone.
+/// Restores from the armed snapshot inside another phase; the caller has checked host and privileges; the readiness
+/// file is left alone.
 pub(super) async fn restore_within_phase(context: &Context) -> Result<Restored, PhaseError> {
-    restore_phase(context, Readiness::Leave).await
-}
-
-async fn restore_phase(context: &Context, readiness: Readiness) -> Result<Restored, PhaseError> {
     let _lock = context.begin("restore-sriov")?;
-    let snapshot = context.store.snapshot_of(&context.boot_id, &context.family.name)?;
-    let Some(snapshot) = snapshot else {
-        return Err(PhaseError::NoSnapshot(context.store.folder().display().to_string()));
+    let state = context.snapshot_state()?;
+    let stored = state.to_string();
+    let Some(snapshot) = state.armed() else {
+        return Err(PhaseError::NoSnapshot { folder: context.store.family_folder().to_path_buf(), stored });
     };
     let phase = context.journal.phase(Phase::RestoreSriov);
-    let result = run_restore(context, &phase, snapshot, readiness).await;
+    let result = run_restore(context, &phase, snapshot, Readiness::Leave).await;
     match &result {
         Ok(restored) => phase.end(&restored.summary(), restored.exit()),
         Err(error) => phase.end(&crate::error_chain(error), error.exit()),
@@ -116,7 +208,7 @@ async fn restore_phase(context: &Context, readiness: Readiness) -> Result<Restor
 async fn run_restore(
     context: &Context,
     phase: &PhaseRecord,
-    mut snapshot: Snapshot,
+    snapshot: Snapshot,
     readiness: Readiness,
 ) -> Result<Restored, PhaseError> {
     let kernel = kernel_links(context, "only the running machine can be restored").await?;
@@ -124,17 +216,24 @@ async fn run_restore(
     let options = context.settings.restore_options();
     let deadline = options.deadline(snapshot.nics.vf_count());
     remove_leftover_blacklist(context, phase)?;
-    if context.host.exists(&context.settings.readiness_file)
-        && (snapshot.is_armed()
-            || nics_differ(context, &source, &snapshot.nics, deadline).await?
-            || network_differs(context, &kernel, &snapshot).await?)
-    {
+    let was_armed = snapshot.is_armed();
+    let changes = was_armed
+        || nics_differ(context, &source, &snapshot.nics, deadline).await?
+        || network_differs(context, &kernel, &snapshot).await?;
+    if changes && context.host.exists(&context.settings.readiness_file) {
         take_readiness_away(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
     }
-    if snapshot.is_armed() {
+    if was_armed {
         ensure_driver_loaded(context, phase, &snapshot, deadline).await?;
     }
     let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
+    let mut snapshot = snapshot;
+    if changes && !was_armed {
+        // From here on it is the truth: whoever comes after a kill must not take a new one of a half-restored machine.
+        snapshot = snapshot.arm();
+        let step = phase.step(Step::ArmSnapshot);
+        step.record(context.store.arm(&snapshot)).map_err(PhaseError::write(NOT_WRITTEN))?;
+    }
     listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
     load_vf_drivers(context, phase, &snapshot.nics).await?;
     let step = phase.step(Step::RestoreNics);
@@ -148,7 +247,7 @@ async fn run_restore(
             return Err(error.into());
         }
     };
-    let mut restored = Restored { outcome, network: None };
+    let mut restored = Restored { outcome, network: None, not_ready: None };
     step.ok(Some(restored.summary()));
     phase.write(Entry::RestoreResult {
         renamed_after_arrival: restored.outcome.renamed_after_arrival(),
@@ -157,14 +256,17 @@ async fn run_restore(
     restored.network = restore_network(context, phase, &kernel, &snapshot).await?;
     if restored.is_verified() {
         snapshot.lost = snapshot.lost_under(&LoadedModules::read_graph(&context.host)?);
-        snapshot.stage = SnapshotStage::Verified { at: Timestamp::now() };
-        phase
-            .step(Step::RecordVerified)
-            .record(context.store.write_snapshot(&snapshot))
-            .map_err(PhaseError::write(NOT_WRITTEN))?;
+        let record = snapshot.verify();
+        let step = phase.step(Step::RecordVerified);
+        step.record(context.store.write_snapshot(&record)).map_err(PhaseError::write(NOT_WRITTEN))?;
         back_up_verified_driver(context, phase);
-        if readiness == Readiness::Give && !context.host.exists(&context.settings.readiness_file) {
-            give_readiness(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
+        match readiness {
+            Readiness::Give if was_armed => restored.not_ready = ready_without_swap(context, phase).await?,
+            // What an administrator has asked for is what is wanted, whichever driver runs.
+            Readiness::Give if !context.host.exists(&context.settings.readiness_file) => {
+                give_readiness(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
+            }
+            Readiness::Give | Readiness::Leave => {}
         }
     }
     Ok(restored)

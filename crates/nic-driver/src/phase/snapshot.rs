@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::error::PhaseError;
 use crate::context::Context;
-use crate::node::take_snapshot;
-use crate::state::{Snapshot, SnapshotError, SnapshotStage};
+use crate::node::observe_node;
+use crate::state::{Snapshot, SnapshotError, SnapshotState};
 
 /// A snapshot that was taken by hand.
 #[derive(Debug, Clone, Serialize)]
@@ -24,26 +24,37 @@ pub struct TakenSnapshot {
 /// Takes a snapshot and stores it. It is used by an explicit `restore-sriov`; a reload takes its own.
 pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, PhaseError> {
     let _lock = context.begin("snapshot")?;
-    let set_aside = match context.store.snapshot() {
-        Ok(Some(old)) if old.is_armed() && old.boot_id == context.boot_id => {
-            return Err(PhaseError::Armed { path: context.store.snapshot_path() });
-        }
-        // Its VFs went with its boot; the file is kept for inspection.
-        Ok(Some(old)) if old.boot_id != context.boot_id => {
-            Some(context.store.set_snapshot_aside(Timestamp::now())?)
-        }
-        Ok(_) => None,
-        Err(error) => {
-            tracing::warn!(error = crate::error_chain(&error), "the stored snapshot is set aside");
-            // Not readable at all may also mean that it cannot be moved; then the write below says why.
-            if matches!(error, SnapshotError::Read(_)) {
-                None
-            } else {
-                Some(context.store.set_snapshot_aside(Timestamp::now())?)
-            }
-        }
-    };
-    let snapshot = take_snapshot(context, SnapshotStage::Stored).await?;
+    let set_aside = make_room(context)?;
+    let snapshot = Snapshot::by_hand(observe_node(context).await?);
     context.store.write_snapshot(&snapshot)?;
     Ok(TakenSnapshot { snapshot, path: context.store.snapshot_path(), set_aside })
+}
+
+/// Makes sure that the stored snapshot may be replaced. One that cannot be used is moved aside, not destroyed: somebody
+/// may want to read it.
+fn make_room(context: &Context) -> Result<Option<PathBuf>, PhaseError> {
+    let now = Timestamp::now();
+    match context.store.snapshot() {
+        Ok(None) => Ok(None),
+        Ok(Some(old)) if old.boot_id != context.boot_id => Ok(Some(context.store.set_snapshot_aside(now)?)),
+        Ok(Some(old)) => {
+            if SnapshotState::of(Some(old), &context.boot_id).may_be_replaced() {
+                Ok(None)
+            } else {
+                Err(PhaseError::Armed { path: context.store.snapshot_path() })
+            }
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = crate::error_chain(&error),
+                "the stored snapshot cannot be used: set aside"
+            );
+            // Not readable at all may also mean that it cannot be moved; then the write says why.
+            if matches!(error, SnapshotError::Read(_)) {
+                Ok(None)
+            } else {
+                Ok(Some(context.store.set_snapshot_aside(now)?))
+            }
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::error::PhaseError;
 use crate::context::Context;
 use crate::node::MachineStatus;
 use crate::state::SnapshotStage;
-use crate::swap::{ModuleTree, WayBack, find_way_back};
+use crate::swap::{WayBack, find_way_back, read_identity};
 
 /// What there is.
 #[derive(Debug, Clone, Serialize)]
@@ -92,6 +92,11 @@ pub enum SnapshotStatus {
     Absent,
     /// There is one, but it cannot be used.
     Unusable(String),
+    /// There is one of another boot: history.
+    OtherBoot {
+        /// When it was taken.
+        taken_at: String,
+    },
     /// There is one.
     Present {
         /// When it was taken.
@@ -119,13 +124,16 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
         eswitch_mode: pf.eswitch.as_ref().map(|eswitch| eswitch.mode.to_string()),
         vf_netdevs: pf.vfs.iter().filter(|vf| vf.netdev.here().is_some()).count(),
     });
-    let snapshot = match context.store.snapshot_of(&context.boot_id, &context.family.name) {
+    let snapshot = match context.store.snapshot() {
         Ok(None) => SnapshotStatus::Absent,
         Err(error) => SnapshotStatus::Unusable(crate::error_chain(&error)),
+        Ok(Some(snapshot)) if snapshot.boot_id != context.boot_id => {
+            SnapshotStatus::OtherBoot { taken_at: format!("{:.0}", snapshot.taken_at) }
+        }
         Ok(Some(snapshot)) => SnapshotStatus::Present {
             taken_at: format!("{:.0}", snapshot.taken_at),
             differences: compare(&snapshot.nics, &found),
-            stage: snapshot.stage,
+            stage: snapshot.stage().clone(),
         },
     };
     Ok(Status {
@@ -163,11 +171,7 @@ fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
 }
 
 fn modules_status(context: &Context) -> ModulesStatus {
-    let compare = || -> Result<IdentityReport, PhaseError> {
-        let index = ModuleTree::Own.index(context)?;
-        Ok(IdentityReport::read(&context.host, &index, &context.family.modules.identity)?)
-    };
-    match compare() {
+    match read_identity(context) {
         Ok(identity) => ModulesStatus::Compared { reload_due: identity.reload_due().due, identity },
         Err(error) => ModulesStatus::Unknown(crate::error_chain(&error)),
     }
@@ -214,6 +218,9 @@ impl fmt::Display for Status {
         match &self.snapshot {
             SnapshotStatus::Absent => writeln!(f, "snapshot: none"),
             SnapshotStatus::Unusable(why) => writeln!(f, "snapshot: cannot be used: {why}"),
+            SnapshotStatus::OtherBoot { taken_at } => {
+                writeln!(f, "snapshot: none of this boot; one of another boot was taken at {taken_at}")
+            }
             SnapshotStatus::Present { taken_at, stage, differences } => {
                 writeln!(f, "snapshot: taken at {taken_at}, {stage}; {} differences", differences.len())?;
                 differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))

@@ -50,7 +50,7 @@ pub async fn terminate(context: &Context, to_inbox: bool) -> Result<Terminated, 
     Context::ensure_root("terminating")?;
     let begun = Instant::now();
     let _lock = context.begin("terminate")?;
-    context.check_stop()?;
+    context.begin_change()?;
     let phase = context.journal.phase(Phase::Terminate);
     let result = run_terminate(context, &phase, to_inbox, begun).await;
     match &result {
@@ -82,7 +82,7 @@ async fn run_terminate(
         Terminated { removed: Vec::new(), withdrawn: Vec::new(), reloaded: None, restored: None };
     if !to_inbox {
         // Nobody comes after this command to restore what an earlier one has left undone.
-        if context.host.is_running_machine() && context.armed_snapshot()?.is_some() {
+        if context.host.is_running_machine() && context.snapshot_state()?.armed().is_some() {
             terminated.restored =
                 Some(restore_within_phase(context).await.map_err(PhaseError::half_done(NOT_RESTORED))?);
         }

@@ -136,7 +136,7 @@ impl StateStore {
     /// The folder of the kept files.
     #[must_use]
     pub fn backup_folder(&self) -> PathBuf {
-        self.folder().join("previous-modules")
+        self.family_folder().join("previous-modules")
     }
 
     fn manifest_path(&self) -> PathBuf {

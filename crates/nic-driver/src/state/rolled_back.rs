@@ -95,7 +95,7 @@ impl RolledBack {
 
 impl StateStore {
     fn rolled_back_path(&self) -> PathBuf {
-        self.folder().join("rolled-back.json")
+        self.family_folder().join("rolled-back.json")
     }
 
     /// The swap that was rolled back last, if one was.
@@ -152,9 +152,12 @@ mod tests {
         store.write_rolled_back(&record).unwrap();
         assert_eq!(store.rolled_back().unwrap(), Some(record.clone()));
         assert!(record.is_of(&snapshot));
-        let later = Snapshot { taken_at: "2026-01-02T04:04:05Z".parse().unwrap(), ..snapshot.clone() };
+        let mut later = snapshot.clone();
+        later.taken_at = "2026-01-02T04:04:05Z".parse().unwrap();
         assert!(!record.is_of(&later));
-        assert!(!record.is_of(&Snapshot { boot_id: BootId("boot-2".into()), ..snapshot.clone() }));
+        let mut other = snapshot.clone();
+        other.boot_id = BootId("boot-2".into());
+        assert!(!record.is_of(&other));
 
         // The first form: of drivers that had been asked for, and without a snapshot.
         let first = "{\"schema\":1,\"at\":\"2026-01-02T03:04:05Z\",\"boot_id\":\"boot-1\",\

@@ -21,11 +21,11 @@ pub type ModuleParameters = BTreeMap<ModuleName, BTreeMap<String, String>>;
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// The version of the file's form.
-    pub schema: u32,
+    schema: u32,
     /// SHA-256 over all else: the JSON without white space, without this field, keys sorted. The store writes it and
     /// looks at it. A file edited by hand has none: then its word is taken, and a warning given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checksum: Option<String>,
+    pub(super) checksum: Option<String>,
     /// When it was taken.
     #[schemars(with = "String")]
     pub taken_at: Timestamp,
@@ -36,7 +36,7 @@ pub struct Snapshot {
     /// The NIC family it is of.
     pub family: String,
     /// How far it has come.
-    pub stage: SnapshotStage,
+    stage: SnapshotStage,
     /// The modules of the family's stack that were loaded, for loading them again.
     pub modules: Vec<ModuleName>,
     /// The parameters that these were given: those with another value than their file's default.
@@ -52,7 +52,62 @@ pub struct Snapshot {
     pub network: NetworkState,
 }
 
+/// All that a snapshot is made of.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The running boot.
+    pub boot_id: BootId,
+    /// The running kernel.
+    pub kernel: KernelRelease,
+    /// The NIC family.
+    pub family: String,
+    /// The modules of its stack that are loaded.
+    pub modules: Vec<ModuleName>,
+    /// The parameters that these were given.
+    pub parameters: ModuleParameters,
+    /// Modules that an earlier swap has cost.
+    pub lost: Vec<ModuleName>,
+    /// The NICs.
+    pub nics: NicState,
+    /// What stands on their netdevs.
+    pub network: NetworkState,
+}
+
 impl Snapshot {
+    /// A snapshot that is taken now, by hand.
+    #[must_use]
+    pub fn by_hand(observed: Observed) -> Self {
+        let Observed { boot_id, kernel, family, modules, parameters, lost, nics, network } = observed;
+        Self {
+            schema: SNAPSHOT_SCHEMA,
+            checksum: None,
+            taken_at: Timestamp::now(),
+            boot_id,
+            kernel,
+            family,
+            stage: SnapshotStage::ByHand,
+            modules,
+            parameters,
+            lost,
+            nics,
+            network,
+        }
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn stage(&self) -> &SnapshotStage {
+        &self.stage
+    }
+
+    pub(super) fn with_checksum(self, checksum: Option<String>) -> Self {
+        Self { checksum, ..self }
+    }
+
+    pub(super) fn with_stage(self, stage: SnapshotStage) -> Self {
+        Self { stage, ..self }
+    }
+
     /// The checksum that belongs to a snapshot's JSON.
     pub(super) fn checksum_of(value: &serde_json::Value) -> String {
         let mut value = value.clone();
@@ -71,21 +126,23 @@ impl Snapshot {
     }
 }
 
-/// A snapshot's life.
+/// How far a snapshot has come. Its transitions are [`Snapshot::by_hand`], [`Snapshot::arm`] and [`Snapshot::verify`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 pub enum SnapshotStage {
     /// Taken by hand. The machine may rightly change after it.
-    Stored,
+    #[serde(alias = "stored")]
+    ByHand,
     /// A destructive step follows or has followed. It is the truth until a restore from it has been verified.
     Armed {
         /// Since when.
         #[schemars(with = "String")]
         at: Timestamp,
     },
-    /// A restore from it was verified: the machine was read back and equals it.
-    Verified {
-        /// When.
+    /// A restore from it was verified: the machine was read back and equalled it.
+    #[serde(alias = "verified")]
+    Record {
+        /// Since when.
         #[schemars(with = "String")]
         at: Timestamp,
     },
@@ -94,9 +151,9 @@ pub enum SnapshotStage {
 impl fmt::Display for SnapshotStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stored => f.write_str("stored"),
+            Self::ByHand => f.write_str("taken by hand"),
             Self::Armed { at } => write!(f, "armed at {at:.0}"),
-            Self::Verified { at } => write!(f, "verified at {at:.0}"),
+            Self::Record { at } => write!(f, "a record, verified at {at:.0}"),
         }
     }
 }
@@ -118,12 +175,6 @@ impl Snapshot {
     #[must_use]
     pub fn lost_under(&self, loaded: &LoadedModules) -> Vec<ModuleName> {
         self.wanted_modules().into_iter().filter(|module| !loaded.contains(module)).collect()
-    }
-
-    /// Whether a restore from it was verified.
-    #[must_use]
-    pub fn is_verified(&self) -> bool {
-        matches!(self.stage, SnapshotStage::Verified { .. })
     }
 }
 
@@ -155,16 +206,6 @@ pub enum SnapshotError {
         path: PathBuf,
         /// Its schema.
         found: u64,
-    },
-    /// The file is of another boot: the VFs it speaks of are gone for good.
-    #[error("{} is of boot {found}, and this is boot {running}", path.display())]
-    OtherBoot {
-        /// The file.
-        path: PathBuf,
-        /// Its boot.
-        found: BootId,
-        /// This one.
-        running: BootId,
     },
     /// The file is of another NIC family.
     #[error("{} is of the NIC family {found}, and {asked} was asked for", path.display())]

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nic_host::{BootId, Host, ReadError, WriteError};
+use nic_host::{Host, ReadError, WriteError};
 use nic_packages::InstallRecord;
 
 use super::snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
@@ -13,6 +13,8 @@ use super::snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
 pub struct StateStore {
     files: Host,
     folder: PathBuf,
+    /// What is one NIC family's alone: two families on a node must not take each other's snapshot.
+    family_folder: PathBuf,
 }
 
 /// The record of what was installed, unreadable.
@@ -36,7 +38,14 @@ impl StateStore {
     /// The store in `folder`, which is created with the first file.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { files: Host::running(), folder: folder.into() }
+        let folder = folder.into();
+        Self { files: Host::running(), family_folder: folder.clone(), folder }
+    }
+
+    /// The same store, with a folder of its own for what is this family's alone.
+    #[must_use]
+    pub fn of_family(self, family: &str) -> Self {
+        Self { family_folder: self.folder.join(family), ..self }
     }
 
     /// The folder.
@@ -45,10 +54,16 @@ impl StateStore {
         &self.folder
     }
 
+    /// The folder of what is one family's alone.
+    #[must_use]
+    pub fn family_folder(&self) -> &Path {
+        &self.family_folder
+    }
+
     /// The snapshot's file.
     #[must_use]
     pub fn snapshot_path(&self) -> PathBuf {
-        self.folder.join("snapshot.json")
+        self.family_folder.join("snapshot.json")
     }
 
     /// The journal's file.
@@ -80,27 +95,10 @@ impl StateStore {
             Some(written) if *written != checksum => return Err(SnapshotError::Checksum { path }),
             Some(_) => {}
             None => {
-                tracing::warn!(path = %path.display(), "it has no checksum, as if edited by hand: taken as it is");
+                tracing::warn!(path = %path.display(), "the snapshot has no checksum, as if edited by hand: taken as it is");
             }
         }
-        Ok(Some(Snapshot { checksum: None, ..snapshot }))
-    }
-
-    /// The stored snapshot, when it is of this boot and this family.
-    pub fn snapshot_of(&self, boot: &BootId, family: &str) -> Result<Option<Snapshot>, SnapshotError> {
-        let Some(snapshot) = self.snapshot()? else { return Ok(None) };
-        let path = self.snapshot_path();
-        if snapshot.boot_id != *boot {
-            return Err(SnapshotError::OtherBoot { path, found: snapshot.boot_id, running: boot.clone() });
-        }
-        if snapshot.family != family {
-            return Err(SnapshotError::OtherFamily {
-                path,
-                found: snapshot.family,
-                asked: family.to_owned(),
-            });
-        }
-        Ok(Some(snapshot))
+        Ok(Some(snapshot.with_checksum(None)))
     }
 
     /// Stores a snapshot durably in place of the one that is there.
@@ -108,7 +106,7 @@ impl StateStore {
         let path = self.snapshot_path();
         let value = serde_json::to_value(snapshot).map_err(|error| not_serialised(&path, error))?;
         let checksum = Some(Snapshot::checksum_of(&value));
-        self.put(&path, &Snapshot { checksum, ..snapshot.clone() })
+        self.put(&path, &snapshot.clone().with_checksum(checksum))
     }
 
     /// Makes sure that the state directory takes what is about to be written to it: writes `size` bytes durably, and
@@ -146,7 +144,7 @@ impl StateStore {
 
     pub(super) fn set_aside(&self, from: &Path, now: Timestamp) -> Result<PathBuf, WriteError> {
         let name = from.file_name().unwrap_or_default().to_string_lossy();
-        let to = self.folder.join(format!("{name}.aside-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
+        let to = from.with_file_name(format!("{name}.aside-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
         std::fs::rename(from, &to).map_err(|source| WriteError {
             path: from.to_path_buf(),
             action: format!("move to {} the file", to.display()),
@@ -201,20 +199,17 @@ fn not_serialised(path: &Path, error: serde_json::Error) -> WriteError {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use nic_host::BootId;
     use nic_sriov::NicState;
 
     use super::*;
-    use crate::state::SnapshotStage;
+    use crate::state::Observed;
 
     pub(in crate::state) fn snapshot() -> Snapshot {
-        Snapshot {
-            schema: SNAPSHOT_SCHEMA,
-            checksum: None,
-            taken_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        let mut snapshot = Snapshot::by_hand(Observed {
             boot_id: BootId("boot-1".into()),
             kernel: "6.12.1".parse().unwrap(),
             family: "igb".into(),
-            stage: SnapshotStage::Stored,
             modules: vec!["igb".parse().unwrap()],
             lost: Vec::new(),
             parameters: crate::state::ModuleParameters::from([(
@@ -223,7 +218,9 @@ pub(super) mod tests {
             )]),
             nics: NicState::default(),
             network: nic_topology::NetworkState::default(),
-        }
+        });
+        snapshot.taken_at = "2026-01-02T03:04:05Z".parse().unwrap();
+        snapshot
     }
 
     #[test]
@@ -232,7 +229,7 @@ pub(super) mod tests {
         let store = StateStore::new(folder.path().join("state"));
         assert_eq!(store.snapshot().unwrap(), None);
         store.write_snapshot(&snapshot()).unwrap();
-        assert_eq!(store.snapshot_of(&BootId("boot-1".into()), "igb").unwrap(), Some(snapshot()));
+        assert_eq!(store.snapshot().unwrap(), Some(snapshot()));
     }
 
     #[test]
@@ -241,9 +238,7 @@ pub(super) mod tests {
         let store = StateStore::new(folder.path());
         store.write_snapshot(&snapshot()).unwrap();
         let boot = BootId("boot-1".into());
-        let other_boot = store.snapshot_of(&BootId("boot-2".into()), "igb").unwrap_err();
-        assert!(matches!(other_boot, SnapshotError::OtherBoot { .. }), "{other_boot}");
-        let other_family = store.snapshot_of(&boot, "mlx5").unwrap_err();
+        let other_family = store.snapshot_state(&boot, "mlx5").unwrap_err();
         assert!(matches!(other_family, SnapshotError::OtherFamily { .. }), "{other_family}");
 
         let whole = std::fs::read_to_string(store.snapshot_path()).unwrap();

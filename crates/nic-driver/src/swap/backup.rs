@@ -32,7 +32,7 @@ pub enum BackupError {
 ///
 /// While a snapshot is armed, what runs has not proved itself: then what is kept stays.
 pub(crate) fn back_up_running_modules(context: &Context, phase: &PhaseRecord) -> Result<(), BackupError> {
-    if context.armed_snapshot()?.is_some() {
+    if context.snapshot_state()?.armed().is_some() {
         return Ok(());
     }
     let step = phase.step(Step::BackUpModules);

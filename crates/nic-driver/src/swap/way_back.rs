@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::backup_plan::{BackupPlan, PlannedBackup};
 use super::blocker::{Blocker, BlockerKind, list};
 use crate::context::Context;
-use crate::state::{ModuleBackup, Snapshot};
+use crate::state::ModuleBackup;
 
 /// What is gone back to when the installed driver does not come up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -133,6 +133,5 @@ pub(super) fn no_way_back(context: &Context) -> Result<Option<Blocker>, ReadLoad
 }
 
 fn is_armed(context: &Context) -> bool {
-    let stored = context.store.snapshot_of(&context.boot_id, &context.family.name);
-    stored.ok().flatten().as_ref().is_some_and(Snapshot::is_armed)
+    context.snapshot_state().is_ok_and(|state| state.armed().is_some())
 }

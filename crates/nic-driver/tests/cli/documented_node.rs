@@ -2,15 +2,15 @@
 
 use insta::{assert_json_snapshot, assert_snapshot, with_settings};
 
-use crate::program::{AFTER, BEFORE, Desk};
+use crate::program::{AFTER, BEFORE, Sandbox};
 
 const TIMES: [(&str, &str); 1] = [(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "[time]")];
 
-/// A desk with the snapshot of the node as it was before the reload.
-fn with_snapshot() -> Desk {
-    let desk = Desk::new();
-    desk.on(BEFORE, &["snapshot"]).succeeded();
-    desk
+/// A sandbox with the snapshot of the node as it was before the reload.
+fn with_snapshot() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.on(BEFORE, &["snapshot"]).succeeded();
+    sandbox
 }
 
 /// Leaves VFs 1 to 45 out, which are like VF 0: one line each where they are listed, or a line and what is indented
@@ -35,20 +35,20 @@ fn without_like_vfs(text: &str) -> String {
 
 #[test]
 fn a_snapshot_holds_all_there_is() {
-    let desk = Desk::new();
-    let ran = desk.on(BEFORE, &["snapshot"]);
+    let sandbox = Sandbox::new();
+    let ran = sandbox.on(BEFORE, &["snapshot"]);
     assert_snapshot!(ran.succeeded(), @r"
     PF 0000:01:00.0 (enp1s0f0np0): 50 VFs
     PF 0000:01:00.1 (enp1s0f1np1): 0 VFs
-    stored in [desk]/state/snapshot.json
+    stored in [sandbox]/state/mlx5/snapshot.json
     ");
-    let ran = desk.on(BEFORE, &["snapshot", "--output", "json"]);
+    let ran = sandbox.on(BEFORE, &["snapshot", "--output", "json"]);
     with_settings!({ filters => TIMES }, {
         assert_json_snapshot!("snapshot", ran.json());
     });
     // What is printed is what is stored, but for the checksum.
     let mut printed: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-    let stored = std::fs::read_to_string(desk.state().join("snapshot.json")).unwrap();
+    let stored = std::fs::read_to_string(sandbox.snapshot()).unwrap();
     let mut stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
     assert_eq!(stored["checksum"].take().as_str().map(str::len), Some(64));
     printed["snapshot"]["checksum"].take();
@@ -57,79 +57,79 @@ fn a_snapshot_holds_all_there_is() {
 
 #[test]
 fn status_before_and_after() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     with_settings!({ filters => TIMES }, {
-        assert_snapshot!("status_without_snapshot", desk.on(BEFORE, &["status"]).succeeded());
-        desk.on(BEFORE, &["snapshot"]).succeeded();
-        let unchanged = desk.on(BEFORE, &["status"]);
-        assert!(unchanged.succeeded().contains("stored; 0 differences"), "{}", unchanged.stdout);
-        assert_snapshot!("status_after_reload", without_like_vfs(desk.on(AFTER, &["status"]).succeeded()));
-        let json = desk.on(AFTER, &["status", "--output", "json"]).json();
+        assert_snapshot!("status_without_snapshot", sandbox.on(BEFORE, &["status"]).succeeded());
+        sandbox.on(BEFORE, &["snapshot"]).succeeded();
+        let unchanged = sandbox.on(BEFORE, &["status"]);
+        assert!(unchanged.succeeded().contains("taken by hand; 0 differences"), "{}", unchanged.stdout);
+        assert_snapshot!("status_after_reload", without_like_vfs(sandbox.on(AFTER, &["status"]).succeeded()));
+        let json = sandbox.on(AFTER, &["status", "--output", "json"]).json();
         assert_json_snapshot!("status_after_reload_json", json);
     });
 }
 
 #[test]
 fn a_reload_is_planned_once() {
-    let desk = Desk::new();
-    assert_snapshot!("plan_reload", desk.on(BEFORE, &["plan", "reload"]).succeeded());
+    let sandbox = Sandbox::new();
+    assert_snapshot!("plan_reload", sandbox.on(BEFORE, &["plan", "reload"]).succeeded());
     assert_json_snapshot!(
         "plan_reload_json",
-        desk.on(BEFORE, &["plan", "reload", "--output", "json"]).json()
+        sandbox.on(BEFORE, &["plan", "reload", "--output", "json"]).json()
     );
-    let after = desk.on(AFTER, &["plan", "reload"]);
+    let after = sandbox.on(AFTER, &["plan", "reload"]);
     assert!(after.succeeded().ends_with("nothing to do: the loaded modules are the installed ones\n"));
 }
 
 #[test]
 fn all_vfs_are_planned_to_come_back() {
-    let desk = with_snapshot();
-    let ran = desk.on(AFTER, &["plan", "restore-sriov"]);
+    let sandbox = with_snapshot();
+    let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
     assert_eq!(ran.succeeded().matches("    bind to mlx5_core\n").count(), 49);
     assert_snapshot!("plan_restore", without_like_vfs(&ran.stdout));
     assert_json_snapshot!(
         "plan_restore_json",
-        desk.on(AFTER, &["plan", "restore-sriov", "--output", "json"]).json()
+        sandbox.on(AFTER, &["plan", "restore-sriov", "--output", "json"]).json()
     );
 }
 
 #[test]
 fn nothing_is_planned_where_nothing_has_changed() {
-    let desk = with_snapshot();
-    let ran = desk.on(BEFORE, &["plan", "restore-sriov"]);
+    let sandbox = with_snapshot();
+    let ran = sandbox.on(BEFORE, &["plan", "restore-sriov"]);
     assert_snapshot!(ran.succeeded(), @"nothing to do: the NICs are what the snapshot says");
 }
 
 #[test]
 fn plan_and_status_write_nothing() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     for command in [&["status"][..], &["plan", "reload"], &["plan", "restore-sriov"], &["report"]] {
-        let _any_exit_code = desk.on(BEFORE, command);
-        assert!(!desk.state().exists(), "{command:?}");
+        let _any_exit_code = sandbox.on(BEFORE, command);
+        assert!(!sandbox.state().exists(), "{command:?}");
     }
 }
 
 #[test]
 fn an_empty_journal_is_no_error() {
-    let ran = Desk::new().on(BEFORE, &["report"]);
+    let ran = Sandbox::new().on(BEFORE, &["report"]);
     assert_snapshot!(ran.succeeded(), @"The journal is empty: nothing has happened yet.");
 }
 
 #[test]
 fn relative_paths_are_meant_from_the_current_folder() {
-    let desk = Desk::new();
-    std::os::unix::fs::symlink(BEFORE, desk.path("node")).unwrap();
-    let ran = desk.run(&["--root", "node", "--state-dir", "./mine", "--log", "off", "snapshot"]);
-    assert!(ran.succeeded().ends_with("stored in [desk]/mine/snapshot.json\n"), "{}", ran.stdout);
-    assert!(desk.path("mine/snapshot.json").is_file());
+    let sandbox = Sandbox::new();
+    std::os::unix::fs::symlink(BEFORE, sandbox.path("node")).unwrap();
+    let ran = sandbox.run(&["--root", "node", "--state-dir", "./mine", "--log", "off", "snapshot"]);
+    assert!(ran.succeeded().ends_with("stored in [sandbox]/mine/mlx5/snapshot.json\n"), "{}", ran.stdout);
+    assert!(sandbox.path("mine/mlx5/snapshot.json").is_file());
 }
 
 #[test]
 fn a_family_can_be_described_in_a_file() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let mlx5 = include_str!("../../families/mlx5.toml");
-    std::fs::write(desk.path("mine.toml"), mlx5.replace("name = \"mlx5\"", "name = \"mine\"")).unwrap();
-    let ran = desk.on(BEFORE, &["--family", "mine.toml", "status"]);
+    std::fs::write(sandbox.path("mine.toml"), mlx5.replace("name = \"mlx5\"", "name = \"mine\"")).unwrap();
+    let ran = sandbox.on(BEFORE, &["--family", "mine.toml", "status"]);
     assert!(ran.succeeded().contains("family mine, "), "{}", ran.stdout);
     assert!(ran.stdout.contains("PF 0000:01:00.0 (enp1s0f0np0, mlx5_core): 50 VFs"), "{}", ran.stdout);
 }

@@ -6,44 +6,44 @@ use insta::assert_snapshot;
 use nic_driver::Exit;
 use nic_host::Host;
 
-use crate::program::{AFTER, BEFORE, Desk, Ran};
+use crate::program::{AFTER, BEFORE, CommandResult, Sandbox};
 
 const KERNEL: &str = "5.14.0-570.73.1.el9_6.aarch64+64k";
 
 /// Checks the exit code and that nothing but the reason is said; returns the reason.
-fn failed(ran: &Ran, exit: Exit) -> &str {
+fn failed(ran: &CommandResult, exit: Exit) -> &str {
     assert_eq!(ran.code, exit as i32, "{}", ran.text());
     assert_eq!(ran.stdout, "", "{}", ran.text());
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.text());
     &ran.stderr
 }
 
-/// A desk with the snapshot of the node as it was before the reload.
-fn with_snapshot() -> Desk {
-    let desk = Desk::new();
-    desk.on(BEFORE, &["snapshot"]).succeeded();
-    desk
+/// A sandbox with the snapshot of the node as it was before the reload.
+fn with_snapshot() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.on(BEFORE, &["snapshot"]).succeeded();
+    sandbox
 }
 
 #[test]
 fn no_pf_of_the_family() {
-    let desk = Desk::new();
-    let ran = desk.on(BEFORE, &["--family", "igb", "snapshot"]);
+    let sandbox = Sandbox::new();
+    let ran = sandbox.on(BEFORE, &["--family", "igb", "snapshot"]);
     assert_snapshot!(failed(&ran, Exit::NoPf));
-    assert!(!desk.state().exists());
+    assert!(!sandbox.state().exists());
 }
 
 #[test]
 fn an_unknown_family() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     assert_snapshot!(
         "unknown_family",
-        failed(&desk.on(BEFORE, &["--family", "mlx4", "status"]), Exit::Usage)
+        failed(&sandbox.on(BEFORE, &["--family", "mlx4", "status"]), Exit::Usage)
     );
-    let ran = desk.on(BEFORE, &["--family", "./mine.toml", "status"]);
+    let ran = sandbox.on(BEFORE, &["--family", "./mine.toml", "status"]);
     assert_snapshot!("missing_family_file", failed(&ran, Exit::Usage));
-    fs::write(desk.path("mine.toml"), "name = 7").unwrap();
-    let ran = desk.on(BEFORE, &["--family", "./mine.toml", "status"]);
+    fs::write(sandbox.path("mine.toml"), "name = 7").unwrap();
+    let ran = sandbox.on(BEFORE, &["--family", "./mine.toml", "status"]);
     // The parser's own words follow, over several lines.
     assert_eq!(ran.code, Exit::Usage as i32, "{}", ran.text());
     assert!(
@@ -55,93 +55,125 @@ fn an_unknown_family() {
 
 #[test]
 fn no_snapshot() {
-    let ran = Desk::new().on(AFTER, &["plan", "restore-sriov"]);
+    let sandbox = Sandbox::new();
+    let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
+    assert_snapshot!(ran.succeeded(), @"nothing to do: nothing is owed to the NICs (snapshot: none)");
+    let ran = sandbox.on(AFTER, &["plan", "restore-sriov", "--from-record"]);
     assert_snapshot!(failed(&ran, Exit::NoSnapshot));
 }
 
 #[test]
+fn nothing_is_owed_of_a_record_and_of_another_boot() {
+    let stored = "\"stage\": \"by_hand\"";
+    let record = "\"stage\": \"record\", \"at\": \"2026-01-02T03:04:05Z\"";
+    let boot = "0c2f7a1e-6b5d-4f3a-9e8c-d1b2a3948576";
+    for (from, to, words) in [
+        (stored, record, "nothing is owed to the NICs (snapshot: record)"),
+        // As an earlier version has written it.
+        (stored, "\"stage\": \"verified\", \"at\": \"2026-01-02T03:04:05Z\"", "(snapshot: record)"),
+        (boot, "ffffffff-6b5d-4f3a-9e8c-d1b2a3948576", "nothing is owed to the NICs (snapshot: none)"),
+    ] {
+        let sandbox = with_snapshot();
+        sandbox.change_snapshot(from, to);
+        let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
+        assert!(ran.succeeded().contains(words), "{}", ran.text());
+        let told =
+            if from == boot { "one of another boot was taken at" } else { "a record, verified at 2026" };
+        let ran = sandbox.on(AFTER, &["status"]);
+        assert!(ran.succeeded().contains(told), "{}", ran.text());
+        // On demand alone is it gone back to what was.
+        let ran = sandbox.on(AFTER, &["plan", "restore-sriov", "--from-record"]);
+        if from == boot {
+            failed(&ran, Exit::NoSnapshot);
+        } else {
+            assert!(ran.succeeded().contains("sriov_numvfs 50"), "{}", ran.text());
+        }
+    }
+}
+
+#[test]
 fn an_unreadable_snapshot_is_refused_and_set_aside_by_the_next() {
-    let desk = with_snapshot();
-    let path = desk.state().join("snapshot.json");
+    let sandbox = with_snapshot();
+    let path = sandbox.snapshot();
     let whole = fs::read_to_string(&path).unwrap();
     let half = &whole[..whole.len() / 2];
     fs::write(&path, half).unwrap();
-    let reason = desk.on(AFTER, &["plan", "restore-sriov"]);
+    let reason = sandbox.on(AFTER, &["plan", "restore-sriov"]);
     let reason = failed(&reason, Exit::BadSnapshot);
     assert!(
-        reason.contains("[desk]/state/snapshot.json is not a snapshot that can be read: EOF"),
+        reason.contains("[sandbox]/state/mlx5/snapshot.json is not a snapshot that can be read: EOF"),
         "{reason}"
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), half, "it was left as it was");
-    let status = desk.on(AFTER, &["status"]);
+    let status = sandbox.on(AFTER, &["status"]);
     assert!(status.succeeded().contains("snapshot: cannot be used: "), "{}", status.stdout);
 
-    let ran = desk.on(BEFORE, &["snapshot"]);
+    let ran = sandbox.on(BEFORE, &["snapshot"]);
     let aside = ran.succeeded().lines().next().unwrap().rsplit(' ').next().unwrap();
-    let aside = desk.path(aside.strip_prefix("[desk]/").unwrap());
+    let aside = sandbox.path(aside.strip_prefix("[sandbox]/").unwrap());
     assert_eq!(fs::read_to_string(aside).unwrap(), half);
-    desk.on(AFTER, &["plan", "restore-sriov"]).succeeded();
+    sandbox.on(AFTER, &["plan", "restore-sriov"]).succeeded();
 }
 
 #[test]
 fn a_snapshot_that_does_not_fit() {
     for (name, from, to) in [
-        ("another_boot", "0c2f7a1e-6b5d-4f3a-9e8c-d1b2a3948576", "ffffffff-6b5d-4f3a-9e8c-d1b2a3948576"),
         ("another_schema", "\"schema\": 2,", "\"schema\": 3,"),
         ("another_family", "\"family\": \"mlx5\"", "\"family\": \"mine\""),
     ] {
-        let desk = with_snapshot();
-        desk.change_snapshot(from, to);
-        let ran = desk.on(AFTER, &["plan", "restore-sriov"]);
+        let sandbox = with_snapshot();
+        sandbox.change_snapshot(from, to);
+        let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
         assert_snapshot!(name, failed(&ran, Exit::BadSnapshot));
     }
 }
 
 #[test]
 fn an_armed_snapshot_is_not_replaced() {
-    let desk = with_snapshot();
-    desk.change_snapshot("\"stage\": \"stored\"", "\"stage\": \"armed\", \"at\": \"2026-01-02T03:04:05Z\"");
-    let armed = fs::read(desk.state().join("snapshot.json")).unwrap();
-    let ran = desk.on(AFTER, &["snapshot"]);
+    let sandbox = with_snapshot();
+    sandbox
+        .change_snapshot("\"stage\": \"by_hand\"", "\"stage\": \"armed\", \"at\": \"2026-01-02T03:04:05Z\"");
+    let armed = fs::read(sandbox.snapshot()).unwrap();
+    let ran = sandbox.on(AFTER, &["snapshot"]);
     assert_snapshot!(failed(&ran, Exit::Blocked));
-    assert_eq!(fs::read(desk.state().join("snapshot.json")).unwrap(), armed);
+    assert_eq!(fs::read(sandbox.snapshot()).unwrap(), armed);
 }
 
 #[test]
 fn a_pf_that_cannot_have_the_vfs() {
     let sriov_totalvfs = "sys/bus/pci/devices/0000:01:00.0/sriov_totalvfs";
-    let desk = with_snapshot();
-    let tree = desk.copy(AFTER);
+    let sandbox = with_snapshot();
+    let tree = sandbox.copy(AFTER);
     fs::write(tree.join(sriov_totalvfs), "16\n").unwrap();
-    let ran = desk.on(&tree, &["plan", "restore-sriov"]);
+    let ran = sandbox.on(&tree, &["plan", "restore-sriov"]);
     assert_snapshot!("too_few_vfs", failed(&ran, Exit::PfUnsuitable));
     fs::remove_file(tree.join(sriov_totalvfs)).unwrap();
-    let ran = desk.on(&tree, &["plan", "restore-sriov"]);
+    let ran = sandbox.on(&tree, &["plan", "restore-sriov"]);
     assert_snapshot!("no_sriov", failed(&ran, Exit::PfUnsuitable));
     fs::remove_file(tree.join("sys/bus/pci/devices/0000:01:00.0/driver")).unwrap();
-    let ran = desk.on(&tree, &["plan", "restore-sriov"]);
+    let ran = sandbox.on(&tree, &["plan", "restore-sriov"]);
     assert_snapshot!("no_driver", failed(&ran, Exit::PfUnsuitable));
 }
 
 #[test]
 fn modules_that_are_not_there() {
-    let desk = Desk::new();
-    let tree = desk.copy(BEFORE);
+    let sandbox = Sandbox::new();
+    let tree = sandbox.copy(BEFORE);
     let modules = tree.join("lib/modules").join(KERNEL);
     let mlx5_core =
         modules.join("extra/mlnx-ofa_kernel/drivers/net/ethernet/mellanox/mlx5/core/mlx5_core.ko");
 
     let whole = fs::read(&mlx5_core).unwrap();
     fs::write(&mlx5_core, &whole[..whole.len() / 2]).unwrap();
-    assert_snapshot!("damaged_module", failed(&desk.on(&tree, &["plan", "reload"]), Exit::NoModule));
+    assert_snapshot!("damaged_module", failed(&sandbox.on(&tree, &["plan", "reload"]), Exit::NoModule));
     fs::remove_file(&mlx5_core).unwrap();
-    assert_snapshot!("missing_module", failed(&desk.on(&tree, &["plan", "reload"]), Exit::NoModule));
+    assert_snapshot!("missing_module", failed(&sandbox.on(&tree, &["plan", "reload"]), Exit::NoModule));
     fs::remove_file(modules.join("modules.dep")).unwrap();
-    assert_snapshot!("no_index", failed(&desk.on(&tree, &["plan", "reload"]), Exit::NoModule));
+    assert_snapshot!("no_index", failed(&sandbox.on(&tree, &["plan", "reload"]), Exit::NoModule));
     fs::remove_dir_all(modules).unwrap();
-    assert_snapshot!("no_module_tree", failed(&desk.on(&tree, &["plan", "reload"]), Exit::NoModule));
+    assert_snapshot!("no_module_tree", failed(&sandbox.on(&tree, &["plan", "reload"]), Exit::NoModule));
     // Everything else is still told.
-    let status = desk.on(&tree, &["status"]);
+    let status = sandbox.on(&tree, &["status"]);
     assert!(
         status.succeeded().contains("modules: cannot be compared: no modules for kernel"),
         "{}",
@@ -151,19 +183,19 @@ fn modules_that_are_not_there() {
 
 #[test]
 fn folders_that_cannot_be() {
-    let desk = Desk::new();
-    fs::write(desk.path("file"), "").unwrap();
-    let ran = desk.run(&["--root", BEFORE, "--state-dir", "file/state", "--log", "off", "snapshot"]);
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("file"), "").unwrap();
+    let ran = sandbox.run(&["--root", BEFORE, "--state-dir", "file/state", "--log", "off", "snapshot"]);
     assert_snapshot!("bad_state_dir", failed(&ran, Exit::Failed));
-    let ran = desk.run(&["--root", "nowhere", "--log", "off", "status"]);
+    let ran = sandbox.run(&["--root", "nowhere", "--log", "off", "status"]);
     assert_snapshot!("bad_root", failed(&ran, Exit::Failed));
 }
 
 #[test]
 fn a_tree_is_not_changed() {
     for command in ["reload", "restore-sriov"] {
-        let desk = with_snapshot();
-        let ran = desk.on(AFTER, &[command]);
+        let sandbox = with_snapshot();
+        let ran = sandbox.on(AFTER, &[command]);
         let exit = if Host::is_privileged() { Exit::Failed } else { Exit::NotRoot };
         let reason = failed(&ran, exit);
         assert!(reason.contains(if Host::is_privileged() { "is a tree" } else { "needs root" }), "{reason}");
@@ -172,22 +204,22 @@ fn a_tree_is_not_changed() {
 
 #[test]
 fn packages_are_looked_for_where_the_shell_shows_them() {
-    let desk = Desk::new();
-    desk.copy(BEFORE);
-    let ran = desk.run(&["--root", "tree", "--log", "off", "install", "--packages", "tree/rpms"]);
+    let sandbox = Sandbox::new();
+    sandbox.copy(BEFORE);
+    let ran = sandbox.run(&["--root", "tree", "--log", "off", "install", "--packages", "tree/rpms"]);
     if Host::is_privileged() {
         let reason = failed(&ran, Exit::BadPackage);
-        assert!(reason.contains("[desk]/tree/rpms"), "{reason}");
+        assert!(reason.contains("[sandbox]/tree/rpms"), "{reason}");
     } else {
         failed(&ran, Exit::NotRoot);
     }
-    let ran = desk.run(&["--root", "tree", "--log", "off", "install", "--packages", "rpms"]);
-    assert_snapshot!(failed(&ran, Exit::Usage), @"nic-driver: [desk]/rpms is not below the root [desk]/tree");
+    let ran = sandbox.run(&["--root", "tree", "--log", "off", "install", "--packages", "rpms"]);
+    assert_snapshot!(failed(&ran, Exit::Usage), @"nic-driver: [sandbox]/rpms is not below the root [sandbox]/tree");
 }
 
 #[test]
 fn errors_are_results_too() {
-    let ran = Desk::new().on(AFTER, &["plan", "restore-sriov", "--output", "json"]);
+    let ran = Sandbox::new().on(AFTER, &["plan", "restore-sriov", "--from-record", "--output", "json"]);
     let object: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(object["exit"], 15);
     assert_eq!(ran.stderr, format!("nic-driver: {}\n", object["error"].as_str().unwrap()));
@@ -195,16 +227,16 @@ fn errors_are_results_too() {
 
 #[test]
 fn an_empty_variable_is_not_set_and_a_wrong_one_is_named() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let arguments = ["--root", AFTER, "--log", "off", "plan", "restore-sriov"];
-    let plain = desk.run(&arguments);
+    let plain = sandbox.run(&arguments);
     for variable in ["MLX_DRIVERS_MOUNT", "DRIVER_READY_PATH", "NIC_DRIVER_TIMEOUT", "UNLOAD_STORAGE_MODULES"]
     {
-        let ran = desk.run_with(&[(variable, "")], &arguments);
+        let ran = sandbox.run_with(&[(variable, "")], &arguments);
         assert_eq!(ran.text(), plain.text(), "{variable}");
     }
     for variable in ["NIC_DRIVER_TIMEOUT", "UNLOAD_STORAGE_MODULES"] {
-        let ran = desk.run_with(&[(variable, "maybe")], &arguments);
+        let ran = sandbox.run_with(&[(variable, "maybe")], &arguments);
         assert_eq!(ran.code, 2, "{}", ran.text());
         let named = format!("invalid value 'maybe' for '{variable} ");
         assert!(ran.stderr.contains(&named), "{}", ran.stderr);
@@ -213,7 +245,7 @@ fn an_empty_variable_is_not_set_and_a_wrong_one_is_named() {
 
 #[test]
 fn wrong_usage() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     for arguments in [
         &["reboot"][..],
         &[],
@@ -225,7 +257,7 @@ fn wrong_usage() {
         &["terminate", "--restore-driver=maybe"],
         &["status", "--log", "nic_sriov=loud"],
     ] {
-        let ran = desk.run(arguments);
+        let ran = sandbox.run(arguments);
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}: {}", ran.text());
         assert!(!ran.stderr.is_empty(), "{arguments:?}");
     }

@@ -4,23 +4,23 @@ use clap::CommandFactory as _;
 use nic_driver::Exit;
 use nic_driver::cli::Cli;
 
-use crate::program::Desk;
+use crate::program::Sandbox;
 
 #[test]
 fn every_command_has_an_example_and_the_common_options() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let commands: Vec<String> =
         Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
     assert!(commands.contains(&"restore-sriov".to_owned()), "{commands:?}");
     for command in &commands {
-        let ran = desk.run(&[command, "--help"]);
+        let ran = sandbox.run(&[command, "--help"]);
         let help = ran.succeeded();
         assert!(help.contains("Example: nic-driver "), "{command}: {help}");
         for option in ["--output", "--root", "--state-dir", "--family", "--timeout"] {
             assert!(help.contains(option), "{command} has no {option}: {help}");
         }
     }
-    let top = desk.run(&["--help"]);
+    let top = sandbox.run(&["--help"]);
     for text in commands.iter().map(String::as_str).chain(["Example: nic-driver ", "docs/exit-codes.md"]) {
         assert!(top.succeeded().contains(text), "{text}");
     }
@@ -28,9 +28,9 @@ fn every_command_has_an_example_and_the_common_options() {
 
 #[test]
 fn completions_and_the_manual_page_know_the_commands() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     for arguments in [&["completions", "bash"][..], &["completions", "zsh"], &["man"]] {
-        let ran = desk.run(arguments);
+        let ran = sandbox.run(arguments);
         let text = ran.succeeded().replace('\\', "");
         assert!(text.contains("nic-driver") && text.contains("restore-sriov"), "{arguments:?}");
     }

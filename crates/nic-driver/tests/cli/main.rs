@@ -9,4 +9,6 @@ mod help;
 #[cfg(test)]
 mod program;
 #[cfg(test)]
-mod ways;
+mod reload_options;
+#[cfg(test)]
+mod way_back;

@@ -13,18 +13,18 @@ pub(crate) const AFTER: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/documented-node/after-reload");
 
 /// A state directory, and a folder to work in.
-pub(crate) struct Desk {
+pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
 }
 
 /// What came of a run.
-pub(crate) struct Ran {
+pub(crate) struct CommandResult {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Desk {
+impl Sandbox {
     pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
@@ -37,19 +37,19 @@ impl Desk {
         self.path("state")
     }
 
-    /// Runs a command on a tree, with this desk's state directory, and without logs.
-    pub(crate) fn on(&self, root: impl AsRef<Path>, command: &[&str]) -> Ran {
+    /// Runs a command on a tree, with this sandbox's state directory, and without logs.
+    pub(crate) fn on(&self, root: impl AsRef<Path>, command: &[&str]) -> CommandResult {
         let (root, state) = (root.as_ref().display().to_string(), self.state().display().to_string());
         self.run(&[&["--root", &root, "--state-dir", &state, "--log", "off"], command].concat())
     }
 
     /// Runs the program with this folder as the current one, and without environment variables.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> CommandResult {
         self.run_with(&[], arguments)
     }
 
     /// The same with these variables.
-    pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ran {
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> CommandResult {
         let output = Command::new(env!("CARGO_BIN_EXE_nic-driver"))
             .env_clear()
             .envs(variables.iter().copied())
@@ -60,9 +60,18 @@ impl Desk {
         let text = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).unwrap();
             let folder = self.folder.path().display().to_string();
-            text.replace(&folder, "[desk]").replace(BEFORE, "[before]").replace(AFTER, "[after-reload]")
+            text.replace(&folder, "[sandbox]").replace(BEFORE, "[before]").replace(AFTER, "[after-reload]")
         };
-        Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        CommandResult {
+            code: output.status.code().unwrap(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// The stored snapshot of the family mlx5.
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.state().join("mlx5/snapshot.json")
     }
 
     /// A copy of a tree, to be changed.
@@ -74,7 +83,7 @@ impl Desk {
 
     /// Replaces a text in the stored snapshot, and takes away the checksum that does not fit then.
     pub(crate) fn change_snapshot(&self, from: &str, to: &str) {
-        let path = self.state().join("snapshot.json");
+        let path = self.snapshot();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{text}");
         let text = text.replace(from, to);
@@ -83,7 +92,7 @@ impl Desk {
     }
 }
 
-impl Ran {
+impl CommandResult {
     /// All of it, as a text.
     pub(crate) fn text(&self) -> String {
         format!("exit code {}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)

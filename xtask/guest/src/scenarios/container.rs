@@ -51,7 +51,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     }
     nic_driver(&["reload"]).run()?.expect_code(0)?;
     ensure!(loaded()?.contains(BEFOREHAND), "{BEFOREHAND} was not loaded from the host's tree");
-    let kept = modules_below(&Path::new(STATE).join("previous-modules"))?;
+    let kept = modules_below(&Path::new(STATE).join("igb/previous-modules"))?;
     ensure!(!kept.is_empty(), "no module was kept");
     for file in kept {
         ensure!(label_of(&file)? == LABEL, "{} is labelled {:?}", file.display(), label_of(&file)?);

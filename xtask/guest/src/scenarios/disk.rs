@@ -11,7 +11,7 @@ use super::kill_matrix::set_up;
 use crate::command::run as command;
 use crate::drivers;
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, Outcome, STATE};
+use crate::nic_driver::{NicDriver, Outcome, STATE, snapshot_of};
 use crate::observe::Nics;
 use crate::readiness::{self, READY};
 use crate::{journal, read, report, say, wait, write};
@@ -199,7 +199,7 @@ impl Node {
 }
 
 fn snapshot() -> PathBuf {
-    Path::new(STATE).join("snapshot.json")
+    snapshot_of("igb")
 }
 
 /// The names of the files in the state directory, without the folder of kept modules.

@@ -9,7 +9,7 @@ use lab_guest::wiring::{PEER_MAC, VFS_PER_PF};
 use crate::command::run as run_program;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, Outcome, STATE};
+use crate::nic_driver::{NicDriver, Outcome, STATE, snapshot_of};
 use crate::observe::{Nics, igb_pfs, netdev_by_mac};
 use crate::{read, report, say, vfs, write};
 
@@ -82,7 +82,8 @@ const CASES: &[Case] = &[
     Case {
         name: "unreadable snapshot",
         arrange: || {
-            fs::create_dir_all(STATE).with_context(|| format!("cannot create {STATE}"))?;
+            let folder = Path::new(STATE).join("igb");
+            fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
             write(snapshot(), "{ \"schema\": ")
         },
         call: || NicDriver::new(["restore-sriov"]),
@@ -90,9 +91,9 @@ const CASES: &[Case] = &[
         undo: remove_state,
     },
     Case {
-        name: "no snapshot",
+        name: "no record",
         arrange: remove_state,
-        call: || NicDriver::new(["restore-sriov"]),
+        call: || NicDriver::new(["restore-sriov", "--from-record"]),
         code: 15,
         undo: remove_state,
     },
@@ -151,7 +152,7 @@ fn loaded_modules() -> anyhow::Result<Vec<String>> {
 }
 
 fn snapshot() -> PathBuf {
-    Path::new(STATE).join("snapshot.json")
+    snapshot_of("igb")
 }
 
 fn remove_state() -> anyhow::Result<()> {

@@ -1,7 +1,6 @@
 //! Every VF has something else that can be lost. The driver is swapped, once by hand and once by the program, and all of it
 //! comes back, or is stated to be what cannot come back.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -11,11 +10,11 @@ use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::netdevs::swap_names;
-use crate::nic_driver::{NicDriver, STATE};
+use crate::nic_driver::{NicDriver, snapshot_of};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
 use crate::restored::{Restored, ToldDifference};
 use crate::vfs::{self, VF_DRIVER, concurrently};
-use crate::{boot, report, say, wait, write};
+use crate::{boot, journal, report, say, wait, write};
 
 /// A function: a PF, or one of its VFs. PFs are counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +104,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
     say("== the driver is swapped by hand");
     NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
-    guest.keep(&Path::new(STATE).join("snapshot.json"))?;
+    guest.keep(&snapshot_of("igb"))?;
     vfs::swap_driver_by_hand()?;
     restore_and_compare(&pfs, &before)?;
 
@@ -115,8 +114,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     NicDriver::install(&folder).run()?.expect_code(0)?;
     NicDriver::new(["reload"]).run()?.expect_code(0)?;
     let result = restore_and_compare(&pfs, &before);
-    for file in ["snapshot.json", "journal.jsonl"] {
-        guest.keep(&Path::new(STATE).join(file))?;
+    for file in [snapshot_of("igb"), journal::path()] {
+        guest.keep(&file)?;
     }
     result?;
     drivers::expect_loaded(&drivers::version("A")?)?;
@@ -128,6 +127,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 /// A container has taken a VF since, and its network plugin has given it a VLAN: a restore does not take it away again.
 fn leave_to_its_user(pfs: &[String]) -> anyhow::Result<()> {
     say("== a VF is taken to another namespace");
+    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
     let (vf, netdev) = (address(pfs, TAKEN)?, name(pfs, TAKEN)?);
     command("ip", ["link", "set", "dev", &netdev, "netns", NAMESPACE])?;
     let Vf(pf, index) = TAKEN else { bail!("{TAKEN:?} is no VF") };
@@ -177,7 +177,7 @@ fn restore_and_compare(pfs: &[String], before: &Nics) -> anyhow::Result<()> {
     }
     told.expect_failed(&[])?;
 
-    let plan = NicDriver::new(["plan", "restore-sriov"]).run()?.expect_code(0)?;
+    let plan = NicDriver::new(["plan", "restore-sriov", "--from-record"]).run()?.expect_code(0)?;
     ensure!(
         plan.stdout.contains("nothing to do"),
         "the plan of a restored machine is not empty: {}",

@@ -13,7 +13,7 @@ use crate::command::run as command;
 use crate::guest::Guest;
 use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
-use crate::restored::Restored;
+use crate::restored::{ByHand, Restored};
 use crate::vfs::{self, VF_DRIVER};
 use crate::{boot, report, say, wait, write};
 
@@ -157,11 +157,13 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let name = before.attribute(vfs.at(1)?, "name").unwrap_or("not there");
     ensure!(name == TAKEN, "VF 1 is called {name}, not {TAKEN}");
     NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+    let by_hand = ByHand::keep("igb")?;
 
     let mut faults = Vec::new();
     for case in CASES {
         say(&format!("== {}", case.name));
         let users = arrange(case, pf, &vfs).with_context(|| format!("cannot arrange: {}", case.name))?;
+        by_hand.owe_again()?;
         let text = match undergo(case, &vfs, &before) {
             Ok(time) => format!("{:.1} s", time.as_secs_f64()),
             Err(error) => {
@@ -172,15 +174,18 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         report(&format!("{:<34} {text}", case.name));
         guest.keep(&Path::new(STATE).join("journal.jsonl"))?;
         (case.undo)(users).with_context(|| format!("cannot undo: {}", case.name))?;
+        by_hand.owe_again()?;
         if let Err(error) = recover(&before) {
             faults.push(format!("after {}: {error:#}", case.name));
             report(&format!("{:<34} WRONG: {error:#}", "  when the fault is gone"));
             // The next case starts from what this one should have left.
             start_over(pf, &vfs)?;
+            by_hand.owe_again()?;
             Restored::run("igb", &[], 0)?;
         }
     }
     ensure!(faults.is_empty(), "{}", faults.join("; "));
+    by_hand.owe_again()?;
     fewer_vfs_and_one_in_use(pf, &vfs, &before)
 }
 

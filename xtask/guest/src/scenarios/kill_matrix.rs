@@ -12,7 +12,7 @@ use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::netdevs::swap_names;
-use crate::nic_driver::{NicDriver, STATE};
+use crate::nic_driver::{NicDriver, STATE, snapshot_of};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
 use crate::readiness::{self, READY};
 use crate::{boot, journal, report, say, vfs, write};
@@ -205,7 +205,7 @@ impl Killed {
 fn keep_armed_snapshot(before: &Nics) -> anyhow::Result<()> {
     install("B")?;
     NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
-    fs::copy(Path::new(STATE).join("snapshot.json"), ARMED).context("cannot keep the armed snapshot")?;
+    fs::copy(snapshot_of("igb"), ARMED).context("cannot keep the armed snapshot")?;
     finish("B", before)
 }
 
@@ -214,8 +214,7 @@ fn lose_vfs() -> anyhow::Result<()> {
     if Path::new(READY).exists() {
         fs::remove_file(READY).context("cannot take readiness away")?;
     }
-    fs::copy(ARMED, Path::new(STATE).join("snapshot.json"))
-        .context("cannot put the armed snapshot in place")?;
+    fs::copy(ARMED, snapshot_of("igb")).context("cannot put the armed snapshot in place")?;
     for pf in igb_pfs()? {
         write(pci_device(&pf).join("sriov_numvfs"), "0")?;
         command("ip", ["link", "set", "dev", &netdev_of(&pf)?, "down", "mtu", "1500"])?;

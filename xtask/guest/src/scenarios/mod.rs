@@ -16,6 +16,7 @@ mod init_script;
 mod kill_matrix;
 mod network;
 mod night;
+mod nothing_owed;
 mod packages;
 mod restore_loop;
 mod rollback;
@@ -38,6 +39,7 @@ const RUNS: &[(&str, Run)] = &[
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),
     ("network", network::run),
+    ("nothing-owed", nothing_owed::run),
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),

@@ -1,14 +1,12 @@
 //! Somebody else swaps the driver, knowing nothing of VFs, and `restore-sriov` gives every one of them back; again and
 //! again, because the races it must survive do not show at the first try.
 
-use std::path::Path;
-
 use anyhow::{Context as _, ensure};
 
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, STATE};
+use crate::nic_driver::{NicDriver, snapshot_of};
 use crate::observe::Nics;
-use crate::{report, say, vfs};
+use crate::{journal, report, say, vfs};
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let rounds: u32 = guest.parameter("rounds")?;
@@ -21,8 +19,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         let lost = before.differences(&Nics::observe()?);
         ensure!(!lost.is_empty(), "the swap by hand lost nothing, so this round shows nothing");
         let outcome = NicDriver::new(["restore-sriov"]).run()?.expect_code(0);
-        for file in ["snapshot.json", "journal.jsonl"] {
-            guest.keep(&Path::new(STATE).join(file))?;
+        for file in [snapshot_of("igb"), journal::path()] {
+            guest.keep(&file)?;
         }
         times.push(outcome?.time.as_secs_f64());
         let differences = before.differences(&Nics::observe()?);

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use super::kill_matrix::{finish, install, set_up};
 use crate::drivers::{self, DriverVersion};
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, STATE};
+use crate::nic_driver::{NicDriver, snapshot_of};
 use crate::observe::{Nics, igb_pfs, pci_device};
 use crate::readiness::{self, READY};
 use crate::{boot, journal, read, report, say, write};
@@ -92,11 +92,15 @@ fn not_tried_again(node: &Node) -> anyhow::Result<()> {
     let refused = NicDriver::new(["reload"]).run()?.expect_code(BLOCKED)?;
     refused.expect_words(&[RETRY, "taken back"])?;
     ensure!(Nics::interface_indices()? == indices, "the NIC was taken down for the same driver");
-    // The driver that was wanted does not run; that of the VFs nothing is missing is another question.
+    // Nothing is owed, and yet the driver that was wanted does not run.
     let restored = NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+    restored.expect_words(&["nothing is owed", "not ready", "a reload is due"])?;
+    ensure!(!Path::new(READY).exists(), "ready although the driver was rolled back");
+    // Whoever is content with what runs says so.
+    let restored = NicDriver::new(["restore-sriov", "--from-record"]).quietly().run()?.expect_code(0)?;
     restored.expect_words(&["nothing to do"])?;
     ensure!(Nics::interface_indices()? == indices, "netdevs were made anew although nothing was missing");
-    ensure!(Path::new(READY).exists(), "not ready although verified");
+    ensure!(Path::new(READY).exists(), "not ready although asked for");
     node.is_what_it_was()
 }
 
@@ -173,7 +177,7 @@ impl Node {
 }
 
 fn is_armed() -> anyhow::Result<bool> {
-    let snapshot = read(Path::new(STATE).join("snapshot.json"))?;
+    let snapshot = read(snapshot_of("igb"))?;
     let snapshot: serde_json::Value =
         serde_json::from_str(&snapshot).context("the snapshot does not parse")?;
     let stage = snapshot.pointer("/stage/stage").and_then(serde_json::Value::as_str);

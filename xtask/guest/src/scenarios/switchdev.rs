@@ -1,17 +1,15 @@
 //! A NIC with an eswitch, 50 VFs, and no VF netdevs: every attribute a PF can hold, then representors with names of the
 //! user's own, through the removal of the device and back.
 
-use std::path::Path;
-
 use anyhow::{Context as _, ensure};
 
 use crate::command::ip_batch;
 use crate::guest::Guest;
 use crate::netdevs::swap_names;
-use crate::nic_driver::{NicDriver, STATE};
+use crate::nic_driver::{NicDriver, snapshot_of};
 use crate::observe::Nics;
-use crate::restored::Restored;
-use crate::{boot, netdevsim, report, say};
+use crate::restored::{ByHand, Restored};
+use crate::{boot, journal, netdevsim, report, say};
 
 const VFS: u32 = 50;
 const PORTS: u32 = 2;
@@ -22,8 +20,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     netdevsim::load()?;
     netdevsim::create(PORTS, VFS)?;
     let result = legacy().and_then(|()| switchdev());
-    for file in ["snapshot.json", "journal.jsonl"] {
-        guest.keep(&Path::new(STATE).join(file))?;
+    for file in [snapshot_of(FAMILY), journal::path()] {
+        guest.keep(&file)?;
     }
     result
 }
@@ -83,12 +81,15 @@ fn switchdev() -> anyhow::Result<()> {
     ensure!(altnames.split(' ').any(|name| name == ALTNAME), "pf0vf2 has the altnames {altnames}");
     snapshot()?;
 
+    let by_hand = ByHand::keep(FAMILY)?;
     netdevsim::set_mode("legacy")?;
     netdevsim::set_vfs(0)?;
     boot::settle_udev()?;
     restore_and_compare(&before, "switchdev mode, through legacy mode without VFs")?;
+    by_hand.owe_again()?;
     anew()?;
     restore_and_compare(&before, "switchdev mode, device made anew")?;
+    by_hand.owe_again()?;
     netdevsim::set_mode("legacy")?;
     restore_and_compare(&before, "switchdev mode, through legacy mode with VFs")?;
     // Drivers take a VLAN in legacy mode only, although netdevsim takes it in both.
@@ -98,6 +99,7 @@ fn switchdev() -> anyhow::Result<()> {
         before.differences(&netdevsim::observe()?).to_string().contains("vlan"),
         "the VLAN did not change"
     );
+    by_hand.owe_again()?;
     restore_and_compare(&before, "switchdev mode, one VLAN changed in it")
 }
 

@@ -1,0 +1,182 @@
+//! The arguments: commands and options, each option with its variable.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::modules::{ModuleArguments, parse_bool};
+use crate::context::{ManagementNic, ReloadWith};
+
+/// Swaps a NIC's kernel driver and gives every SR-IOV virtual function back exactly as it was.
+#[derive(Debug, Parser)]
+#[command(name = "nic-driver", version, max_term_width = 110)]
+#[command(after_help = "Example: nic-driver reload && nic-driver restore-sriov\n\n\
+    Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and put back; \
+    5 failed, node degraded; 1 and 10-18 failed before anything was changed (docs/exit-codes.md).")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// The NIC family: mlx5, igb, netdevsim, or a path to a TOML file that describes one.
+    #[arg(long, global = true, env = "NIC_DRIVER_FAMILY", default_value = "mlx5")]
+    pub family: String,
+    /// How results are printed to stdout.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The machine's root folder: `/`, or a tree to look at.
+    #[arg(long, global = true, env = "NIC_DRIVER_ROOT", default_value = "/")]
+    pub root: PathBuf,
+    /// Where snapshot and journal are kept [default: .nic-driver in MLX_DRIVERS_MOUNT below the root].
+    #[arg(long, global = true, env = "NIC_DRIVER_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// What one operation may take on a NIC with a single VF, in seconds; grows with the number of VFs.
+    #[arg(long, global = true, env = "NIC_DRIVER_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+    /// How many VFs are bound at the same time.
+    #[arg(long, global = true, env = "NIC_DRIVER_JOBS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: u16,
+    /// How long after SIGTERM the process will be killed, in seconds: what takes longer is not begun.
+    #[arg(long, global = true, env = "NIC_DRIVER_GRACE", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub grace: Option<u64>,
+    /// What a reload does when the node's default route or the Kubernetes API is behind the NICs that go.
+    #[arg(long, global = true, value_enum, env = "NIC_DRIVER_MANAGEMENT_NIC", default_value_t = ManagementNic::Warn)]
+    pub management_nic: ManagementNic,
+    /// How a reload unloads and loads: by itself, or with the vendor's init script. `terminate` always does it itself.
+    #[arg(long, global = true, value_enum, env = "NIC_DRIVER_RELOAD_WITH", default_value_t = ReloadWith::Native)]
+    pub reload_with: ReloadWith,
+    /// How logs are printed to stderr.
+    #[arg(long, global = true, value_enum, env = "NIC_DRIVER_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What is logged, as a tracing filter: `info`, `debug`, `nic_sriov=trace`…
+    #[arg(long, global = true, env = "NIC_DRIVER_LOG", default_value = "info")]
+    pub log: String,
+    /// Where other containers find this one's files.
+    #[arg(
+        long,
+        global = true,
+        env = "MLX_DRIVERS_MOUNT",
+        default_value = "/run/mellanox/drivers",
+        hide = true
+    )]
+    pub drivers_mount: PathBuf,
+    /// The readiness file.
+    #[arg(
+        long,
+        global = true,
+        env = "DRIVER_READY_PATH",
+        default_value = "/run/mellanox/drivers/.driver-ready",
+        hide = true
+    )]
+    pub readiness_file: PathBuf,
+    /// The lock file [default: .lock in MLX_DRIVERS_MOUNT].
+    #[arg(long, global = true, env = "LOCK_FILE_PATH", hide = true)]
+    pub lock_file: Option<PathBuf>,
+    /// The blacklist that exists while modules are swapped [default: the host's, where its /etc is mounted].
+    #[arg(long, global = true, env = "OFED_BLACKLIST_MODULES_FILE", hide = true)]
+    pub blacklist_file: Option<PathBuf>,
+    /// Modules that are not the family's own.
+    #[command(flatten)]
+    pub modules: ModuleArguments,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install driver packages and make the module index anew. What runs stays as it is.
+    #[command(
+        after_help = "Example: nic-driver install --packages /mnt/drivers-inventory/5.14.0/25.10-1.2.8.0"
+    )]
+    Install {
+        /// The folder that holds the packages (.rpm or .deb, as the distribution has them).
+        #[arg(long)]
+        packages: PathBuf,
+    },
+    /// Swap the loaded modules for the installed ones, when they differ. Leaves an armed snapshot.
+    #[command(
+        after_help = "Example: nic-driver --family igb reload && nic-driver --family igb restore-sriov"
+    )]
+    Reload {
+        /// Try a driver again that was rolled back, although nothing has changed since.
+        #[arg(long, env = "NIC_DRIVER_RETRY_ROLLED_BACK", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+        retry_rolled_back: bool,
+        /// Swap them also when the loaded modules are the installed ones.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show everything that stands in the way of a reload, and what to do about it. Changes nothing.
+    #[command(after_help = "Example: nic-driver preflight --output json | jq '.blockers[].what'")]
+    Preflight {
+        /// Look also when no reload is due.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give PFs and VFs back what is owed to them by the stored snapshot, and verify it.
+    #[command(after_help = "Example: nic-driver restore-sriov --output json")]
+    RestoreSriov {
+        /// Restore from the record of the last swap, although nothing is owed: what has changed since is undone.
+        #[arg(long)]
+        from_record: bool,
+    },
+    /// Take readiness away and clean up; on demand go back to the inbox driver.
+    #[command(after_help = "Example: nic-driver terminate --restore-driver")]
+    Terminate {
+        /// Go back to the driver that the distribution brought, and restore the NICs under it.
+        #[arg(long, env = "RESTORE_DRIVER_ON_POD_TERMINATION", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+        restore_driver: bool,
+    },
+    /// Take a snapshot of the NICs and store it.
+    #[command(after_help = "Example: nic-driver snapshot --output json | jq '.snapshot.nics.pfs[].num_vfs'")]
+    Snapshot,
+    /// Show what a command would do, and do nothing.
+    #[command(after_help = "Example: nic-driver plan restore-sriov")]
+    Plan {
+        /// The command.
+        #[arg(value_enum)]
+        of: Planned,
+        /// Of `restore-sriov`: from the record of the last swap.
+        #[arg(long)]
+        from_record: bool,
+    },
+    /// Show NICs, modules and stored state.
+    #[command(after_help = "Example: nic-driver status --output json")]
+    Status,
+    /// Tell what happened, from the journal: timeline, srcversions, VFs, and how long the NIC was away.
+    #[command(after_help = "Example: nic-driver report")]
+    Report,
+    /// Print completions for a shell.
+    #[command(after_help = "Example: nic-driver completions bash > /etc/bash_completion.d/nic-driver")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(after_help = "Example: nic-driver man | man -l -")]
+    Man,
+}
+
+/// What `plan` can plan.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Planned {
+    /// What `reload` would do.
+    Reload,
+    /// What `restore-sriov` would do.
+    RestoreSriov,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How logs are printed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For log collectors.
+    Json,
+}

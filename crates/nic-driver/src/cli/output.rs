@@ -1,0 +1,68 @@
+//! Results on stdout, logs and errors on stderr.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use super::arguments::{Cli, LogFormat, Output};
+use crate::{Exit, error_chain};
+
+/// Logs that could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot log with the filter {filter:?}")]
+pub(super) struct LogError {
+    filter: String,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+pub(super) fn set_up_logs(cli: &Cli) -> Result<(), LogError> {
+    let log_error = |source| LogError { filter: cli.log.clone(), source };
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).map_err(|error| log_error(error.into()))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let installed = match cli.log_format {
+        LogFormat::Text => subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    installed.map_err(log_error)
+}
+
+pub(super) fn show<T: Serialize + std::fmt::Display>(cli: &Cli, result: &T, exit: Exit) -> Exit {
+    match cli.output {
+        Output::Text => print(cli, result.to_string().as_bytes(), exit),
+        Output::Json => match serde_json::to_vec_pretty(result) {
+            Ok(mut text) => {
+                text.push(b'\n');
+                print(cli, &text, exit)
+            }
+            Err(error) => fail(cli, &error, Exit::Failed),
+        },
+    }
+}
+
+/// Prints a result. A reader that has gone away is not the command's failure.
+pub(super) fn print(cli: &Cli, text: &[u8], exit: Exit) -> Exit {
+    match io::stdout().write_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(cli, &error, Exit::Failed),
+        Ok(()) | Err(_) => exit,
+    }
+}
+
+pub(super) fn fail(cli: &Cli, error: &dyn std::error::Error, exit: Exit) -> Exit {
+    let chain = error_chain(error);
+    let text = match cli.output {
+        Output::Text => format!("nic-driver: {chain}\n"),
+        Output::Json => {
+            let object = serde_json::json!({ "error": chain, "exit": exit as u8 });
+            // Errors are results too: a program that reads JSON finds them where it reads.
+            if let Err(error) = writeln!(io::stdout(), "{object}") {
+                tracing::debug!(%error, "stdout is closed");
+            }
+            format!("nic-driver: {chain}\n")
+        }
+    };
+    if let Err(error) = io::stderr().write_all(text.as_bytes()) {
+        tracing::debug!(%error, "stderr is closed");
+    }
+    exit
+}

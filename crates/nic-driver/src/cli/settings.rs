@@ -1,0 +1,54 @@
+//! What the arguments mean for the phases.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nic_host::Host;
+
+use super::arguments::{Cli, Command};
+use crate::context::{HOST_ROOT, Settings};
+use crate::state::StateStore;
+
+pub(super) fn host(cli: &Cli) -> Host {
+    Host::at(&cli.root)
+}
+
+pub(super) fn store(cli: &Cli) -> StateStore {
+    let default = || host(cli).path(&cli.drivers_mount).join(".nic-driver");
+    StateStore::new(cli.state_dir.clone().unwrap_or_else(default))
+}
+
+pub(super) fn settings(cli: &Cli) -> Settings {
+    // In the container the host's /etc is mounted below /host, and it is the host's udev that must not load modules.
+    let of_host = Path::new(HOST_ROOT);
+    let machine = if host(cli).exists(of_host.join("etc")) { of_host } else { Path::new("/") };
+    let default = || machine.join("etc/modprobe.d/blacklist-ofed-modules.conf");
+    Settings {
+        timeout: Duration::from_secs(cli.timeout),
+        jobs: usize::from(cli.jobs),
+        readiness_file: cli.readiness_file.clone(),
+        blacklist_file: cli.blacklist_file.clone().unwrap_or_else(default),
+        lock_file: cli.lock_file.clone().unwrap_or_else(|| cli.drivers_mount.join(".lock")),
+        management_nic: cli.management_nic,
+        kubernetes_api: kubernetes_api(),
+        grace: cli.grace.map(Duration::from_secs),
+        retry_rolled_back: matches!(cli.command, Command::Reload { retry_rolled_back: true, .. }),
+        without_way_back: cli.modules.without_way_back,
+        reload_with: cli.reload_with,
+        force: matches!(
+            cli.command,
+            Command::Reload { force: true, .. } | Command::Preflight { force: true }
+        ),
+        may_unload: cli.modules.may_unload(),
+    }
+}
+
+/// The Kubernetes API's address as every container of a cluster is told it.
+fn kubernetes_api() -> Option<std::net::IpAddr> {
+    let text = std::env::var("KUBERNETES_SERVICE_HOST").ok().filter(|text| !text.is_empty())?;
+    let address = text.parse();
+    if address.is_err() {
+        tracing::warn!(text, "KUBERNETES_SERVICE_HOST is no IP address: the way to the API is not looked at");
+    }
+    address.ok()
+}

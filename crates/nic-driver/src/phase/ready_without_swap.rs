@@ -1,0 +1,110 @@
+//! Readiness of a node on which nothing is owed: after a reboot with the right driver in place, in a container that
+//! starts again, with a driver that is baked into the image.
+
+use std::fmt;
+
+use nic_kmod::ModuleName;
+use nic_sriov::{Arrivals, DeviceAddress, await_pfs, find_pfs};
+use serde::Serialize;
+
+use super::error::PhaseError;
+use super::kernel_links::kernel_links;
+use crate::context::Context;
+use crate::node::give_readiness;
+use crate::state::PhaseRecord;
+use crate::swap::{back_up_verified_driver, read_identity};
+
+/// Why a node on which nothing is owed is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotReady {
+    /// Other modules than the installed ones run.
+    ReloadDue {
+        /// Those that are not the installed ones.
+        modules: Vec<ModuleName>,
+    },
+    /// Whether the installed modules run cannot be told.
+    ModulesUnknown {
+        /// Why.
+        reason: String,
+    },
+    /// PFs have not come up.
+    PfsNotUp {
+        /// Each with what is known of it.
+        pfs: Vec<PfNotUp>,
+    },
+}
+
+/// A PF that has not come up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PfNotUp {
+    /// The PF.
+    pub pf: DeviceAddress,
+    /// What is known of it.
+    pub reason: String,
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReloadDue { modules } => {
+                let modules: Vec<&str> = modules.iter().map(ModuleName::as_str).collect();
+                write!(f, "a reload is due: {} not the installed ones", modules.join(", "))
+            }
+            Self::ModulesUnknown { reason } => {
+                write!(f, "whether the installed modules run cannot be told: {reason}")
+            }
+            Self::PfsNotUp { pfs } => {
+                let pfs: Vec<String> = pfs.iter().map(|pf| format!("PF {}: {}", pf.pf, pf.reason)).collect();
+                write!(f, "not all PFs are up: {}", pfs.join("; "))
+            }
+        }
+    }
+}
+
+/// Gives readiness when the modules that run are the installed ones and the PFs are up; says otherwise why not. A
+/// node that is ready stays so. The driver's files are kept for the next swap; nothing else is touched.
+pub(super) async fn ready_without_swap(
+    context: &Context,
+    phase: &PhaseRecord,
+) -> Result<Option<NotReady>, PhaseError> {
+    if context.host.exists(&context.settings.readiness_file) {
+        return Ok(None);
+    }
+    if let Some(reason) = modules_not_ready(context) {
+        return Ok(Some(reason));
+    }
+    let pfs = pfs_not_up(context).await?;
+    if !pfs.is_empty() {
+        return Ok(Some(NotReady::PfsNotUp { pfs }));
+    }
+    // It has proved itself, and its files may be gone when the next one comes.
+    back_up_verified_driver(context, phase);
+    give_readiness(context, phase)
+        .map_err(PhaseError::write("nothing is owed, and the node cannot be marked as ready"))?;
+    Ok(None)
+}
+
+fn modules_not_ready(context: &Context) -> Option<NotReady> {
+    match read_identity(context) {
+        Ok(identity) => {
+            let decision = identity.reload_due();
+            let modules: Vec<_> = decision.reasons.iter().map(|module| module.module.clone()).collect();
+            decision.due.then_some(NotReady::ReloadDue { modules })
+        }
+        Err(error) => Some(NotReady::ModulesUnknown { reason: crate::error_chain(&error) }),
+    }
+}
+
+/// Waits for the netdevs of all PFs of the family; those that do not come, each with the reason.
+async fn pfs_not_up(context: &Context) -> Result<Vec<PfNotUp>, PhaseError> {
+    let pfs = find_pfs(&context.host, &context.family.devices)?;
+    let kernel = kernel_links(context, "only the running machine can be ready").await?;
+    let arrivals = Arrivals::listen(&context.host, &kernel).await?;
+    let arrived = await_pfs(&arrivals, &pfs, context.settings.timeout).await;
+    let not_up = arrived.into_iter().filter_map(|(pf, arrival)| {
+        let reason = crate::error_chain(&arrival.err()?);
+        Some(PfNotUp { pf, reason })
+    });
+    Ok(not_up.collect())
+}

@@ -1,0 +1,23 @@
+//! The comparison of the loaded modules with the installed ones.
+
+use nic_kmod::{IdentityError, IdentityReport, ModuleIndexError};
+
+use super::module_tree::ModuleTree;
+use crate::context::Context;
+
+/// The modules could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareModulesError {
+    /// The index of installed modules could not be read.
+    #[error(transparent)]
+    Index(#[from] ModuleIndexError),
+    /// The modules' identities could not be compared.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Compares the family's loaded modules with those that are installed in this process's own tree.
+pub(crate) fn read_identity(context: &Context) -> Result<IdentityReport, CompareModulesError> {
+    let index = ModuleTree::Own.index(context)?;
+    Ok(IdentityReport::read(&context.host, &index, &context.family.modules.identity)?)
+}

@@ -331,6 +331,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[vfs_per_pf("7"), rollback_kills("1000")],
     },
     Scenario {
+        name: "way-back",
+        summary: "The old driver's files went with their container, or are damaged, or nothing is left; who is blamed; patience",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(900),
+        needs_nic_driver: true,
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2")],
+    },
+    Scenario {
         name: "signals",
         summary: "Told to stop once and twice, killed with all it started, a second instance, too little time",
         topology: ONE_PF,

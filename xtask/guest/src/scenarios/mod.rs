@@ -25,6 +25,7 @@ mod signals;
 mod soak;
 mod stack;
 mod switchdev;
+mod way_back;
 
 use crate::guest::Guest;
 
@@ -49,6 +50,7 @@ const RUNS: &[(&str, Run)] = &[
     ("kill-matrix-14", kill_matrix::run),
     ("rollback", rollback::run),
     ("rollback-14", rollback::run),
+    ("way-back", way_back::run),
     ("signals", signals::run),
     ("disk", disk::run),
     ("deadlines", deadlines::run),

@@ -22,6 +22,7 @@
 
 mod name;
 
+mod alias;
 mod file;
 mod index;
 mod loaded;

@@ -35,8 +35,8 @@ pub use attribute::Attribute;
 pub use compare::{Difference, Gravity, Part, compare};
 pub use names::{NameTaken, Rename, plan_names};
 pub use observe::{
-    DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, find_pfs, observe, observe_within,
-    vf_addresses,
+    BusDevice, DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, bus_devices, find_pfs,
+    observe, observe_within, vf_addresses,
 };
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{

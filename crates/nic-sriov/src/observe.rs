@@ -159,27 +159,52 @@ pub(crate) fn devlink_handle(device: &DeviceAddress) -> DevlinkHandle {
     DevlinkHandle { bus: device.bus().to_owned(), device: device.name().to_owned() }
 }
 
-/// The addresses of the family's PFs: devices of its vendor that are bound to one of its PF drivers and are not
-/// VFs themselves, sorted.
-pub fn find_pfs(host: &Host, selector: &DeviceSelector) -> Result<Vec<DeviceAddress>, ObserveError> {
+/// A device on a family's bus, of its vendor. Whether it is one of the family's is for its `modalias` to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusDevice {
+    /// The device.
+    pub address: DeviceAddress,
+    /// Its driver; `None` when none has taken it.
+    pub driver: Option<String>,
+    /// What the kernel asks modprobe for when the device appears; `None` on buses without it.
+    pub modalias: Option<String>,
+    /// Whether it is a VF: those come and go with their PF.
+    pub is_vf: bool,
+}
+
+/// The devices on the family's bus that are of its vendor, whichever driver they have, sorted.
+///
+/// # Errors
+/// What kept a folder or an attribute of sysfs from being read. A device that goes meanwhile is left out.
+pub fn bus_devices(host: &Host, selector: &DeviceSelector) -> Result<Vec<BusDevice>, ObserveError> {
     let mut found = Vec::new();
-    let folder = format!("/sys/bus/{}/devices", selector.bus);
-    for name in host.list_if_exists(&folder)? {
-        let Ok(device) = DeviceAddress::new(&selector.bus, &name) else { continue };
-        let sysfs = device.sysfs();
+    for name in host.list_if_exists(format!("/sys/bus/{}/devices", selector.bus))? {
+        let Ok(address) = DeviceAddress::new(&selector.bus, &name) else { continue };
+        let sysfs = address.sysfs();
         if let Some(vendor) = &selector.vendor
             && host.attribute(format!("{sysfs}/vendor"))?.as_deref() != Some(vendor)
         {
             continue;
         }
-        let driver = host.link_name(format!("{sysfs}/driver"))?;
-        let is_vf = host.exists(format!("{sysfs}/physfn"));
-        if !is_vf && driver.is_some_and(|driver| selector.pf_drivers.contains(&driver)) {
-            found.push(device);
-        }
+        found.push(BusDevice {
+            driver: host.link_name(format!("{sysfs}/driver"))?,
+            modalias: host.attribute(format!("{sysfs}/modalias"))?,
+            is_vf: host.exists(format!("{sysfs}/physfn")),
+            address,
+        });
     }
-    found.sort();
+    found.sort_by(|one, other| one.address.cmp(&other.address));
     Ok(found)
+}
+
+/// The addresses of the family's PFs: devices of its vendor that are bound to one of its PF drivers and are not
+/// VFs themselves, sorted.
+pub fn find_pfs(host: &Host, selector: &DeviceSelector) -> Result<Vec<DeviceAddress>, ObserveError> {
+    let is_pf = |device: &BusDevice| {
+        !device.is_vf && device.driver.as_ref().is_some_and(|driver| selector.pf_drivers.contains(driver))
+    };
+    let devices = bus_devices(host, selector)?;
+    Ok(devices.into_iter().filter(is_pf).map(|device| device.address).collect())
 }
 
 /// Observes these PFs, with one link dump for all of them. A PF that has gone is left out.

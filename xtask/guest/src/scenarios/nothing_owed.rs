@@ -54,6 +54,10 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     ensure!(Path::new(READY).exists(), "not ready any more");
     report(&format!("{} VFs, a bond, a VLAN and addresses made after the swap: untouched", nics.vf_count()));
 
+    say("== another NIC family on the same node");
+    let other = NicDriver::bare(["--family", "netdevsim", "plan", "restore-sriov"]).run()?.expect_code(0)?;
+    other.expect_words(&["nothing is owed", "snapshot: none"])?;
+
     say("== a boot with the right driver in place");
     ready_without_swap("no state, as after a boot", || {
         fs::remove_dir_all(STATE).context("cannot remove the state")

@@ -38,6 +38,11 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     node.within_a_restore()?;
     node.too_little_time()?;
     install("B")?;
+    NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
+    NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+    install("A")?;
+    node.hung_up_within_a_reload()?;
+    install("B")?;
     node.whole_container()?;
     let seen = watch.end()?;
     report(&format!("{} VFs: {seen}", node.before.vf_count()));
@@ -51,7 +56,7 @@ struct Node {
 impl Node {
     fn before_the_first_change(&self) -> anyhow::Result<()> {
         let indices = Nics::interface_indices()?;
-        for signal in ["TERM", "INT"] {
+        for signal in ["TERM", "INT", "HUP"] {
             say(&format!("== SIG{signal} before the first change"));
             let reload = start_and_wait_for("reload", BEFORE)?;
             reload.signal(signal)?;
@@ -83,6 +88,24 @@ impl Node {
             "SIGTERM after the first change: finished after {:.1} s",
             finished.time.as_secs_f64()
         ));
+        Ok(())
+    }
+
+    /// The session that a reload was started from goes with the NIC: twice, and the reload ends as if nobody had asked.
+    fn hung_up_within_a_reload(&self) -> anyhow::Result<()> {
+        say("== SIGHUP after the first change");
+        let reload = start_and_wait_for("reload", WITHIN)?;
+        reload.signal("HUP")?;
+        reload.wait_until_it_says("SIGHUP after the first change: ignored")?;
+        reload.signal("HUP")?;
+        let finished = reload.wait()?.expect_code(0)?;
+        ensure!(!finished.says_any(&["asked to stop"]), "SIGHUP was taken for a request to stop");
+        let restore = start_and_wait_for("restore-sriov", RESTORING)?;
+        restore.signal("HUP")?;
+        restore.wait()?.expect_code(0)?;
+        self.is_what_it_was("A")?;
+        ensure!(Path::new(READY).exists(), "not ready although nobody asked to stop");
+        report("SIGHUP after the first change: ignored, in a reload and in a restore");
         Ok(())
     }
 

@@ -48,6 +48,8 @@ const RUNS: &[(&str, Run)] = &[
     ("faults", faults::run),
     ("kill-reload", kill_matrix::run),
     ("kill-restore", kill_matrix::run),
+    ("kill-rollback", kill_matrix::run),
+    ("kill-terminate", kill_matrix::run),
     ("kill-matrix", kill_matrix::run),
     ("kill-matrix-14", kill_matrix::run),
     ("rollback", rollback::run),

@@ -156,3 +156,88 @@ pub(crate) fn size_of_next_backup(context: &Context, index: &ModuleIndex) -> Res
     };
     Ok(wanted.map(size).sum::<usize>().min(LIMIT))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use nic_host::Host;
+
+    use super::*;
+    use crate::fixture;
+    use crate::state::{Journal, Phase};
+    use crate::swap::find_way_back;
+
+    const BEFORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/documented-node/before");
+
+    /// The documented node, with its state in a folder of its own.
+    fn context() -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        let context = fixture::context(Host::at(BEFORE), &dir.path().join("state"));
+        (dir, context)
+    }
+
+    fn steps(context: &Context) -> usize {
+        Journal::read(&context.store).unwrap().len()
+    }
+
+    fn kept_file(context: &Context, module: &str) -> PathBuf {
+        let kept = context.store.module_backups(&context.boot_id).unwrap().unwrap();
+        let kept = kept.modules.into_iter().find(|kept| kept.module.as_str() == module).unwrap();
+        context.store.backup_folder().join(kept.file.unwrap())
+    }
+
+    #[test]
+    fn a_verified_driver_is_kept_once() {
+        let (_dir, context) = context();
+        let phase = context.journal.phase(Phase::RestoreSriov);
+        back_up_verified_driver(&context, &phase);
+        let (kept, lines) =
+            (context.store.module_backups(&context.boot_id).unwrap().unwrap(), steps(&context));
+        assert_eq!((kept.modules.len(), kept.inbox.len()), (11, 0));
+        assert!(kept.modules.iter().all(|kept| kept.file.is_some() && kept.sha256.is_some()));
+        // The order of loading, which is not that of /proc/modules.
+        assert_eq!(kept.modules.first().unwrap().module.as_str(), "mlxfw");
+        back_up_verified_driver(&context, &phase);
+        assert_eq!(steps(&context), lines, "nothing is written a second time");
+        assert_eq!(context.store.module_backups(&context.boot_id).unwrap(), Some(kept));
+    }
+
+    #[test]
+    fn a_damaged_file_is_kept_anew_where_there_is_another() {
+        let (_dir, context) = context();
+        let phase = context.journal.phase(Phase::RestoreSriov);
+        back_up_verified_driver(&context, &phase);
+        let file = kept_file(&context, "mlx5_core");
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, [&whole[..], b"!"].concat()).unwrap();
+        back_up_running_modules(&context, &phase).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), whole);
+    }
+
+    #[test]
+    fn what_is_kept_outlives_the_tree_that_it_is_from() {
+        let (dir, context) = context();
+        let phase = context.journal.phase(Phase::RestoreSriov);
+        back_up_verified_driver(&context, &phase);
+        // The next container sees the same kernel, and no module tree.
+        let next = dir.path().join("next");
+        for folder in ["proc", "sys"] {
+            let (from, to) = (Path::new(BEFORE).join(folder), next.join(folder));
+            std::fs::create_dir_all(&next).unwrap();
+            std::os::unix::fs::symlink(from, to).unwrap();
+        }
+        let next = fixture::context(Host::at(&next), &dir.path().join("state"));
+        assert!(matches!(find_way_back(&next).unwrap(), WayBack::Backup { modules: 11, .. }));
+        back_up_running_modules(&next, &phase).unwrap();
+        assert!(matches!(find_way_back(&next).unwrap(), WayBack::Backup { modules: 11, .. }));
+        std::fs::write(kept_file(&next, "ib_core"), "damage").unwrap();
+        let WayBack::None { because } = find_way_back(&next).unwrap() else {
+            panic!("a damaged file is used")
+        };
+        assert!(
+            because.contains("no file of ib_core is known") && because.contains("is damaged"),
+            "{because}"
+        );
+    }
+}

@@ -41,7 +41,7 @@ pub use init_script::InitScriptError;
 pub use leftovers::LeftoverError;
 pub(crate) use leftovers::remove_leftover_blacklist;
 pub(crate) use load::prepare_loads;
-pub use missing_modules::{DriverError, VfDriverError};
+pub use missing_modules::DriverError;
 pub(crate) use missing_modules::{ensure_driver_loaded, load_vf_drivers};
 pub use module_tree::ModuleTree;
 pub(crate) use parameters::given_parameters;

@@ -14,6 +14,7 @@ mod faults;
 mod idempotent;
 mod init_script;
 mod kill_matrix;
+mod lost_pf;
 mod network;
 mod night;
 mod no_driver;
@@ -42,6 +43,7 @@ const RUNS: &[(&str, Run)] = &[
     ("idempotent", idempotent::run),
     ("network", network::run),
     ("nothing-owed", nothing_owed::run),
+    ("lost-pf", lost_pf::run),
     ("no-driver", no_driver::run),
     ("everything", everything::run),
     ("switchdev", switchdev::run),

@@ -43,7 +43,7 @@ mod concurrent;
 #[cfg(test)]
 mod fixture;
 
-pub use blacklist::{Blacklist, FoundBlacklist};
+pub use blacklist::{Blacklist, BlacklistError, BlacklistOrigin, FoundBlacklist};
 pub use file::{ModuleFile, ModuleFileError, ParseModuleError, SoftDeps, Vermagic};
 pub use identity::{
     Difference, Identity, IdentityError, IdentityReport, IdentityVerdict, Incomparable, ModuleIdentity,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use nic_host::WriteError;
-use nic_kmod::{IdentityError, ModuleIndexError, ModuleName, ReadLoadedError};
+use nic_kmod::{BlacklistError, IdentityError, ModuleIndexError, ModuleName, ReadLoadedError};
 use nic_sriov::{ArrivalError, ObserveError, RestoreError, RestoreObstacle};
 
 use super::package_error::PackageError;
@@ -13,8 +13,8 @@ use crate::context::BeginError;
 use crate::node::{ManagementError, NetworkError, NoTimeLeft, ObserveNodeError, PfMissing};
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
-    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, LeftoverError,
-    RollbackError, SwapError, VfDriverError,
+    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, RollbackError,
+    SwapError, VfDriverError,
 };
 
 /// A phase that failed.
@@ -126,9 +126,9 @@ pub enum PhaseError {
     /// The events could not be listened to.
     #[error(transparent)]
     Listen(#[from] ArrivalError),
-    /// A blacklist that was left behind stays.
-    #[error("a blacklist was left behind and stays")]
-    Leftover(#[from] LeftoverError),
+    /// A blacklist could not be written, or one that was left behind stays.
+    #[error("the blacklist could not be written or removed")]
+    Blacklist(#[from] BlacklistError),
     /// A file could not be written or removed.
     #[error(transparent)]
     File(#[from] WriteError),
@@ -233,6 +233,7 @@ impl PhaseError {
             | Self::StateDir { .. }
             | Self::Record(_)
             | Self::RolledBackBefore { .. }
+            | Self::Blacklist(BlacklistError::Foreign { .. })
             | Self::Armed { .. } => Exit::Blocked,
             Self::Snapshot(_) | Self::SnapshotNeeded(_) => Exit::BadSnapshot,
             Self::NoSnapshot { .. } => Exit::NoSnapshot,
@@ -243,7 +244,7 @@ impl PhaseError {
             | Self::Loaded(_)
             | Self::Management(ManagementError::Read(_))
             | Self::Backup(_)
-            | Self::Leftover(_)
+            | Self::Blacklist(BlacklistError::Read(_) | BlacklistError::Write(_))
             | Self::File(_)
             | Self::Write { .. }
             | Self::Observe(_)

@@ -96,7 +96,8 @@ pub fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
         .map(|module| module.name.clone())
         .filter(|name| modules.unloaded().contains(name))
         .collect();
-    let load = LoadPlan::compute(&before, &modules.load, &BTreeSet::new(), &index);
+    let load = LoadPlan::compute(&before, &modules.load, &BTreeSet::new(), &index)
+        .with_auxiliary(&modules.auxiliary, &index);
     let rolled_back =
         earlier_rollback(context, &index)?.map(|record| format!("at {:.0}: {}", record.at, record.reason));
     Ok(ReloadPlan {

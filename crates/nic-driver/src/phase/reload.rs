@@ -7,7 +7,9 @@
 
 use jiff::Timestamp;
 use nic_host::WriteError;
-use nic_kmod::{Blacklist, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName, load};
+use nic_kmod::{
+    BlacklistError, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName, load,
+};
 use nic_sriov::{Arrivals, DeviceAddress, ObserveError};
 use serde::Serialize;
 
@@ -23,8 +25,8 @@ use crate::node::{
 };
 use crate::state::{Phase, PhaseRecord, Snapshot, SnapshotState, Step};
 use crate::swap::{
-    BackupError, BlockersFound, ModuleTree, Swap, back_up_running_modules, checkpoint, earlier_rollback,
-    find_blockers, given_parameters, prepare_loads, remove_leftover_blacklist, swap_driver,
+    BackupError, BlockersFound, ModuleTree, Swap, back_up_running_modules, blacklist_of_swap, checkpoint,
+    earlier_rollback, find_blockers, given_parameters, prepare_loads, remove_leftover_blacklist, swap_driver,
 };
 
 const NOT_PREPARED: &str = "the machine could not be made ready for the reload";
@@ -199,18 +201,14 @@ async fn swap_and_await_pfs(
         let _ = step.record(load(host, request, deadline).await);
     }
     loads.page_in(context, index);
+    let blacklist = blacklist_of_swap(context).map_err(BlacklistError::from)?;
     ensure_unblocked(context, phase)?;
 
     // From here on it is finished, whoever asks to stop.
     context.begin_change()?;
     // The rollback record goes now: if this run is killed, the next one must resume it, not roll it back.
     context.store.remove_rolled_back().map_err(|source| state_dir(context, source))?;
-    let blacklist =
-        Blacklist { path: context.settings.blacklist_file.clone(), modules: blacklisted(context) };
-    phase
-        .step(Step::WriteBlacklist)
-        .record(blacklist.write(host))
-        .map_err(PhaseError::write(NOT_PREPARED))?;
+    phase.step(Step::WriteBlacklist).record(blacklist.write(host))?;
     if let Err(error) = arm(context, phase, is_new.then_some(&snapshot)) {
         // Nothing was changed yet but this file. A failure is in the journal.
         let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
@@ -238,13 +236,6 @@ async fn swap_and_await_pfs(
     let loaded = LoadedModules::read_graph(host)?;
     let lost = snapshot.lost_under(&loaded);
     Ok((snapshot.nics.pfs.into_iter().map(|pf| pf.address).collect(), lost))
-}
-
-/// What is not loaded by alias meanwhile: also what is unloaded for others, or it would come back by itself.
-fn blacklisted(context: &Context) -> Vec<ModuleName> {
-    let modules = &context.family.modules;
-    let others = modules.third_party.iter().filter(|_| context.settings.may_unload.third_party);
-    modules.blacklist.iter().chain(others).cloned().collect()
 }
 
 /// A full disk or a read-only state directory is found here, and not half way.

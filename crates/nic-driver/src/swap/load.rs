@@ -37,8 +37,9 @@ pub(crate) fn prepare_loads(
     snapshot: &Snapshot,
 ) -> Result<PreparedLoads, ReadLoadedError> {
     let with_parameters: BTreeSet<ModuleName> = snapshot.parameters.keys().cloned().collect();
-    let plan =
-        LoadPlan::compute(&snapshot.wanted_modules(), &context.family.modules.load, &with_parameters, index);
+    let modules = &context.family.modules;
+    let plan = LoadPlan::compute(&snapshot.wanted_modules(), &modules.load, &with_parameters, index)
+        .with_auxiliary(&modules.auxiliary, index);
     for missing in &plan.missing {
         tracing::warn!(module = %missing.module, because = %missing.because, "module not installed: it will not be loaded");
     }
@@ -46,7 +47,7 @@ pub(crate) fn prepare_loads(
         let mut request = request_of(context, tree, index, &step.module);
         let carried = parameters_still_known(context, index, snapshot, &step.module);
         request.parameters.extend(carried.clone());
-        let may_fail = step.because == LoadReason::WasLoaded || index.root_of(&step.module).is_some();
+        let may_fail = step.because != LoadReason::Listed || index.root_of(&step.module).is_some();
         PreparedLoad { request, carried, may_fail }
     });
     let loads = loads.collect();

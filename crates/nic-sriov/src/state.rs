@@ -1,5 +1,6 @@
 use nic_netlink::{
-    Eswitch, IfIndex, Link, LinkAddress, LinkLayer, LinkName, Links, PhysPortName, PhysSwitchId, VfAttributes,
+    Eswitch, EswitchMode, IfIndex, Link, LinkAddress, LinkLayer, LinkName, Links, PhysPortName, PhysSwitchId,
+    VfAttributes,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,12 @@ impl PfState {
     #[must_use]
     pub fn vf(&self, index: u32) -> Option<&VfState> {
         self.vfs.iter().find(|vf| vf.index == index)
+    }
+
+    /// The mode of its eswitch, where it has one.
+    #[must_use]
+    pub fn eswitch_mode(&self) -> Option<EswitchMode> {
+        self.eswitch.as_ref().map(|eswitch| eswitch.mode)
     }
 }
 

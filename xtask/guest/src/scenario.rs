@@ -97,6 +97,7 @@ const TWO_PFS: Topology = Topology {
 const ONE_PF: Topology = Topology { igb_pfs: 1, ..TWO_PFS };
 const ONE_PF_SELINUX: Topology = Topology { igb_pfs: 1, security: Security::Selinux, ..TWO_PFS };
 const ONE_PF_IOMMU: Topology = Topology { igb_pfs: 1, iommu: true, ..TWO_PFS };
+const TWO_PFS_IOMMU: Topology = Topology { igb_pfs: 2, iommu: true, ..TWO_PFS };
 const THREE_PFS_IOMMU: Topology = Topology { igb_pfs: 3, iommu: true, ..TWO_PFS };
 const SEVEN_PFS: Topology = Topology { igb_pfs: 7, memory_mib: 3072, ..TWO_PFS };
 const ONE_PF_WIRED: Topology = Topology { igb_pfs: 1, wires: Wires::PeerAndBystanders, ..TWO_PFS };
@@ -220,6 +221,15 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "nothing-owed",
         summary: "What was set after a verified swap is not touched by another start; ready without a swap",
         topology: TWO_PFS_WIRED,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "no-driver",
+        summary: "A reset in mid-swap, devices without a driver and with another one: the installed driver comes up",
+        topology: TWO_PFS_IOMMU,
         timeout: Duration::from_secs(600),
         needs_nic_driver: true,
         suite: Suite::Test,

@@ -1,5 +1,6 @@
 //! The node: what a swap finds on it, and leaves.
 
+mod family_devices;
 mod grace;
 mod machine;
 mod management;
@@ -8,6 +9,8 @@ mod observe;
 mod pfs;
 mod readiness;
 
+pub use family_devices::FamilyDevicesError;
+pub(crate) use family_devices::driverless_devices;
 pub use grace::NoTimeLeft;
 pub(crate) use grace::reload_fits;
 pub use machine::{MachineStatus, RunningStatus};

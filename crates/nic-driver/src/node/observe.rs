@@ -23,36 +23,13 @@ pub enum ObserveNodeError {
     /// The loaded modules could not be read.
     #[error(transparent)]
     Modules(#[from] ReadLoadedError),
-    /// There is nothing to take one of.
-    #[error(
-        "there is no PF of the NIC family {family}: no device on the bus {bus}{} is bound to {}",
-        vendor.as_ref().map(|vendor| format!(" of vendor {vendor}")).unwrap_or_default(),
-        drivers.join(" or ")
-    )]
-    NoPf {
-        /// The family.
-        family: String,
-        /// Its bus.
-        bus: String,
-        /// Its vendor.
-        vendor: Option<String>,
-        /// Its PF drivers.
-        drivers: Vec<String>,
-    },
 }
 
-/// Observes the node: all that a snapshot is made of. Stores nothing.
+/// Observes the node: all that a snapshot is made of. Stores nothing. Where no driver of the family has a device, there are no
+/// PFs, and nothing will be owed.
 pub(crate) async fn observe_node(context: &Context) -> Result<Observed, ObserveNodeError> {
     let selector = &context.family.devices;
     let pfs = find_pfs(&context.host, selector)?;
-    if pfs.is_empty() {
-        return Err(ObserveNodeError::NoPf {
-            family: context.family.name.clone(),
-            bus: selector.bus.clone(),
-            vendor: selector.vendor.clone(),
-            drivers: selector.pf_drivers.clone(),
-        });
-    }
     let source = LinkSource::open(&context.host).await?;
     let nics = observe(&context.host, &source, selector, &pfs).await?;
     let network = observe_network(context, &source, &nics).await?;

@@ -10,7 +10,9 @@ use nic_sriov::{ArrivalError, ObserveError, RestoreError, RestoreObstacle};
 use super::package_error::PackageError;
 use crate::Exit;
 use crate::context::BeginError;
-use crate::node::{ManagementError, NetworkError, NoTimeLeft, ObserveNodeError, PfMissing};
+use crate::node::{
+    FamilyDevicesError, ManagementError, NetworkError, NoTimeLeft, ObserveNodeError, PfMissing,
+};
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
     BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, RollbackError,
@@ -117,6 +119,22 @@ pub enum PhaseError {
     #[error(transparent)]
     Record(#[from] RecordError),
 
+    /// There is nothing to take a snapshot of.
+    #[error(
+        "there is no PF of the NIC family {family}: no device on the bus {bus}{} is bound to {}",
+        vendor.as_ref().map(|vendor| format!(" of vendor {vendor}")).unwrap_or_default(),
+        drivers.join(" or ")
+    )]
+    NoPf {
+        /// The family.
+        family: String,
+        /// Its bus.
+        bus: String,
+        /// Its vendor.
+        vendor: Option<String>,
+        /// Its PF drivers.
+        drivers: Vec<String>,
+    },
     /// The node could not be observed.
     #[error(transparent)]
     ObserveNode(#[from] ObserveNodeError),
@@ -145,9 +163,15 @@ pub enum PhaseError {
     /// The modules could not be swapped.
     #[error(transparent)]
     Swap(#[from] SwapError),
+    /// The devices that wait for a driver could not be found.
+    #[error(transparent)]
+    FamilyDevices(#[from] FamilyDevicesError),
     /// A PF did not come back.
     #[error("the new driver is loaded, and not all PFs have come back")]
     NewPfMissing(#[source] PfMissing),
+    /// No driver ran before, and the installed one does not come up: there is nothing to roll back to.
+    #[error("no driver of the family ran, and the installed one has not come up")]
+    NoDriver(#[source] Box<PhaseError>),
     /// It failed half way, and the machine was put back.
     #[error("put back: the previous driver runs again, and {vfs} VFs are verified. What had failed")]
     RolledBack {
@@ -238,8 +262,9 @@ impl PhaseError {
             Self::Snapshot(_) | Self::SnapshotNeeded(_) => Exit::BadSnapshot,
             Self::NoSnapshot { .. } => Exit::NoSnapshot,
             Self::Obstacle(_) | Self::Restore(RestoreError::Obstacles(_)) => Exit::PfUnsuitable,
-            Self::ObserveNode(ObserveNodeError::NoPf { .. }) => Exit::NoPf,
+            Self::NoPf { .. } => Exit::NoPf,
             Self::ObserveNode(_)
+            | Self::FamilyDevices(_)
             | Self::FindBlockers(_)
             | Self::Loaded(_)
             | Self::Management(ManagementError::Read(_))
@@ -254,6 +279,7 @@ impl PhaseError {
             Self::RolledBack { .. } => Exit::PutBack,
             Self::Swap(_)
             | Self::NewPfMissing(_)
+            | Self::NoDriver(_)
             | Self::RollbackFailed { .. }
             | Self::Rollback(_)
             | Self::NotVerified(_)

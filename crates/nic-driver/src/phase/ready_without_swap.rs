@@ -2,6 +2,7 @@
 //! starts again, with a driver that is baked into the image.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use nic_kmod::ModuleName;
 use nic_sriov::{Arrivals, DeviceAddress, await_pfs, find_pfs};
@@ -10,9 +11,12 @@ use serde::Serialize;
 use super::error::PhaseError;
 use super::kernel_links::kernel_links;
 use crate::context::Context;
-use crate::node::give_readiness;
-use crate::state::PhaseRecord;
-use crate::swap::read_identity;
+use crate::node::{driverless_devices, give_readiness};
+use crate::state::{PhaseRecord, Snapshot};
+use crate::swap::{ModuleTree, read_identity};
+
+/// How often a device that no driver has is looked at: the kernel tells nobody that a probe has failed.
+const RE_CHECK: Duration = Duration::from_millis(250);
 
 /// Why a node on which nothing is owed is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,10 +67,11 @@ impl fmt::Display for NotReady {
 }
 
 /// Gives readiness when the modules that run are the installed ones and the PFs are up; says otherwise why not. A
-/// node that is ready stays so. Nothing else is touched.
+/// node that is ready stays so. Nothing else is touched. `known` is the record of this boot, where there is one.
 pub(super) async fn ready_without_swap(
     context: &Context,
     phase: &PhaseRecord,
+    known: Option<&Snapshot>,
 ) -> Result<Option<NotReady>, PhaseError> {
     if context.host.exists(&context.settings.readiness_file) {
         return Ok(None);
@@ -74,7 +79,7 @@ pub(super) async fn ready_without_swap(
     if let Some(reason) = modules_not_ready(context) {
         return Ok(Some(reason));
     }
-    let pfs = pfs_not_up(context).await?;
+    let pfs = pfs_not_up(context, known).await?;
     if !pfs.is_empty() {
         return Ok(Some(NotReady::PfsNotUp { pfs }));
     }
@@ -94,15 +99,30 @@ fn modules_not_ready(context: &Context) -> Option<NotReady> {
     }
 }
 
-/// Waits for the netdevs of all PFs of the family; those that do not come, each with the reason.
-async fn pfs_not_up(context: &Context) -> Result<Vec<PfNotUp>, PhaseError> {
+/// Waits for the netdevs of all PFs of the family; those that do not come, each with the reason. A device that has no
+/// driver is waited for, too, as after a boot, but nothing is done for it: one that `known` does not know, somebody
+/// has unbound.
+async fn pfs_not_up(context: &Context, known: Option<&Snapshot>) -> Result<Vec<PfNotUp>, PhaseError> {
+    let index = ModuleTree::Own.index(context)?;
+    let is_known = |pf: &DeviceAddress| known.is_none_or(|known| known.nics.pf(pf).is_some());
+    let began = Instant::now();
+    let mut without = loop {
+        let mut without = driverless_devices(context, &index)?;
+        without.retain(is_known);
+        if without.is_empty() || began.elapsed() > context.settings.timeout {
+            break without;
+        }
+        tokio::time::sleep(RE_CHECK).await;
+    };
     let pfs = find_pfs(&context.host, &context.family.devices)?;
+    without.retain(|pf| !pfs.contains(pf));
     let kernel = kernel_links(context, "only the running machine can be ready").await?;
     let arrivals = Arrivals::listen(&context.host, &kernel).await?;
     let arrived = await_pfs(&arrivals, &pfs, context.settings.timeout).await;
+    let without = without.into_iter().map(|pf| PfNotUp { pf, reason: "no driver has taken it".to_owned() });
     let not_up = arrived.into_iter().filter_map(|(pf, arrival)| {
         let reason = crate::error_chain(&arrival.err()?);
         Some(PfNotUp { pf, reason })
     });
-    Ok(not_up.collect())
+    Ok(not_up.chain(without).collect())
 }

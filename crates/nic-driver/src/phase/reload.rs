@@ -20,8 +20,8 @@ use super::rollback::{finish_rollback, roll_back};
 use crate::Exit;
 use crate::context::Context;
 use crate::node::{
-    check_management, give_readiness, listen_and_wait_for_pfs, observe_node, pfs_on_their_way,
-    pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
+    check_management, driverless_devices, give_readiness, listen_and_wait_for_pfs, observe_node,
+    pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
 };
 use crate::state::{Phase, PhaseRecord, Snapshot, SnapshotState, Step};
 use crate::swap::{
@@ -179,6 +179,8 @@ async fn swap_and_await_pfs(
     })?;
     let kernel = kernel_links(context, "only the running machine's modules can be reloaded").await?;
     let arrivals = Arrivals::listen(host, &kernel).await?;
+    // No driver is not "no PF": such devices come up with the driver, and have nothing that would be owed to them.
+    let driverless = driverless_devices(context, index)?;
     let (snapshot, is_new) = match state {
         SnapshotState::Armed(armed) => {
             tracing::info!(taken_at = %armed.taken_at, "an armed snapshot is there: no new one of a half-restored machine");
@@ -225,12 +227,18 @@ async fn swap_and_await_pfs(
         Ok(()) => {
             // A failure is in the journal; the next run removes what was left behind.
             let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
-            let pfs = pfs_with_netdevs(&snapshot);
+            let mut pfs = pfs_with_netdevs(&snapshot);
+            pfs.extend(driverless.into_iter().filter(|_| snapshot.nics.pfs.is_empty()));
             wait_for_pfs(phase, &arrivals, &pfs, deadline).await.map_err(PhaseError::NewPfMissing)
         }
         Err(error) => Err(error.into()),
     };
     if let Err(error) = swapped {
+        let Some(driver) = context.family.modules.identity.first() else { return Err(error) };
+        if !snapshot.modules.contains(driver) {
+            // What could be loaded is better than nothing; the snapshot stays armed, and the next run tries again.
+            return Err(PhaseError::NoDriver(Box::new(error)));
+        }
         return Err(roll_back(context, phase, index, &snapshot, error).await);
     }
     let loaded = LoadedModules::read_graph(host)?;

@@ -39,10 +39,11 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// The exit code: a VF that is not what it was leaves the node degraded.
+    /// The exit code: a VF that is not what it was leaves the node degraded, and so does a PF that is not up.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        if self.is_verified() { Exit::Success } else { Exit::Degraded }
+        let pfs_are_up = !matches!(self.not_ready, Some(NotReady::PfsNotUp { .. }));
+        if self.is_verified() && pfs_are_up { Exit::Success } else { Exit::Degraded }
     }
 
     /// Whether the NICs and what stood on them are what the snapshot says.
@@ -149,6 +150,7 @@ pub async fn restore_sriov(context: &Context, from_record: bool) -> Result<Resto
     context.begin_change()?;
     let state = context.snapshot_state()?;
     let stored = state.to_string();
+    let record = state.clone().record();
     let duty = state.restore_duty(from_record);
     if duty == RestoreDuty::NoRecord {
         return Err(PhaseError::NoSnapshot { folder: context.store.family_folder().to_path_buf(), stored });
@@ -159,7 +161,9 @@ pub async fn restore_sriov(context: &Context, from_record: bool) -> Result<Resto
             let restored = run_restore(context, &phase, *snapshot, Readiness::Give).await;
             restored.map(RestoreOrNothing::Restored)
         }
-        RestoreDuty::NothingOwed | RestoreDuty::NoRecord => nothing_owed(context, &phase, stored).await,
+        RestoreDuty::NothingOwed | RestoreDuty::NoRecord => {
+            nothing_owed(context, &phase, stored, record.as_ref()).await
+        }
     };
     match &result {
         Ok(restored) => phase.end(&restored.summary(), restored.exit()),
@@ -172,9 +176,10 @@ async fn nothing_owed(
     context: &Context,
     phase: &PhaseRecord,
     stored: String,
+    record: Option<&Snapshot>,
 ) -> Result<RestoreOrNothing, PhaseError> {
     remove_leftover_blacklist(context, phase)?;
-    let not_ready = ready_without_swap(context, phase).await?;
+    let not_ready = ready_without_swap(context, phase, record).await?;
     Ok(RestoreOrNothing::NothingOwed(NothingOwed { nothing_owed: stored, not_ready }))
 }
 
@@ -261,7 +266,11 @@ async fn run_restore(
         step.record(context.store.write_snapshot(&record)).map_err(PhaseError::write(NOT_WRITTEN))?;
         drop_backup_unless_running(context, phase);
         match readiness {
-            Readiness::Give if was_armed => restored.not_ready = ready_without_swap(context, phase).await?,
+            Readiness::Give if was_armed => {
+                // Without a PF nothing was known of the devices: those that have come up with the driver count.
+                let known = (!record.nics.pfs.is_empty()).then_some(&record);
+                restored.not_ready = ready_without_swap(context, phase, known).await?;
+            }
             // What an administrator has asked for is what is wanted, whichever driver runs.
             Readiness::Give if !context.host.exists(&context.settings.readiness_file) => {
                 give_readiness(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use nic_sriov::find_pfs;
 use serde::Serialize;
 
 use super::error::PhaseError;
@@ -25,6 +26,7 @@ pub struct TakenSnapshot {
 pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, PhaseError> {
     let _lock = context.begin("snapshot")?;
     let set_aside = make_room(context)?;
+    ensure_pf(context)?;
     let snapshot = Snapshot::by_hand(observe_node(context).await?);
     context.store.write_snapshot(&snapshot)?;
     Ok(TakenSnapshot { snapshot, path: context.store.snapshot_path(), set_aside })
@@ -57,4 +59,19 @@ fn make_room(context: &Context) -> Result<Option<PathBuf>, PhaseError> {
             }
         }
     }
+}
+
+/// A snapshot of nothing would give back nothing.
+fn ensure_pf(context: &Context) -> Result<(), PhaseError> {
+    let selector = &context.family.devices;
+    let pfs = find_pfs(&context.host, selector)?;
+    if pfs.is_empty() {
+        return Err(PhaseError::NoPf {
+            family: context.family.name.clone(),
+            bus: selector.bus.clone(),
+            vendor: selector.vendor.clone(),
+            drivers: selector.pf_drivers.clone(),
+        });
+    }
+    Ok(())
 }

@@ -19,8 +19,9 @@ pub fn plan_prepare(saved: &PfState, found: &PfState) -> Vec<PfStep> {
         steps.push(PfStep::NumVfs(0));
     }
     // VFs are created in legacy mode: on ConnectX-6 Lx, switchdev with VFs half created is refused.
-    let in_legacy = mode_of(found).is_none_or(|mode| mode == EswitchMode::Legacy);
-    let leaves = mode_of(saved) == Some(EswitchMode::Legacy) || attribute_for_legacy(saved, found).is_some();
+    let in_legacy = found.eswitch_mode().is_none_or(|mode| mode == EswitchMode::Legacy);
+    let leaves =
+        saved.eswitch_mode() == Some(EswitchMode::Legacy) || attribute_for_legacy(saved, found).is_some();
     if !in_legacy && (creates || leaves) {
         steps.push(PfStep::Eswitch(EswitchChange::Mode(EswitchMode::Legacy)));
     }
@@ -46,7 +47,7 @@ pub fn plan_prepare(saved: &PfState, found: &PfState) -> Vec<PfStep> {
 /// `esw/legacy.c`, `mlx5_eswitch_set_vport_vlan` and its neighbours; rates: netdevsim's `nsim_set_vf_rate`).
 #[must_use]
 pub(crate) fn attribute_for_legacy(saved: &PfState, found: &PfState) -> Option<(u32, VfChange)> {
-    let in_switchdev = |pf| mode_of(pf) == Some(EswitchMode::Switchdev);
+    let in_switchdev = |pf: &PfState| pf.eswitch_mode() == Some(EswitchMode::Switchdev);
     if !in_switchdev(saved) || !in_switchdev(found) {
         return None;
     }
@@ -72,7 +73,7 @@ fn is_for_legacy(change: &VfChange) -> bool {
 
 /// Whether a refusal of the change says nothing of what the driver can do: the eswitch is in the wrong mode for it.
 pub(crate) fn is_refused_by_mode(found: &PfState, change: &VfChange) -> bool {
-    mode_of(found) == Some(EswitchMode::Switchdev) && is_for_legacy(change)
+    found.eswitch_mode() == Some(EswitchMode::Switchdev) && is_for_legacy(change)
 }
 
 /// Whether [`plan_prepare`] changes the eswitch's mode with the VFs there that are found, and not with none.
@@ -154,8 +155,4 @@ fn rates_are_to_be_set(saved: &PfState, found: &PfState) -> bool {
     let is_rate = |change: &VfChange| matches!(change, VfChange::Rate { .. });
     let mut pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
     pairs.any(|(vf, now)| plan_admin_after(vf, now).iter().any(is_rate))
-}
-
-pub(super) fn mode_of(pf: &PfState) -> Option<EswitchMode> {
-    pf.eswitch.as_ref().map(|eswitch| eswitch.mode)
 }

@@ -2,7 +2,6 @@
 
 use nic_netlink::{EswitchMode, Setting, VfAttributes, VfChange, VlanTag};
 
-use super::pf::mode_of;
 use super::{BindStep, NetdevPlan, VfPlan, plan_netdev};
 use crate::ofed::plan_ofed;
 use crate::{OfedAttributes, Part, PfState, VfNetdev, VfState};
@@ -120,7 +119,7 @@ pub(crate) fn plan_admin_mac_again(saved: &VfState, found: &VfState) -> Option<V
 #[must_use]
 pub fn plan_rates_before(pf: &PfState, saved: &VfState, found: &VfState) -> Option<VfChange> {
     let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
-    (mode_of(pf) == Some(EswitchMode::Switchdev)).then(|| rate_change(saved_admin, found_admin))?
+    (pf.eswitch_mode() == Some(EswitchMode::Switchdev)).then(|| rate_change(saved_admin, found_admin))?
 }
 
 fn rate_change(saved: &VfAttributes, found: &VfAttributes) -> Option<VfChange> {

@@ -51,7 +51,7 @@ const CASES: &[Case] = &[
     Case {
         name: "no PF of the family",
         arrange: || Ok(()),
-        call: || NicDriver::bare(["--family", "mlx5", "reload"]),
+        call: || NicDriver::bare(["--family", "mlx5", "snapshot"]),
         code: 11,
         undo: || Ok(()),
     },

@@ -16,6 +16,7 @@ mod init_script;
 mod kill_matrix;
 mod network;
 mod night;
+mod no_driver;
 mod nothing_owed;
 mod packages;
 mod restore_loop;
@@ -40,6 +41,7 @@ const RUNS: &[(&str, Run)] = &[
     ("idempotent", idempotent::run),
     ("network", network::run),
     ("nothing-owed", nothing_owed::run),
+    ("no-driver", no_driver::run),
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),

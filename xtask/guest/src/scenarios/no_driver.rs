@@ -1,0 +1,139 @@
+//! No driver is not "no PF": the node comes up from a reset in mid-swap, with the modules of its family unloaded and nothing
+//! but the blacklist left on its disk. Devices that another driver holds are left to it.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+
+use super::kill_matrix::install;
+use crate::command::run as command;
+use crate::drivers::{self, Flow};
+use crate::guest::Guest;
+use crate::nic_driver::NicDriver;
+use crate::observe::{igb_pfs, netdev_of, pci_device};
+use crate::readiness::READY;
+use crate::{boot, journal, report, say, vfs, write};
+
+/// The exit codes of docs/exit-codes.md.
+const DEGRADED: i32 = 5;
+const NO_PF: i32 = 11;
+
+/// What a boot empties: the state directory, the readiness file, the lock.
+const RUN: &str = "/run/mellanox";
+/// What a reset leaves on the disk of the host.
+const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    drivers::pretend_distribution(Flow::Rpm)?;
+    vfs::configure_each(2)?;
+    let pfs = igb_pfs()?;
+    install("A")?;
+    finish("A")?;
+    install("B")?;
+    reset_in_mid_swap()?;
+
+    say("== the start after the reset");
+    let nothing = NicDriver::new(["snapshot"]).run()?.expect_code(NO_PF)?;
+    nothing.expect_words(&["there is no PF"])?;
+    finish("B")?;
+    ensure!(igb_pfs()? == pfs, "these PFs have come up: {:?}, not {pfs:?}", igb_pfs()?);
+    for pf in &pfs {
+        netdev_of(pf).with_context(|| format!("{pf} has come up without a netdev"))?;
+    }
+    ensure!(!Path::new(BLACKLIST).exists(), "the blacklist was left behind");
+    report("a reset in mid-swap: driver and PFs come up with the next start, and the node is ready");
+
+    say("== one PF is held by another driver, one has none");
+    let (held, free) = match pfs.as_slice() {
+        [held, free] => (held, free),
+        other => anyhow::bail!("there are {} PFs, not two", other.len()),
+    };
+    hold_with_vfio(held)?;
+    unload()?;
+    finish("B")?;
+    ensure!(driver_of(held)? == "vfio-pci", "{held} was taken from vfio-pci");
+    ensure!(driver_of(free)? == "igb", "{free} has the driver {}", driver_of(free)?);
+    report("a PF that vfio-pci holds is left to it");
+
+    say("== both are held by another driver");
+    unload()?;
+    hold_with_vfio(free)?;
+    finish("B")?;
+    for pf in [held, free] {
+        ensure!(driver_of(pf)? == "vfio-pci", "{pf} was taken from vfio-pci");
+        give_back(pf)?;
+    }
+    unload()?;
+
+    say("== the installed driver does not come up, and there is none to roll back to");
+    install("failing-probe")?;
+    let failed = NicDriver::new(["reload"]).run()?.expect_code(DEGRADED)?;
+    failed.expect_words(&["has not come up", "no driver of the family ran", held])?;
+    ensure!(!Path::new(READY).exists(), "ready without a PF");
+    let restored = NicDriver::new(["restore-sriov", "--timeout", "10"]).run()?.expect_code(DEGRADED)?;
+    restored.expect_words(&["not ready", "no driver has taken it", held, free])?;
+    ensure!(!Path::new(READY).exists(), "ready without a PF");
+    install("A")?;
+    finish("A")?;
+    ensure!(igb_pfs()? == pfs, "these PFs have come up: {:?}, not {pfs:?}", igb_pfs()?);
+    guest.keep(&journal::path())?;
+    report("a driver that does not come up where none ran: named, not ready; the next one comes up");
+    Ok(())
+}
+
+/// The modules are gone, and what lies below /run with them; what was written to the disk is there.
+fn reset_in_mid_swap() -> anyhow::Result<()> {
+    say("== a reset in mid-swap");
+    let reload = NicDriver::new(["reload"]).quietly().start()?;
+    journal::wait_for_step(&reload, "load igb")?;
+    reload.signal("KILL")?;
+    ensure!(reload.wait()?.was_killed(), "it was not killed");
+    unload()?;
+    fs::symlink_metadata(BLACKLIST).context("nothing was left on the disk")?;
+    fs::remove_dir_all(RUN).with_context(|| format!("cannot empty {RUN}"))?;
+    // As udev does at boot, for each device: the blacklist is not to be in the way for ever.
+    command("udevadm", ["trigger", "--action=add", "--subsystem-match=pci"])?;
+    boot::settle_udev()?;
+    unload()
+}
+
+fn unload() -> anyhow::Result<()> {
+    for module in ["igbvf", "igb"] {
+        if Path::new("/sys/module").join(module).exists() {
+            command("modprobe", ["-r", module])?;
+        }
+    }
+    boot::settle_udev()
+}
+
+/// `reload` and `restore-sriov` end well, the driver runs, and the node is ready.
+fn finish(letter: &str) -> anyhow::Result<()> {
+    for phase in ["reload", "restore-sriov"] {
+        NicDriver::new([phase]).run()?.expect_code(0)?;
+    }
+    drivers::expect_loaded(&drivers::version(letter)?)?;
+    ensure!(Path::new(READY).exists(), "not ready");
+    Ok(())
+}
+
+fn hold_with_vfio(pf: &str) -> anyhow::Result<()> {
+    command("modprobe", ["vfio-pci"])?;
+    let device = pci_device(pf);
+    if device.join("driver").exists() {
+        write(device.join("driver/unbind"), pf)?;
+    }
+    write(device.join("driver_override"), "vfio-pci")?;
+    vfs::bind(pf, "vfio-pci")
+}
+
+fn give_back(pf: &str) -> anyhow::Result<()> {
+    let device = pci_device(pf);
+    write(device.join("driver/unbind"), pf)?;
+    write(device.join("driver_override"), "\n")
+}
+
+fn driver_of(pf: &str) -> anyhow::Result<String> {
+    let link = fs::read_link(pci_device(pf).join("driver")).with_context(|| format!("{pf} has no driver"))?;
+    Ok(link.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+}

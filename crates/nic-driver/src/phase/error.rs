@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use nic_host::WriteError;
-use nic_kmod::{BlacklistError, IdentityError, ModuleIndexError, ModuleName, ReadLoadedError};
+use nic_kmod::{BlacklistError, IdentityError, LoadError, ModuleIndexError, ModuleName, ReadLoadedError};
 use nic_sriov::{ArrivalError, ObserveError, RestoreError, RestoreObstacle};
 
 use super::package_error::PackageError;
@@ -166,6 +166,9 @@ pub enum PhaseError {
     /// The devices that wait for a driver could not be found.
     #[error(transparent)]
     FamilyDevices(#[from] FamilyDevicesError),
+    /// A module without which the driver does not work cannot be loaded beside it. The driver stays.
+    #[error("the driver runs, and a module without which it does not work cannot be loaded")]
+    MissingModule(#[source] LoadError),
     /// A PF did not come back.
     #[error("the new driver is loaded, and not all PFs have come back")]
     NewPfMissing(#[source] PfMissing),
@@ -273,6 +276,7 @@ impl PhaseError {
             | Self::File(_)
             | Self::Write { .. }
             | Self::Observe(_)
+            | Self::MissingModule(_)
             | Self::Listen(_)
             | Self::Network(NetworkError::Observe(_))
             | Self::Restore(_) => Exit::Failed,

@@ -3,6 +3,7 @@
 mod alive;
 mod bench;
 mod bench_reload;
+mod blacklist;
 mod blockers;
 mod boot;
 mod container;
@@ -14,6 +15,7 @@ mod faults;
 mod idempotent;
 mod init_script;
 mod kill_matrix;
+mod missing_modules;
 mod network;
 mod night;
 mod no_driver;
@@ -42,6 +44,8 @@ const RUNS: &[(&str, Run)] = &[
     ("network", network::run),
     ("nothing-owed", nothing_owed::run),
     ("no-driver", no_driver::run),
+    ("blacklist", blacklist::run),
+    ("missing-modules", missing_modules::run),
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),

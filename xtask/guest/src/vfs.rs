@@ -4,14 +4,16 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use lab_guest::wiring::VFS_PER_PF;
 
 use crate::command::run;
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
-use crate::{boot, read, wait, write};
+use crate::{boot, netdevs, read, say, wait, write};
 
 pub(crate) const VF_DRIVER: &str = "igbvf";
+/// How often a VF is bound until it has its admin MAC.
+const PROBES: usize = 5;
 const PF_MTU: &str = "1450";
 const VF_MTU: &str = "1400";
 
@@ -44,13 +46,8 @@ pub(crate) fn configure_each(vfs_per_pf: u32) -> anyhow::Result<Nics> {
 }
 
 fn configure(pf: usize, vf: u32, address: &str, is_last: bool) -> anyhow::Result<()> {
-    let name =
-        wait::until(
-            &format!("netdev of {address}"),
-            Duration::from_secs(30),
-            || Ok(netdev_of(address).ok()),
-        )?;
     let mac = vf_mac(pf, vf);
+    let name = if is_last { appeared(address)? } else { probed_with(address, &mac)? };
     let mut words = vec!["link", "set", "dev", &name, "mtu", VF_MTU];
     if is_last {
         words.extend(["address", &mac]);
@@ -61,6 +58,32 @@ fn configure(pf: usize, vf: u32, address: &str, is_last: bool) -> anyhow::Result
     run("ip", words).map(drop)
 }
 
+/// The name of a VF's netdev, when it is there.
+fn appeared(address: &str) -> anyhow::Result<String> {
+    wait::until(&format!("netdev of {address}"), Duration::from_secs(30), || Ok(netdev_of(address).ok()))
+}
+
+/// The name of a VF's netdev that has taken its admin MAC.
+///
+/// A VF that probes while its PF is in reset cannot ask for it, and makes one up (drivers/net/ethernet/intel/igbvf/netdev.c,
+/// `igbvf_probe`). The PF then takes no other from it, so that another probe is what helps.
+fn probed_with(address: &str, mac: &str) -> anyhow::Result<String> {
+    let mut seen = Vec::new();
+    for _ in 0..PROBES {
+        let name = appeared(address)?;
+        let found = read(Path::new("/sys/class/net").join(&name).join("address"))?;
+        if found == mac {
+            return Ok(name);
+        }
+        say(&format!("{address} has probed with the MAC {found}, not {mac}: bound once more"));
+        seen.push(found);
+        write(pci_device(address).join("driver/unbind"), address)?;
+        bind(address, VF_DRIVER)?;
+        boot::settle_udev()?;
+    }
+    bail!("{address} was to take the admin MAC {mac}, and has probed with {}", seen.join(", then "))
+}
+
 fn create(index: usize, pf: &str, vfs: u32) -> anyhow::Result<()> {
     let device = pci_device(pf);
     let name = netdev_of(pf)?;
@@ -68,6 +91,8 @@ fn create(index: usize, pf: &str, vfs: u32) -> anyhow::Result<()> {
     // With autoprobe off the VFs wait, without a driver, for their admin MACs.
     write(device.join("sriov_drivers_autoprobe"), "0")?;
     write(device.join("sriov_numvfs"), &vfs.to_string())?;
+    // Making VFs starts the PF anew; a VF that probes before it has its link back finds it in reset.
+    netdevs::await_carrier(&name)?;
     let mut batch = String::new();
     for vf in 0..vfs {
         if vf + 1 < vfs {

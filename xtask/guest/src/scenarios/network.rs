@@ -10,6 +10,7 @@ use lab_guest::wiring::{PEER_MAC, pf_mac};
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
+use crate::netdevs::{await_carrier, expect_bond, make_bond};
 use crate::nic_driver::NicDriver;
 use crate::observe::{Nics, netdev_by_mac};
 use crate::pinger::{self, FarEnd};
@@ -18,15 +19,22 @@ use crate::{report, say, wait};
 const LINKS: [&str; 7] = ["pf0", "pf1", "pf2", "pf2.7", "bond1", "bond1.5", "bridge0"];
 const CARRIES_AGAIN: Duration = Duration::from_secs(20);
 
-pub(crate) fn run(_: &Guest) -> anyhow::Result<()> {
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     drivers::pretend_distribution(Flow::Rpm)?;
     configure()?;
     let peer = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?;
+    for link in LINKS {
+        await_carrier(link)?;
+    }
+    expect_bond("bond1", &pf_mac(1))?;
     let over_bond = peer.vlan(5)?.ping(&pf_mac(1))?;
     let to_pf = peer.ping(&pf_mac(3))?;
     over_bond.wait_for_reply(CARRIES_AGAIN).context("the VLAN on the bond does not carry")?;
     to_pf.wait_for_reply(CARRIES_AGAIN).context("the PF does not answer")?;
     let before = seen()?;
+    if guest.parameter("set-up-only")? {
+        return Ok(());
+    }
 
     let packages = drivers::folder("A", Flow::Rpm);
     NicDriver::install(&packages).run()?.expect_code(0)?;
@@ -79,9 +87,11 @@ fn configure() -> anyhow::Result<()> {
         let now = netdev_by_mac(&pf_mac(number))?;
         batch.push_str(&format!("link set dev {now} down\nlink set dev {now} name {name}\n"));
     }
-    batch.push_str(
-        "link add bond1 type bond mode active-backup miimon 100\n\
-         link set dev pf0 master bond1\n\
+    ip_batch(&batch)?;
+    // Its MAC is the first port's, as it would be by itself: the far end knows the bond by it.
+    make_bond("bond1", &pf_mac(1))?;
+    ip_batch(
+        "link set dev pf0 master bond1\n\
          link set dev pf1 master bond1\n\
          link set dev pf1 type bond_slave queue_id 3\n\
          link set dev bond1 up\n\
@@ -103,13 +113,12 @@ fn configure() -> anyhow::Result<()> {
          rule add priority 100 from 192.0.2.0/24 iif pf2 lookup 1000\n\
          neighbour add 192.0.2.9 lladdr 02:00:00:00:0d:01 dev pf2 nud permanent\n\
          neighbour add 2001:db8::9 lladdr 02:00:00:00:0d:02 dev pf2 nud permanent\n\
-         link add bridge0 type bridge\n\
+         link add bridge0 address 02:00:00:00:0b:00 type bridge\n\
          link set dev bridge0 up\n\
          link add link pf2 name pf2.7 type vlan id 7 egress-qos-map 1:3\n\
          link set dev pf2.7 up mtu 1400 alias storage master bridge0\n\
          link set dev pf2.7 type bridge_slave isolated on\n",
-    );
-    ip_batch(&batch)
+    )
 }
 
 /// What iproute2 says of all that stands on links, one line for each thing, without indexes and times.

@@ -10,6 +10,7 @@ use lab_guest::wiring::pf_mac;
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
+use crate::netdevs::{expect_bond, make_bond};
 use crate::nic_driver::{NicDriver, STATE, snapshot_of};
 use crate::observe::{Nics, netdev_by_mac};
 use crate::readiness::READY;
@@ -31,9 +32,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
     say("== somebody makes VFs, a bond, a VLAN and addresses");
     let (plain, bonded) = (netdev_by_mac(&pf_mac(1))?, netdev_by_mac(&pf_mac(2))?);
+    make_bond("bond1", &pf_mac(2))?;
     ip_batch(&format!(
-        "link add bond1 type bond mode active-backup miimon 100\n\
-         link set dev {bonded} down\n\
+        "link set dev {bonded} down\n\
          link set dev {bonded} master bond1\n\
          link set dev bond1 up\n\
          address add 10.5.0.1/24 dev bond1\n\
@@ -43,6 +44,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
          link set dev {plain}.7 up\n"
     ))?;
     let nics = vfs::configure_all()?;
+    expect_bond("bond1", &pf_mac(2))?;
     settle()?;
     let before = everything(&nics)?;
     let record = read(snapshot_of("igb"))?;

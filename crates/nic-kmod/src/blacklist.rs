@@ -216,6 +216,7 @@ impl fmt::Display for BlacklistOrigin {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::process::Command;
 
     use super::*;
@@ -349,17 +350,14 @@ mod tests {
         let configuration = || {
             Command::new("modprobe").arg("-C").arg(dir.path().join("modprobe.d")).arg("--showconfig").output()
         };
+        // modprobe knows nothing of the test's root, and the link must lead there for it.
         let linked_file = dir.path().join(LINKED_FILE);
-        let linked = Blacklist {
-            path: "/modprobe.d/nic.conf".into(),
-            // The link must lead there for modprobe, which knows nothing of the test's root.
-            linked_file: None,
-            modules: names("mlx5_core"),
-        };
+        let path = "/modprobe.d/nic.conf".into();
+        let linked = Blacklist { path, linked_file: None, modules: names("mlx5_core") };
         std::fs::write(&linked_file, linked.content()).unwrap();
         host.make_link(&linked.path, &linked_file).unwrap();
         let Ok(read) = configuration() else {
-            eprintln!("SKIPPED: there is no modprobe on this machine");
+            writeln!(std::io::stderr(), "SKIPPED: there is no modprobe on this machine").unwrap();
             return;
         };
         assert!(read.status.success());

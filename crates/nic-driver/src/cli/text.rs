@@ -40,6 +40,12 @@ text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {
         }
     } else {
         writeln!(f, "not due: nothing was unloaded")?;
+        for module in &reloaded.loaded {
+            writeln!(f, "loaded beside the driver: {module}")?;
+        }
+        for module in &reloaded.not_loaded {
+            writeln!(f, "cannot be loaded, and the driver works without it: {module}")?;
+        }
         if reloaded.restore_due {
             writeln!(f, "restore-sriov is due: an earlier reload was not followed by a verified restore")?;
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use nic_host::WriteError;
-use nic_kmod::{IdentityError, ModuleIndexError, ModuleName, ReadLoadedError};
+use nic_kmod::{BlacklistError, IdentityError, LoadError, ModuleIndexError, ModuleName, ReadLoadedError};
 use nic_sriov::{ArrivalError, DeviceAddress, ObserveError, RestoreError, RestoreObstacle};
 
 use super::package_error::PackageError;
@@ -15,8 +15,7 @@ use crate::node::{
 };
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
-    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, LeftoverError,
-    RollbackError, SwapError,
+    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, RollbackError, SwapError,
 };
 
 /// A phase that failed.
@@ -152,9 +151,9 @@ pub enum PhaseError {
     /// The events could not be listened to.
     #[error(transparent)]
     Listen(#[from] ArrivalError),
-    /// A blacklist that was left behind stays.
-    #[error("a blacklist was left behind and stays")]
-    Leftover(#[from] LeftoverError),
+    /// A blacklist could not be written, or one that was left behind stays.
+    #[error("the blacklist could not be written or removed")]
+    Blacklist(#[from] BlacklistError),
     /// A file could not be written or removed.
     #[error(transparent)]
     File(#[from] WriteError),
@@ -174,6 +173,9 @@ pub enum PhaseError {
     /// The devices that wait for a driver could not be found.
     #[error(transparent)]
     FamilyDevices(#[from] FamilyDevicesError),
+    /// A module without which the driver does not work cannot be loaded beside it. The driver stays.
+    #[error("the driver runs, and a module without which it does not work cannot be loaded")]
+    MissingModule(#[source] LoadError),
     /// A PF did not come back.
     #[error("the new driver is loaded, and not all PFs have come back")]
     NewPfMissing(#[source] PfMissing),
@@ -286,6 +288,7 @@ impl PhaseError {
             | Self::RolledBackBefore { .. }
             | Self::RollbackUnfinished { .. }
             | Self::PfNotLost { .. }
+            | Self::Blacklist(BlacklistError::Foreign { .. })
             | Self::Armed { .. } => Exit::Blocked,
             Self::Snapshot(_) | Self::SnapshotNeeded(_) => Exit::BadSnapshot,
             Self::NoSnapshot { .. } => Exit::NoSnapshot,
@@ -298,10 +301,11 @@ impl PhaseError {
             | Self::Loaded(_)
             | Self::Management(ManagementError::Read(_))
             | Self::Backup(_)
-            | Self::Leftover(_)
+            | Self::Blacklist(BlacklistError::Read(_) | BlacklistError::Write(_))
             | Self::File(_)
             | Self::Write { .. }
             | Self::Observe(_)
+            | Self::MissingModule(_)
             | Self::Listen(_)
             | Self::Network(NetworkError::Observe(_))
             | Self::Restore(_) => Exit::Failed,

@@ -3,6 +3,7 @@
 mod alive;
 mod bench;
 mod bench_reload;
+mod blacklist;
 mod blockers;
 mod boot;
 mod container;
@@ -15,6 +16,7 @@ mod idempotent;
 mod init_script;
 mod kill_matrix;
 mod lost_pf;
+mod missing_modules;
 mod network;
 mod night;
 mod no_driver;
@@ -45,6 +47,8 @@ const RUNS: &[(&str, Run)] = &[
     ("nothing-owed", nothing_owed::run),
     ("lost-pf", lost_pf::run),
     ("no-driver", no_driver::run),
+    ("blacklist", blacklist::run),
+    ("missing-modules", missing_modules::run),
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),

@@ -1,6 +1,9 @@
 //! `cargo xtask lab`: scenarios by hand.
 
-use anyhow::{bail, ensure};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, hint, thread};
+
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use lab_guest::scenario::{SCENARIOS, Suite};
 
@@ -28,6 +31,23 @@ enum Verb {
         #[arg(long = "param", value_name = "NAME=VALUE")]
         parameters: Vec<String>,
     },
+    /// Run one scenario many times, on a machine that is busy, and count how often it fails or is started again
+    Repeat {
+        /// Its name, as `list` shows it
+        name: String,
+        /// The kernel to run it on
+        #[arg(long, value_enum, default_value = "6.12")]
+        kernel: Kernel,
+        /// How many times
+        #[arg(long, default_value_t = 100)]
+        times: usize,
+        /// How many threads keep this machine busy meanwhile
+        #[arg(long, default_value_t = 0)]
+        load: usize,
+        /// A parameter of the scenario; may be given several times
+        #[arg(long = "param", value_name = "NAME=VALUE")]
+        parameters: Vec<String>,
+    },
     /// Enter a guest with two PFs and configured VFs
     Shell {
         /// The kernel it runs
@@ -43,6 +63,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Verb::Run { name, kernel, parameters } => run_one(&Request::new(name, *kernel, parameters)?),
+        Verb::Repeat { name, kernel, times, load, parameters } => {
+            repeat(&Request::new(name, *kernel, parameters)?, *times, *load)
+        }
         Verb::Shell { kernel } => {
             let (lab, programs) = prepare(*kernel)?;
             lab.shell(&Request::new("shell", *kernel, &[])?, &programs)
@@ -92,6 +115,50 @@ pub(crate) fn run_one(request: &Request) -> anyhow::Result<()> {
         }
         Some(reason) => bail!("{} failed: {reason}", request.scenario.name),
     }
+}
+
+/// Runs a scenario `times` times beside `load` threads that do nothing but keep the processors busy. A failure does not end
+/// it: how many there are is what is asked.
+fn repeat(request: &Request, times: usize, load: usize) -> anyhow::Result<()> {
+    let (lab, programs) = prepare(request.kernel)?;
+    let over = AtomicBool::new(false);
+    let (failures, again) = thread::scope(|scope| {
+        for _ in 0..load {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            });
+        }
+        let counted = count(&lab, &programs, request, times);
+        over.store(true, Ordering::Relaxed);
+        counted
+    })?;
+    println!(
+        "{} on {}: {times} times beside {load} busy threads: {failures} failed, {again} starts again",
+        request.scenario.name, request.kernel
+    );
+    ensure!(failures == 0 && again == 0, "not all of them passed at the first start");
+    Ok(())
+}
+
+fn count(lab: &Lab, programs: &Programs, request: &Request, times: usize) -> anyhow::Result<(usize, usize)> {
+    let (mut failures, mut again) = (0, 0);
+    for time in 1..=times {
+        let run = lab.run(request, programs, |_| {})?;
+        again += run.breakdowns.len();
+        let seconds = run.judgement.time.as_secs_f64();
+        match run.judgement.failure {
+            None => println!("{time:>4} passed {seconds:6.1} s"),
+            Some(reason) => {
+                failures += 1;
+                let kept = run.log.with_extension(format!("failed-{time}.log"));
+                fs::copy(&run.log, &kept).with_context(|| format!("cannot keep {}", kept.display()))?;
+                println!("{time:>4} FAILED {seconds:6.1} s: {reason}; console: {}", kept.display());
+            }
+        }
+    }
+    Ok((failures, again))
 }
 
 fn prepare(kernel: Kernel) -> anyhow::Result<(Lab, Programs)> {

@@ -30,6 +30,8 @@ struct Tally {
     passed: usize,
     failed: usize,
     skipped: usize,
+    /// Machines that broke down and were started again, and processors that stood still, each with its scenario.
+    breakdowns: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -46,6 +48,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })?;
     let programs = Programs::build(&metadata)?;
     let tally = scenarios(&lab, &programs)?;
+    println!(
+        "{} machines broke down and were started again, or had a processor that stood still",
+        tally.breakdowns.len()
+    );
+    for breakdown in &tally.breakdowns {
+        println!("  {breakdown}");
+    }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 {
         bail!("scenarios failed");
@@ -158,6 +167,7 @@ impl Tally {
     fn add(&mut self, ended: Ended) -> anyhow::Result<()> {
         let run = ended.run?;
         let title = title(ended.scenario, ended.kernel);
+        self.breakdowns.extend(run.breakdowns.iter().map(|reason| format!("{title}: {reason}")));
         let seconds = run.judgement.time.as_secs_f64();
         match run.judgement.failure {
             None => {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow, bail};
 use lab_guest::scenario::{self, Scenario};
-use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT};
+use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT, SYMBOLS_ARGUMENT, SYMBOLS_FILE};
 
 use crate::command::run;
 use crate::{boot, read, say};
@@ -31,6 +31,13 @@ pub(crate) fn scenario_name() -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
+/// Tells the host the kernel's functions by address; the file has its name when it is whole.
+fn tell_symbols() -> anyhow::Result<()> {
+    let (part, whole) = (Path::new("/share/kallsyms.part"), Path::new("/share").join(SYMBOLS_FILE));
+    fs::copy("/proc/kallsyms", part).context("cannot copy the kernel's symbols")?;
+    fs::rename(part, whole).context("cannot give the symbols' file its name")
+}
+
 impl Guest {
     /// Starts everything a scenario relies on.
     pub(crate) fn bring_up() -> anyhow::Result<Self> {
@@ -49,6 +56,9 @@ impl Guest {
             "{name}: kernel {kernel}, up after {} s",
             read("/proc/uptime")?.split(' ').next().unwrap_or("?")
         ));
+        if read("/proc/cmdline")?.split_whitespace().any(|word| word == SYMBOLS_ARGUMENT) {
+            tell_symbols()?;
+        }
         Ok(Self { scenario, parameters, kernel })
     }
 

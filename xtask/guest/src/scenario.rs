@@ -109,6 +109,9 @@ const FROM_LINE: Parameter =
 
 const ROUNDS: Parameter = Parameter { name: "rounds", default: "5", meaning: "how many runs of each" };
 
+const SET_UP_ONLY: Parameter =
+    Parameter { name: "set-up-only", default: "false", meaning: "true: ends when the set-up stands" };
+
 const fn every_line(default: &'static str) -> Parameter {
     Parameter {
         name: "every-line",
@@ -219,7 +222,7 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(600),
         needs_nic_driver: true,
         suite: Suite::Test,
-        parameters: &[],
+        parameters: &[SET_UP_ONLY],
     },
     Scenario {
         name: "nothing-owed",

@@ -31,3 +31,7 @@ pub const SHARE_TAG: &str = "labshare";
 pub const SCENARIO_ARGUMENT: &str = "lab.scenario=";
 /// Kernel command line: a parameter of the scenario, `lab.param.NAME=VALUE`.
 pub const PARAMETER_ARGUMENT: &str = "lab.param.";
+/// Kernel command line: the kernel's functions are to be told, in [`SYMBOLS_FILE`].
+pub const SYMBOLS_ARGUMENT: &str = "lab.symbols";
+/// The file among the results that has the kernel's functions by address.
+pub const SYMBOLS_FILE: &str = "kallsyms";

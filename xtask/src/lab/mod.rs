@@ -12,10 +12,12 @@ mod guest_root;
 mod kernel;
 mod machine;
 pub(crate) mod modules;
+mod monitor;
 mod package;
 pub(crate) mod process;
 mod programs;
 mod qemu;
+mod symbols;
 mod unpack;
 mod vm;
 
@@ -29,7 +31,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, ensure};
 use lab_guest::scenario::{self, Scenario, Security};
-use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT};
+use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT, SYMBOLS_ARGUMENT, SYMBOLS_FILE};
 
 pub(crate) use kernel::{Kernel, KernelTree};
 pub(crate) use machine::set_up as set_up_machine;
@@ -38,11 +40,13 @@ pub(crate) use vm::{Failure, Judgement, Said};
 
 use apt::Apt;
 use cache::Cache;
+use monitor::{Monitor, monitor_arguments};
 use qemu::{Accelerator, Machine, Qemu};
+use symbols::Symbols;
 
 /// How often a scenario is started while it is the machine that fails. Under software emulation on a busy host the kernel
 /// now and then loses its timer while it boots, and QEMU has been seen to stop on an assertion of its own.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: usize = 3;
 
 /// The prepared lab.
 #[derive(Debug)]
@@ -78,6 +82,8 @@ pub(crate) struct Run {
     pub(crate) log: PathBuf,
     /// What the guest put into /share.
     pub(crate) results: PathBuf,
+    /// Why each start before this one broke down, and where a processor of this one stood still.
+    pub(crate) breakdowns: Vec<String>,
 }
 
 impl Lab {
@@ -124,17 +130,27 @@ impl Lab {
         mut listener: impl FnMut(Said<'_>),
     ) -> anyhow::Result<Run> {
         let accelerator = self.accelerator(request.kernel, programs)?;
-        for _ in 1..ATTEMPTS {
-            let run = self.run_with(accelerator, request, programs, &mut listener)?;
-            let Some(Failure::Machine(reason)) = &run.judgement.failure else { return Ok(run) };
-            let kept = run.log.with_extension("broken.log");
+        let mut breakdowns = Vec::new();
+        loop {
+            let mut run = self.run_with(accelerator, request, programs, &mut listener)?;
+            breakdowns.extend(run.judgement.stall.clone());
+            let reason = match &run.judgement.failure {
+                Some(Failure::Machine(reason)) if breakdowns.len() < ATTEMPTS => reason.clone(),
+                _ => {
+                    run.breakdowns = breakdowns;
+                    return Ok(run);
+                }
+            };
+            if run.judgement.stall.is_none() {
+                breakdowns.push(reason.clone());
+            }
+            let kept = run.log.with_extension(format!("broken-{}.log", breakdowns.len()));
             fs::rename(&run.log, &kept).with_context(|| format!("cannot rename {}", run.log.display()))?;
             announce(&format!(
                 "the machine broke down ({reason}); once more, its console is in {}",
                 kept.display()
             ));
         }
-        self.run_with(accelerator, request, programs, listener)
     }
 
     /// A guest on the terminal.
@@ -167,17 +183,57 @@ impl Lab {
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let log = logs.join(format!("{title}.log"));
         let initramfs = self.initramfs(request.kernel, programs)?;
-        let command = self.qemu.command(&Machine {
+        // A socket's path must be short (sys/un.h).
+        let sockets = tempfile::tempdir().context("cannot create a folder for the monitor's socket")?;
+        let socket = sockets.path().join("qmp");
+        let symbols = self.symbols(request.kernel)?;
+        let mut line = command_line(request);
+        if symbols.is_none() {
+            line.push_str(&format!(" {SYMBOLS_ARGUMENT}"));
+        }
+        let mut command = self.qemu.command(&Machine {
             accelerator,
             topology: scenario.topology,
             kernel: &self.guest(request.kernel)?.tree.image(),
             initramfs: initramfs.path(),
             share: &results,
-            command_line: command_line(request),
+            command_line: line,
             interactive: false,
         });
-        let judgement = vm::run(command, scenario.name, scenario.timeout, &log, listener)?;
-        Ok(Run { judgement, log, results })
+        command.args(monitor_arguments(&socket));
+        let monitor = Monitor::watch(&socket);
+        let examine = || monitor.examine(symbols.as_ref());
+        let judgement = vm::run(command, scenario.name, scenario.timeout, &log, examine, listener)?;
+        self.keep_symbols(request.kernel, &results)?;
+        Ok(Run { judgement, log, results, breakdowns: Vec::new() })
+    }
+
+    /// The kernel's functions by address, as a guest has told them before: Debian's packages have no System.map.
+    fn symbols(&self, kernel: Kernel) -> anyhow::Result<Option<Symbols>> {
+        let file = self.symbols_file(kernel)?;
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        };
+        Ok(Some(Symbols::parse(&text)).filter(|symbols| !symbols.is_empty()))
+    }
+
+    /// Keeps the functions that a guest was asked to tell. It may not have come so far.
+    fn keep_symbols(&self, kernel: Kernel, results: &Path) -> anyhow::Result<()> {
+        let told = results.join(SYMBOLS_FILE);
+        if !told.exists() {
+            return Ok(());
+        }
+        let file = self.symbols_file(kernel)?;
+        // Renamed, so that a machine that runs beside this one finds all of it or nothing.
+        fs::rename(&told, &file).with_context(|| format!("cannot keep {}", file.display()))
+    }
+
+    fn symbols_file(&self, kernel: Kernel) -> anyhow::Result<PathBuf> {
+        let folder = self.root.join("symbols");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(folder.join(self.guest(kernel)?.tree.release()))
     }
 
     /// The unpacked kernel.
@@ -291,6 +347,8 @@ fn command_line(request: &Request) -> String {
     // Whether the timer ticks is tested in the host's time (arch/x86/kernel/apic/io_apic.c, `timer_irq_works`), which goes
     // wrong when the host is busy.
     line.push_str(" no_timer_check");
+    // The kernel's functions lie at the same addresses in each run, so that what one guest tells of them holds for the next.
+    line.push_str(" nokaslr");
     if request.scenario.topology.iommu {
         line.push_str(" intel_iommu=on");
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use lab_guest::lines::{ALIVE, PROGRESS, REPORT, VERDICT, Verdict};
 
+use super::monitor::Examination;
 use super::process;
 
 /// How long a guest may take until its PID 1 speaks.
@@ -27,6 +28,8 @@ const STILL: Duration = Duration::from_secs(90);
 pub(crate) struct Judgement {
     /// `None` when the scenario passed.
     pub(crate) failure: Option<Failure>,
+    /// What was found out about a processor that stood still.
+    pub(crate) stall: Option<String>,
     /// From the start of the machine to its end.
     pub(crate) time: Duration,
 }
@@ -67,9 +70,10 @@ pub(crate) fn run(
     name: &str,
     limit: Duration,
     log: &Path,
+    examine: impl FnOnce() -> anyhow::Result<Examination>,
     listener: impl FnMut(Said<'_>),
 ) -> anyhow::Result<Judgement> {
-    run_with(command, name, limit, STILL, log, listener)
+    run_with(command, name, limit, STILL, log, examine, listener)
 }
 
 fn run_with(
@@ -78,6 +82,7 @@ fn run_with(
     limit: Duration,
     still: Duration,
     log: &Path,
+    examine: impl FnOnce() -> anyhow::Result<Examination>,
     mut listener: impl FnMut(Said<'_>),
 ) -> anyhow::Result<Judgement> {
     let mut file = fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
@@ -95,6 +100,7 @@ fn run_with(
     let mut console = Console::default();
     let mut deadline = start + limit.min(BOOT);
     let mut timed_out = false;
+    let mut stall = None;
     loop {
         let until = console.stands_still_at(still).map_or(deadline, |at| at.min(deadline));
         match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -116,6 +122,9 @@ fn run_with(
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 timed_out = true;
+                if console.stands_still_at(still).is_some_and(|at| at <= Instant::now()) {
+                    stall = Some(examined(examine, &mut file)?);
+                }
                 // The machine is the child itself; when it is gone, its console ends and so does the reader.
                 child.kill().context("cannot end the machine")?;
                 break;
@@ -126,11 +135,9 @@ fn run_with(
     let time = start.elapsed();
     let failure = if timed_out && !console.speaks {
         Some(Failure::Machine(format!("PID 1 said nothing for {} s", limit.min(BOOT).as_secs())))
-    } else if timed_out
-        && console.verdicts.is_empty()
-        && console.stands_still_at(still).is_some_and(|at| at <= Instant::now())
-    {
-        Some(Failure::Machine(format!("a processor of the guest stood still for {} s", still.as_secs())))
+    } else if let Some(finding) = stall.as_ref().filter(|_| console.verdicts.is_empty()) {
+        let seconds = still.as_secs();
+        Some(Failure::Machine(format!("a processor of the guest stood still for {seconds} s: {finding}")))
     } else if timed_out && console.verdicts.is_empty() {
         Some(Failure::Scenario(format!("no verdict after {} s", limit.as_secs())))
     } else if timed_out {
@@ -140,7 +147,20 @@ fn run_with(
     } else {
         console.judge().map(Failure::Scenario)
     };
-    Ok(Judgement { failure, time })
+    Ok(Judgement { failure, stall, time })
+}
+
+/// Looks at a machine of which a processor stands still, and keeps what is seen with the console.
+fn examined(
+    examine: impl FnOnce() -> anyhow::Result<Examination>,
+    log: &mut fs::File,
+) -> anyhow::Result<String> {
+    let (text, finding) = match examine() {
+        Ok(Examination { text, finding }) => (text, finding),
+        Err(error) => (String::new(), format!("its monitor does not tell why: {error:#}")),
+    };
+    writeln!(log, "# a processor stands still: {finding}\n{text}").context("cannot write the log")?;
+    Ok(finding)
 }
 
 impl fmt::Display for Failure {
@@ -233,7 +253,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run_with(command, "x", limit, still, &folder.path().join("log"), |_| {}).unwrap().failure
+        let examine = || Ok(Examination { text: "registers".to_owned(), finding: "halted".to_owned() });
+        let log = folder.path().join("log");
+        let judgement = run_with(command, "x", limit, still, &log, examine, |_| {}).unwrap();
+        let is_kept = fs::read_to_string(log).unwrap().contains("stands still: halted\nregisters");
+        assert_eq!(judgement.stall.is_some(), is_kept);
+        judgement.failure
     }
 
     fn scenario(reason: &str) -> Option<Failure> {
@@ -270,7 +295,8 @@ mod tests {
     fn a_processor_that_stands_still_is_the_machines_fault() {
         let one_stops =
             "echo 'LAB: hello'; echo 'LAB-ALIVE: 0'; while sleep 0.05; do echo 'LAB-ALIVE: 1'; done";
-        assert!(matches!(judge(one_stops, LONG), Some(Failure::Machine(_))));
+        let Some(Failure::Machine(reason)) = judge(one_stops, LONG) else { panic!("it was not noticed") };
+        assert!(reason.ends_with("stood still for 0 s: halted"), "{reason}");
         let hangs = "echo 'LAB: hello'; while echo 'LAB-ALIVE: 0'; do sleep 0.05; done";
         // On a busy host the signs of life come late.
         let (limit, still) = (Duration::from_secs(3), Duration::from_secs(2));

@@ -97,8 +97,9 @@ pub fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
         .filter(|name| modules.unloaded().contains(name))
         .collect();
     let load = LoadPlan::compute(&before, &modules.load, &BTreeSet::new(), &index);
-    let rolled_back =
-        earlier_rollback(context, &index)?.map(|record| format!("at {:.0}: {}", record.at, record.reason));
+    let rolled_back = earlier_rollback(context, &index)?
+        .filter(|record| record.asked_for)
+        .map(|record| format!("at {:.0}: {}", record.at, record.reason));
     Ok(ReloadPlan {
         due,
         rolled_back,

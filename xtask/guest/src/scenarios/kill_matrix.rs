@@ -270,7 +270,7 @@ impl Killed {
     /// The driver that must run where that is known.
     fn expect_driver(self, resumed_by: &[&[&str]]) -> anyhow::Result<()> {
         match self {
-            Self::Rollback => drivers::expect_loaded(&drivers::version("B")?),
+            Self::Rollback => drivers::expect_loaded(&drivers::version("A")?),
             Self::Terminate if resumed_by.contains(&TERMINATE) => {
                 ensure!(!is_loaded("A")?, "the inbox driver does not run");
                 Ok(())
@@ -285,9 +285,10 @@ impl Killed {
             Self::Reload => drivers::put_files(if is_loaded("A")? { "B" } else { "A" })?,
             Self::Restore => lose_vfs()?,
             Self::Rollback => {
-                if !is_loaded("B")? {
-                    drivers::put_files("B")?;
-                    finish("B", before)?;
+                // Not B: the broken driver is a copy of that.
+                if !is_loaded("A")? {
+                    drivers::put_files("A")?;
+                    finish("A", before)?;
                 }
                 drivers::put_files(BROKEN)?;
             }

@@ -96,7 +96,7 @@ impl Node<'_> {
         finish("A", &self.nics)?;
         fs::remove_dir_all(family_state().join("previous-modules")).context("cannot remove what was kept")?;
         let away = self.take_inbox_away()?;
-        self.next_container("B", &["none: no file of igbvf, igb is known to be the loaded one"])?;
+        self.next_container("B", &["none: no file of igb", "and the distribution's modules have no igb"])?;
         let indices = Nics::interface_indices()?;
         let words = ["there is no way back", "NIC_DRIVER_WITHOUT_WAY_BACK"];
         NicDriver::new(["preflight"]).run()?.expect_code(BLOCKED)?.expect_words(&words)?;

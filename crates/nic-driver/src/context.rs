@@ -64,6 +64,8 @@ pub struct Settings {
     pub kubernetes_api: Option<IpAddr>,
     /// Whether a driver that was rolled back is tried again although nothing has changed.
     pub retry_rolled_back: bool,
+    /// Whether a reload is begun although there is no way back to the driver that runs.
+    pub without_way_back: bool,
     /// How a reload unloads and loads.
     pub reload_with: ReloadWith,
     /// Whether a reload unloads and loads although the loaded modules are the installed ones.

@@ -21,6 +21,7 @@ pub(crate) fn context(host: Host, state: &Path) -> Context {
         management_nic: ManagementNic::Warn,
         kubernetes_api: None,
         retry_rolled_back: false,
+        without_way_back: false,
         reload_with: ReloadWith::Native,
         force: false,
         may_unload: MayUnload::default(),

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionIndex};
+use serde::{Deserialize, Serialize};
 
 use crate::LoadedModule;
 
@@ -10,7 +11,8 @@ use crate::LoadedModule;
 /// each `struct kernel_param` in the section `__param` (`include/linux/moduleparam.h`) points at its variable, and the
 /// variable's content in the file is the default. Only 64-bit kernels are known, and of the types those with one value:
 /// numbers, switches and texts. Of arrays and of drivers' own types no default is known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ParameterDefaults(BTreeMap<String, String>);
 
 impl ParameterDefaults {
@@ -32,6 +34,12 @@ impl ParameterDefaults {
             }
         }
         Ok(Self(defaults))
+    }
+
+    /// Whether no default is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// A parameter's default, where it is known.

@@ -94,34 +94,24 @@ pub(crate) fn new_container() -> anyhow::Result<()> {
     }
 }
 
-/// Where files of installed versions are kept, by letter.
+/// Where files of installed drivers are kept, by name.
 const KEPT: &str = "/lab/kept";
 
-/// Keeps the files of the version that is installed, for [`put_files`].
-pub(crate) fn keep_files(letter: &str) -> anyhow::Result<()> {
-    copy_files(letter, |module, installed| (installed, Path::new(KEPT).join(letter).join(module)))
+/// Keeps the files of the driver that is installed, for [`put_files`].
+pub(crate) fn keep_files(name: &str) -> anyhow::Result<()> {
+    copy_files(|module, installed| (installed, Path::new(KEPT).join(name).join(module)))
 }
 
 /// Puts the files of a version where those of the installed one are, which takes none of the time of an installation:
-/// paths, dependencies and index are the same. All versions are to have been kept, and nothing is to be installed
-/// afterwards.
-pub(crate) fn put_files(letter: &str) -> anyhow::Result<()> {
-    copy_files(letter, |module, installed| (Path::new(KEPT).join(letter).join(module), installed))?;
-    // What runs is searched for in the tree of modules, where an installation leaves it until it is replaced. The index
-    // does not have these.
-    let tree = Path::new("/lib/modules").join(read("/proc/sys/kernel/osrelease")?).join("0-kept");
-    for other in ["A", "B"] {
-        copy_files(other, |module, _| {
-            let file = Path::new(other).join(format!("{module}.ko"));
-            (Path::new(PACKAGES).join(&file), tree.join(&file))
-        })?;
-    }
-    Ok(())
+/// paths, dependencies and index are the same. It is to have been kept. What it overwrites is the files of the driver
+/// that runs, as when a container comes in the place of another.
+pub(crate) fn put_files(name: &str) -> anyhow::Result<()> {
+    copy_files(|module, installed| (Path::new(KEPT).join(name).join(module), installed))
 }
 
-/// Copies a file of each module of a version: `paths` says from where to where, given the name and the installed file.
-fn copy_files(letter: &str, paths: impl Fn(&str, PathBuf) -> (PathBuf, PathBuf)) -> anyhow::Result<()> {
-    for module in version(letter)?.srcversions.keys() {
+/// Copies a file of each module: `paths` says from where to where, given the name and the installed file.
+fn copy_files(paths: impl Fn(&str, PathBuf) -> (PathBuf, PathBuf)) -> anyhow::Result<()> {
+    for module in version("A")?.srcversions.keys() {
         let installed = run("modinfo", ["-F", "filename", module])?;
         let (from, to) = paths(module, PathBuf::from(installed.trim()));
         if let Some(folder) = to.parent() {

@@ -124,26 +124,30 @@ const fn vfs_per_pf(default: &'static str) -> Parameter {
     Parameter { name: "vfs", default, meaning: "how many VFs each PF has, 2 to 7" }
 }
 
-const fn rollback_kills(default: &'static str) -> Parameter {
+const fn kills(default: &'static str) -> Parameter {
     Parameter {
         name: "kills",
         default,
-        meaning: "at how many moments the going back is killed, spread over all",
+        meaning: "at how many of the lines, spread over all; 0 for all of them",
     }
 }
 
 const fn killed(default: &'static str) -> Parameter {
-    Parameter { name: "killed", default, meaning: "which command is killed: reload, restore-sriov, or both" }
+    Parameter {
+        name: "killed",
+        default,
+        meaning: "what is killed: reload, restore-sriov, rollback, terminate, or all",
+    }
 }
 
 const KILL_MATRIX: Scenario = Scenario {
     name: "kill-matrix",
-    summary: "Both in one machine, at every line",
+    summary: "All of them in one machine, at every line",
     topology: ONE_PF,
     timeout: Duration::from_secs(1800),
     needs_nic_driver: true,
     suite: Suite::OnDemand,
-    parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("true"), killed("both")],
+    parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("true"), kills("0"), killed("all")],
 };
 
 /// All scenarios, in the order in which they run.
@@ -323,14 +327,28 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "kill-reload",
         summary: "Killed at each journal line of a reload, started again; the machine is compared every time",
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), killed("reload")],
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("0"), killed("reload")],
         ..KILL_MATRIX
     },
     Scenario {
         name: "kill-restore",
         summary: "Killed at each journal line of a restore, started again; the machine is compared every time",
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), killed("restore-sriov")],
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("0"), killed("restore-sriov")],
+        ..KILL_MATRIX
+    },
+    Scenario {
+        name: "kill-rollback",
+        summary: "Killed at journal lines of a rollback, started again; the machine is compared every time",
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("9"), killed("rollback")],
+        ..KILL_MATRIX
+    },
+    Scenario {
+        name: "kill-terminate",
+        summary: "Killed at journal lines of the return to the inbox driver, started again; the machine is compared every time",
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("9"), killed("terminate")],
         ..KILL_MATRIX
     },
     KILL_MATRIX,
@@ -341,25 +359,34 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(4 * 3600),
         needs_nic_driver: true,
         suite: Suite::OnDemand,
-        parameters: &[vfs_per_pf("7"), FROM_LINE, every_line("true"), killed("both")],
+        parameters: &[vfs_per_pf("7"), FROM_LINE, every_line("true"), kills("0"), killed("all")],
     },
     Scenario {
         name: "rollback",
-        summary: "Drivers that do not come up are taken back, and not tried again; also when that fails, or is killed",
+        summary: "Drivers that do not come up are taken back, and not tried again; also when that fails",
         topology: ONE_PF,
         timeout: Duration::from_secs(600),
         needs_nic_driver: true,
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("3"), rollback_kills("1")],
+        parameters: &[vfs_per_pf("3")],
     },
     Scenario {
         name: "rollback-14",
-        summary: "The same with 14 VFs, killed at each journal line of the going back",
+        summary: "The same with 14 VFs",
         topology: TWO_PFS,
         timeout: Duration::from_secs(3 * 3600),
         needs_nic_driver: true,
         suite: Suite::OnDemand,
-        parameters: &[vfs_per_pf("7"), rollback_kills("1000")],
+        parameters: &[vfs_per_pf("7")],
+    },
+    Scenario {
+        name: "way-back",
+        summary: "The old driver's files went with their container, or are damaged, or nothing is left; who is blamed; patience",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(900),
+        needs_nic_driver: true,
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2")],
     },
     Scenario {
         name: "signals",

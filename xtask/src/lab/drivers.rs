@@ -1,6 +1,6 @@
 //! The drivers under test: igb and igbvf of the distribution's kernel, built again in two versions, each packed as .rpm and
 //! .deb the way vendors pack theirs. A third time with faults that scenarios switch on. And netdevsim, which the
-//! distribution does not ship. And a module on top of the RDMA stack that nobody knows.
+//! distribution does not ship. And modules of the lab's own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -115,8 +115,10 @@ const FAULTS: [(&str, &[Insertion]); 2] = [
         ],
     ),
 ];
-/// The module that nobody knows, and its sources.
-const UNKNOWN: (&str, &str) = ("lab_unknown", include_str!("unknown_module.c"));
+/// Modules of the lab's own, and their sources: a client of the RDMA stack that nobody knows, and one that holds a
+/// driver's module.
+const OWN: [(&str, &str); 2] =
+    [("lab_unknown", include_str!("unknown_module.c")), ("lab_holder", include_str!("holder_module.c"))];
 /// A kernel that no guest runs.
 const ANOTHER_KERNEL: &str = "5.14.0-570.12.1.el9_6.x86_64";
 
@@ -159,11 +161,13 @@ struct Version {
 /// The part of a guest that holds the driver packages of `tree`'s kernel.
 pub(crate) fn archive(tree: &KernelTree, cache: &Cache) -> anyhow::Result<Cached> {
     let name = format!("drivers-{}", tree.release());
+    let [(_, unknown), (_, holder)] = OWN;
     let recipe = [
         include_str!("drivers.rs"),
         include_str!("broken.rs"),
         include_str!("package.rs"),
-        UNKNOWN.1,
+        unknown,
+        holder,
         &tree.key(),
     ];
     cache.folder(&name, &recipe, |folder| make(tree, folder))
@@ -219,7 +223,9 @@ fn make(tree: &KernelTree, folder: &Path) -> anyhow::Result<()> {
     }
     let netdevsim = build(tree, NETDEVSIM, "plain", &builds, Ok)?;
     fs::copy(&netdevsim, packages.join("netdevsim.ko")).context("cannot copy netdevsim")?;
-    build_unknown(tree, &builds, &packages)?;
+    for (module, source) in OWN {
+        build_own(tree, module, source, &builds, &packages)?;
+    }
     let json = serde_json::to_string_pretty(&versions).context("cannot write the versions as JSON")?;
     fs::write(packages.join("versions.json"), json).context("cannot write versions.json")?;
 
@@ -268,15 +274,20 @@ fn make_modules(tree: &KernelTree, build: &Path, switches: &[&str]) -> anyhow::R
     process::run(make.args(switches).arg("modules"))
 }
 
-fn build_unknown(tree: &KernelTree, builds: &Path, packages: &Path) -> anyhow::Result<()> {
-    let (module, source) = UNKNOWN;
+fn build_own(
+    tree: &KernelTree,
+    module: &str,
+    source: &str,
+    builds: &Path,
+    packages: &Path,
+) -> anyhow::Result<()> {
     let build = builds.join(module);
     fs::create_dir(&build).with_context(|| format!("cannot create {}", build.display()))?;
-    fs::write(build.join(format!("{module}.c")), source).context("cannot write the unknown module")?;
+    fs::write(build.join(format!("{module}.c")), source).context("cannot write a module's source")?;
     fs::write(build.join("Kbuild"), format!("obj-m := {module}.o\n")).context("cannot write its Kbuild")?;
     make_modules(tree, &build, &["W="])?;
     let file = format!("{module}.ko");
-    fs::copy(build.join(&file), packages.join(&file)).context("cannot copy the unknown module").map(drop)
+    fs::copy(build.join(&file), packages.join(&file)).context("cannot copy a module").map(drop)
 }
 
 pub(super) fn insert(text: &str, insertion: &Insertion) -> anyhow::Result<String> {

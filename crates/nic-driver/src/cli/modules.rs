@@ -22,6 +22,9 @@ pub struct ModuleArguments {
     /// Unload other vendors' RDMA modules where a reload needs it.
     #[arg(long, global = true, env = "UNLOAD_THIRD_PARTY_RDMA_MODULES", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub unload_third_party_rdma_modules: bool,
+    /// Reload also when neither the running driver nor the distribution's own could be loaded again.
+    #[arg(long, global = true, env = "NIC_DRIVER_WITHOUT_WAY_BACK", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub without_way_back: bool,
     /// Load the modules of NFS over RDMA with the driver, and reload when they are not the installed ones.
     #[arg(long, global = true, env = "ENABLE_NFSRDMA", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_nfsrdma: bool,

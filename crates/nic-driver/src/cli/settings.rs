@@ -33,6 +33,7 @@ pub(super) fn settings(cli: &Cli) -> Settings {
         kubernetes_api: kubernetes_api(),
         grace: cli.grace.map(Duration::from_secs),
         retry_rolled_back: matches!(cli.command, Command::Reload { retry_rolled_back: true, .. }),
+        without_way_back: cli.modules.without_way_back,
         reload_with: cli.reload_with,
         force: matches!(
             cli.command,

@@ -87,6 +87,14 @@ pub enum PhaseError {
         /// Why.
         reason: String,
     },
+    /// A swap was cut off while it was rolled back.
+    #[error("the swap of {at:.0} was still to be taken back: {reason}")]
+    RollbackUnfinished {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: String,
+    },
 
     /// The stored snapshot cannot be used.
     #[error(transparent)]
@@ -176,10 +184,15 @@ pub enum PhaseError {
     #[error("no driver of the family ran, and the installed one has not come up")]
     NoDriver(#[source] Box<PhaseError>),
     /// It failed half way, and the machine was put back.
-    #[error("put back: the previous driver runs again, and {vfs} VFs are verified. What had failed")]
+    #[error(
+        "put back: the previous driver runs again, and {vfs} VFs are verified{}. What had failed",
+        if *tried_again { "; the installed driver was not asked for yet, and the next reload tries it again" } else { "" }
+    )]
     RolledBack {
         /// How many VFs.
         vfs: usize,
+        /// Whether it failed before the installed driver was asked for, which is therefore tried again.
+        tried_again: bool,
         /// What failed.
         #[source]
         cause: Box<PhaseError>,
@@ -261,6 +274,7 @@ impl PhaseError {
             | Self::Record(_)
             | Self::RolledBackBefore { .. }
             | Self::Blacklist(BlacklistError::Foreign { .. })
+            | Self::RollbackUnfinished { .. }
             | Self::Armed { .. } => Exit::Blocked,
             Self::Snapshot(_) | Self::SnapshotNeeded(_) => Exit::BadSnapshot,
             Self::NoSnapshot { .. } => Exit::NoSnapshot,

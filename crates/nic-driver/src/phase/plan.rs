@@ -104,8 +104,9 @@ pub fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
     } else {
         LoadPlan::compute(&[], &missing, &BTreeSet::new(), &index)
     };
-    let rolled_back =
-        earlier_rollback(context, &index)?.map(|record| format!("at {:.0}: {}", record.at, record.reason));
+    let rolled_back = earlier_rollback(context, &index)?
+        .filter(|record| record.asked_for)
+        .map(|record| format!("at {:.0}: {}", record.at, record.reason));
     Ok(ReloadPlan {
         due,
         rolled_back,

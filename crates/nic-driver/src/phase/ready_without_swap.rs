@@ -13,7 +13,7 @@ use super::kernel_links::kernel_links;
 use crate::context::Context;
 use crate::node::{driverless_devices, give_readiness};
 use crate::state::{PhaseRecord, Snapshot};
-use crate::swap::{ModuleTree, decide, list, read_identity};
+use crate::swap::{ModuleTree, back_up_verified_driver, decide, list, read_identity};
 
 /// How often a device that no driver has is looked at: the kernel tells nobody that a probe has failed.
 const RE_CHECK: Duration = Duration::from_millis(250);
@@ -74,7 +74,8 @@ impl fmt::Display for NotReady {
 }
 
 /// Gives readiness when the modules that run are the installed ones and the PFs are up; says otherwise why not. A
-/// node that is ready stays so. Nothing else is touched. `known` is the record of this boot, where there is one.
+/// node that is ready stays so. The driver's files are kept for the next swap; nothing else is
+/// touched. `known` is the record of this boot, where there is one.
 pub(super) async fn ready_without_swap(
     context: &Context,
     phase: &PhaseRecord,
@@ -90,6 +91,8 @@ pub(super) async fn ready_without_swap(
     if !pfs.is_empty() {
         return Ok(Some(NotReady::PfsNotUp { pfs }));
     }
+    // It has proved itself, and its files may be gone when the next one comes.
+    back_up_verified_driver(context, phase);
     give_readiness(context, phase)
         .map_err(PhaseError::write("nothing is owed, and the node cannot be marked as ready"))?;
     Ok(None)

@@ -22,11 +22,11 @@ use crate::node::{
     check_management, driverless_devices, give_readiness, listen_and_wait_for_pfs, observe_node,
     pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
 };
-use crate::state::{Phase, PhaseRecord, Snapshot, SnapshotState, Step};
+use crate::state::{Phase, PhaseRecord, RolledBack, Snapshot, SnapshotState, Step};
 use crate::swap::{
-    BackupError, BlockersFound, ModuleTree, Swap, back_up_running_modules, blacklist_of_swap, checkpoint,
-    decide, earlier_rollback, find_blockers, given_parameters, list, load_missing_modules, prepare_loads,
-    prepare_missing, remove_leftover_blacklist, swap_driver,
+    BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, blacklist_of_swap,
+    checkpoint, decide, earlier_rollback, find_blockers, given_parameters, list, load_missing_modules,
+    prepare_loads, prepare_missing, remove_leftover_blacklist, size_of_next_backup, swap_driver,
 };
 
 const NOT_PREPARED: &str = "the machine could not be made ready for the reload";
@@ -161,13 +161,19 @@ async fn resume_or_swap(
     let decision = decide(context, identity);
     let due = context.settings.force || decision.is_swap();
     if let Some(record) = earlier_rollback(context, index)? {
-        let refused = PhaseError::RolledBackBefore { at: record.at, reason: record.reason };
-        return match armed {
+        let RolledBack { at, asked_for, ref reason, .. } = record;
+        let reason = reason.clone();
+        match armed {
             // An earlier process was killed during its rollback.
-            Some(snapshot) => Err(finish_rollback(context, phase, &snapshot, refused).await),
-            None if due => Err(refused),
-            None => Ok(ReloadProgress::default()),
-        };
+            Some(snapshot) if record.is_of(&snapshot) => {
+                let cause = PhaseError::RollbackUnfinished { at, reason };
+                return Err(finish_rollback(context, phase, &snapshot, asked_for, cause).await);
+            }
+            None if due && asked_for => return Err(PhaseError::RolledBackBefore { at, reason }),
+            None if asked_for => return Ok(ReloadProgress::default()),
+            // Before the driver was asked for, nothing was its fault: it is tried again.
+            Some(_) | None => {}
+        }
     }
     if due {
         let (pfs, lost) = swap_and_await_pfs(context, phase, tree, index, state).await?;
@@ -182,7 +188,7 @@ async fn resume_or_swap(
         // An earlier process was killed between two loads.
         let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
         if let Err(error) = load_missing_modules(context, phase, &snapshot, deadline).await {
-            return Err(roll_back(context, phase, index, &snapshot, error.into()).await);
+            return Err(roll_back(context, phase, index, &snapshot, true, error.into()).await);
         }
     }
     // An earlier process was killed between load and restore; whether the PFs come up was not yet known.
@@ -191,7 +197,8 @@ async fn resume_or_swap(
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
     if let Err(error) = listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await {
         let cause = PhaseError::NewPfMissing(error);
-        return Err(roll_back(context, phase, index, &snapshot, cause).await);
+        // Its modules are loaded.
+        return Err(roll_back(context, phase, index, &snapshot, true, cause).await);
     }
     Ok(ReloadProgress { restore_due: true, pfs, ..Default::default() })
 }
@@ -256,7 +263,7 @@ async fn swap_and_await_pfs(
             (Snapshot::by_hand(observed).arm(), true)
         }
     };
-    probe_state_directory(context, phase, &snapshot)?;
+    probe_state_directory(context, phase, index, &snapshot)?;
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
     let loads = prepare_loads(context, tree, index, &snapshot)?;
     loads.load_beforehand(context, phase, deadline).await;
@@ -287,17 +294,18 @@ async fn swap_and_await_pfs(
             let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
             let mut pfs = pfs_with_netdevs(&snapshot);
             pfs.extend(driverless.into_iter().filter(|_| snapshot.nics.pfs.is_empty()));
-            wait_for_pfs(phase, &arrivals, &pfs, deadline).await.map_err(PhaseError::NewPfMissing)
+            let arrived = wait_for_pfs(phase, &arrivals, &pfs, deadline).await;
+            arrived.map_err(|error| (true, PhaseError::NewPfMissing(error)))
         }
-        Err(error) => Err(error.into()),
+        Err(FailedSwap { error, asked_for }) => Err((asked_for, error.into())),
     };
-    if let Err(error) = swapped {
+    if let Err((asked_for, error)) = swapped {
         let Some(driver) = context.family.modules.identity.first() else { return Err(error) };
         if !snapshot.modules.contains(driver) {
             // What could be loaded is better than nothing; the snapshot stays armed, and the next run tries again.
             return Err(PhaseError::NoDriver(Box::new(error)));
         }
-        return Err(roll_back(context, phase, index, &snapshot, error).await);
+        return Err(roll_back(context, phase, index, &snapshot, asked_for, error).await);
     }
     let loaded = LoadedModules::read_graph(host)?;
     let lost = snapshot.lost_under(&loaded);
@@ -308,14 +316,16 @@ async fn swap_and_await_pfs(
 fn probe_state_directory(
     context: &Context,
     phase: &PhaseRecord,
+    index: &ModuleIndex,
     snapshot: &Snapshot,
 ) -> Result<(), PhaseError> {
     const LEAST: usize = 256 << 10;
+    let backup = size_of_next_backup(context, index)?;
     let step = phase.step(Step::EnsureSpace);
     let size = context.store.size_of(snapshot);
     // The snapshot is written twice more, with the old one beside the new; the journal's lines on each VF are of the
-    // same order.
-    let probed = size.and_then(|size| context.store.ensure_space((4 * size).max(LEAST)));
+    // same order. When the new driver is verified its files are kept, with the old ones beside them.
+    let probed = size.and_then(|size| context.store.ensure_space((4 * size).max(LEAST) + backup));
     step.record(probed).map_err(|source| state_dir(context, source))
 }
 

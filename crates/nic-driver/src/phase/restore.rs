@@ -19,7 +19,7 @@ use crate::node::{
 };
 use crate::state::{Entry, Phase, PhaseRecord, RestoreDuty, Snapshot, Step};
 use crate::swap::{
-    drop_backup_unless_running, ensure_driver_loaded, load_vf_drivers, remove_leftover_blacklist,
+    back_up_verified_driver, ensure_driver_loaded, load_vf_drivers, remove_leftover_blacklist,
 };
 
 const NOT_WRITTEN: &str = "what stands on disk about the node is not as it should be";
@@ -264,7 +264,7 @@ async fn run_restore(
         let record = snapshot.verify();
         let step = phase.step(Step::RecordVerified);
         step.record(context.store.write_snapshot(&record)).map_err(PhaseError::write(NOT_WRITTEN))?;
-        drop_backup_unless_running(context, phase);
+        back_up_verified_driver(context, phase);
         match readiness {
             Readiness::Give if was_armed => {
                 // Without a PF nothing was known of the devices: those that have come up with the driver count.

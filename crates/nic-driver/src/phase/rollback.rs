@@ -7,20 +7,25 @@ use super::error::PhaseError;
 use super::restore::{Restored, restore_within_phase};
 use crate::context::Context;
 use crate::node::{listen_and_wait_for_pfs, pfs_on_their_way};
-use crate::state::{PhaseRecord, Snapshot};
+use crate::state::{PhaseRecord, RolledBack, Snapshot};
 use crate::swap::{current_attempt, load_backup_modules, record_rollback, remove_leftover_blacklist};
 
-/// Rolls back because of `cause`, and returns what the reload ends with.
+/// Rolls back because of `cause`, and returns what the reload ends with. `asked_for` says whether a module of the
+/// installed driver had been asked for: only then is that driver not tried again.
 pub(super) async fn roll_back(
     context: &Context,
     phase: &PhaseRecord,
     index: &ModuleIndex,
     snapshot: &Snapshot,
+    asked_for: bool,
     cause: PhaseError,
 ) -> PhaseError {
     tracing::error!(error = crate::error_chain(&cause), "rolling back to the previous driver");
-    record_rollback(context, phase, current_attempt(context, index), &cause);
-    finish_rollback(context, phase, snapshot, cause).await
+    let attempt = current_attempt(context, index);
+    let reason = crate::error_chain(&cause);
+    let record = RolledBack::now(context.boot_id.clone(), snapshot, attempt, asked_for, reason);
+    record_rollback(context, phase, &record);
+    finish_rollback(context, phase, snapshot, asked_for, cause).await
 }
 
 /// Ends a rollback that is recorded.
@@ -28,11 +33,14 @@ pub(super) async fn finish_rollback(
     context: &Context,
     phase: &PhaseRecord,
     snapshot: &Snapshot,
+    asked_for: bool,
     cause: PhaseError,
 ) -> PhaseError {
     let cause = Box::new(cause);
     match roll_back_and_restore(context, phase, snapshot).await {
-        Ok(restored) => PhaseError::RolledBack { vfs: restored.outcome.vfs.len(), cause },
+        Ok(restored) => {
+            PhaseError::RolledBack { vfs: restored.outcome.vfs.len(), tried_again: !asked_for, cause }
+        }
         Err(going_back) => PhaseError::RollbackFailed { going_back: Box::new(going_back), cause },
     }
 }

@@ -12,7 +12,7 @@ use super::error::PhaseError;
 use crate::context::Context;
 use crate::node::MachineStatus;
 use crate::state::SnapshotStage;
-use crate::swap::{decide, list, read_identity};
+use crate::swap::{WayBack, decide, find_way_back, list, read_identity};
 
 /// What there is.
 #[derive(Debug, Clone, Serialize)]
@@ -34,6 +34,8 @@ pub struct Status {
     pub reported: Vec<ReportedVersion>,
     /// The stored snapshot.
     pub snapshot: SnapshotStatus,
+    /// What is gone back to when an installed driver does not come up.
+    pub way_back: WayBack,
 }
 
 /// A PF in a line.
@@ -146,6 +148,7 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
         modules: modules_status(context),
         reported,
         snapshot,
+        way_back: find_way_back(context)?,
     })
 }
 
@@ -225,6 +228,7 @@ impl fmt::Display for Status {
             let ReportedVersion { driver, version, netdevs } = reported;
             writeln!(f, "  {driver} reports version {version} on {} netdevs", netdevs.len())?;
         }
+        writeln!(f, "way back: {}", self.way_back)?;
         match &self.snapshot {
             SnapshotStatus::Absent => writeln!(f, "snapshot: none"),
             SnapshotStatus::Unusable(why) => writeln!(f, "snapshot: cannot be used: {why}"),

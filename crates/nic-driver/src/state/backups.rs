@@ -1,16 +1,19 @@
-use std::path::PathBuf;
+//! The kept files of modules: the way back.
+
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use nic_host::{BootId, KernelRelease, ReadError, WriteError};
-use nic_kmod::{BuildId, LoadedModule, ModuleName, SrcVersion};
+use nic_kmod::{BuildId, LoadedModule, ModuleFile, ModuleName, ParameterDefaults, SrcVersion};
 use serde::{Deserialize, Serialize};
 
+use super::record::RecordError;
 use super::store::StateStore;
 
-/// The version of the forms of both records.
-const SCHEMA: u32 = 1;
+/// The version of the manifest's form.
+const SCHEMA: u32 = 2;
 
-/// The modules that ran before a driver was exchanged, with their files where those were found: the way back.
+/// The modules that run, or ran before the swap that is under way, with their files where those were found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleBackups {
@@ -24,9 +27,12 @@ pub struct ModuleBackups {
     pub kernel: KernelRelease,
     /// The modules, in the order in which they were loaded.
     pub modules: Vec<ModuleBackup>,
+    /// The distribution's own driver, in the order of loading, where `modules` lacks a file: the way back in its stead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inbox: Vec<ModuleBackup>,
 }
 
-/// One module that ran before.
+/// A module of a driver, and its kept file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleBackup {
@@ -36,14 +42,53 @@ pub struct ModuleBackup {
     pub srcversion: Option<SrcVersion>,
     /// Its build-id, where the kernel shows one.
     pub build_id: Option<BuildId>,
+    /// Its `MODULE_VERSION`, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The name of its file, unpacked, in the folder of this record; `None` where no file was found that is known to
     /// be the loaded one.
     pub file: Option<String>,
+    /// SHA-256 of that file. In the first form the file's name alone tells it, in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// Where that file was found.
     pub found_at: Option<PathBuf>,
+    /// What the module's parameters are when nobody gives any.
+    #[serde(default, skip_serializing_if = "ParameterDefaults::is_empty")]
+    pub defaults: ParameterDefaults,
 }
 
 impl ModuleBackup {
+    /// A loaded module whose file is not kept.
+    #[must_use]
+    pub fn without_file(module: &LoadedModule) -> Self {
+        Self {
+            module: module.name.clone(),
+            srcversion: module.srcversion.clone(),
+            build_id: module.build_id.clone(),
+            version: module.version.clone(),
+            file: None,
+            sha256: None,
+            found_at: None,
+            defaults: ParameterDefaults::default(),
+        }
+    }
+
+    /// The module of a file that is to be kept.
+    #[must_use]
+    pub fn of_file(file: &ModuleFile) -> Self {
+        Self {
+            module: file.name.clone(),
+            srcversion: file.srcversion.clone(),
+            build_id: file.build_id.clone(),
+            version: file.version.clone(),
+            file: None,
+            sha256: None,
+            found_at: Some(file.path.clone()),
+            defaults: ParameterDefaults::default(),
+        }
+    }
+
     /// Whether the loaded module is this one. What has no identity is never known to be.
     #[must_use]
     pub fn is_same_build(&self, loaded: &LoadedModule) -> bool {
@@ -56,80 +101,34 @@ impl ModuleBackup {
     }
 }
 
-/// A driver that did not come up and was taken back. It is not tried again until something of the attempt changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RolledBack {
-    /// The version of the file's form.
-    pub schema: u32,
-    /// When.
-    pub at: Timestamp,
-    /// In which boot.
-    pub boot_id: BootId,
-    /// What was tried.
-    pub attempt: Attempt,
-    /// Why it was taken back.
-    pub reason: String,
-}
-
-/// All that an attempt's outcome can depend on. One that is equal is not worth taking the NIC down for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Attempt {
-    /// SHA-256 of the NIC family's description.
-    pub family: String,
-    /// The base deadline in seconds: with a longer one slow PFs may come up.
-    pub timeout_s: u64,
-    /// The modules on the disk whose identity decides a reload.
-    pub modules: Vec<AttemptedModule>,
-}
-
-/// A module on the disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AttemptedModule {
-    /// The module.
-    pub module: ModuleName,
-    /// SHA-256 of its file; `None` where there is none.
-    pub sha256: Option<String>,
-}
-
-impl RolledBack {
-    /// The record of an attempt that failed now.
-    #[must_use]
-    pub fn now(boot_id: BootId, attempt: Attempt, reason: String) -> Self {
-        Self { schema: SCHEMA, at: Timestamp::now(), boot_id, attempt, reason }
-    }
-
-    /// Whether an attempt in this boot would be the same again.
-    #[must_use]
-    pub fn refuses(&self, boot_id: &BootId, attempt: &Attempt) -> bool {
-        self.boot_id == *boot_id && self.attempt == *attempt
-    }
-}
-
 impl ModuleBackups {
     /// The record of modules that run now.
     #[must_use]
-    pub fn now(boot_id: BootId, kernel: KernelRelease, modules: Vec<ModuleBackup>) -> Self {
-        Self { schema: SCHEMA, kept_at: Timestamp::now(), boot_id, kernel, modules }
+    pub fn now(
+        boot_id: BootId,
+        kernel: KernelRelease,
+        modules: Vec<ModuleBackup>,
+        inbox: Vec<ModuleBackup>,
+    ) -> Self {
+        Self { schema: SCHEMA, kept_at: Timestamp::now(), boot_id, kernel, modules, inbox }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ModuleBackup> {
+        self.modules.iter().chain(&self.inbox)
     }
 }
 
-/// A record that cannot be read.
+/// A kept file that is not loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The file could not be read.
+pub enum BackupFileError {
+    /// It could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The file is damaged, or of another version of this program.
-    #[error("{} cannot be read", path.display())]
-    Parse {
+    /// Its content is not what was kept.
+    #[error("{} is damaged: its content does not fit its checksum", path.display())]
+    Damaged {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: serde_json::Error,
     },
 }
 
@@ -140,76 +139,68 @@ impl StateStore {
         self.family_folder().join("previous-modules")
     }
 
-    fn previous_path(&self) -> PathBuf {
+    fn manifest_path(&self) -> PathBuf {
         self.backup_folder().join("manifest.json")
     }
 
-    fn rolled_back_path(&self) -> PathBuf {
-        self.family_folder().join("rolled-back.json")
-    }
-
-    /// The modules that ran before, when they were kept in this boot.
+    /// The modules that were kept in this boot.
     pub fn module_backups(&self, boot_id: &BootId) -> Result<Option<ModuleBackups>, RecordError> {
-        let record: Option<ModuleBackups> = self.record(self.previous_path())?;
+        let record: Option<ModuleBackups> = self.record(self.manifest_path(), SCHEMA)?;
         Ok(record.filter(|record| record.boot_id == *boot_id))
     }
 
-    /// Keeps a module's file, durably, and returns its name in the folder of kept files.
+    /// The bytes of a module's kept file, known to be those that were kept; `None` where none was.
+    pub fn read_module_file(&self, kept: &ModuleBackup) -> Result<Option<Vec<u8>>, BackupFileError> {
+        let Some(file) = &kept.file else { return Ok(None) };
+        let path = self.backup_folder().join(file);
+        // A name that leads elsewhere is not one that was kept.
+        if Path::new(file).file_name() != Some(file.as_ref()) {
+            return Err(BackupFileError::Damaged { path });
+        }
+        let content = self.files().read_bytes(&path)?;
+        let digest = sha256(&content);
+        let is_whole = match &kept.sha256 {
+            Some(kept) => *kept == digest,
+            None => *file == file_name(&kept.module, &digest),
+        };
+        if is_whole { Ok(Some(content)) } else { Err(BackupFileError::Damaged { path }) }
+    }
+
+    /// Keeps a module's file, durably, and returns its name in the folder of kept files and its SHA-256.
     ///
     /// The name tells the content, so that no file is ever replaced by another while the manifest still means the
-    /// first.
-    pub fn write_module_file(&self, module: &ModuleName, content: &[u8]) -> Result<String, WriteError> {
+    /// first, and that the same content is kept once.
+    pub fn write_module_file(
+        &self,
+        module: &ModuleName,
+        content: &[u8],
+    ) -> Result<(String, String), WriteError> {
         let digest = sha256(content);
-        let name = format!("{module}-{}.ko", digest.get(..16).unwrap_or(&digest));
-        self.files().write_durably(self.backup_folder().join(&name), content)?;
-        Ok(name)
+        let name = file_name(module, &digest);
+        let path = self.backup_folder().join(&name);
+        if self.files().read_bytes(&path).is_ok_and(|there| there == content) {
+            return Ok((name, digest));
+        }
+        self.files().write_durably(path, content)?;
+        Ok((name, digest))
     }
 
     /// Records which modules run, and removes the kept files that belong to none of them.
     pub fn write_module_backups(&self, record: &ModuleBackups) -> Result<(), WriteError> {
-        self.put(&self.previous_path(), record)?;
+        self.put(&self.manifest_path(), record)?;
         let folder = self.backup_folder();
         for name in self.files().list(&folder).unwrap_or_default() {
-            let wanted = record.modules.iter().any(|module| module.file.as_deref() == Some(name.as_str()));
+            let wanted = record.all().any(|module| module.file.as_deref() == Some(name.as_str()));
             if !wanted && name != "manifest.json" {
                 self.files().remove_file(folder.join(name))?;
             }
         }
         Ok(())
     }
+}
 
-    /// Drops the kept files: the new modules have proved themselves.
-    pub fn remove_module_backups(&self) -> Result<(), WriteError> {
-        // The manifest first: without it nothing is promised.
-        self.files().remove_file(self.previous_path())?;
-        let folder = self.backup_folder();
-        match std::fs::remove_dir_all(&folder) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(WriteError { path: folder, action: "remove".to_owned(), source })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The driver that was taken back last, if one was.
-    pub fn rolled_back(&self) -> Result<Option<RolledBack>, RecordError> {
-        self.record(self.rolled_back_path())
-    }
-
-    /// Records a driver that is taken back.
-    pub fn write_rolled_back(&self, record: &RolledBack) -> Result<(), WriteError> {
-        self.put(&self.rolled_back_path(), record)
-    }
-
-    /// Forgets it: another one has come up, or it is to be tried again.
-    pub fn remove_rolled_back(&self) -> Result<bool, WriteError> {
-        self.files().remove_file(self.rolled_back_path())
-    }
-
-    fn record<T: serde::de::DeserializeOwned>(&self, path: PathBuf) -> Result<Option<T>, RecordError> {
-        let Some(text) = self.files().read_if_exists(&path)? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|source| RecordError::Parse { path, source })
-    }
+fn file_name(module: &ModuleName, digest: &str) -> String {
+    format!("{module}-{}.ko", digest.get(..16).unwrap_or(digest))
 }
 
 /// In hexadecimal digits.
@@ -224,23 +215,20 @@ mod tests {
 
     const ONE: &str = "1BC29B36F623BA82AAF6724";
 
-    fn previous(srcversion: Option<&str>, build_id: Option<&str>) -> ModuleBackup {
-        ModuleBackup {
-            module: "igb".parse().unwrap(),
+    fn loaded(srcversion: Option<&str>, build_id: Option<&str>) -> LoadedModule {
+        LoadedModule {
             srcversion: srcversion.map(|text| text.parse().unwrap()),
             build_id: build_id.map(|text| text.parse().unwrap()),
-            file: None,
-            found_at: None,
+            ..LoadedModule::new("igb".parse().unwrap(), Vec::new())
         }
+    }
+
+    fn backup(srcversion: Option<&str>, build_id: Option<&str>) -> ModuleBackup {
+        ModuleBackup::without_file(&loaded(srcversion, build_id))
     }
 
     #[test]
     fn a_loaded_module_is_known_by_its_identity_alone() {
-        let loaded = |srcversion: Option<&str>, build_id: Option<&str>| LoadedModule {
-            srcversion: srcversion.map(|text| text.parse().unwrap()),
-            build_id: build_id.map(|text| text.parse().unwrap()),
-            ..LoadedModule::new("igb".parse().unwrap(), Vec::new())
-        };
         let id = "07".repeat(20);
         for (kept, running, same) in [
             ((Some(ONE), None), (Some(ONE), None), true),
@@ -249,55 +237,86 @@ mod tests {
             ((None, None), (None, None), false),
         ] {
             assert_eq!(
-                previous(kept.0, kept.1).is_same_build(&loaded(running.0, running.1)),
+                backup(kept.0, kept.1).is_same_build(&loaded(running.0, running.1)),
                 same,
                 "{kept:?} {running:?}"
             );
         }
     }
 
-    #[test]
-    fn the_same_attempt_is_refused_and_any_other_is_not() {
-        let boot = BootId("boot-1".into());
-        let attempt = Attempt {
-            family: "f".into(),
-            timeout_s: 60,
-            modules: vec![AttemptedModule { module: "igb".parse().unwrap(), sha256: Some("a".into()) }],
-        };
-        let record = RolledBack::now(boot.clone(), attempt.clone(), "no PF came".into());
-        assert!(record.refuses(&boot, &attempt));
-        assert!(!record.refuses(&BootId("boot-2".into()), &attempt));
-        for other in [
-            Attempt { family: "g".into(), ..attempt.clone() },
-            Attempt { timeout_s: 120, ..attempt.clone() },
-            Attempt { modules: Vec::new(), ..attempt.clone() },
-        ] {
-            assert!(!record.refuses(&boot, &other), "{other:?}");
-        }
+    fn store_with(contents: &[&[u8]]) -> (tempfile::TempDir, StateStore, Vec<ModuleBackup>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path());
+        let kept = contents.iter().map(|content| {
+            let (file, sha256) = store.write_module_file(&"igb".parse().unwrap(), content).unwrap();
+            ModuleBackup { file: Some(file), sha256: Some(sha256), ..backup(Some(ONE), None) }
+        });
+        let kept = kept.collect();
+        (folder, store, kept)
     }
 
     #[test]
-    fn kept_files_are_found_again_until_they_are_dropped() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = StateStore::new(folder.path());
+    fn kept_files_are_found_again_until_no_record_means_them() {
         let boot = BootId("boot-1".into());
+        let (_folder, store, kept) = store_with(&[b"old", b"new", b"inbox"]);
+        let [old, new, inbox] = kept.try_into().unwrap();
         assert_eq!(store.module_backups(&boot).unwrap(), None);
-        let old = store.write_module_file(&"igb".parse().unwrap(), b"old").unwrap();
-        let new = store.write_module_file(&"igb".parse().unwrap(), b"new").unwrap();
-        assert_ne!(old, new);
-        let module = ModuleBackup { file: Some(new.clone()), ..previous(Some(ONE), None) };
-        let record = ModuleBackups::now(boot.clone(), "6.12.1".parse().unwrap(), vec![module]);
+        assert_ne!(old.file, new.file);
+        let record = ModuleBackups::now(
+            boot.clone(),
+            "6.12.1".parse().unwrap(),
+            vec![new.clone()],
+            vec![inbox.clone()],
+        );
         store.write_module_backups(&record).unwrap();
         assert_eq!(store.module_backups(&boot).unwrap(), Some(record));
         assert_eq!(store.module_backups(&BootId("boot-2".into())).unwrap(), None);
-        assert_eq!(std::fs::read(store.backup_folder().join(&new)).unwrap(), b"new");
-        assert!(!store.backup_folder().join(&old).exists(), "what no record means is removed");
-        store.remove_module_backups().unwrap();
-        store.remove_module_backups().unwrap();
-        assert!(!store.backup_folder().exists());
+        assert_eq!(store.read_module_file(&new).unwrap().as_deref(), Some(&b"new"[..]));
+        assert_eq!(store.read_module_file(&inbox).unwrap().as_deref(), Some(&b"inbox"[..]));
+        let error = store.read_module_file(&old).unwrap_err();
+        assert!(matches!(error, BackupFileError::Read(_)), "what no record means is removed: {error}");
+        assert_eq!(store.read_module_file(&backup(Some(ONE), None)).unwrap(), None);
+    }
 
-        std::fs::write(folder.path().join("rolled-back.json"), "{").unwrap();
-        let error = store.rolled_back().unwrap_err();
-        assert!(error.to_string().contains("rolled-back.json"), "{error}");
+    #[test]
+    fn a_changed_byte_of_a_kept_file_is_noticed() {
+        let (_folder, store, kept) = store_with(&[b"module"]);
+        let [kept] = kept.try_into().unwrap();
+        // The first form has no checksum beside the name.
+        let first = ModuleBackup { sha256: None, ..kept.clone() };
+        for kept in [&kept, &first] {
+            assert_eq!(store.read_module_file(kept).unwrap().as_deref(), Some(&b"module"[..]));
+        }
+        let path = store.backup_folder().join(kept.file.as_ref().unwrap());
+        for damage in [&b"modulf"[..], b"modul", b"module\0", b""] {
+            std::fs::write(&path, damage).unwrap();
+            for kept in [&kept, &first] {
+                let error = store.read_module_file(kept).unwrap_err();
+                assert!(matches!(error, BackupFileError::Damaged { .. }), "{error}");
+            }
+        }
+        // Kept again, it is whole again.
+        store.write_module_file(&kept.module, b"module").unwrap();
+        assert!(store.read_module_file(&kept).is_ok());
+        let elsewhere = ModuleBackup { file: Some("../snapshot.json".into()), ..kept };
+        assert!(matches!(store.read_module_file(&elsewhere), Err(BackupFileError::Damaged { .. })));
+    }
+
+    #[test]
+    fn the_first_form_is_read() {
+        let (_folder, store, _) = store_with(&[b"module"]);
+        let first = format!(
+            "{{\"schema\":1,\"kept_at\":\"2026-01-02T03:04:05Z\",\"boot_id\":\"boot-1\",\"kernel\":\"6.12.1\",\
+             \"modules\":[{{\"module\":\"igb\",\"srcversion\":\"{ONE}\",\"build_id\":null,\
+             \"file\":\"igb-1.ko\",\"found_at\":\"/lib/igb.ko\"}}]}}"
+        );
+        let path = store.backup_folder().join("manifest.json");
+        std::fs::write(&path, &first).unwrap();
+        let read = store.module_backups(&BootId("boot-1".into())).unwrap().unwrap();
+        assert_eq!((read.modules.len(), read.inbox.len()), (1, 0));
+        assert_eq!(read.modules[0].sha256, None);
+        std::fs::write(&path, first.replace("\"schema\":1", "\"schema\":3")).unwrap();
+        let error = store.module_backups(&BootId("boot-1".into())).unwrap_err();
+        assert!(matches!(error, RecordError::Schema { found: 3, .. }), "{error}");
     }
 }

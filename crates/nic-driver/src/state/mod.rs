@@ -4,16 +4,20 @@ mod backups;
 mod failpoint;
 mod journal;
 mod life;
+mod record;
+mod rolled_back;
 mod snapshot;
 mod step;
 mod store;
 
 pub(crate) use backups::sha256;
-pub use backups::{Attempt, AttemptedModule, ModuleBackup, ModuleBackups, RecordError, RolledBack};
+pub use backups::{BackupFileError, ModuleBackup, ModuleBackups};
 pub use journal::{
     Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord,
 };
 pub use life::{RestoreDuty, SnapshotState};
+pub use record::RecordError;
+pub use rolled_back::{Attempt, AttemptedModule, RolledBack};
 pub use snapshot::{ModuleParameters, Observed, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 pub use step::{Phase, Step};
 pub use store::{InstalledError, StateStore};

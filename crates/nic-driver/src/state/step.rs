@@ -107,8 +107,8 @@ pub enum Step {
         /// The module.
         module: ModuleName,
     },
-    /// The backup of modules is removed.
-    DropBackup,
+    /// The files of the verified driver are kept, and those of all others dropped.
+    BackUpVerifiedDriver,
     /// PFs and VFs are restored and read back.
     RestoreNics,
     /// What stood on the NICs is restored and read back.
@@ -159,7 +159,7 @@ impl fmt::Display for Step {
             Self::RemoveNewVfs => f.write_str("remove the VFs of the new driver"),
             Self::UnloadNew { module } => write!(f, "unload the new {module}"),
             Self::LoadPrevious { module } => write!(f, "load the previous {module}"),
-            Self::DropBackup => f.write_str("drop the previous modules"),
+            Self::BackUpVerifiedDriver => f.write_str("keep the modules of the verified driver"),
             Self::RestoreNics => f.write_str("restore and verify"),
             Self::RestoreNetwork => f.write_str("restore and verify what stood on the NICs"),
             Self::RecordVerified => f.write_str("mark the snapshot as verified"),

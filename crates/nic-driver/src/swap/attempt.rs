@@ -1,10 +1,11 @@
-//! Attempts that failed: a driver that was rolled back is not tried again until something of the attempt changes.
+//! Attempts that failed: a driver that was asked for and rolled back is not tried again until something of the attempt
+//! changes.
 
 use nic_host::Host;
 use nic_kmod::{ModuleIndex, OnDisk};
 
 use crate::context::Context;
-use crate::state::{Attempt, AttemptedModule, PhaseRecord, RecordError, RolledBack, Step, sha256};
+use crate::state::{Attempt, AttemptedModule, PhaseRecord, RecordError, RolledBack, Snapshot, Step, sha256};
 
 /// What is tried, for recognising it when it is to be tried again.
 pub(crate) fn current_attempt(context: &Context, index: &ModuleIndex) -> Attempt {
@@ -26,7 +27,9 @@ pub(crate) fn current_attempt(context: &Context, index: &ModuleIndex) -> Attempt
     }
 }
 
-/// The record that forbids to try the installed driver again, if there is one.
+/// The record of the same attempt, if it was rolled back before, or is still to be.
+///
+/// It forbids another attempt only when the driver had been asked for ([`RolledBack::asked_for`]).
 pub(crate) fn earlier_rollback(
     context: &Context,
     index: &ModuleIndex,
@@ -35,17 +38,25 @@ pub(crate) fn earlier_rollback(
         return Ok(None);
     }
     let Some(record) = context.store.rolled_back()? else { return Ok(None) };
-    Ok(Some(record).filter(|record| record.refuses(&context.boot_id, &current_attempt(context, index))))
+    let attempt = current_attempt(context, index);
+    Ok(Some(record).filter(|record| record.is_same_attempt(&context.boot_id, &attempt)))
 }
 
-/// Records that the driver is taken back, before it is: a process that is killed meanwhile must not try it again.
-pub(crate) fn record_rollback(
-    context: &Context,
-    phase: &PhaseRecord,
-    attempt: Attempt,
-    cause: &dyn std::error::Error,
-) {
-    let record = RolledBack::now(context.boot_id.clone(), attempt, crate::error_chain(cause));
+/// Whether the swap for which this snapshot is armed is being rolled back: the driver before it is meant.
+pub(crate) fn is_being_rolled_back(context: &Context, armed: &Snapshot) -> bool {
+    let record = context.store.rolled_back().unwrap_or_else(|error| {
+        tracing::warn!(
+            error = crate::error_chain(&error),
+            "cannot read the rollback record; assuming that there was none"
+        );
+        None
+    });
+    record.is_some_and(|record| record.is_of(armed))
+}
+
+/// Records that a swap is rolled back, before it is: a process that is killed meanwhile is followed by one that ends
+/// the rollback.
+pub(crate) fn record_rollback(context: &Context, phase: &PhaseRecord, record: &RolledBack) {
     // A failure is in the journal, and going back matters more.
-    let _ = phase.step(Step::RecordRollback).record(context.store.write_rolled_back(&record));
+    let _ = phase.step(Step::RecordRollback).record(context.store.write_rolled_back(record));
 }

@@ -1,16 +1,17 @@
-//! Backups of the modules that run: the way back, kept before others take their places.
-
-use std::path::Path;
+//! Backups: the files of the modules that run, kept so that these can be loaded again when others do not come up.
+//!
+//! They are kept twice in a driver's life. When it is verified, since the next driver may come with another container,
+//! and this one's files are gone by then; and before it is swapped, when they are looked for again, and the
+//! distribution's own are kept where they are not found.
 
 use nic_host::WriteError;
-use nic_kmod::{
-    LoadedModule, LoadedModules, ModuleFile, ModuleName, ReadLoadedError, file_of_loaded, find_module_files,
-    read_unpacked,
-};
+use nic_kmod::{LoadedModules, ModuleIndex, ReadLoadedError, Resolution, read_unpacked};
 
-use super::unload_policy::unload_policy;
-use crate::context::{Context, HOST_ROOT};
-use crate::state::{ModuleBackup, ModuleBackups, PhaseRecord, RecordError, SnapshotError, Step};
+use super::backup_plan::{BackupPlan, LIMIT, PlannedBackup};
+use super::found_module::{FoundModule, described};
+use super::way_back::WayBack;
+use crate::context::Context;
+use crate::state::{ModuleBackup, ModuleBackups, PhaseRecord, SnapshotError, Step};
 
 /// The way back could not be kept. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -21,16 +22,13 @@ pub enum BackupError {
     /// The stored snapshot cannot be used.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// The record of an earlier backup cannot be read.
-    #[error(transparent)]
-    Record(#[from] RecordError),
     /// A file could not be written.
     #[error("the files of the running driver could not be kept")]
     Write(#[from] WriteError),
 }
 
-/// Keeps the files of the loaded modules that a reload may unload, so that they can be loaded again when others do not
-/// come up.
+/// Keeps the way back: the files of the loaded modules that a reload may unload or, where they are not found, those of
+/// the distribution's own driver.
 ///
 /// While a snapshot is armed, what runs has not proved itself: then what is kept stays.
 pub(crate) fn back_up_running_modules(context: &Context, phase: &PhaseRecord) -> Result<(), BackupError> {
@@ -39,8 +37,15 @@ pub(crate) fn back_up_running_modules(context: &Context, phase: &PhaseRecord) ->
     }
     let step = phase.step(Step::BackUpModules);
     match collect_backup(context) {
-        Ok(detail) => {
-            step.ok(detail);
+        Ok(way_back) => {
+            let mut detail = format!("way back: {way_back}");
+            if matches!(way_back, WayBack::None { .. }) {
+                if context.settings.without_way_back {
+                    detail.push_str("; --without-way-back allows that");
+                }
+                tracing::warn!(%way_back, "there is no way back to the driver that runs");
+            }
+            step.ok(Some(detail));
             Ok(())
         }
         Err(error) => {
@@ -50,173 +55,189 @@ pub(crate) fn back_up_running_modules(context: &Context, phase: &PhaseRecord) ->
     }
 }
 
-fn collect_backup(context: &Context) -> Result<Option<String>, BackupError> {
-    let family = context.family.modules.unloaded();
-    let on_top = unload_policy(context).may_unload;
-    let loaded = LoadedModules::read(&context.host)?;
-    // The kernel lists the one loaded last first.
-    let mut running: Vec<&LoadedModule> = loaded
-        .iter()
-        .filter(|module| family.contains(&module.name) || on_top.contains(&module.name))
-        .collect();
-    running.reverse();
-    if running.is_empty() {
-        return Ok(Some("none runs".to_owned()));
+fn collect_backup(context: &Context) -> Result<WayBack, BackupError> {
+    let plan = BackupPlan::observe(context)?;
+    let way_back = WayBack::of(context, &plan);
+    if way_back != WayBack::NotNeeded {
+        let BackupPlan { modules, inbox, .. } = plan;
+        write_backup(context, keep_all(context, modules)?, keep_all(context, inbox)?)?;
     }
-    let known = context.store.module_backups(&context.boot_id).unwrap_or_else(|error| {
+    Ok(way_back)
+}
+
+/// Keeps the files of the driver that has proved itself, for the next swap, and drops all others. Says and writes
+/// nothing when they are kept already.
+///
+/// The node is what it should be, whatever comes of this: the next swap looks for a way back by itself.
+pub(crate) fn back_up_verified_driver(context: &Context, phase: &PhaseRecord) {
+    let plan = match BackupPlan::observe(context) {
+        Ok(plan) => plan,
+        Err(error) => {
+            tracing::warn!(
+                error = crate::error_chain(&error),
+                "the loaded modules cannot be read: the files of the verified driver are not kept"
+            );
+            return;
+        }
+    };
+    if plan.modules.is_empty() || is_kept(context, &plan) {
+        return;
+    }
+    let step = phase.step(Step::BackUpVerifiedDriver);
+    let way_back = WayBack::of(context, &plan);
+    let kept = keep_all(context, plan.modules).and_then(|modules| write_backup(context, modules, Vec::new()));
+    match kept {
+        Ok(()) => step.ok(Some(format!("way back: {way_back}"))),
+        Err(error) => {
+            step.failed(&error);
+            tracing::warn!(
+                error = crate::error_chain(&error),
+                "the files of the verified driver are not kept: the next swap may be without a way back to it"
+            );
+        }
+    }
+}
+
+/// Whether the record says what the plan says, and nothing is left to be written.
+fn is_kept(context: &Context, plan: &BackupPlan) -> bool {
+    let Ok(Some(record)) = context.store.module_backups(&context.boot_id) else { return false };
+    let planned = plan.modules.iter().map(|planned| match planned {
+        PlannedBackup::Kept(module) | PlannedBackup::Missing(module) => Some(module),
+        PlannedBackup::Found(_) => None,
+    });
+    record.inbox.is_empty() && planned.eq(record.modules.iter().map(Some))
+}
+
+fn keep_all(context: &Context, planned: Vec<PlannedBackup>) -> Result<Vec<ModuleBackup>, WriteError> {
+    planned
+        .into_iter()
+        .map(|planned| match planned {
+            PlannedBackup::Kept(module) | PlannedBackup::Missing(module) => Ok(module),
+            PlannedBackup::Found(found) => keep_one(context, &found),
+        })
+        .collect()
+}
+
+fn keep_one(context: &Context, found: &FoundModule) -> Result<ModuleBackup, WriteError> {
+    let (file, _) = context.store.write_module_file(&found.file.name, &found.content)?;
+    if let Err(error) = context.host.label_module_files([context.store.backup_folder().join(&file)]) {
+        // Whether that matters is for the policy to say; loading the module tells.
         tracing::warn!(
             error = crate::error_chain(&error),
-            "what was kept before cannot be read, and is kept anew"
+            "a kept module has another label than modules have"
         );
-        None
-    });
-    let known = known.map(|known| known.modules).unwrap_or_default();
-    let names: Vec<_> = running.iter().map(|module| module.name.clone()).collect();
-    let candidates: Vec<_> = ["/", HOST_ROOT]
-        .iter()
-        .map(|root| Path::new(root).join("lib/modules").join(context.kernel.as_str()))
-        .filter(|folder| context.host.exists(folder))
-        .flat_map(|folder| find_module_files(&context.host, &folder, &names))
-        .collect();
-
-    let mut modules = Vec::new();
-    let mut lost = Vec::new();
-    for module in running {
-        let kept =
-            known.iter().find(|kept| kept.is_same_build(module) && backup_exists(context, kept)).cloned();
-        let kept = match kept {
-            Some(kept) => kept,
-            None => {
-                let files = candidates.iter().filter(|(name, _)| *name == module.name);
-                let files = files.filter_map(|(_, path)| {
-                    let file = ModuleFile::read(&context.host, path);
-                    file.inspect_err(|error| {
-                        tracing::info!(path = %path.display(), error = crate::error_chain(error), "not a readable module, and no backup candidate");
-                    })
-                    .ok()
-                });
-                // One after the other: each of them is unpacked for it.
-                back_up_module(context, module, file_of_loaded(module, files))?
-            }
-        };
-        if kept.file.is_none() {
-            lost.push(kept.module.to_string());
-        }
-        modules.push(kept);
     }
-    context.store.write_module_backups(&ModuleBackups::now(
-        context.boot_id.clone(),
-        context.kernel.clone(),
-        modules,
-    ))?;
-    if lost.is_empty() {
-        return Ok(None);
-    }
-    let lost = lost.join(", ");
-    tracing::warn!(lost, "no file is known to be the loaded one: there is no way back to it");
-    Ok(Some(format!("no file found of {lost}")))
+    let kept = ModuleBackup { file: Some(file), ..ModuleBackup::of_file(&found.file) };
+    Ok(described(kept, &found.content))
 }
 
-fn backup_exists(context: &Context, kept: &ModuleBackup) -> bool {
-    kept.file.as_ref().is_some_and(|file| context.store.backup_folder().join(file).exists())
-}
-
-fn back_up_module(
+fn write_backup(
     context: &Context,
-    module: &LoadedModule,
-    found: Option<ModuleFile>,
-) -> Result<ModuleBackup, BackupError> {
-    let mut kept = ModuleBackup {
-        module: module.name.clone(),
-        srcversion: module.srcversion.clone(),
-        build_id: module.build_id.clone(),
-        file: None,
-        found_at: None,
+    modules: Vec<ModuleBackup>,
+    inbox: Vec<ModuleBackup>,
+) -> Result<(), WriteError> {
+    let record = ModuleBackups::now(context.boot_id.clone(), context.kernel.clone(), modules, inbox);
+    context.store.write_module_backups(&record)
+}
+
+/// How many bytes the files of the installed driver take when they are kept, beside those of the one that runs.
+pub(crate) fn size_of_next_backup(context: &Context, index: &ModuleIndex) -> Result<usize, ReadLoadedError> {
+    let loaded = LoadedModules::read_graph(&context.host)?;
+    let wanted = context
+        .family
+        .modules
+        .unloaded()
+        .into_iter()
+        .filter(|module| context.family.modules.load.contains(module) || loaded.contains(module));
+    let size = |module| match index.resolve(&module) {
+        // One that cannot be read cannot be loaded either; that says so.
+        Resolution::File(path) => read_unpacked(&context.host, path).map_or(0, |content| content.len()),
+        Resolution::Builtin | Resolution::Absent => 0,
     };
-    let Some(found) = found else { return Ok(kept) };
-    match read_unpacked(&context.host, &found.path) {
-        Ok(content) => {
-            let file = context.store.write_module_file(&module.name, &content)?;
-            if let Err(error) = context.host.label_module_files([context.store.backup_folder().join(&file)]) {
-                // Whether that matters is for the policy to say; loading the module tells.
-                tracing::warn!(
-                    error = crate::error_chain(&error),
-                    "a kept module has another label than modules have"
-                );
-            }
-            kept.file = Some(file);
-            kept.found_at = Some(found.path);
-        }
-        // It was readable a moment ago.
-        Err(error) => tracing::warn!(error = crate::error_chain(&error), "a module's file cannot be kept"),
-    }
-    Ok(kept)
-}
-
-/// Drops the kept files when another driver than theirs has proved itself: it runs, and its NICs were verified.
-///
-/// While what runs is what was kept, the files may be all that is left of it: after a rollback, or when its packages
-/// are removed already and its exchange is still to come.
-pub(crate) fn drop_backup_unless_running(context: &Context, phase: &PhaseRecord) {
-    match backup_still_runs(context) {
-        Ok(true) => {}
-        // A failure is in the journal; what stays is only space.
-        Ok(false) if context.store.backup_folder().exists() => {
-            let _ = phase.step(Step::DropBackup).record(context.store.remove_module_backups());
-        }
-        Ok(false) => {}
-        Err(error) => tracing::warn!(
-            error = crate::error_chain(&error),
-            "whether the backup of modules is still needed cannot be told: it stays"
-        ),
-    }
-}
-
-fn backup_still_runs(context: &Context) -> Result<bool, BackupError> {
-    let Some(backups) = context.store.module_backups(&context.boot_id)? else { return Ok(false) };
-    Ok(runs_still(&backups, &context.family.modules.identity, &LoadedModules::read(&context.host)?))
-}
-
-/// Whether one of the modules that make up the driver is the kept one. What only stood on top tells nothing.
-fn runs_still(previous: &ModuleBackups, driver: &[ModuleName], loaded: &LoadedModules) -> bool {
-    let mut kept = previous.modules.iter().filter(|kept| driver.contains(&kept.module));
-    kept.any(|kept| loaded.get(&kept.module).is_some_and(|loaded| kept.is_same_build(loaded)))
+    Ok(wanted.map(size).sum::<usize>().min(LIMIT))
 }
 
 #[cfg(test)]
 mod tests {
-    use nic_host::BootId;
+    use std::path::{Path, PathBuf};
+
+    use nic_host::Host;
 
     use super::*;
+    use crate::fixture;
+    use crate::state::{Journal, Phase};
+    use crate::swap::find_way_back;
+
+    const BEFORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/documented-node/before");
+
+    /// The documented node, with its state in a folder of its own.
+    fn context() -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        let context = fixture::context(Host::at(BEFORE), &dir.path().join("state"));
+        (dir, context)
+    }
+
+    fn steps(context: &Context) -> usize {
+        Journal::read(&context.store).unwrap().len()
+    }
+
+    fn kept_file(context: &Context, module: &str) -> PathBuf {
+        let kept = context.store.module_backups(&context.boot_id).unwrap().unwrap();
+        let kept = kept.modules.into_iter().find(|kept| kept.module.as_str() == module).unwrap();
+        context.store.backup_folder().join(kept.file.unwrap())
+    }
 
     #[test]
-    fn a_backup_still_runs_while_one_module_of_the_driver_is_the_kept_one() {
-        let build_id = |byte: u8| Some(format!("{byte:02x}").repeat(20).parse().unwrap());
-        let backup = |module: &str| ModuleBackup {
-            module: module.parse().unwrap(),
-            srcversion: None,
-            build_id: build_id(1),
-            file: None,
-            found_at: None,
-        };
-        let modules = vec![backup("igb"), backup("igbvf")];
-        let backups = ModuleBackups::now(BootId("boot".into()), "6.12.1".parse().unwrap(), modules);
-        let driver = ["igb", "igbvf"].map(|name| name.parse().unwrap());
-        for (loaded, still) in [
-            (&[("igb", 2), ("igbvf", 2)][..], false),
-            (&[("igb", 1)], true),
-            (&[("igb", 2), ("igbvf", 1)], true),
-            (&[], false),
-        ] {
-            let loaded: LoadedModules = loaded
-                .iter()
-                .map(|(name, byte)| LoadedModule {
-                    build_id: build_id(*byte),
-                    ..LoadedModule::new(name.parse().unwrap(), Vec::new())
-                })
-                .collect();
-            assert_eq!(runs_still(&backups, &driver, &loaded), still, "{loaded:?}");
-            assert!(!runs_still(&backups, &[], &loaded), "{loaded:?}");
+    fn a_verified_driver_is_kept_once() {
+        let (_dir, context) = context();
+        let phase = context.journal.phase(Phase::RestoreSriov);
+        back_up_verified_driver(&context, &phase);
+        let (kept, lines) =
+            (context.store.module_backups(&context.boot_id).unwrap().unwrap(), steps(&context));
+        assert_eq!((kept.modules.len(), kept.inbox.len()), (11, 0));
+        assert!(kept.modules.iter().all(|kept| kept.file.is_some() && kept.sha256.is_some()));
+        // The order of loading, which is not that of /proc/modules.
+        assert_eq!(kept.modules.first().unwrap().module.as_str(), "mlxfw");
+        back_up_verified_driver(&context, &phase);
+        assert_eq!(steps(&context), lines, "nothing is written a second time");
+        assert_eq!(context.store.module_backups(&context.boot_id).unwrap(), Some(kept));
+    }
+
+    #[test]
+    fn a_damaged_file_is_kept_anew_where_there_is_another() {
+        let (_dir, context) = context();
+        let phase = context.journal.phase(Phase::RestoreSriov);
+        back_up_verified_driver(&context, &phase);
+        let file = kept_file(&context, "mlx5_core");
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, [&whole[..], b"!"].concat()).unwrap();
+        back_up_running_modules(&context, &phase).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), whole);
+    }
+
+    #[test]
+    fn what_is_kept_outlives_the_tree_that_it_is_from() {
+        let (dir, context) = context();
+        let phase = context.journal.phase(Phase::RestoreSriov);
+        back_up_verified_driver(&context, &phase);
+        // The next container sees the same kernel, and no module tree.
+        let next = dir.path().join("next");
+        for folder in ["proc", "sys"] {
+            let (from, to) = (Path::new(BEFORE).join(folder), next.join(folder));
+            std::fs::create_dir_all(&next).unwrap();
+            std::os::unix::fs::symlink(from, to).unwrap();
         }
+        let next = fixture::context(Host::at(&next), &dir.path().join("state"));
+        assert!(matches!(find_way_back(&next).unwrap(), WayBack::Backup { modules: 11, .. }));
+        back_up_running_modules(&next, &phase).unwrap();
+        assert!(matches!(find_way_back(&next).unwrap(), WayBack::Backup { modules: 11, .. }));
+        std::fs::write(kept_file(&next, "ib_core"), "damage").unwrap();
+        let WayBack::None { because } = find_way_back(&next).unwrap() else {
+            panic!("a damaged file is used")
+        };
+        assert!(
+            because.contains("no file of ib_core is known") && because.contains("is damaged"),
+            "{because}"
+        );
     }
 }

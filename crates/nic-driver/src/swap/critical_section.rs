@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use nic_kmod::{LoadError, LoadedModules, ModuleIndex, ReadLoadedError};
-use nic_sriov::{DeviceAddress, RemoveVfsError, remove_vfs};
+use nic_sriov::{DeviceAddress, RemoveVfsError};
 
 use super::hooks::{Hook, run_hook};
 use super::init_script::{InitScriptError, ensure_exchanged, restart_by_init_script};
 use super::load::{PreparedLoads, load_latecomers};
 use super::module_tree::ModuleTree;
-use super::unload::{UnloadScope, UnloadStackError, unload_stack};
+use super::unload::{
+    Leaving, UnloadScope, UnloadStackError, remove_all_vfs, unload_stack, unload_stack_with_hooks,
+};
 use crate::context::{Context, ReloadWith};
-use crate::state::{PhaseRecord, Snapshot, Step};
+use crate::state::{PhaseRecord, Snapshot};
 
 /// The modules could not be swapped. What runs is not what ran before.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,25 @@ pub enum SwapError {
     Loaded(#[from] ReadLoadedError),
 }
 
+/// A swap that failed, and how far it had come.
+#[derive(Debug)]
+pub(crate) struct FailedSwap {
+    pub(crate) error: SwapError,
+    /// Whether a module of the installed driver had been asked for. Before that, nothing that fails is that driver's
+    /// fault. What an init script does cannot be told apart: it counts from the script's start.
+    pub(crate) asked_for: bool,
+}
+
+impl FailedSwap {
+    fn before_asking(error: impl Into<SwapError>) -> Self {
+        Self { error: error.into(), asked_for: false }
+    }
+
+    fn after_asking(error: impl Into<SwapError>) -> Self {
+        Self { error: error.into(), asked_for: true }
+    }
+}
+
 /// What is exchanged for what.
 pub(crate) struct Swap<'a> {
     pub(crate) tree: &'a ModuleTree,
@@ -48,34 +69,32 @@ pub(crate) async fn swap_driver(
     phase: &PhaseRecord,
     swap: &Swap<'_>,
     loads: PreparedLoads,
-) -> Result<(), SwapError> {
+) -> Result<(), FailedSwap> {
     let host = &context.host;
     let Swap { tree, index, snapshot, deadline } = *swap;
     let pfs: Vec<DeviceAddress> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let step = phase.step(Step::RemoveVfs);
-    if let Some(error) = remove_vfs(host, &pfs, context.settings.jobs, deadline).await.into_iter().next() {
-        step.failed(&error);
-        return Err(error.into());
-    }
-    step.ok(None);
+    let leaving = Leaving::Running;
+    remove_all_vfs(context, phase, leaving, &pfs, deadline).await.map_err(FailedSwap::before_asking)?;
     let gone = match context.settings.reload_with {
         ReloadWith::Native => {
-            run_hook(context, phase, Hook::PreStop, deadline).await;
-            let gone = unload_stack(context, phase, UnloadScope::Stack, deadline).await?;
-            run_hook(context, phase, Hook::PostStop, deadline).await;
+            let gone = unload_stack_with_hooks(context, phase, leaving, deadline).await;
+            let gone = gone.map_err(FailedSwap::before_asking)?;
             run_hook(context, phase, Hook::PreStart, deadline).await;
-            loads.load(context, phase, deadline).await?;
+            loads.load(context, phase, deadline).await.map_err(FailedSwap::after_asking)?;
             run_hook(context, phase, Hook::PostStart, deadline).await;
             gone
         }
         ReloadWith::InitScript => {
             // The script refuses to stop with most of these loaded, and knows nothing of the others.
-            let gone = unload_stack(context, phase, UnloadScope::DependentsOnly, deadline).await?;
-            restart_by_init_script(context, phase, deadline).await?;
+            let scope = UnloadScope::DependentsOnly;
+            let gone = unload_stack(context, phase, leaving, scope, deadline).await;
+            let gone = gone.map_err(FailedSwap::before_asking)?;
+            restart_by_init_script(context, phase, deadline).await.map_err(FailedSwap::after_asking)?;
             // It loads what its configuration names, and nothing of what was loaded besides.
-            let loaded = LoadedModules::read_graph(host)?;
-            loads.without_loaded(&loaded).load(context, phase, deadline).await?;
-            ensure_exchanged(context, index)?;
+            let loaded = LoadedModules::read_graph(host).map_err(FailedSwap::after_asking)?;
+            let loads = loads.without_loaded(&loaded);
+            loads.load(context, phase, deadline).await.map_err(FailedSwap::after_asking)?;
+            ensure_exchanged(context, index).map_err(FailedSwap::after_asking)?;
             gone
         }
     };

@@ -16,6 +16,7 @@ use super::blocker::{
 use super::init_script::{init_script_at_work, init_script_missing};
 use super::leftovers::foreign_blacklist;
 use super::unload_policy::unload_policy;
+use super::way_back::no_way_back;
 use crate::context::{Context, MayUnload};
 use crate::family::FamilyModules;
 
@@ -69,6 +70,7 @@ pub(crate) fn find_blockers(context: &Context) -> Result<FoundBlockers, FindBloc
         }
         Err(_) => Vec::new(),
     };
+    blockers.extend(no_way_back(context)?);
     let unload = if blockers.is_empty() { unload } else { Vec::new() };
     Ok(FoundBlockers { unload, blockers, sees_all_processes: users.sees_all_processes })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use nic_kmod::{LoadError, LoadedModules, ModuleIndexError, ModuleName, ReadLoadedError, load};
 use nic_sriov::NicState;
 
+use super::attempt::is_being_rolled_back;
 use super::hooks::{Hook, run_hook};
 use super::load::{load_request, prepare_loads};
 use super::module_tree::ModuleTree;
@@ -48,15 +49,8 @@ pub(crate) async fn ensure_driver_loaded(
     snapshot: &Snapshot,
     deadline: Duration,
 ) -> Result<(), DriverError> {
-    let rolled_back = context.store.rolled_back().unwrap_or_else(|error| {
-        tracing::warn!(
-            error = crate::error_chain(&error),
-            "cannot read the rollback record; assuming that there was none"
-        );
-        None
-    });
     // The installed driver did not come up: the one before it is meant.
-    if rolled_back.is_some_and(|record| record.boot_id == context.boot_id) {
+    if is_being_rolled_back(context, snapshot) {
         let loaded = load_backup_modules(context, phase, snapshot, deadline).await;
         return loaded.map_err(|error| DriverError::Rollback(Box::new(error)));
     }

@@ -23,8 +23,7 @@ pub(crate) fn given_parameters(
         if module.parameters.is_empty() {
             continue;
         }
-        let defaults = file_bytes(context, index, module).map(|elf| ParameterDefaults::parse(&elf));
-        let Some(Ok(defaults)) = defaults else {
+        let Some(defaults) = defaults_of(context, index, module) else {
             tracing::info!(module = %module.name, "the file of this loaded module is not known: its parameters are left to modprobe's configuration");
             continue;
         };
@@ -36,18 +35,19 @@ pub(crate) fn given_parameters(
     Ok(given)
 }
 
-/// The file of a loaded module, unpacked: the one that was kept, or an equal one in the tree.
-fn file_bytes(context: &Context, index: &ModuleIndex, module: &LoadedModule) -> Option<Vec<u8>> {
+/// The defaults of a loaded module's parameters: as they were kept, or from an equal file in the tree.
+fn defaults_of(context: &Context, index: &ModuleIndex, module: &LoadedModule) -> Option<ParameterDefaults> {
     let kept = context.store.module_backups(&context.boot_id).ok().flatten();
-    let kept = kept.and_then(|kept| kept.modules.into_iter().find(|kept| kept.is_same_build(module))?.file);
-    if let Some(file) = kept {
-        return std::fs::read(context.store.backup_folder().join(file)).ok();
+    let kept = kept.and_then(|kept| kept.modules.into_iter().find(|kept| kept.is_same_build(module)));
+    if let Some(kept) = kept.filter(|kept| !kept.defaults.is_empty()) {
+        return Some(kept.defaults);
     }
     let on_disk = OnDisk::read(&context.host, index, &module.name).ok()?;
-    match (&on_disk, compare(Some(module), &on_disk)) {
-        (OnDisk::File(file), IdentityVerdict::Equal(_)) => read_unpacked(&context.host, &file.path).ok(),
-        _ => None,
-    }
+    let content = match (&on_disk, compare(Some(module), &on_disk)) {
+        (OnDisk::File(file), IdentityVerdict::Equal(_)) => read_unpacked(&context.host, &file.path).ok()?,
+        _ => return None,
+    };
+    ParameterDefaults::parse(&content).ok()
 }
 
 /// Those of the parameters that a module had before which its new file still has.

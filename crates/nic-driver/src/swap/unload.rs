@@ -6,7 +6,9 @@ use nic_kmod::{
     ForeignReferences, LoadedModules, ModuleName, ReadLoadedError, UnloadBlocked, UnloadBlocker, UnloadError,
     UnloadPlan, UnloadPolicy, unload,
 };
+use nic_sriov::{DeviceAddress, RemoveVfsError, remove_vfs};
 
+use super::hooks::{Hook, run_hook};
 use super::unload_policy::unload_policy;
 use crate::context::Context;
 use crate::state::{PhaseRecord, Step};
@@ -15,6 +17,31 @@ use crate::state::{PhaseRecord, Step};
 const ROUNDS: usize = 5;
 /// How often a module that somebody else is loading is looked at.
 const RE_CHECK: Duration = Duration::from_millis(50);
+
+/// Which of the two drivers of a swap goes. Both go in the same way; only the journal tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// The one that runs, for the installed one.
+    Running,
+    /// The one that did not come up, for the one before it.
+    New,
+}
+
+impl Leaving {
+    fn remove_vfs(self) -> Step {
+        match self {
+            Self::Running => Step::RemoveVfs,
+            Self::New => Step::RemoveNewVfs,
+        }
+    }
+
+    fn unload(self, module: ModuleName) -> Step {
+        match self {
+            Self::Running => Step::Unload { module },
+            Self::New => Step::UnloadNew { module },
+        }
+    }
+}
 
 /// How much of the stack is unloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +72,32 @@ pub enum UnloadStackError {
     },
 }
 
+/// Removes the VFs of these PFs: while there are any, a PF's driver does not go.
+pub(super) async fn remove_all_vfs(
+    context: &Context,
+    phase: &PhaseRecord,
+    leaving: Leaving,
+    pfs: &[DeviceAddress],
+    deadline: Duration,
+) -> Result<(), RemoveVfsError> {
+    let step = phase.step(leaving.remove_vfs());
+    let failures = remove_vfs(&context.host, pfs, context.settings.jobs, deadline).await;
+    step.record(failures.into_iter().next().map_or(Ok(()), Err))
+}
+
+/// Unloads the family's modules and what may go with them, with the hooks around it. Returns what it unloaded.
+pub(super) async fn unload_stack_with_hooks(
+    context: &Context,
+    phase: &PhaseRecord,
+    leaving: Leaving,
+    deadline: Duration,
+) -> Result<Vec<ModuleName>, UnloadStackError> {
+    run_hook(context, phase, Hook::PreStop, deadline).await;
+    let gone = unload_stack(context, phase, leaving, UnloadScope::Stack, deadline).await?;
+    run_hook(context, phase, Hook::PostStop, deadline).await;
+    Ok(gone)
+}
+
 /// Unloads the family's modules and what may go with them. Returns what it unloaded.
 ///
 /// It is planned from what is loaded now, and again whenever a module is held by one that has come up meanwhile: that
@@ -52,6 +105,7 @@ pub enum UnloadStackError {
 pub(super) async fn unload_stack(
     context: &Context,
     phase: &PhaseRecord,
+    leaving: Leaving,
     scope: UnloadScope,
     deadline: Duration,
 ) -> Result<Vec<ModuleName>, UnloadStackError> {
@@ -81,7 +135,7 @@ pub(super) async fn unload_stack(
         }
         round += 1;
         for module in &left {
-            let step = phase.step(Step::Unload { module: module.clone() });
+            let step = phase.step(leaving.unload(module.clone()));
             let unloaded = unload(host, module, deadline).await;
             if let Err(error @ UnloadError::Held { .. }) = &unloaded {
                 tracing::warn!(%module, error = crate::error_chain(error), "a module has come up on top of this one: the unload is planned anew");

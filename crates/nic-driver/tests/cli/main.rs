@@ -10,3 +10,5 @@ mod help;
 mod program;
 #[cfg(test)]
 mod reload_options;
+#[cfg(test)]
+mod way_back;

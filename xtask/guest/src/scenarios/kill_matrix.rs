@@ -1,5 +1,5 @@
-//! The program is killed at each line that it writes to the journal, in a reload and in a restore, and started again. Every
-//! time the machine ends as it was.
+//! The program is killed at each line that it writes to the journal, in a reload, a restore, a return to the inbox driver
+//! and a rollback, and started again. Every time the machine ends as it was.
 
 use std::fmt;
 use std::fs;
@@ -15,20 +15,30 @@ use crate::netdevs::swap_names;
 use crate::nic_driver::{NicDriver, STATE, snapshot_of};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
 use crate::readiness::{self, READY};
-use crate::{boot, journal, report, say, vfs, write};
+use crate::{boot, journal, read, report, say, vfs, write};
+
+/// The exit codes of docs/exit-codes.md.
+const BLOCKED: i32 = 3;
+const PUT_BACK: i32 = 4;
 
 /// Where the armed snapshot is kept.
 const ARMED: &str = "/tmp/armed.json";
+/// A driver that is rolled back at once: nothing is waited for.
+const BROKEN: &str = "wrong-vermagic";
+/// The step with which a rollback begins.
+const ROLLBACK: &str = "record that the driver is taken back";
+const TERMINATE: &[&str] = &["terminate", "--restore-driver"];
 
 /// The command that is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Killed {
     Reload,
     Restore,
+    /// A reload, from where it goes back to the driver before.
+    Rollback,
+    /// The return to the inbox driver.
+    Terminate,
 }
-
-/// Which commands go on after the kill. Each of them must know how.
-const RESUMED_BY: [&[&str]; 3] = [&["reload", "restore-sriov"], &["restore-sriov"], &["terminate"]];
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -45,19 +55,25 @@ struct Points {
     /// Whether also at those lines that are followed by one that begins a step: nothing is changed between the two, and
     /// the machine is the same at both.
     every_line: bool,
+    /// At how many of those, spread over all; 0 for all of them.
+    kills: usize,
 }
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let vfs_per_pf: u32 = guest.parameter("vfs")?;
-    let points = Points { from: guest.parameter("from")?, every_line: guest.parameter("every-line")? };
+    let points = Points {
+        from: guest.parameter("from")?,
+        every_line: guest.parameter("every-line")?,
+        kills: guest.parameter("kills")?,
+    };
     let which: String = guest.parameter("killed")?;
     let killed: Vec<Killed> =
-        Killed::ALL.into_iter().filter(|killed| which == "both" || which == killed.command()).collect();
-    ensure!(!killed.is_empty(), "{which:?} is no command that can be killed");
+        Killed::ALL.into_iter().filter(|killed| which == "all" || which == killed.name()).collect();
+    ensure!(!killed.is_empty(), "{which:?} is nothing that can be killed");
     let before = set_up(vfs_per_pf)?;
-    drivers::keep_files("A")?;
-    keep_armed_snapshot(&before)?;
-    drivers::keep_files("B")?;
+    if killed != [Killed::Terminate] {
+        keep_files(&before)?;
+    }
     let watch = readiness::watch(&before)?;
     let mut wrong = Vec::new();
     let tallies: Vec<_> =
@@ -110,16 +126,16 @@ fn go_through(
     wrong: &mut Vec<String>,
 ) -> anyhow::Result<Tally> {
     say(&format!("== {killed}, not killed"));
-    killed.prepare()?;
-    let whole = NicDriver::new([killed.command()]).quietly().start()?;
+    killed.prepare(before)?;
+    let whole = NicDriver::new(killed.call()).quietly().start()?;
     let process = whole.id();
-    whole.wait()?.expect_code(0)?;
-    NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+    whole.wait()?.expect_code(killed.code())?;
+    killed.settle()?;
     let lines = journal::lines_of(process)?;
     let mut tally = Tally { lines: lines.len(), ..Tally::default() };
-    for line in points.of(&lines) {
+    for line in points.of(killed, &lines)? {
         say(&format!("== {killed}, killed at line {line} of {}", lines.len()));
-        killed.prepare()?;
+        killed.prepare(before)?;
         let Some(differences) = one_point(killed, line, before)? else {
             say("this time it had fewer lines");
             break;
@@ -142,26 +158,35 @@ fn go_through(
 /// Kills at one line and goes on. Returns what is different then, or nothing when the command had fewer lines: a
 /// step that is tried again has lines of its own.
 fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Option<String>> {
-    let outcome = NicDriver::new([killed.command()])
+    let outcome = NicDriver::new(killed.call())
         .with_env("NIC_DRIVER_KILL_AT_LINE", line.to_string())
         .quietly()
         .run()?;
     if !outcome.was_killed() {
-        outcome.expect_code(0)?;
-        NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+        outcome.expect_code(killed.code())?;
+        killed.settle()?;
         return Ok(None);
     }
-    let resumed_by = RESUMED_BY.get(line % RESUMED_BY.len()).context("no command goes on")?;
-    for resumed_by in *resumed_by {
-        let outcome = NicDriver::new([*resumed_by]).quietly().run()?;
-        if let Err(error) = outcome.expect_code(0) {
+    let ways = killed.resumed_by();
+    let resumed_by = ways.get(line % ways.len()).context("no command goes on")?;
+    for call in *resumed_by {
+        let code = killed.code_of_resuming(call)?;
+        let outcome = NicDriver::new(*call).quietly().run()?;
+        if let Err(error) = outcome.expect_code(code) {
             return Ok(Some(format!("{error:#}")));
         }
     }
     let mut differences = before.differences(&Nics::observe()?).to_string();
+    if is_armed()? {
+        differences.push_str(" the snapshot is still armed");
+    }
+    if let Err(error) = killed.expect_driver(resumed_by) {
+        differences.push_str(&format!(" {error:#}"));
+    }
     let is_ready = Path::new(READY).exists();
-    let ends = resumed_by.contains(&"terminate");
-    if is_ready == ends {
+    let ends = resumed_by.iter().any(|call| call.contains(&"terminate"));
+    // The installed driver does not run after a rollback, whatever ends it.
+    if is_ready == (ends || killed == Killed::Rollback) {
         differences.push_str(if is_ready { " ready after the end" } else { " not ready although verified" });
     }
     Ok(Some(differences))
@@ -169,7 +194,7 @@ fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Optio
 
 impl Points {
     /// The numbers of the lines, from 1.
-    fn of(self, lines: &[Value]) -> Vec<usize> {
+    fn of(self, killed: Killed, lines: &[Value]) -> anyhow::Result<Vec<usize>> {
         let begins = |line: &Value| {
             let text = |pointer| line.pointer(pointer).and_then(Value::as_str);
             text("/kind") == Some("step_began")
@@ -177,28 +202,132 @@ impl Points {
         };
         // `line` counts from 1, so that this is the next one.
         let is_point = |line: &usize| self.every_line || !lines.get(*line).is_some_and(begins);
-        (self.from..=lines.len()).filter(is_point).collect()
+        let first = match killed {
+            Killed::Rollback => {
+                let begun = lines.iter().position(|line| journal::begins(line, ROLLBACK));
+                begun.with_context(|| format!("the journal has no step {ROLLBACK:?}"))? + 1
+            }
+            Killed::Reload | Killed::Restore | Killed::Terminate => 1,
+        };
+        let all: Vec<usize> = (self.from.max(first)..=lines.len()).filter(is_point).collect();
+        if self.kills == 0 || self.kills >= all.len() {
+            return Ok(all);
+        }
+        let spread = |kill: usize| all.get(kill * all.len() / (self.kills + 1)).copied();
+        Ok((1..=self.kills).filter_map(spread).collect())
     }
 }
 
 impl Killed {
-    const ALL: [Self; 2] = [Self::Reload, Self::Restore];
+    const ALL: [Self; 4] = [Self::Reload, Self::Restore, Self::Rollback, Self::Terminate];
 
-    fn command(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Reload => "reload",
             Self::Restore => "restore-sriov",
+            Self::Rollback => "rollback",
+            Self::Terminate => "terminate",
+        }
+    }
+
+    fn call(self) -> &'static [&'static str] {
+        match self {
+            Self::Reload => &["reload"],
+            Self::Restore => &["restore-sriov"],
+            Self::Rollback => &["reload", "--retry-rolled-back"],
+            Self::Terminate => TERMINATE,
+        }
+    }
+
+    /// How it ends when it is not killed.
+    fn code(self) -> i32 {
+        match self {
+            Self::Reload | Self::Restore | Self::Terminate => 0,
+            Self::Rollback => PUT_BACK,
+        }
+    }
+
+    /// Which commands go on after the kill. Each of them must know how.
+    fn resumed_by(self) -> &'static [&'static [&'static [&'static str]]] {
+        match self {
+            Self::Reload | Self::Restore | Self::Rollback => {
+                &[&[&["reload"], &["restore-sriov"]], &[&["restore-sriov"]], &[&["terminate"]]]
+            }
+            Self::Terminate => &[&[TERMINATE], &[&["reload"], &["restore-sriov"]], &[&["terminate"]]],
+        }
+    }
+
+    /// How a command ends that goes on.
+    fn code_of_resuming(self, call: &[&str]) -> anyhow::Result<i32> {
+        Ok(match (self, call) {
+            (Self::Rollback, ["reload"]) if is_armed()? => PUT_BACK,
+            // At its last lines nothing is left to be ended.
+            (Self::Rollback, ["reload"]) => BLOCKED,
+            _ => 0,
+        })
+    }
+
+    /// The driver that must run where that is known.
+    fn expect_driver(self, resumed_by: &[&[&str]]) -> anyhow::Result<()> {
+        match self {
+            Self::Rollback => drivers::expect_loaded(&drivers::version("A")?),
+            Self::Terminate if resumed_by.contains(&TERMINATE) => {
+                ensure!(!is_loaded("A")?, "the inbox driver does not run");
+                Ok(())
+            }
+            Self::Reload | Self::Restore | Self::Terminate => Ok(()),
         }
     }
 
     /// Makes something of it due. The journal begins anew: each command reads all of it.
-    fn prepare(self) -> anyhow::Result<()> {
-        fs::remove_file(journal::path()).context("cannot remove the journal")?;
+    fn prepare(self, before: &Nics) -> anyhow::Result<()> {
         match self {
-            Self::Reload => drivers::put_files(if is_loaded("A")? { "B" } else { "A" }),
-            Self::Restore => lose_vfs(),
+            Self::Reload => drivers::put_files(if is_loaded("A")? { "B" } else { "A" })?,
+            Self::Restore => lose_vfs()?,
+            Self::Rollback => {
+                // Not B: the broken driver is a copy of that.
+                if !is_loaded("A")? {
+                    drivers::put_files("A")?;
+                    finish("A", before)?;
+                }
+                drivers::put_files(BROKEN)?;
+            }
+            Self::Terminate => {
+                let is_due = Path::new(READY).exists() && Path::new(STATE).join("installed.json").exists();
+                if !is_due || !is_loaded("A")? {
+                    install("A")?;
+                    finish("A", before)?;
+                }
+            }
         }
+        fs::remove_file(journal::path()).context("cannot remove the journal")
     }
+
+    /// Ends what it has left when it was not killed.
+    fn settle(self) -> anyhow::Result<()> {
+        if self == Self::Reload || self == Self::Restore {
+            NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the files of all drivers that are put in place of each other, and an armed snapshot. Leaves B.
+fn keep_files(before: &Nics) -> anyhow::Result<()> {
+    drivers::keep_files("A")?;
+    keep_armed_snapshot(before)?;
+    drivers::keep_files("B")?;
+    install(BROKEN)?;
+    drivers::keep_files(BROKEN)?;
+    drivers::put_files("B")
+}
+
+/// Whether the stored snapshot is armed.
+pub(crate) fn is_armed() -> anyhow::Result<bool> {
+    let snapshot = read(snapshot_of("igb"))?;
+    let snapshot: Value = serde_json::from_str(&snapshot).context("the snapshot does not parse")?;
+    let stage = snapshot.pointer("/stage/stage").and_then(Value::as_str);
+    Ok(stage.context("the snapshot has no stage")? == "armed")
 }
 
 /// A reload leaves an armed snapshot; this is the one that every restore that is killed starts from.
@@ -246,6 +375,6 @@ pub(crate) fn finish(letter: &str, before: &Nics) -> anyhow::Result<()> {
 
 impl fmt::Display for Killed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.command())
+        f.write_str(self.name())
     }
 }

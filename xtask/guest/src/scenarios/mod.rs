@@ -28,6 +28,7 @@ mod signals;
 mod soak;
 mod stack;
 mod switchdev;
+mod way_back;
 
 use crate::guest::Guest;
 
@@ -51,10 +52,13 @@ const RUNS: &[(&str, Run)] = &[
     ("faults", faults::run),
     ("kill-reload", kill_matrix::run),
     ("kill-restore", kill_matrix::run),
+    ("kill-rollback", kill_matrix::run),
+    ("kill-terminate", kill_matrix::run),
     ("kill-matrix", kill_matrix::run),
     ("kill-matrix-14", kill_matrix::run),
     ("rollback", rollback::run),
     ("rollback-14", rollback::run),
+    ("way-back", way_back::run),
     ("signals", signals::run),
     ("disk", disk::run),
     ("deadlines", deadlines::run),

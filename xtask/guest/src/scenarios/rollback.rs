@@ -1,18 +1,18 @@
 //! A driver that does not come up is taken back: the one before it runs again with all its VFs, and the NIC is not taken
-//! down for the same driver twice. Likewise when the going back fails, or is killed.
+//! down for the same driver twice. Likewise when the going back fails. `kill-rollback` kills it.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use super::kill_matrix::{finish, install, set_up};
+use super::kill_matrix::{finish, install, is_armed, set_up};
 use crate::drivers::{self, DriverVersion};
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, snapshot_of};
+use crate::nic_driver::NicDriver;
 use crate::observe::{Nics, igb_pfs, pci_device};
 use crate::readiness::{self, READY};
-use crate::{boot, journal, read, report, say, write};
+use crate::{boot, report, say, write};
 
 /// The exit codes of docs/exit-codes.md.
 const BLOCKED: i32 = 3;
@@ -20,8 +20,6 @@ const PUT_BACK: i32 = 4;
 const DEGRADED: i32 = 5;
 
 const RETRY: &str = "--retry-rolled-back";
-/// The step with which the going back begins.
-const GOING_BACK: &str = "record that the driver is taken back";
 const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
 /// Loses a PF, as a NIC is lost whose firmware has died, in the moment in which its driver is to be loaded.
 const LOSING_RULE: &str = "/etc/modprobe.d/lab-lost.conf";
@@ -35,7 +33,6 @@ struct Broken {
 const BROKEN: [Broken; 3] = [
     Broken { name: "unresolved-symbol", words: &["cannot load igb", "Unknown symbol"] },
     Broken { name: "failing-probe", words: &["the PF 0000:", "no driver has taken"] },
-    // The last one is the one that is killed, too: nothing is waited for.
     Broken { name: "wrong-vermagic", words: &["cannot load igb", "Exec format error"] },
 ];
 
@@ -46,16 +43,12 @@ struct Node {
 }
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
-    let kills: usize = guest.parameter("kills")?;
     let nics = set_up(guest.parameter("vfs")?)?;
     let watch = readiness::watch(&nics)?;
     let mut node = Node { nics, runs: drivers::version("A")? };
-    let mut last = 0;
     for broken in &BROKEN {
-        last = taken_back(&node, broken).with_context(|| broken.name)?;
+        taken_back(&node, broken).with_context(|| broken.name)?;
     }
-    let (killed, points) = killed_while_going_back(&node, last, kills)?;
-
     say("== another driver");
     install("B")?;
     finish("B", &node.nics)?;
@@ -64,27 +57,21 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     going_back_fails(&node)?;
 
     let seen = watch.end()?;
-    report(&format!(
-        "{} VFs: {} drivers taken back, killed at {killed} of {points} moments while going back, {killed} survived; {seen}",
-        node.nics.vf_count(),
-        BROKEN.len()
-    ));
+    report(&format!("{} VFs: {} drivers taken back; {seen}", node.nics.vf_count(), BROKEN.len()));
     seen.ensure_right()
 }
 
-/// Tried once, taken back, and not tried again. Returns the process that tried.
-fn taken_back(node: &Node, broken: &Broken) -> anyhow::Result<u32> {
+/// Tried once, taken back, and not tried again.
+fn taken_back(node: &Node, broken: &Broken) -> anyhow::Result<()> {
     say(&format!("== {}", broken.name));
     install(broken.name)?;
-    let reload = NicDriver::new(["reload"]).start()?;
-    let process = reload.id();
-    let reload = reload.wait()?.expect_code(PUT_BACK)?;
+    let reload = NicDriver::new(["reload"]).run()?.expect_code(PUT_BACK)?;
     reload.expect_words(broken.words)?;
     node.is_back()?;
     not_tried_again(node)?;
     let time = reload.time.as_secs_f64();
     report(&format!("{:<18} put back in {time:.1} s, then refused: {}", broken.name, reload.last_words()));
-    Ok(process)
+    Ok(())
 }
 
 fn not_tried_again(node: &Node) -> anyhow::Result<()> {
@@ -102,36 +89,6 @@ fn not_tried_again(node: &Node) -> anyhow::Result<()> {
     ensure!(Nics::interface_indices()? == indices, "netdevs were made anew although nothing was missing");
     ensure!(Path::new(READY).exists(), "not ready although asked for");
     node.is_what_it_was()
-}
-
-/// Killed at moments of the going back, as `whole` went through it, and gone on with. Returns at how many, and of how
-/// many. That it is killed shows that the driver is tried again when that is asked for.
-fn killed_while_going_back(node: &Node, whole: u32, kills: usize) -> anyhow::Result<(usize, usize)> {
-    let lines = journal::lines_of(whole)?;
-    let first = lines.iter().position(|line| journal::begins(line, GOING_BACK));
-    let first = first.with_context(|| format!("the journal has no step {GOING_BACK:?}"))?;
-    let points: Vec<usize> = (first + 1..=lines.len()).collect();
-    let chosen: Vec<usize> = if kills >= points.len() {
-        points.clone()
-    } else {
-        (1..=kills).filter_map(|kill| points.get(kill * points.len() / (kills + 1)).copied()).collect()
-    };
-    for (count, line) in chosen.iter().enumerate() {
-        say(&format!("== killed while going back, at line {line} of {}", lines.len()));
-        let killed = NicDriver::new(["reload", RETRY])
-            .with_env("NIC_DRIVER_KILL_AT_LINE", line.to_string())
-            .quietly()
-            .run()?;
-        ensure!(killed.was_killed(), "it was not killed at line {line}");
-        let (resumed_by, code) = if count % 2 == 0 { ("reload", PUT_BACK) } else { ("restore-sriov", 0) };
-        // At its last lines nothing is left to be ended.
-        let is_due = is_armed()?;
-        let code = if is_due || resumed_by != "reload" { code } else { BLOCKED };
-        NicDriver::new([resumed_by]).quietly().run()?.expect_code(code)?;
-        node.is_what_it_was().with_context(|| format!("killed at line {line}"))?;
-        ensure!(!is_armed()?, "killed at line {line}: the snapshot is still armed");
-    }
-    Ok((chosen.len(), points.len()))
 }
 
 /// A PF is lost while its driver is exchanged, so that the going back fails, too; and then it is there again.
@@ -174,12 +131,4 @@ impl Node {
         ensure!(!Path::new(BLACKLIST).exists(), "the blacklist was left behind");
         self.nics.expect_unchanged()
     }
-}
-
-fn is_armed() -> anyhow::Result<bool> {
-    let snapshot = read(snapshot_of("igb"))?;
-    let snapshot: serde_json::Value =
-        serde_json::from_str(&snapshot).context("the snapshot does not parse")?;
-    let stage = snapshot.pointer("/stage/stage").and_then(serde_json::Value::as_str);
-    Ok(stage.context("the snapshot has no stage")? == "armed")
 }

@@ -1,0 +1,89 @@
+//! Records in the state directory: JSON with the version of its form, which is looked at before all else.
+
+use std::path::PathBuf;
+
+use nic_host::ReadError;
+
+use super::store::StateStore;
+
+/// A record that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file is damaged, or something else.
+    #[error("{} cannot be read", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The file is of another version of this program.
+    #[error("{} has schema {found}; this program reads schemas 1 to {newest}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u64,
+        /// The newest one that is read.
+        newest: u32,
+    },
+}
+
+impl StateStore {
+    /// The record at `path`, of a form from the first to the `newest`; `None` where there is none.
+    pub(super) fn record<T: serde::de::DeserializeOwned>(
+        &self,
+        path: PathBuf,
+        newest: u32,
+    ) -> Result<Option<T>, RecordError> {
+        let Some(text) = self.files().read_if_exists(&path)? else { return Ok(None) };
+        let parse_error = |source| RecordError::Parse { path: path.clone(), source };
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(parse_error)?;
+        // Another version's fields would otherwise read like damage, or be taken for something else.
+        match value.get("schema").and_then(serde_json::Value::as_u64) {
+            Some(found) if !(1..=u64::from(newest)).contains(&found) => {
+                Err(RecordError::Schema { path, found, newest })
+            }
+            _ => serde_json::from_value(value).map(Some).map_err(parse_error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Record {
+        schema: u32,
+    }
+
+    #[test]
+    fn only_forms_that_are_known_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path());
+        let path = folder.path().join("record.json");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            store.record::<Record>(path.clone(), 2)
+        };
+        for schema in [1, 2] {
+            assert_eq!(read(&format!("{{\"schema\":{schema}}}")).unwrap(), Some(Record { schema }));
+        }
+        for schema in [0, 3, 9] {
+            let error = read(&format!("{{\"schema\":{schema},\"new\":true}}")).unwrap_err();
+            assert!(matches!(error, RecordError::Schema { .. }), "{error}");
+            assert!(error.to_string().contains(&format!("record.json has schema {schema};")), "{error}");
+        }
+        for text in ["{}", "{", "[]", "{\"schema\":\"2\"}"] {
+            let error = read(text).unwrap_err();
+            assert!(matches!(error, RecordError::Parse { .. }), "{text}: {error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(store.record::<Record>(path, 2).unwrap(), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! What is gone back to when the installed driver does not come up.
+
+use std::fmt;
+
+use nic_kmod::{ModuleName, ReadLoadedError};
+use serde::Serialize;
+
+use super::backup_plan::{BackupPlan, PlannedBackup};
+use super::blocker::{Blocker, BlockerKind, list};
+use crate::context::Context;
+use crate::state::ModuleBackup;
+
+/// What is gone back to when the installed driver does not come up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum WayBack {
+    /// No driver of the family runs that could be lost.
+    NotNeeded,
+    /// The driver that runs, or ran before the swap that is under way.
+    Backup {
+        /// Its version, or else what identifies its build.
+        driver: String,
+        /// How many modules.
+        modules: usize,
+    },
+    /// The distribution's own.
+    Inbox {
+        /// How many modules.
+        modules: usize,
+        /// Why not the driver that runs.
+        because: String,
+    },
+    /// There is none.
+    None {
+        /// Why.
+        because: String,
+    },
+}
+
+impl fmt::Display for WayBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotNeeded => f.write_str("not needed: no driver runs"),
+            Self::Backup { driver, modules } => write!(f, "backup of {driver} ({modules} modules)"),
+            Self::Inbox { modules, because } => {
+                write!(f, "inbox driver of this kernel ({modules} modules), since {because}")
+            }
+            Self::None { because } => write!(f, "none: {because}"),
+        }
+    }
+}
+
+impl WayBack {
+    pub(super) fn of(context: &Context, plan: &BackupPlan) -> Self {
+        let family = &context.family.modules;
+        let own = family.own();
+        if !plan.modules.iter().any(|planned| own.contains(planned.module())) {
+            return Self::NotNeeded;
+        }
+        if !plan.lacks_file(&own) {
+            let modules = plan.modules.iter().filter(|planned| !planned.is_missing());
+            return Self::Backup { driver: driver_text(&family.identity, plan), modules: modules.count() };
+        }
+        let lacking = plan.modules.iter().filter(|planned| planned.is_missing());
+        let lacking = lacking.map(|planned| planned.module().clone()).collect::<Vec<_>>();
+        let mut because = format!("no file of {} is known to be the loaded one", list(&lacking));
+        for damaged in &plan.damaged {
+            because = format!("{because}; {damaged}");
+        }
+        if plan.inbox.is_empty() || plan.inbox.iter().any(PlannedBackup::is_missing) {
+            let driver = family.identity.first().map(ToString::to_string).unwrap_or_default();
+            return Self::None {
+                because: format!("{because}; and the distribution's modules have no {driver}"),
+            };
+        }
+        Self::Inbox { modules: plan.inbox.len(), because }
+    }
+}
+
+/// The version of the first of these modules that has one, or else the identity of the first that runs.
+fn driver_text(identity: &[ModuleName], plan: &BackupPlan) -> String {
+    let described = |planned: &PlannedBackup| match planned {
+        PlannedBackup::Kept(kept) | PlannedBackup::Missing(kept) => kept.clone(),
+        PlannedBackup::Found(found) => ModuleBackup::of_file(&found.file),
+    };
+    let of_driver = |name: &ModuleName| plan.modules.iter().find(|planned| planned.module() == name);
+    let modules: Vec<ModuleBackup> = identity.iter().filter_map(of_driver).map(described).collect();
+    if let Some(version) = modules.iter().find_map(|module| module.version.clone()) {
+        return version;
+    }
+    let Some(module) = modules.first() else { return "the modules that run".to_owned() };
+    match (&module.srcversion, &module.build_id) {
+        (Some(srcversion), _) => format!("{} with srcversion {srcversion}", module.module),
+        (None, Some(build_id)) => format!("{} with build-id {build_id}", module.module),
+        (None, None) => module.module.to_string(),
+    }
+}
+
+/// Finds out what would be gone back to now. Changes nothing.
+pub(crate) fn find_way_back(context: &Context) -> Result<WayBack, ReadLoadedError> {
+    if is_armed(context) {
+        // What runs has not proved itself; what ran before it was kept.
+        let record = context.store.module_backups(&context.boot_id).unwrap_or_else(|error| {
+            tracing::warn!(error = crate::error_chain(&error), "what was kept cannot be read");
+            None
+        });
+        if let Some(record) = record {
+            return Ok(WayBack::of(context, &BackupPlan::of_record(context, &record)));
+        }
+        return Ok(WayBack::None { because: "nothing was kept when the swap began".to_owned() });
+    }
+    Ok(WayBack::of(context, &BackupPlan::observe(context)?))
+}
+
+/// Whoever swaps the driver must be able to go back, or have said that it may be without.
+///
+/// In a swap that is under way nothing is gained by stopping: the driver that ran is gone already.
+pub(super) fn no_way_back(context: &Context) -> Result<Option<Blocker>, ReadLoadedError> {
+    if context.settings.without_way_back || is_armed(context) {
+        return Ok(None);
+    }
+    let WayBack::None { because } = find_way_back(context)? else { return Ok(None) };
+    Ok(Some(Blocker {
+        kind: BlockerKind::NoWayBack,
+        what: format!("there is no way back to the driver that runs: {because}"),
+        modules: Vec::new(),
+        remedy:
+            "put the files of the running driver into the module tree again, or go without a way back with \
+                 NIC_DRIVER_WITHOUT_WAY_BACK=true (--without-way-back)"
+                .to_owned(),
+        user: None,
+    }))
+}
+
+fn is_armed(context: &Context) -> bool {
+    context.snapshot_state().is_ok_and(|state| state.armed().is_some())
+}

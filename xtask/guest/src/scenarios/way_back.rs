@@ -1,0 +1,262 @@
+//! What is gone back to when the files of the driver that runs went with their container: its kept files, the
+//! distribution's own, or nothing, which is in the way. A driver is blamed only once it was asked for, and going back
+//! waits as going forth does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+
+use super::kill_matrix::{finish, install, set_up};
+use crate::command::run as command;
+use crate::drivers::{self, LoadedModule};
+use crate::guest::Guest;
+use crate::nic_driver::{NicDriver, STATE};
+use crate::observe::Nics;
+use crate::readiness::{self, READY};
+use crate::{journal, read, report, say};
+
+/// The exit codes of docs/exit-codes.md.
+const BLOCKED: i32 = 3;
+const PUT_BACK: i32 = 4;
+
+/// Holds a driver's module while it is loaded.
+const HOLDER: &str = "/lab/packages/lab_holder.ko";
+const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
+/// Where the distribution's modules are while they are nowhere.
+const AWAY: &str = "/lab/away";
+/// How long a driver is held after its unload has begun.
+const HELD: Duration = Duration::from_secs(3);
+
+/// The node as it is to stay.
+struct Node<'guest> {
+    guest: &'guest Guest,
+    nics: Nics,
+    inbox: LoadedModule,
+}
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let inbox = drivers::loaded("igb")?;
+    let node = Node { guest, nics: set_up(guest.parameter("vfs")?)?, inbox };
+    let watch = readiness::watch(&node.nics)?;
+    node.kept_files()?;
+    node.damaged_file()?;
+    node.nothing_kept()?;
+    node.busy_before_it_was_asked_for()?;
+    node.held_while_going_back()?;
+    let seen = watch.end()?;
+    report(&format!("{} VFs: {seen}", node.nics.vf_count()));
+    seen.ensure_right()
+}
+
+impl Node<'_> {
+    /// Container to container, and the new driver's probe fails.
+    fn kept_files(&self) -> anyhow::Result<()> {
+        say("== the old container's files are gone, and the new driver does not come up");
+        self.next_container("failing-probe", &["backup of 25.07-0.9.7.0 (2 modules)"])?;
+        let reload = NicDriver::new(["reload"]).run()?.expect_code(PUT_BACK)?;
+        reload.expect_words(&["no driver has taken"])?;
+        drivers::expect_loaded(&drivers::version("A")?)?;
+        self.nics.expect_unchanged()?;
+        // What was gone back to is kept on: nothing else has its files.
+        self.status(&["backup of 25.07-0.9.7.0 (2 modules)"])?;
+        report(&format!("kept files: {}", reload.last_words()));
+        Ok(())
+    }
+
+    /// One bit of a kept file is another one.
+    fn damaged_file(&self) -> anyhow::Result<()> {
+        say("== a kept file is damaged");
+        let file = kept("igb-")?;
+        let mut bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let middle = bytes.len() / 2;
+        *bytes.get_mut(middle).context("it is empty")? ^= 1;
+        fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
+        let name = file.file_name().context("it has no name")?.to_string_lossy().into_owned();
+        self.container_goes()?;
+        let inbox = "inbox driver of this kernel (2 modules), since no file of igb is known";
+        self.status(&[inbox, &name, "is damaged"])?;
+        install("wrong-vermagic")?;
+        self.status(&[inbox])?;
+        let reload = NicDriver::new(["reload"]).run()?.expect_code(PUT_BACK)?;
+        reload.expect_words(&["cannot load igb"])?;
+        ensure!(drivers::loaded("igb")? == self.inbox, "the loaded igb is not the inbox one");
+        self.nics.expect_unchanged()?;
+        self.status(&["backup of igb with build-id"])?;
+        report("a damaged kept file: named, not used; the inbox driver instead");
+        Ok(())
+    }
+
+    /// Neither the files of what runs, nor the distribution's.
+    fn nothing_kept(&self) -> anyhow::Result<()> {
+        say("== no way back");
+        install("A")?;
+        finish("A", &self.nics)?;
+        fs::remove_dir_all(family_state().join("previous-modules")).context("cannot remove what was kept")?;
+        let away = self.take_inbox_away()?;
+        self.next_container("B", &["none: no file of igb", "and the distribution's modules have no igb"])?;
+        let indices = Nics::interface_indices()?;
+        let words = ["there is no way back", "NIC_DRIVER_WITHOUT_WAY_BACK"];
+        NicDriver::new(["preflight"]).run()?.expect_code(BLOCKED)?.expect_words(&words)?;
+        let blocked = NicDriver::new(["reload"]).run()?.expect_code(BLOCKED)?;
+        blocked.expect_words(&words)?;
+        ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
+        ensure!(Path::new(READY).exists(), "readiness was taken away");
+        drivers::expect_loaded(&drivers::version("A")?)?;
+        self.nics.expect_unchanged()?;
+        report(&format!("no way back: {}", blocked.last_words()));
+
+        say("== no way back, and that is allowed");
+        let allowed = NicDriver::new(["reload", "--without-way-back"]).start()?;
+        let process = allowed.id();
+        allowed.wait()?.expect_code(0)?;
+        NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+        let said = |line: &serde_json::Value| line.to_string().contains("--without-way-back allows that");
+        ensure!(journal::lines_of(process)?.iter().any(said), "the journal does not say what was allowed");
+        drivers::expect_loaded(&drivers::version("B")?)?;
+        self.nics.expect_unchanged()?;
+        self.status(&["backup of 25.10-1.2.8.0 (2 modules)"])?;
+        for (from, to) in away {
+            fs::rename(&to, &from).with_context(|| format!("cannot put {} back", from.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Whatever goes wrong before the new driver is asked for is not its fault.
+    fn busy_before_it_was_asked_for(&self) -> anyhow::Result<()> {
+        const SHORT: [&str; 3] = ["--timeout", "5", "reload"];
+        say("== a module is in use before the new driver is asked for");
+        install("A")?;
+        hold()?;
+        NicDriver::new(SHORT).run()?.expect_code(BLOCKED)?.expect_words(&["user of igb"])?;
+        release()?;
+        let racer = thread::spawn(|| {
+            wait_until("the blacklist", || Ok(Path::new(BLACKLIST).exists()))?;
+            hold()
+        });
+        let reload = NicDriver::new(SHORT).run()?.expect_code(PUT_BACK)?;
+        raced(racer)?;
+        reload.expect_words(&["cannot unload igb", "still in use", "the next reload tries it again"])?;
+        drivers::expect_loaded(&drivers::version("B")?)?;
+        self.nics.expect_unchanged()?;
+        release()?;
+        NicDriver::new(SHORT).run()?.expect_code(0)?;
+        NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+        drivers::expect_loaded(&drivers::version("A")?)?;
+        self.nics.expect_unchanged()?;
+        report(&format!("in use too early: {}; tried again", reload.last_words()));
+        Ok(())
+    }
+
+    /// The new driver has a user from when it is loaded until some time after its unload has begun.
+    fn held_while_going_back(&self) -> anyhow::Result<()> {
+        say("== the new driver is in use for some seconds while it is taken back");
+        install("failing-probe")?;
+        let reload = NicDriver::new(["reload"]).start()?;
+        let process = reload.id();
+        let racer = thread::spawn(move || {
+            wait_until("the new driver", || has_begun(process, "wait for the PFs"))?;
+            hold()?;
+            wait_until("its unload", || has_begun(process, "unload the new igb"))?;
+            thread::sleep(HELD);
+            release()
+        });
+        let reload = reload.wait()?.expect_code(PUT_BACK)?;
+        raced(racer)?;
+        drivers::expect_loaded(&drivers::version("A")?)?;
+        self.nics.expect_unchanged()?;
+        report(&format!("in use while going back: waited for; {}", reload.last_words()));
+        Ok(())
+    }
+
+    /// The next container comes with its packages, and what the last one had brought is gone with it. The status then
+    /// says these words of the way back.
+    fn next_container(&self, name: &str, words: &[&str]) -> anyhow::Result<()> {
+        self.container_goes()?;
+        install(name)?;
+        self.status(words)
+    }
+
+    /// A container goes, and with it its modules.
+    fn container_goes(&self) -> anyhow::Result<()> {
+        let extra = self.tree().join("extra");
+        fs::remove_dir_all(&extra).with_context(|| format!("cannot remove {}", extra.display()))?;
+        command("depmod", [self.guest.kernel()]).map(drop)
+    }
+
+    fn status(&self, words: &[&str]) -> anyhow::Result<()> {
+        let status = NicDriver::new(["status"]).quietly().run()?.expect_code(0)?;
+        let line = status.stdout.lines().find(|line| line.starts_with("way back: "));
+        let line = line.context("the status does not tell the way back")?;
+        for word in words {
+            ensure!(line.contains(word), "the status does not say {word:?}: {line}");
+        }
+        Ok(())
+    }
+
+    fn tree(&self) -> PathBuf {
+        Path::new("/lib/modules").join(self.guest.kernel())
+    }
+
+    /// Takes the distribution's files of the driver away; returns from where to where.
+    fn take_inbox_away(&self) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+        let kernel = self.tree().join("kernel");
+        let found = command("find", [kernel.as_os_str(), "-name".as_ref(), "igb*.ko*".as_ref()])?;
+        fs::create_dir_all(AWAY).with_context(|| format!("cannot create {AWAY}"))?;
+        let moved = found.lines().map(|path| {
+            let from = PathBuf::from(path);
+            let to = Path::new(AWAY).join(from.file_name().context("it has no name")?);
+            fs::rename(&from, &to).with_context(|| format!("cannot take {path} away"))?;
+            Ok((from, to))
+        });
+        let moved: Vec<_> = moved.collect::<anyhow::Result<_>>()?;
+        ensure!(moved.len() == 2, "the distribution has other files: {found}");
+        Ok(moved)
+    }
+}
+
+fn family_state() -> PathBuf {
+    Path::new(STATE).join("igb")
+}
+
+/// The only kept file whose name begins so.
+fn kept(prefix: &str) -> anyhow::Result<PathBuf> {
+    let folder = family_state().join("previous-modules");
+    let found = command("find", [folder.as_os_str(), "-name".as_ref(), format!("{prefix}*").as_ref()])?;
+    let mut files = found.lines();
+    match (files.next(), files.next()) {
+        (Some(file), None) => Ok(PathBuf::from(file)),
+        _ => bail!("not one file {prefix}…: {found}; {}", read(folder.join("manifest.json"))?),
+    }
+}
+
+/// Holds igb until it is released.
+fn hold() -> anyhow::Result<()> {
+    command("insmod", [HOLDER, "driver=igb"]).map(drop)
+}
+
+fn release() -> anyhow::Result<()> {
+    command("rmmod", ["lab_holder"]).map(drop)
+}
+
+fn has_begun(process: u32, step: &str) -> anyhow::Result<bool> {
+    Ok(journal::lines_of(process)?.iter().any(|line| journal::begins(line, step)))
+}
+
+/// In haste: what is waited for may be over soon.
+fn wait_until(what: &str, is_the_case: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while !is_the_case()? {
+        if start.elapsed() > Duration::from_secs(60) {
+            bail!("waited in vain for {what}");
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn raced(racer: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
+    racer.join().unwrap_or_else(|_| Err(anyhow!("the racer panicked")))
+}

@@ -243,6 +243,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "lost-pf",
+        summary: "One of two PFs is lost in a swap, or in a rollback: the other is restored, the lost one named, or let go",
+        topology: TWO_PFS,
+        timeout: Duration::from_secs(600),
+        needs_nic_driver: true,
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2")],
+    },
+    Scenario {
         name: "blacklist",
         summary: "What a swap that is cut off leaves on the disk keeps no module from coming up; somebody else's file stays",
         topology: ONE_PF,

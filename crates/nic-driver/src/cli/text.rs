@@ -88,6 +88,9 @@ text_of!(SnapshotText, phase::TakenSnapshot, |taken, f| {
 
 fn write_restored(restored: &phase::Restored, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
     let outcome = &restored.outcome;
+    for skipped in &outcome.skipped {
+        writeln!(f, "left alone: {skipped}")?;
+    }
     for difference in &outcome.differences {
         writeln!(f, "{difference}")?;
     }

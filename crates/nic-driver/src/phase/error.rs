@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use nic_host::WriteError;
 use nic_kmod::{BlacklistError, IdentityError, LoadError, ModuleIndexError, ModuleName, ReadLoadedError};
-use nic_sriov::{ArrivalError, ObserveError, RestoreError, RestoreObstacle};
+use nic_sriov::{ArrivalError, DeviceAddress, ObserveError, RestoreError, RestoreObstacle};
 
 use super::package_error::PackageError;
 use crate::Exit;
@@ -15,8 +15,7 @@ use crate::node::{
 };
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
-    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, RollbackError,
-    SwapError, VfDriverError,
+    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, RollbackError, SwapError,
 };
 
 /// A phase that failed.
@@ -215,12 +214,25 @@ pub enum PhaseError {
     /// The modules that a killed reload has not loaded any more cannot be loaded.
     #[error("{} is not loaded, and cannot be", which_driver(.0))]
     Driver(#[from] DriverError),
-    /// The driver of a VF could not be loaded.
-    #[error(transparent)]
-    VfDriver(#[from] VfDriverError),
-    /// A PF did not come up.
-    #[error(transparent)]
-    PfMissing(#[from] PfMissing),
+    /// A PF that is to be let go is not owed anything.
+    #[error(
+        "PF {pf} cannot be let go: it is not in the snapshot that is to be restored from (PFs in it: {})",
+        list(known)
+    )]
+    UnknownPf {
+        /// The PF.
+        pf: DeviceAddress,
+        /// Those that are in the snapshot.
+        known: Vec<DeviceAddress>,
+    },
+    /// A PF that is to be let go is there.
+    #[error("PF {pf} cannot be let go: it is there and has its driver {driver}")]
+    PfNotLost {
+        /// The PF.
+        pf: DeviceAddress,
+        /// The driver that it had, and has.
+        driver: String,
+    },
     /// The restore was not begun.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -248,6 +260,11 @@ pub enum PhaseError {
     },
 }
 
+fn list(pfs: &[DeviceAddress]) -> String {
+    let pfs: Vec<String> = pfs.iter().map(ToString::to_string).collect();
+    if pfs.is_empty() { "none".to_owned() } else { pfs.join(", ") }
+}
+
 fn which_driver(error: &DriverError) -> &'static str {
     match error {
         DriverError::Rollback(_) => "the previous driver",
@@ -262,23 +279,21 @@ impl PhaseError {
         match self {
             Self::Begin(error) => error.exit(),
             Self::Packages(error) => error.exit(),
-            Self::Index(_)
-            | Self::Identity(_)
-            | Self::Compare(_)
-            | Self::NoModule { .. }
-            | Self::VfDriver(_) => Exit::NoModule,
+            Self::Index(_) | Self::Identity(_) | Self::Compare(_) | Self::NoModule { .. } => Exit::NoModule,
             Self::Blocked(_)
             | Self::Management(ManagementError::Blocked(_))
             | Self::NoTimeLeft(_)
             | Self::StateDir { .. }
             | Self::Record(_)
             | Self::RolledBackBefore { .. }
-            | Self::Blacklist(BlacklistError::Foreign { .. })
             | Self::RollbackUnfinished { .. }
+            | Self::PfNotLost { .. }
+            | Self::Blacklist(BlacklistError::Foreign { .. })
             | Self::Armed { .. } => Exit::Blocked,
             Self::Snapshot(_) | Self::SnapshotNeeded(_) => Exit::BadSnapshot,
             Self::NoSnapshot { .. } => Exit::NoSnapshot,
-            Self::Obstacle(_) | Self::Restore(RestoreError::Obstacles(_)) => Exit::PfUnsuitable,
+            Self::Obstacle(_) => Exit::PfUnsuitable,
+            Self::UnknownPf { .. } => Exit::Usage,
             Self::NoPf { .. } => Exit::NoPf,
             Self::ObserveNode(_)
             | Self::FamilyDevices(_)
@@ -302,7 +317,6 @@ impl PhaseError {
             | Self::Rollback(_)
             | Self::NotVerified(_)
             | Self::Driver(_)
-            | Self::PfMissing(_)
             | Self::Network(NetworkError::Topology(_)) => Exit::Degraded,
             Self::Part { source, .. } => source.exit(),
             Self::HalfDone { source, .. } => match source.exit() {

@@ -19,8 +19,8 @@ use super::rollback::{finish_rollback, roll_back};
 use crate::Exit;
 use crate::context::Context;
 use crate::node::{
-    check_management, driverless_devices, give_readiness, listen_and_wait_for_pfs, observe_node,
-    pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
+    check_management, driverless_devices, drivers_fault, give_readiness, listen_and_wait_for_pfs,
+    observe_node, pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
 };
 use crate::state::{Phase, PhaseRecord, RolledBack, Snapshot, SnapshotState, Step};
 use crate::swap::{
@@ -195,8 +195,9 @@ async fn resume_or_swap(
     let kernel = kernel_links(context, "only the running machine's modules can be reloaded").await?;
     let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-    if let Err(error) = listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await {
-        let cause = PhaseError::NewPfMissing(error);
+    let missing = listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
+    if let Some(missing) = drivers_fault(context, missing) {
+        let cause = PhaseError::NewPfMissing(missing);
         // Its modules are loaded.
         return Err(roll_back(context, phase, index, &snapshot, true, cause).await);
     }
@@ -294,8 +295,11 @@ async fn swap_and_await_pfs(
             let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
             let mut pfs = pfs_with_netdevs(&snapshot);
             pfs.extend(driverless.into_iter().filter(|_| snapshot.nics.pfs.is_empty()));
-            let arrived = wait_for_pfs(phase, &arrivals, &pfs, deadline).await;
-            arrived.map_err(|error| (true, PhaseError::NewPfMissing(error)))
+            let missing = wait_for_pfs(phase, &arrivals, &pfs, deadline).await;
+            match drivers_fault(context, missing) {
+                Some(missing) => Err((true, PhaseError::NewPfMissing(missing))),
+                None => Ok(()),
+            }
         }
         Err(FailedSwap { error, asked_for }) => Err((asked_for, error.into())),
     };

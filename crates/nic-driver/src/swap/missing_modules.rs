@@ -31,17 +31,6 @@ pub enum DriverError {
     Rollback(#[from] Box<RollbackError>),
 }
 
-/// The driver of a VF could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("the driver {driver}, which VFs had, cannot be loaded")]
-pub struct VfDriverError {
-    /// The driver.
-    pub driver: String,
-    /// Why.
-    #[source]
-    pub source: LoadError,
-}
-
 /// Makes the driver run that a process killed in the midst of a reload has not loaded any more.
 pub(crate) async fn ensure_driver_loaded(
     context: &Context,
@@ -79,12 +68,9 @@ pub(crate) async fn load_missing_modules(
     Ok(())
 }
 
-/// Loads the drivers that VFs had and that are not there: a VF can be bound only to a driver that is registered.
-pub(crate) async fn load_vf_drivers(
-    context: &Context,
-    phase: &PhaseRecord,
-    nics: &NicState,
-) -> Result<(), VfDriverError> {
+/// Loads the drivers that VFs had and that are not there: a VF can be bound only to a driver that is registered. One that
+/// cannot be loaded is those VFs' failure, which their restore names.
+pub(crate) async fn load_vf_drivers(context: &Context, phase: &PhaseRecord, nics: &NicState) {
     let vfs = nics.pfs.iter().flat_map(|pf| &pf.vfs).filter(|vf| vf.address.is_some());
     let drivers: BTreeSet<&String> = vfs.filter_map(|vf| vf.driver.as_ref()).collect();
     for driver in drivers {
@@ -95,8 +81,12 @@ pub(crate) async fn load_vf_drivers(
         let Ok(module) = driver.parse::<ModuleName>() else { continue };
         let step = phase.step(Step::Load { module: module.clone() });
         let request = load_request(context, &ModuleTree::Own, &module);
-        step.record(load(&context.host, &request, context.settings.timeout).await)
-            .map_err(|source| VfDriverError { driver: driver.clone(), source })?;
+        if let Err(error) = step.record(load(&context.host, &request, context.settings.timeout).await) {
+            tracing::error!(
+                driver,
+                error = crate::error_chain(&error),
+                "a driver that VFs had cannot be loaded"
+            );
+        }
     }
-    Ok(())
 }

@@ -40,7 +40,7 @@ pub(crate) use identity::{decide, read_identity};
 pub use init_script::InitScriptError;
 pub(crate) use leftovers::{blacklist_of_swap, remove_leftover_blacklist};
 pub(crate) use load::{prepare_loads, prepare_missing};
-pub use missing_modules::{DriverError, VfDriverError};
+pub use missing_modules::DriverError;
 pub(crate) use missing_modules::{ensure_driver_loaded, load_missing_modules, load_vf_drivers};
 pub use module_tree::ModuleTree;
 pub(crate) use parameters::given_parameters;

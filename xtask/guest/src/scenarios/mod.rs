@@ -15,6 +15,7 @@ mod faults;
 mod idempotent;
 mod init_script;
 mod kill_matrix;
+mod lost_pf;
 mod missing_modules;
 mod network;
 mod night;
@@ -44,6 +45,7 @@ const RUNS: &[(&str, Run)] = &[
     ("idempotent", idempotent::run),
     ("network", network::run),
     ("nothing-owed", nothing_owed::run),
+    ("lost-pf", lost_pf::run),
     ("no-driver", no_driver::run),
     ("blacklist", blacklist::run),
     ("missing-modules", missing_modules::run),

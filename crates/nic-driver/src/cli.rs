@@ -10,6 +10,7 @@ mod signals;
 mod text;
 
 use clap::CommandFactory as _;
+use nic_sriov::DeviceAddress;
 
 pub use arguments::{Cli, Command, LogFormat, Output, Planned};
 pub use modules::ModuleArguments;
@@ -118,10 +119,19 @@ async fn carry_out(cli: &Cli, context: &Context) -> Exit {
             Ok(found) => show(cli, &found, found.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::RestoreSriov { from_record } => match phase::restore_sriov(context, *from_record).await {
-            Ok(restored) => show(cli, &RestoredText(&restored), restored.exit()),
-            Err(error) => fail(cli, &error, error.exit()),
-        },
+        Command::RestoreSriov { from_record, forget_pf } => {
+            let bus = &context.family.devices.bus;
+            let forget: Result<Vec<DeviceAddress>, _> =
+                forget_pf.iter().map(|pf| DeviceAddress::new(bus, pf)).collect();
+            let forget = match forget {
+                Ok(forget) => forget,
+                Err(error) => return fail(cli, &error, Exit::Usage),
+            };
+            match phase::restore_sriov(context, *from_record, &forget).await {
+                Ok(restored) => show(cli, &RestoredText(&restored), restored.exit()),
+                Err(error) => fail(cli, &error, error.exit()),
+            }
+        }
         Command::Terminate { restore_driver } => match phase::terminate(context, *restore_driver).await {
             Ok(terminated) => show(cli, &TerminatedText(&terminated), terminated.exit()),
             Err(error) => fail(cli, &error, error.exit()),

@@ -40,9 +40,13 @@ pub struct FamilyScripts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FamilyModules {
-    /// A reload is due when one of these differs from what is installed. The first is the one without which there
-    /// is no NIC.
+    /// Modules are swapped when one of these is another build than the installed one; one that is not loaded is
+    /// loaded. The first is the one without which there is no NIC.
     pub identity: Vec<ModuleName>,
+    /// Those of `identity` without which the driver does not work: where one cannot be loaded, the driver has failed. A
+    /// failure of another one is told, and the driver stays [default: the first of `identity`].
+    #[serde(default)]
+    pub required: Vec<ModuleName>,
     /// What is loaded before anything is unloaded, where it exists: modules of the kernel's own that the driver uses
     /// without depending on them.
     #[serde(default)]
@@ -65,9 +69,13 @@ pub struct FamilyModules {
     /// Storage over RDMA: unloaded only when that is allowed.
     #[serde(default)]
     pub storage: Vec<ModuleName>,
-    /// Those of the storage modules that NFS over RDMA needs: where it is asked for they are the driver's as well.
+    /// Those of the storage modules that NFS over RDMA uses: where it is asked for they are the driver's as well, while
+    /// they are loaded.
     #[serde(default)]
     pub nfsrdma: Vec<ModuleName>,
+    /// Those of them that are loaded with the driver then. The others are loaded by whoever uses them.
+    #[serde(default)]
+    pub nfsrdma_load: Vec<ModuleName>,
     /// Other vendors' RDMA drivers: unloaded only when that is allowed.
     #[serde(default)]
     pub third_party: Vec<ModuleName>,
@@ -101,13 +109,29 @@ impl FamilyModules {
         modules
     }
 
-    /// Makes the modules of NFS over RDMA the driver's: they are loaded with it, and decide a reload, too.
+    /// Makes the modules of NFS over RDMA the driver's: those that are loaded with it, and those that decide a swap.
     pub fn enable_nfsrdma(&mut self) {
-        for list in [&mut self.identity, &mut self.load] {
-            let new =
-                self.nfsrdma.iter().filter(|module| !list.contains(module)).cloned().collect::<Vec<_>>();
+        for (list, with) in [(&mut self.identity, &self.nfsrdma), (&mut self.load, &self.nfsrdma_load)] {
+            let new = with.iter().filter(|module| !list.contains(module)).cloned().collect::<Vec<_>>();
             list.extend(new);
         }
+    }
+
+    /// Whether the driver has failed when the module cannot be loaded.
+    #[must_use]
+    pub fn is_required(&self, module: &ModuleName) -> bool {
+        if self.required.is_empty() {
+            self.identity.first() == Some(module)
+        } else {
+            self.required.contains(module)
+        }
+    }
+
+    /// Whether the module is loaded where it is missing. One that NFS over RDMA uses and does not load counts only while
+    /// it is loaded.
+    #[must_use]
+    pub fn is_wanted(&self, module: &ModuleName) -> bool {
+        !self.nfsrdma.contains(module) || self.load.contains(module)
     }
 }
 
@@ -198,6 +222,10 @@ mod tests {
             let family = NicFamily::open(name).unwrap();
             assert_eq!(family.name, name);
             assert!(!family.devices.pf_drivers.is_empty());
+            assert!(family.modules.is_required(&family.modules.identity[0]));
+            for module in &family.modules.required {
+                assert!(family.modules.identity.contains(module), "{name}: {module} is never looked at");
+            }
             for module in family.modules.load.iter().chain(&family.modules.async_probe) {
                 assert!(
                     family.modules.unloaded().contains(module),
@@ -213,9 +241,17 @@ mod tests {
         let before = modules.clone();
         modules.enable_nfsrdma();
         let names = |list: &[ModuleName]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(names(&modules.load[before.load.len()..]), ["nvme_rdma", "rpcrdma"]);
+        assert_eq!(names(&modules.load[before.load.len()..]), ["rpcrdma"]);
         assert_eq!(names(&modules.identity[before.identity.len()..]), ["nvme_rdma", "rpcrdma"]);
         assert_eq!(modules.unloaded(), before.unloaded());
+        let is = |name: &str| {
+            let module = name.parse().unwrap();
+            (modules.is_required(&module), modules.is_wanted(&module))
+        };
+        assert_eq!(is("mlx5_ib"), (true, true));
+        assert_eq!(is("ib_umad"), (false, true));
+        assert_eq!(is("rpcrdma"), (false, true));
+        assert_eq!(is("nvme_rdma"), (false, false));
         let once = modules.clone();
         modules.enable_nfsrdma();
         assert_eq!(modules, once);

@@ -148,6 +148,38 @@ impl Host {
         }
     }
 
+    /// What a symbolic link points to, as it was written; `None` where there is nothing, or something else than a link.
+    pub fn link_target(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>, ReadError> {
+        let path = self.path(path);
+        match fs::read_link(&path) {
+            Ok(target) => Ok(Some(target)),
+            Err(source) if is_absent(&source) || Errno::from_io_error(&source) == Some(Errno::INVAL) => {
+                Ok(None)
+            }
+            Err(source) => Err(ReadError { path, source }),
+        }
+    }
+
+    /// Makes a symbolic link that points to `target`, as it is written. Never replaces what is at `path`. A missing
+    /// folder is created.
+    ///
+    /// # Errors
+    /// Among others, that there is something at `path` (`EEXIST`).
+    pub fn make_link(&self, path: impl AsRef<Path>, target: &Path) -> Result<(), WriteError> {
+        let path = self.path(path);
+        let link = || -> io::Result<()> {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            std::os::unix::fs::symlink(target, &path)
+        };
+        link().map_err(|source| WriteError {
+            path: path.clone(),
+            action: format!("make a link to {} at", target.display()),
+            source,
+        })
+    }
+
     /// Writes a kernel attribute in one `write(2)`, as sysfs wants it. Never creates a file.
     ///
     /// May block for as long as the kernel's driver likes; for `sriov_numvfs`, `bind` and the like use

@@ -9,6 +9,7 @@
 //! - kernel attributes: [`Host::attribute`], [`Host::write_attribute`], [`Host::write_attribute_within`], with the
 //!   kernel's errno kept in the error;
 //! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
+//! - how long files stay: [`Host::file_lifetime`];
 //! - SELinux labels for kernel modules' files: [`Host::label_module_files`];
 //! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline;
 //! - [`error_chain`], an error with its causes in one line;
@@ -25,6 +26,7 @@ mod error_chain;
 mod facts;
 mod files;
 mod host;
+mod lifetime;
 mod selinux;
 
 pub use command::{Captured, CommandError, Invocation, Replay};
@@ -33,4 +35,5 @@ pub use error_chain::error_chain;
 pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
 pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
 pub use host::Host;
+pub use lifetime::FileLifetime;
 pub use selinux::LabelError;

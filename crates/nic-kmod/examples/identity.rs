@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             );
         }
     }
-    println!("reload {}", if report.reload_due().due { "due" } else { "not due" });
+    println!("{:?}", report.decide(|_| true));
     println!(
         "index read in {indexed:?}, {} modules compared in {:?}",
         names.len(),

@@ -53,6 +53,9 @@ pub enum IdentityVerdict {
     Different(Difference),
     /// There is no such module on the disk: what is loaded, if anything, cannot be replaced.
     AbsentOnDisk,
+    /// The tree itself has no such module, and only the one behind it ([`ModuleIndex::backed_by`]) does: it is not of
+    /// the driver that is installed.
+    OnlyBehind,
     /// There is one on the disk, and it is not loaded.
     NotLoaded,
     /// The module is part of the kernel's image, and cannot be replaced.
@@ -146,6 +149,7 @@ impl fmt::Display for IdentityVerdict {
             Self::Equal(identity) => write!(f, "equal: {identity}"),
             Self::Different(difference) => write!(f, "different: {difference}"),
             Self::AbsentOnDisk => f.write_str("not on disk"),
+            Self::OnlyBehind => f.write_str("only in the host's tree"),
             Self::NotLoaded => f.write_str("not loaded"),
             Self::Builtin => f.write_str("built into the kernel"),
             Self::NotComparable { reason } => write!(f, "not comparable: {reason}"),
@@ -261,13 +265,47 @@ pub struct IdentityReport {
     pub modules: Vec<ModuleIdentity>,
 }
 
-/// Whether the modules in the kernel must be replaced by those on the disk, and why.
+/// What is to be done so that the modules on the disk run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReloadDecision<'a> {
-    /// Whether they must: there is a reason.
-    pub due: bool,
-    /// The modules that make a reload necessary.
-    pub reasons: Vec<&'a ModuleIdentity>,
+pub enum ReloadDecision<'a> {
+    /// Nothing: they run.
+    Nothing,
+    /// The driver runs, and nothing that is loaded is another build: these are loaded beside it, and nothing is unloaded.
+    LoadMissing(Vec<&'a ModuleIdentity>),
+    /// The driver itself, the first module of the list, is not loaded: with it devices come up. Nothing that is loaded is
+    /// another build.
+    LoadDriver(Vec<&'a ModuleIdentity>),
+    /// These are other builds, or not known to be the same: they are unloaded, and those on the disk loaded.
+    Swap(Vec<&'a ModuleIdentity>),
+}
+
+impl<'a> ReloadDecision<'a> {
+    /// Whether devices lose or get their driver: more than to load what is missing beside it.
+    #[must_use]
+    pub fn is_swap(&self) -> bool {
+        match self {
+            Self::LoadDriver(_) | Self::Swap(_) => true,
+            Self::Nothing | Self::LoadMissing(_) => false,
+        }
+    }
+
+    /// The modules that make something to be done.
+    #[must_use]
+    pub fn reasons(&self) -> &[&'a ModuleIdentity] {
+        match self {
+            Self::Nothing => &[],
+            Self::LoadMissing(reasons) | Self::LoadDriver(reasons) | Self::Swap(reasons) => reasons,
+        }
+    }
+
+    /// The modules that are loaded beside the driver, without a swap.
+    #[must_use]
+    pub fn missing(&self) -> Vec<ModuleName> {
+        match self {
+            Self::LoadMissing(missing) => missing.iter().map(|module| module.module.clone()).collect(),
+            Self::Nothing | Self::LoadDriver(_) | Self::Swap(_) => Vec::new(),
+        }
+    }
 }
 
 impl IdentityReport {
@@ -275,27 +313,43 @@ impl IdentityReport {
     pub fn read(host: &Host, index: &ModuleIndex, names: &[ModuleName]) -> Result<Self, IdentityError> {
         let loaded = LoadedModules::read_lines(host, |name| names.contains(name))?;
         let on_disk = read_concurrently(names, |name| OnDisk::read(host, index, name))?;
-        let modules = std::iter::zip(names, &on_disk)
-            .map(|(name, on_disk)| ModuleIdentity::new(name.clone(), loaded.get(name), on_disk))
-            .collect();
+        let compare = |(name, on_disk): (&ModuleName, &OnDisk)| {
+            let mut identity = ModuleIdentity::new(name.clone(), loaded.get(name), on_disk);
+            if index.root_of(name).is_some() && matches!(on_disk, OnDisk::File(_)) {
+                identity.verdict = IdentityVerdict::OnlyBehind;
+            }
+            identity
+        };
+        let modules = std::iter::zip(names, &on_disk).map(compare).collect();
         Ok(Self { modules })
     }
 
-    /// Whether the modules in the kernel must be replaced by those on the disk.
+    /// What is to be done so that the modules on the disk run.
     ///
-    /// They must when one is different, is not loaded, or cannot be compared: what is not known to be the installed
-    /// driver is not taken for it. A module that is built in, or absent from the disk, is no reason, because a
-    /// reload would not change it.
+    /// They are swapped when one is different or cannot be compared: what is not known to be the installed driver is not
+    /// taken for it. One that is not loaded is no other build: it is loaded, where it `is_wanted`. A module that is
+    /// built in, absent from the disk, or in no tree but the one behind, is no reason: a swap would not change it.
     #[must_use]
-    pub fn reload_due(&self) -> ReloadDecision<'_> {
-        let is_reason = |module: &&ModuleIdentity| match module.verdict {
-            IdentityVerdict::Different(_)
-            | IdentityVerdict::NotLoaded
-            | IdentityVerdict::NotComparable { .. } => true,
-            IdentityVerdict::Equal(_) | IdentityVerdict::AbsentOnDisk | IdentityVerdict::Builtin => false,
-        };
-        let reasons: Vec<_> = self.modules.iter().filter(is_reason).collect();
-        ReloadDecision { due: !reasons.is_empty(), reasons }
+    pub fn decide(&self, is_wanted: impl Fn(&ModuleName) -> bool) -> ReloadDecision<'_> {
+        let with =
+            |is: fn(&IdentityVerdict) -> bool| self.modules.iter().filter(move |module| is(&module.verdict));
+        let others: Vec<_> = with(|verdict| {
+            matches!(verdict, IdentityVerdict::Different(_) | IdentityVerdict::NotComparable { .. })
+        })
+        .collect();
+        if !others.is_empty() {
+            return ReloadDecision::Swap(others);
+        }
+        let missing: Vec<_> = with(|verdict| *verdict == IdentityVerdict::NotLoaded)
+            .filter(|module| is_wanted(&module.module))
+            .collect();
+        match (self.modules.first(), missing.as_slice()) {
+            (_, []) => ReloadDecision::Nothing,
+            (Some(driver), [first, ..]) if driver.module == first.module => {
+                ReloadDecision::LoadDriver(missing)
+            }
+            _ => ReloadDecision::LoadMissing(missing),
+        }
     }
 }
 
@@ -385,22 +439,73 @@ mod tests {
         assert_eq!(compare(Some(&loaded), &OnDisk::Builtin), IdentityVerdict::Builtin);
     }
 
-    #[test]
-    fn which_verdicts_make_a_reload_due() {
-        let decide = |loaded: Option<LoadedModule>, on_disk: &OnDisk| {
-            let identity = ModuleIdentity::new(name("igb"), loaded.as_ref(), on_disk);
-            let report = IdentityReport { modules: vec![identity] };
-            let decision = report.reload_due();
-            assert_eq!(decision.reasons.len(), usize::from(decision.due));
-            decision.due
+    /// The decision on modules of these verdicts, by name.
+    fn decide(modules: &[(&str, IdentityVerdict)]) -> (&'static str, Vec<String>) {
+        let absent = |name: &str| ModuleIdentity::new(name.parse().unwrap(), None, &OnDisk::Absent);
+        let modules = modules
+            .iter()
+            .map(|(name, verdict)| ModuleIdentity { verdict: verdict.clone(), ..absent(name) })
+            .collect();
+        let report = IdentityReport { modules };
+        let decision = report.decide(|module| module.as_str() != "nvme_rdma");
+        let what = match &decision {
+            ReloadDecision::Nothing => "nothing",
+            ReloadDecision::LoadMissing(_) => "load what is missing",
+            ReloadDecision::LoadDriver(_) => "load the driver",
+            ReloadDecision::Swap(_) => "swap",
         };
-        assert!(decide(None, &on_disk(Some("A"), None)), "not loaded");
-        assert!(decide(Some(loaded(Some("A"), None)), &on_disk(Some("B"), None)), "different");
-        assert!(decide(Some(loaded(None, None)), &on_disk(None, None)), "not comparable");
-        assert!(!decide(Some(loaded(Some("A"), None)), &on_disk(Some("A"), None)), "equal");
-        assert!(!decide(Some(loaded(Some("A"), None)), &OnDisk::Absent), "absent");
-        assert!(!decide(None, &OnDisk::Builtin), "built in");
-        assert!(!IdentityReport::default().reload_due().due);
+        (what, decision.reasons().iter().map(|reason| reason.module.to_string()).collect())
+    }
+
+    #[test]
+    fn what_is_to_be_done() {
+        use IdentityVerdict::{AbsentOnDisk, Builtin, NotLoaded, OnlyBehind};
+        let equal = compare(Some(&loaded(Some("A"), None)), &on_disk(Some("A"), None));
+        let different = compare(Some(&loaded(Some("A"), None)), &on_disk(Some("B"), None));
+        let unknown = compare(Some(&loaded(None, None)), &on_disk(None, None));
+        for (driver, rdma, other, expected) in [
+            (&equal, &equal, &equal, ("nothing", "")),
+            (&equal, &NotLoaded, &equal, ("load what is missing", "mlx5_ib")),
+            (&equal, &NotLoaded, &NotLoaded, ("load what is missing", "mlx5_ib ib_umad")),
+            (&NotLoaded, &NotLoaded, &equal, ("load the driver", "mlx5_core mlx5_ib")),
+            (&NotLoaded, &equal, &equal, ("load the driver", "mlx5_core")),
+            // A different one decides, whatever is missing.
+            (&NotLoaded, &NotLoaded, &different, ("swap", "ib_umad")),
+            (&different, &NotLoaded, &equal, ("swap", "mlx5_core")),
+            (&equal, &unknown, &equal, ("swap", "mlx5_ib")),
+            // What a swap would not change decides nothing.
+            (&equal, &OnlyBehind, &AbsentOnDisk, ("nothing", "")),
+            (&Builtin, &Builtin, &OnlyBehind, ("nothing", "")),
+            (&equal, &OnlyBehind, &NotLoaded, ("load what is missing", "ib_umad")),
+        ] {
+            let modules = [("mlx5_core", driver), ("mlx5_ib", rdma), ("ib_umad", other)];
+            let modules = modules.map(|(name, verdict)| (name, verdict.clone()));
+            let (what, reasons) = decide(&modules);
+            assert_eq!((what, reasons.join(" ").as_str()), expected, "{modules:?}");
+        }
+        // One that nobody wants decides while it is loaded alone.
+        let with =
+            |verdict: &IdentityVerdict| decide(&[("igb", equal.clone()), ("nvme_rdma", verdict.clone())]).0;
+        assert_eq!((with(&NotLoaded), with(&equal), with(&different)), ("nothing", "nothing", "swap"));
+        assert_eq!(decide(&[]).0, "nothing");
+    }
+
+    #[test]
+    fn what_only_the_tree_behind_has_is_not_of_the_installed_driver() {
+        let (dir, host) = node();
+        file(dir.path(), "own/6.12.1/modules.dep", "extra/ib_core.ko:\n");
+        file(dir.path(), "own/6.12.1/extra/ib_core.ko", module(&["srcversion=C0FFEE"], None));
+        let own = ModuleIndex::read(&host, "/own".as_ref(), &"6.12.1".parse().unwrap()).unwrap();
+        let index = own.backed_by("/", index(&host));
+        let report =
+            IdentityReport::read(&host, &index, &names("ib_core mlx5_core mlx_compat dimlib")).unwrap();
+        insta::assert_snapshot!(report, @r"
+        ib_core: equal: srcversion C0FFEE
+        mlx5_core: only in the host's tree
+        mlx_compat: only in the host's tree
+        dimlib: built into the kernel
+        ");
+        assert_eq!(report.decide(|_| true), ReloadDecision::Nothing);
     }
 
     /// A node on which the vendor's packages have been installed, and the distribution's modules still run.
@@ -500,9 +605,10 @@ mod tests {
           }
         }
         "#);
-        let reasons: Vec<_> =
-            report.reload_due().reasons.iter().map(|reason| reason.module.as_str()).collect();
-        assert_eq!(reasons, ["mlx5_core", "mlx5_ib", "mlx_compat"]);
+        let decision = report.decide(|_| true);
+        assert!(decision.is_swap() && decision.missing().is_empty());
+        let reasons: Vec<_> = decision.reasons().iter().map(|reason| reason.module.as_str()).collect();
+        assert_eq!(reasons, ["mlx5_core", "mlx5_ib"]);
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<IdentityReport>(&json).unwrap(), report);
     }

@@ -3,7 +3,7 @@
 //! - Names and identities: [`ModuleName`], [`SrcVersion`], [`BuildId`].
 //! - What the kernel has: [`LoadedModules`], [`LoadedModule`].
 //! - What is on the disk: [`ModuleFile`] for one file, [`ModuleIndex`] for what modprobe would load.
-//! - Whether they are the same: [`compare`], [`IdentityReport`] and [`IdentityReport::reload_due`].
+//! - Whether they are the same: [`compare`], [`IdentityReport`] and [`IdentityReport::decide`].
 //! - What to unload and to load, as plain data: [`UnloadPlan`], [`LoadPlan`].
 //! - Who uses them without being a module: [`observe_users`]. What they were given: [`ParameterDefaults`].
 //! - Doing it: [`unload`], [`load`], with a [`Blacklist`] meanwhile.
@@ -43,7 +43,7 @@ mod concurrent;
 #[cfg(test)]
 mod fixture;
 
-pub use blacklist::{Blacklist, FoundBlacklist};
+pub use blacklist::{Blacklist, BlacklistError, BlacklistOrigin, FoundBlacklist};
 pub use file::{ModuleFile, ModuleFileError, ParseModuleError, SoftDeps, Vermagic};
 pub use identity::{
     Difference, Identity, IdentityError, IdentityReport, IdentityVerdict, Incomparable, ModuleIdentity,

@@ -35,6 +35,8 @@ pub enum LoadReason {
     Listed,
     /// It was loaded before.
     WasLoaded,
+    /// It comes with the driver, and works on top of it.
+    Auxiliary,
 }
 
 impl fmt::Display for LoadReason {
@@ -42,6 +44,7 @@ impl fmt::Display for LoadReason {
         f.write_str(match self {
             Self::Listed => "listed",
             Self::WasLoaded => "was loaded before",
+            Self::Auxiliary => "comes with the driver",
         })
     }
 }
@@ -105,6 +108,21 @@ impl LoadPlan {
         plan
     }
 
+    /// The same plan, and then those of `auxiliary` that the driver's own tree has: whether or not they were loaded
+    /// before. One that the tree behind it has is another driver's.
+    #[must_use]
+    pub fn with_auxiliary(mut self, auxiliary: &[ModuleName], index: &ModuleIndex) -> Self {
+        for module in auxiliary {
+            let has_file = matches!(index.resolve(module), Resolution::File(_)) && !index.lacks(module);
+            let is_planned = self.load.iter().any(|step| step.module == *module);
+            if has_file && !is_planned {
+                self.pulled_in.retain(|other| other != module);
+                self.load.push(LoadStep { module: module.clone(), because: LoadReason::Auxiliary });
+            }
+        }
+        self
+    }
+
     /// Whether there is nothing to load.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -157,6 +175,22 @@ mod tests {
 
     fn load(plan: &LoadPlan) -> Vec<ModuleName> {
         plan.load.iter().map(|step| step.module.clone()).collect()
+    }
+
+    #[test]
+    fn auxiliary_modules_come_with_the_driver_that_has_them() {
+        let tree = [("mlx5_core", ""), ("mlx5_vdpa", "mlx5_core"), ("mlx5_fwctl", "mlx5_core")];
+        let behind = index(&[("mlx5_dpll", "mlx5_core")], "", "");
+        let index = index(&tree, "", "").backed_by("/host", behind);
+        let auxiliary = names("mlx5_vdpa mlx5_fwctl mlx5_dpll mlx5_nosuch");
+        let (listed, before) = (names("mlx5_core"), names("mlx5_core mlx5_fwctl"));
+        let plan =
+            LoadPlan::compute(&before, &listed, &BTreeSet::new(), &index).with_auxiliary(&auxiliary, &index);
+        insta::assert_snapshot!(plan, @r"
+        load mlx5_core (listed)
+        load mlx5_fwctl (was loaded before)
+        load mlx5_vdpa (comes with the driver)
+        ");
     }
 
     #[test]

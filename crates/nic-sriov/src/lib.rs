@@ -40,9 +40,9 @@ pub use observe::{
 };
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{
-    BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RestoreObstacle, RestorePlan, VfPlan, VfUser,
-    obstacles, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev,
-    plan_prepare, plan_rates_before, plan_restore, vfs_need_binding, vfs_to_unbind,
+    BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RestoreObstacle, RestorePlan, SkippedPf, VfPlan,
+    VfUser, obstacles, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish,
+    plan_netdev, plan_prepare, plan_rates_before, plan_restore, vfs_need_binding, vfs_to_unbind,
 };
 pub use restore::{
     RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, Stage, StepFailure, VfOutcome, restore,

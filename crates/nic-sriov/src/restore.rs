@@ -15,7 +15,8 @@ use self::work::{Record, Work};
 use crate::arrivals::{ArrivalError, Arrivals};
 use crate::observe::{KernelLinks, LinkSource, observe_within};
 use crate::plan::{
-    PfStep, RestoreObstacle, VfUser, attribute_for_legacy, is_in_use, obstacles, plan_prepare, vfs_to_unbind,
+    PfStep, RestoreObstacle, SkippedPf, VfUser, attribute_for_legacy, is_in_use, obstacles, plan_prepare,
+    vfs_to_unbind, without_blocked_pfs,
 };
 use crate::{
     Attribute, DeviceAddress, DeviceSelector, Difference, Gravity, NicState, ObserveError, Part, PfState,
@@ -57,19 +58,12 @@ impl RestoreOptions {
 /// A restore that was not begun: nothing has been changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The snapshot does not fit the machine.
-    #[error("the snapshot cannot be restored on this machine: {}", list(.0))]
-    Obstacles(Vec<RestoreObstacle>),
     /// The machine could not be observed.
     #[error(transparent)]
     Observe(#[from] ObserveError),
     /// The events could not be listened to.
     #[error(transparent)]
     Listen(#[from] ArrivalError),
-}
-
-fn list(obstacles: &[RestoreObstacle]) -> String {
-    obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What happens during a restore, as it happens.
@@ -182,6 +176,9 @@ pub struct VfOutcome {
 /// What came of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreOutcome {
+    /// The PFs that were left alone, each with what stood in the way of its restore.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedPf>,
     /// How many changes were made to the machine.
     pub steps: usize,
     /// Each VF.
@@ -196,7 +193,7 @@ impl RestoreOutcome {
     /// Whether the machine was read back and equals the snapshot, but for what cannot be equal.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        !self.differences.iter().any(Difference::is_wrong)
+        self.skipped.is_empty() && !self.differences.iter().any(Difference::is_wrong)
     }
 
     /// How many VFs were first seen under another name than the one udev gave them in the end.
@@ -219,17 +216,20 @@ pub async fn restore(
     on_event: &(dyn Fn(RestoreEvent) + Sync),
 ) -> Result<RestoreOutcome, RestoreError> {
     let source = LinkSource::Kernel(kernel.clone());
-    let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
     let deadline = options.deadline(saved.vf_count());
-    let found = observe_within(host, &source, selector, &pfs, deadline).await?;
-    let mut obstacles = obstacles(saved, &found);
-    obstacles.extend(vfs_in_use(host, saved, &found));
-    if !obstacles.is_empty() {
-        return Err(RestoreError::Obstacles(obstacles));
+    let (found, unreadable) = observe_each(host, &source, selector, saved, deadline).await;
+    let known = without_blocked_pfs(saved, &unreadable).0;
+    let mut in_the_way = obstacles(&known, &found);
+    in_the_way.extend(vfs_in_use(host, &known, &found));
+    in_the_way.extend(unreadable);
+    let (restorable, skipped) = without_blocked_pfs(saved, &in_the_way);
+    for pf in &skipped {
+        tracing::error!(pf = %pf.pf, reasons = %pf, "a PF is left alone; the others are restored");
     }
-    let differences = compare(saved, &found);
+    let differences = compare(&restorable, &found);
     if !differences.iter().any(Difference::is_wrong) {
-        return Ok(outcome(saved, differences, Record::default()));
+        let differences = compare_known(saved, &found, &in_the_way);
+        return Ok(outcome(saved, skipped, differences, Record::default()));
     }
     // The kernel carries out changes one after the other: the last of many waits for all before it.
     let kernel = KernelLinks { netlink: kernel.netlink.with_deadline(deadline), ..kernel.clone() };
@@ -248,26 +248,59 @@ pub async fn restore(
     let total = options.total(saved.vf_count());
     {
         let course = std::pin::pin!(async {
-            join_all(saved.pfs.iter().map(|pf| work.restore_pf(pf))).await;
-            work.give_contested_names(saved).await;
+            join_all(restorable.pfs.iter().map(|pf| work.restore_pf(pf))).await;
+            work.give_contested_names(&restorable).await;
         });
         // The course lives until the end of this block: what it is at can still be told.
         if tokio::time::timeout(total, course).await.is_err() {
-            work.fail_what_is_under_way(saved, total);
+            work.fail_what_is_under_way(&restorable, total);
         }
     }
-    let found = observe_within(host, &source, selector, &pfs, deadline).await;
+    let (found, unreadable) = observe_each(host, &source, selector, saved, deadline).await;
     let record = work.record.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let differences = match found {
-        Ok(found) => {
-            let mut differences = compare(saved, &found);
-            weigh(&mut differences, &record.failures);
-            differences
+    let mut differences = compare_known(saved, &found, &unreadable);
+    weigh(&mut differences, &record.failures);
+    Ok(outcome(saved, skipped, differences, record))
+}
+
+/// Observes each PF by itself: what cannot be read of one is an obstacle to that one alone.
+async fn observe_each(
+    host: &Host,
+    source: &LinkSource,
+    selector: &DeviceSelector,
+    saved: &NicState,
+    deadline: Duration,
+) -> (NicState, Vec<RestoreObstacle>) {
+    let observe = |pf: &DeviceAddress| {
+        let pf = pf.clone();
+        async move {
+            let found = observe_within(host, source, selector, std::slice::from_ref(&pf), deadline).await;
+            (pf, found)
         }
-        // Not knowing is not the same as equal.
-        Err(error) => saved.pfs.iter().map(|pf| unreadable(pf, &error)).collect(),
     };
-    Ok(outcome(saved, differences, record))
+    let mut state = NicState::default();
+    let mut unreadable = Vec::new();
+    for (pf, found) in join_all(saved.pfs.iter().map(|pf| observe(&pf.address))).await {
+        match found {
+            Ok(found) => state.pfs.extend(found.pfs),
+            Err(error) => unreadable.push(RestoreObstacle::Unreadable { pf, reason: error_chain(&error) }),
+        }
+    }
+    (state, unreadable)
+}
+
+/// Compares what could be read; of a PF that could not, that is the difference: not knowing is not the same as equal.
+fn compare_known(saved: &NicState, found: &NicState, in_the_way: &[RestoreObstacle]) -> Vec<Difference> {
+    let unknown = |obstacle: &RestoreObstacle| match obstacle {
+        RestoreObstacle::Unreadable { pf, reason } => Some(unreadable(pf, reason)),
+        _ => None,
+    };
+    let unknown: Vec<Difference> = in_the_way.iter().filter_map(unknown).collect();
+    let is_known = |pf: &PfState| !unknown.iter().any(|unknown| unknown.part == Part::Pf(pf.address.clone()));
+    let known = NicState { pfs: saved.pfs.iter().filter(|pf| is_known(pf)).cloned().collect() };
+    let mut differences = compare(&known, found);
+    differences.extend(unknown);
+    differences
 }
 
 /// VFs that the restore would remove, or take the driver from, although somebody uses them.
@@ -301,12 +334,12 @@ fn mode_change(saved: &PfState, found: &PfState) -> String {
     }
 }
 
-fn unreadable(pf: &PfState, error: &ObserveError) -> Difference {
+fn unreadable(pf: &DeviceAddress, reason: &str) -> Difference {
     Difference {
-        part: Part::Pf(pf.address.clone()),
+        part: Part::Pf(pf.clone()),
         attribute: Attribute::State,
         saved: "known".to_owned(),
-        found: format!("unknown: {}", error_chain(error)),
+        found: format!("unknown: {reason}"),
         gravity: Gravity::Wrong,
     }
 }
@@ -325,7 +358,12 @@ fn weigh(differences: &mut [Difference], failures: &[StepFailure]) {
     }
 }
 
-fn outcome(saved: &NicState, differences: Vec<Difference>, record: Record) -> RestoreOutcome {
+fn outcome(
+    saved: &NicState,
+    skipped: Vec<SkippedPf>,
+    differences: Vec<Difference>,
+    record: Record,
+) -> RestoreOutcome {
     let vfs = saved.pfs.iter().flat_map(|pf| pf.vfs.iter().map(move |vf| (pf, vf)));
     let vfs = vfs.map(|(pf, vf)| {
         let part = Part::of_vf(pf, vf);
@@ -347,7 +385,13 @@ fn outcome(saved: &NicState, differences: Vec<Difference>, record: Record) -> Re
             part,
         }
     });
-    RestoreOutcome { vfs: vfs.collect(), steps: record.steps, failures: record.failures, differences }
+    RestoreOutcome {
+        skipped,
+        vfs: vfs.collect(),
+        steps: record.steps,
+        failures: record.failures,
+        differences,
+    }
 }
 
 #[cfg(test)]

@@ -63,6 +63,14 @@ impl PfState {
         self.vfs.iter().find(|vf| vf.index == index)
     }
 
+    /// The interface indexes of its own netdev, of its VFs' netdevs that are here, and of its representors.
+    #[must_use]
+    pub fn ifindexes(&self) -> Vec<IfIndex> {
+        let vfs = self.vfs.iter().filter_map(|vf| vf.netdev.here());
+        let representors = self.representors.iter().map(|representor| &representor.netdev);
+        self.netdev.iter().chain(vfs).chain(representors).map(|netdev| netdev.index).collect()
+    }
+
     /// The mode of its eswitch, where it has one.
     #[must_use]
     pub fn eswitch_mode(&self) -> Option<EswitchMode> {

@@ -131,6 +131,43 @@ pub enum ObserveError {
 }
 
 impl NetworkState {
+    /// The same without what stood on the devices `gone`, which will not come back: their own entries, those of the links
+    /// that the kernel has removed with them, and the routes that had one of these as their only way.
+    #[must_use]
+    pub fn without_devices(mut self, gone: &[IfIndex]) -> Self {
+        let mut gone = gone.to_vec();
+        loop {
+            let falls = |link: &&LinkState| match &link.place {
+                Place::Child { lower, .. } | Place::LostChild { lower } => {
+                    gone.contains(lower) && !gone.contains(&link.index)
+                }
+                Place::Device | Place::Stays { .. } => false,
+            };
+            let more: Vec<IfIndex> = self.links.iter().filter(falls).map(|link| link.index).collect();
+            if more.is_empty() {
+                break;
+            }
+            gone.extend(more);
+        }
+        let names: Vec<String> = self
+            .links
+            .iter()
+            .filter(|link| gone.contains(&link.index))
+            .map(|link| link.name.as_str().to_owned())
+            .collect();
+        let is_gone = |index: &IfIndex| gone.contains(index);
+        let names_gone = |name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
+        self.links.retain(|link| !is_gone(&link.index));
+        self.addresses.retain(|address| !is_gone(&address.index));
+        self.neighbours.retain(|neighbour| !is_gone(&neighbour.index));
+        self.routes.retain(|route| {
+            route.next_hops.is_empty()
+                || !route.next_hops.iter().all(|hop| hop.index.as_ref().is_some_and(is_gone))
+        });
+        self.rules.retain(|rule| !names_gone(&rule.input_interface) && !names_gone(&rule.output_interface));
+        self
+    }
+
     /// Reads what stands on the interfaces `devices`, and whose they are. See [`NetworkState::standing_on`].
     pub async fn observe(host: &Host, netlink: &Netlink, devices: &[IfIndex]) -> Result<Self, ObserveError> {
         let mut state = Self::standing_on(&Network::read(netlink).await?, devices);

@@ -1,7 +1,7 @@
 //! What a scenario sees of the NICs: sysfs, and what iproute2 says. Nothing of this project is used to look, so that a
 //! mistake in it cannot hide itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +54,12 @@ impl Nics {
             }
         }
         Ok(Self(nics))
+    }
+
+    /// The same with these functions alone.
+    pub(crate) fn only(mut self, addresses: &BTreeSet<String>) -> Self {
+        self.0.retain(|address, _| addresses.contains(address));
+        self
     }
 
     /// The same without those attributes of one function that `which` picks: they cannot come back.

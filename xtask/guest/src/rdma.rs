@@ -24,6 +24,7 @@ pub(crate) fn describe_family() -> anyhow::Result<()> {
         ("pf_drivers = [\"mlx5_core\"]", "pf_drivers = [\"igb\"]"),
         ("vf_drivers = [\"mlx5_core\"]", "vf_drivers = [\"igbvf\"]"),
         ("identity = [", "identity = [\"igb\", \"igbvf\", "),
+        ("required = [", "required = [\"igb\", \"igbvf\", "),
         ("\nload = [", "\nload = [\"igb\", \"igbvf\", "),
         ("async_probe = [", "async_probe = [\"igb\", "),
         ("blacklist = [", "blacklist = [\"igb\", \"igbvf\", "),
@@ -31,7 +32,20 @@ pub(crate) fn describe_family() -> anyhow::Result<()> {
         ensure!(text.contains(of_mlx5), "the family mlx5 has no {of_mlx5:?}");
         text = text.replacen(of_mlx5, of_lab, 1);
     }
-    write(FAMILY, &text)
+    write(FAMILY, &text)?;
+    // A swap loads those that the driver has, whether or not they were loaded before it.
+    for module in auxiliary()? {
+        run("modprobe", [module])?;
+    }
+    Ok(())
+}
+
+/// The auxiliary modules that the guest's mlx5 has.
+pub(crate) fn auxiliary() -> anyhow::Result<Vec<&'static str>> {
+    let release = read("/proc/sys/kernel/osrelease")?;
+    let files = read(format!("/lib/modules/{release}/modules.dep"))?;
+    let has = |module: &&str| files.contains(&format!("/{module}.ko"));
+    Ok(["mlx5_vdpa", "mlx5_fwctl", "mlx5_dpll"].into_iter().filter(has).collect())
 }
 
 /// A call with that family.

@@ -116,6 +116,9 @@ pub enum Command {
         /// Restore from the record of the last swap, although nothing is owed: what has changed since is undone.
         #[arg(long)]
         from_record: bool,
+        /// Let a PF go that was lost in the swap, such as 0000:3b:00.1: nothing is owed to it any more. May be repeated.
+        #[arg(long, value_name = "ADDRESS")]
+        forget_pf: Vec<String>,
     },
     /// Take readiness away and clean up; on demand go back to the inbox driver.
     #[command(after_help = "Example: nic-driver terminate --restore-driver")]

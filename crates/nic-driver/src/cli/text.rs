@@ -40,6 +40,12 @@ text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {
         }
     } else {
         writeln!(f, "not due: nothing was unloaded")?;
+        for module in &reloaded.loaded {
+            writeln!(f, "loaded beside the driver: {module}")?;
+        }
+        for module in &reloaded.not_loaded {
+            writeln!(f, "cannot be loaded, and the driver works without it: {module}")?;
+        }
         if reloaded.restore_due {
             writeln!(f, "restore-sriov is due: an earlier reload was not followed by a verified restore")?;
         }
@@ -82,6 +88,9 @@ text_of!(SnapshotText, phase::TakenSnapshot, |taken, f| {
 
 fn write_restored(restored: &phase::Restored, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
     let outcome = &restored.outcome;
+    for skipped in &outcome.skipped {
+        writeln!(f, "left alone: {skipped}")?;
+    }
     for difference in &outcome.differences {
         writeln!(f, "{difference}")?;
     }

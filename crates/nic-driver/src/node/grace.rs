@@ -87,8 +87,13 @@ mod tests {
     fn the_last_that_did_something_counts() {
         let swap = || Some(Entry::StepBegan { phase: "reload".into(), step: Step::RemoveVfs.to_string() });
         let result = |steps| {
-            let result =
-                RestoreOutcome { steps, vfs: Vec::new(), failures: Vec::new(), differences: Vec::new() };
+            let result = RestoreOutcome {
+                skipped: Vec::new(),
+                steps,
+                vfs: Vec::new(),
+                failures: Vec::new(),
+                differences: Vec::new(),
+            };
             Some(Entry::RestoreResult { renamed_after_arrival: 0, result: Box::new(result) })
         };
         assert_eq!(last_reload_and_restore(&[]), None);

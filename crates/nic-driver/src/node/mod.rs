@@ -21,5 +21,7 @@ pub(crate) use network::{network_differs, network_summary, restore_network};
 pub use observe::ObserveNodeError;
 pub(crate) use observe::{nics_differ, observe_node, still_lost_modules};
 pub use pfs::PfMissing;
-pub(crate) use pfs::{listen_and_wait_for_pfs, pfs_on_their_way, pfs_with_netdevs, wait_for_pfs};
+pub(crate) use pfs::{
+    drivers_fault, listen_and_wait_for_pfs, pfs_on_their_way, pfs_with_netdevs, wait_for_pfs,
+};
 pub(crate) use readiness::{give_readiness, take_readiness_away};

@@ -48,23 +48,29 @@ pub struct PfMissing {
     pub source: Box<ArrivalError>,
 }
 
-/// Waits until these PFs have their netdevs and udev is done with them.
+/// Waits until these PFs have their netdevs and udev is done with them. Returns those that have not come: one PF's failure
+/// is that PF's failure.
 pub(crate) async fn wait_for_pfs(
     phase: &PhaseRecord,
     arrivals: &Arrivals,
     pfs: &[DeviceAddress],
     deadline: Duration,
-) -> Result<(), PfMissing> {
+) -> Vec<PfMissing> {
     let step = phase.step(Step::AwaitPfs);
-    for (pf, arrival) in await_pfs(arrivals, pfs, deadline).await {
-        if let Err(source) = arrival {
-            let error = PfMissing { pf, source: Box::new(source) };
-            step.failed(&error);
-            return Err(error);
-        }
+    let missing = |(pf, arrival): (DeviceAddress, Result<_, ArrivalError>)| {
+        let source = Box::new(arrival.err()?);
+        Some(PfMissing { pf, source })
+    };
+    let arrived = await_pfs(arrivals, pfs, deadline).await.into_iter();
+    let missing: Vec<PfMissing> = arrived.filter_map(missing).collect();
+    for pf in &missing {
+        tracing::error!(pf = %pf.pf, error = crate::error_chain(pf), "a PF has not come up");
     }
-    step.ok(Some(format!("{} PFs", pfs.len())));
-    Ok(())
+    match missing.first() {
+        None => step.ok(Some(format!("{} PFs", pfs.len()))),
+        Some(first) => step.failed(first),
+    }
+    missing
 }
 
 /// Like [`wait_for_pfs`], listening from now on.
@@ -74,9 +80,16 @@ pub(crate) async fn listen_and_wait_for_pfs(
     kernel: &KernelLinks,
     pfs: &[DeviceAddress],
     deadline: Duration,
-) -> Result<(), PfMissing> {
-    let Some(first) = pfs.first() else { return Ok(()) };
-    let arrivals = Arrivals::listen(&context.host, kernel).await;
-    let arrivals = arrivals.map_err(|error| PfMissing { pf: first.clone(), source: Box::new(error) })?;
-    wait_for_pfs(phase, &arrivals, pfs, deadline).await
+) -> Result<Vec<PfMissing>, ArrivalError> {
+    if pfs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let arrivals = Arrivals::listen(&context.host, kernel).await?;
+    Ok(wait_for_pfs(phase, &arrivals, pfs, deadline).await)
+}
+
+/// Of the PFs that have not come, the first one that counts against the driver: a device that is gone from its bus no
+/// driver can bring up.
+pub(crate) fn drivers_fault(context: &Context, missing: Vec<PfMissing>) -> Option<PfMissing> {
+    missing.into_iter().find(|pf| context.host.exists(pf.pf.sysfs()))
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use nic_host::WriteError;
-use nic_kmod::{IdentityError, ModuleIndexError, ModuleName, ReadLoadedError};
-use nic_sriov::{ArrivalError, ObserveError, RestoreError, RestoreObstacle};
+use nic_kmod::{BlacklistError, IdentityError, LoadError, ModuleIndexError, ModuleName, ReadLoadedError};
+use nic_sriov::{ArrivalError, DeviceAddress, ObserveError, RestoreError, RestoreObstacle};
 
 use super::package_error::PackageError;
 use crate::Exit;
@@ -15,8 +15,7 @@ use crate::node::{
 };
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
-    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, LeftoverError,
-    RollbackError, SwapError, VfDriverError,
+    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, RollbackError, SwapError,
 };
 
 /// A phase that failed.
@@ -152,9 +151,9 @@ pub enum PhaseError {
     /// The events could not be listened to.
     #[error(transparent)]
     Listen(#[from] ArrivalError),
-    /// A blacklist that was left behind stays.
-    #[error("a blacklist was left behind and stays")]
-    Leftover(#[from] LeftoverError),
+    /// A blacklist could not be written, or one that was left behind stays.
+    #[error("the blacklist could not be written or removed")]
+    Blacklist(#[from] BlacklistError),
     /// A file could not be written or removed.
     #[error(transparent)]
     File(#[from] WriteError),
@@ -174,6 +173,9 @@ pub enum PhaseError {
     /// The devices that wait for a driver could not be found.
     #[error(transparent)]
     FamilyDevices(#[from] FamilyDevicesError),
+    /// A module without which the driver does not work cannot be loaded beside it. The driver stays.
+    #[error("the driver runs, and a module without which it does not work cannot be loaded")]
+    MissingModule(#[source] LoadError),
     /// A PF did not come back.
     #[error("the new driver is loaded, and not all PFs have come back")]
     NewPfMissing(#[source] PfMissing),
@@ -212,12 +214,25 @@ pub enum PhaseError {
     /// The modules that a killed reload has not loaded any more cannot be loaded.
     #[error("{} is not loaded, and cannot be", which_driver(.0))]
     Driver(#[from] DriverError),
-    /// The driver of a VF could not be loaded.
-    #[error(transparent)]
-    VfDriver(#[from] VfDriverError),
-    /// A PF did not come up.
-    #[error(transparent)]
-    PfMissing(#[from] PfMissing),
+    /// A PF that is to be let go is not owed anything.
+    #[error(
+        "PF {pf} cannot be let go: it is not in the snapshot that is to be restored from (PFs in it: {})",
+        list(known)
+    )]
+    UnknownPf {
+        /// The PF.
+        pf: DeviceAddress,
+        /// Those that are in the snapshot.
+        known: Vec<DeviceAddress>,
+    },
+    /// A PF that is to be let go is there.
+    #[error("PF {pf} cannot be let go: it is there and has its driver {driver}")]
+    PfNotLost {
+        /// The PF.
+        pf: DeviceAddress,
+        /// The driver that it had, and has.
+        driver: String,
+    },
     /// The restore was not begun.
     #[error(transparent)]
     Restore(#[from] RestoreError),
@@ -245,6 +260,11 @@ pub enum PhaseError {
     },
 }
 
+fn list(pfs: &[DeviceAddress]) -> String {
+    let pfs: Vec<String> = pfs.iter().map(ToString::to_string).collect();
+    if pfs.is_empty() { "none".to_owned() } else { pfs.join(", ") }
+}
+
 fn which_driver(error: &DriverError) -> &'static str {
     match error {
         DriverError::Rollback(_) => "the previous driver",
@@ -259,11 +279,7 @@ impl PhaseError {
         match self {
             Self::Begin(error) => error.exit(),
             Self::Packages(error) => error.exit(),
-            Self::Index(_)
-            | Self::Identity(_)
-            | Self::Compare(_)
-            | Self::NoModule { .. }
-            | Self::VfDriver(_) => Exit::NoModule,
+            Self::Index(_) | Self::Identity(_) | Self::Compare(_) | Self::NoModule { .. } => Exit::NoModule,
             Self::Blocked(_)
             | Self::Management(ManagementError::Blocked(_))
             | Self::NoTimeLeft(_)
@@ -271,10 +287,13 @@ impl PhaseError {
             | Self::Record(_)
             | Self::RolledBackBefore { .. }
             | Self::RollbackUnfinished { .. }
+            | Self::PfNotLost { .. }
+            | Self::Blacklist(BlacklistError::Foreign { .. })
             | Self::Armed { .. } => Exit::Blocked,
             Self::Snapshot(_) | Self::SnapshotNeeded(_) => Exit::BadSnapshot,
             Self::NoSnapshot { .. } => Exit::NoSnapshot,
-            Self::Obstacle(_) | Self::Restore(RestoreError::Obstacles(_)) => Exit::PfUnsuitable,
+            Self::Obstacle(_) => Exit::PfUnsuitable,
+            Self::UnknownPf { .. } => Exit::Usage,
             Self::NoPf { .. } => Exit::NoPf,
             Self::ObserveNode(_)
             | Self::FamilyDevices(_)
@@ -282,10 +301,11 @@ impl PhaseError {
             | Self::Loaded(_)
             | Self::Management(ManagementError::Read(_))
             | Self::Backup(_)
-            | Self::Leftover(_)
+            | Self::Blacklist(BlacklistError::Read(_) | BlacklistError::Write(_))
             | Self::File(_)
             | Self::Write { .. }
             | Self::Observe(_)
+            | Self::MissingModule(_)
             | Self::Listen(_)
             | Self::Network(NetworkError::Observe(_))
             | Self::Restore(_) => Exit::Failed,
@@ -297,7 +317,6 @@ impl PhaseError {
             | Self::Rollback(_)
             | Self::NotVerified(_)
             | Self::Driver(_)
-            | Self::PfMissing(_)
             | Self::Network(NetworkError::Topology(_)) => Exit::Degraded,
             Self::Part { source, .. } => source.exit(),
             Self::HalfDone { source, .. } => match source.exit() {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::PhaseError;
 use crate::context::Context;
 use crate::state::RestoreDuty;
-use crate::swap::{Blocker, ModuleTree, earlier_rollback, find_blockers};
+use crate::swap::{Blocker, ModuleTree, decide, earlier_rollback, find_blockers};
 
 /// What `restore-sriov` would do now.
 #[derive(Debug, Clone, Serialize)]
@@ -62,7 +62,7 @@ pub async fn plan_restore_sriov(context: &Context, from_record: bool) -> Result<
 /// What `reload` would do now.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReloadPlan {
-    /// Whether a reload is due.
+    /// Whether a swap is due. Where it is not, what is missing is loaded, and nothing unloaded.
     pub due: bool,
     /// The comparison that decides it.
     pub identity: IdentityReport,
@@ -84,7 +84,9 @@ pub fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
     let index = ModuleTree::Own.index(context)?;
     let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
     let loaded = LoadedModules::read_graph(&context.host)?;
-    let due = context.settings.force || identity.reload_due().due;
+    let decision = decide(context, &identity);
+    let missing = decision.missing();
+    let due = context.settings.force || decision.is_swap();
     let (unload, blockers) = if due {
         let found = find_blockers(context)?;
         (found.unload, found.blockers)
@@ -96,7 +98,12 @@ pub fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
         .map(|module| module.name.clone())
         .filter(|name| modules.unloaded().contains(name))
         .collect();
-    let load = LoadPlan::compute(&before, &modules.load, &BTreeSet::new(), &index);
+    let load = if due {
+        LoadPlan::compute(&before, &modules.load, &BTreeSet::new(), &index)
+            .with_auxiliary(&modules.auxiliary, &index)
+    } else {
+        LoadPlan::compute(&[], &missing, &BTreeSet::new(), &index)
+    };
     let rolled_back = earlier_rollback(context, &index)?
         .filter(|record| record.asked_for)
         .map(|record| format!("at {:.0}: {}", record.at, record.reason));
@@ -115,10 +122,10 @@ impl fmt::Display for ReloadPlan {
         for module in &self.identity.modules {
             writeln!(f, "{}: {}", module.module, module.verdict)?;
         }
-        if !self.due {
+        if !self.due && self.load.is_empty() {
             return writeln!(f, "nothing to do: the loaded modules are the installed ones");
         }
-        if let Some(rolled_back) = &self.rolled_back {
+        if let Some(rolled_back) = self.rolled_back.as_ref().filter(|_| self.due) {
             writeln!(f, "blocked: it was tried and taken back {rolled_back}")?;
         }
         for blocker in &self.blockers {

@@ -9,13 +9,16 @@ use serde::Serialize;
 use super::error::PhaseError;
 use crate::Exit;
 use crate::context::Context;
-use crate::swap::{Blocker, ModuleTree, find_blockers, list};
+use crate::swap::{Blocker, ModuleTree, decide, find_blockers, list};
 
 /// What a preflight has found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Preflight {
-    /// Whether a reload is due, or was asked about although it is not. Otherwise nothing can stand in its way.
+    /// Whether a swap is due, or was asked about although it is not. Otherwise nothing can stand in its way.
     pub due: bool,
+    /// Modules that a reload would load beside the driver that runs, without a swap.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<ModuleName>,
     /// What would be unloaded, in order; nothing when something stands in the way.
     pub unload: Vec<ModuleName>,
     /// What stands in the way.
@@ -35,6 +38,13 @@ impl Preflight {
 impl fmt::Display for Preflight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.due {
+            if !self.missing.is_empty() {
+                return writeln!(
+                    f,
+                    "no swap is due; to be loaded, and nothing unloaded: {}",
+                    list(&self.missing)
+                );
+            }
             return writeln!(f, "no reload is due: the loaded modules are the installed ones");
         }
         if self.blockers.is_empty() {
@@ -53,13 +63,15 @@ impl fmt::Display for Preflight {
 
 /// Looks for everything that stands in the way of a reload. Changes nothing.
 ///
-/// When no reload is due, and [`crate::Settings::force`] does not ask for one, nothing is looked for.
+/// When no swap is due, and [`crate::Settings::force`] does not ask for one, nothing is looked for.
 pub fn preflight(context: &Context) -> Result<Preflight, PhaseError> {
     let index = ModuleTree::Own.index(context)?;
     let identity = IdentityReport::read(&context.host, &index, &context.family.modules.identity)?;
-    if !context.settings.force && !identity.reload_due().due {
+    let decision = decide(context, &identity);
+    if !context.settings.force && !decision.is_swap() {
         return Ok(Preflight {
             due: false,
+            missing: decision.missing(),
             unload: Vec::new(),
             blockers: Vec::new(),
             sees_all_processes: false,
@@ -68,6 +80,7 @@ pub fn preflight(context: &Context) -> Result<Preflight, PhaseError> {
     let found = find_blockers(context)?;
     Ok(Preflight {
         due: true,
+        missing: Vec::new(),
         unload: found.unload,
         blockers: found.blockers,
         sees_all_processes: found.sees_all_processes,
@@ -88,7 +101,13 @@ mod tests {
             remedy: "allow its unloading with UNLOAD_STORAGE_MODULES=true (--unload-storage-modules), or `modprobe -r rpcrdma`".to_owned(),
             user: None,
         }];
-        let found = Preflight { due: true, unload: Vec::new(), blockers, sees_all_processes: true };
+        let found = Preflight {
+            due: true,
+            missing: Vec::new(),
+            unload: Vec::new(),
+            blockers,
+            sees_all_processes: true,
+        };
         assert_eq!(found.exit(), Exit::Blocked);
         insta::assert_snapshot!(found, @r"
          in the way                            keeps    what to do                                                                                                

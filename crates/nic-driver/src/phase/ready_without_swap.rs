@@ -13,7 +13,7 @@ use super::kernel_links::kernel_links;
 use crate::context::Context;
 use crate::node::{driverless_devices, give_readiness};
 use crate::state::{PhaseRecord, Snapshot};
-use crate::swap::{ModuleTree, back_up_verified_driver, read_identity};
+use crate::swap::{ModuleTree, back_up_verified_driver, decide, list, read_identity};
 
 /// How often a device that no driver has is looked at: the kernel tells nobody that a probe has failed.
 const RE_CHECK: Duration = Duration::from_millis(250);
@@ -25,6 +25,11 @@ pub enum NotReady {
     /// Other modules than the installed ones run.
     ReloadDue {
         /// Those that are not the installed ones.
+        modules: Vec<ModuleName>,
+    },
+    /// Modules without which the driver does not work are not loaded.
+    ModulesMissing {
+        /// They.
         modules: Vec<ModuleName>,
     },
     /// Whether the installed modules run cannot be told.
@@ -52,8 +57,10 @@ impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ReloadDue { modules } => {
-                let modules: Vec<&str> = modules.iter().map(ModuleName::as_str).collect();
-                write!(f, "a reload is due: {} not the installed ones", modules.join(", "))
+                write!(f, "a reload is due: not the installed modules run: {}", list(modules))
+            }
+            Self::ModulesMissing { modules } => {
+                write!(f, "a reload is due: these modules are not loaded: {}", list(modules))
             }
             Self::ModulesUnknown { reason } => {
                 write!(f, "whether the installed modules run cannot be told: {reason}")
@@ -94,9 +101,14 @@ pub(super) async fn ready_without_swap(
 fn modules_not_ready(context: &Context) -> Option<NotReady> {
     match read_identity(context) {
         Ok(identity) => {
-            let decision = identity.reload_due();
-            let modules: Vec<_> = decision.reasons.iter().map(|module| module.module.clone()).collect();
-            decision.due.then_some(NotReady::ReloadDue { modules })
+            let decision = decide(context, &identity);
+            let modules = decision.reasons().iter().map(|module| module.module.clone());
+            if decision.is_swap() {
+                return Some(NotReady::ReloadDue { modules: modules.collect() });
+            }
+            let required: Vec<_> =
+                modules.filter(|module| context.family.modules.is_required(module)).collect();
+            (!required.is_empty()).then_some(NotReady::ModulesMissing { modules: required })
         }
         Err(error) => Some(NotReady::ModulesUnknown { reason: crate::error_chain(&error) }),
     }

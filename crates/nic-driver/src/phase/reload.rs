@@ -1,4 +1,5 @@
-//! `reload`: the loaded modules are compared with the installed ones and, when they differ, swapped.
+//! `reload`: the loaded modules are compared with the installed ones and, when they differ, swapped. What is merely not
+//! loaded is loaded, and nothing is unloaded for it.
 //!
 //! What may be killed where: up to [`Step::ArmSnapshot`] nothing that runs was changed, and a run that follows begins
 //! anew. From there on the armed snapshot is the truth: the next `reload` goes on with the swap or with the rollback
@@ -7,7 +8,7 @@
 
 use jiff::Timestamp;
 use nic_host::WriteError;
-use nic_kmod::{Blacklist, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName, load};
+use nic_kmod::{BlacklistError, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName};
 use nic_sriov::{Arrivals, DeviceAddress, ObserveError};
 use serde::Serialize;
 
@@ -18,14 +19,14 @@ use super::rollback::{finish_rollback, roll_back};
 use crate::Exit;
 use crate::context::Context;
 use crate::node::{
-    check_management, driverless_devices, give_readiness, listen_and_wait_for_pfs, observe_node,
-    pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
+    check_management, driverless_devices, drivers_fault, give_readiness, listen_and_wait_for_pfs,
+    observe_node, pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
 };
 use crate::state::{Phase, PhaseRecord, RollbackMeaning, RolledBack, Snapshot, SnapshotState, Step};
 use crate::swap::{
-    BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, checkpoint,
-    earlier_rollback, find_blockers, given_parameters, prepare_loads, remove_leftover_blacklist,
-    size_of_next_backup, swap_driver,
+    BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, blacklist_of_swap,
+    checkpoint, decide, earlier_rollback, find_blockers, given_parameters, list, load_missing_modules,
+    prepare_loads, prepare_missing, remove_leftover_blacklist, size_of_next_backup, swap_driver,
 };
 
 const NOT_PREPARED: &str = "the machine could not be made ready for the reload";
@@ -43,6 +44,12 @@ pub struct Reloaded {
     pub pfs: Vec<DeviceAddress>,
     /// Modules that were loaded before and are not any more: the installed driver has none, or they did not load.
     pub lost: Vec<ModuleName>,
+    /// Modules that were missing beside the driver, and were loaded without a swap.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub loaded: Vec<ModuleName>,
+    /// Modules that were missing beside the driver, and could not be loaded. The driver works without them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_loaded: Vec<ModuleName>,
     /// The restore, where this command was asked to stop too late to stop before the first change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
@@ -56,7 +63,7 @@ impl Reloaded {
     }
 }
 
-/// Compares the loaded modules with the installed ones and, only when they differ, swaps them.
+/// Compares the loaded modules with the installed ones and, only when they differ, swaps them; loads what is missing.
 ///
 /// Leaves an armed snapshot: until a restore from it has been verified, it is the truth about the NICs. When the
 /// installed modules do not load, or their PFs do not come up, the previous ones are loaded again and the NICs
@@ -67,35 +74,17 @@ pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, Ph
     Context::ensure_root("reloading kernel modules")?;
     context.ensure_running_machine("only the running machine's modules can be reloaded")?;
     let _lock = context.begin("reload")?;
-    let modules = &context.family.modules;
-    let index = tree.index(context)?;
-    let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
-    if let Some(driver) = identity.modules.first()
-        && (driver.verdict == IdentityVerdict::AbsentOnDisk || index.root_of(&driver.module).is_some())
-    {
-        return Err(PhaseError::NoModule {
-            module: driver.module.clone(),
-            kernel: context.kernel.to_string(),
-            folder: index.folder().to_path_buf(),
-        });
-    }
     context.check_stop()?;
     let phase = context.journal.phase(Phase::Reload);
-    checkpoint(context, &phase, "before the reload");
-    let result = resume_or_swap(context, &phase, tree, &index, &identity).await;
-    checkpoint(context, &phase, "after the reload");
+    let result = compare_and_resume(context, &phase, tree).await;
     match &result {
-        Ok(ReloadProgress { reloaded: true, pfs, .. }) => {
-            phase.end(&format!("reloaded; {} PFs are back", pfs.len()), Exit::Success);
-        }
-        Ok(ReloadProgress { restore_due, .. }) => {
-            let also = if *restore_due { "; restore-sriov is due" } else { "" };
-            phase.end(&format!("not due: the loaded modules are the installed ones{also}"), Exit::Success);
-        }
+        Ok((_, progress)) => phase.end(&progress.summary(), Exit::Success),
         Err(error) => phase.end(&crate::error_chain(error), error.exit()),
     }
-    let ReloadProgress { reloaded, restore_due, pfs, lost } = result?;
-    let mut reloaded = Reloaded { reloaded, identity, restore_due, pfs, lost, restored: None };
+    let (identity, progress) = result?;
+    let ReloadProgress { reloaded, restore_due, pfs, lost, loaded, not_loaded } = progress;
+    let mut reloaded =
+        Reloaded { reloaded, identity, restore_due, pfs, lost, loaded, not_loaded, restored: None };
     if restore_due && context.stop.since().is_some() {
         let restored = restore_within_phase(context)
             .await
@@ -112,6 +101,51 @@ struct ReloadProgress {
     restore_due: bool,
     pfs: Vec<DeviceAddress>,
     lost: Vec<ModuleName>,
+    loaded: Vec<ModuleName>,
+    not_loaded: Vec<ModuleName>,
+}
+
+impl ReloadProgress {
+    /// In one sentence.
+    fn summary(&self) -> String {
+        if self.reloaded {
+            return format!("reloaded; {} PFs are back", self.pfs.len());
+        }
+        let mut text = "not due: the loaded modules are the installed ones".to_owned();
+        if !self.loaded.is_empty() {
+            text.push_str(&format!("; loaded what was missing: {}", list(&self.loaded)));
+        }
+        if !self.not_loaded.is_empty() {
+            text.push_str(&format!("; could not be loaded: {}", list(&self.not_loaded)));
+        }
+        if self.restore_due {
+            text.push_str("; restore-sriov is due");
+        }
+        text
+    }
+}
+
+async fn compare_and_resume(
+    context: &Context,
+    phase: &PhaseRecord,
+    tree: &ModuleTree,
+) -> Result<(IdentityReport, ReloadProgress), PhaseError> {
+    remove_leftover_blacklist(context, phase)?;
+    let index = tree.index(context)?;
+    let identity = IdentityReport::read(&context.host, &index, &context.family.modules.identity)?;
+    if let Some(driver) = identity.modules.first()
+        && matches!(driver.verdict, IdentityVerdict::AbsentOnDisk | IdentityVerdict::OnlyBehind)
+    {
+        return Err(PhaseError::NoModule {
+            module: driver.module.clone(),
+            kernel: context.kernel.to_string(),
+            folder: index.folder().to_path_buf(),
+        });
+    }
+    checkpoint(context, phase, "before the reload");
+    let result = resume_or_swap(context, phase, tree, &index, &identity).await;
+    checkpoint(context, phase, "after the reload");
+    Ok((identity, result?))
 }
 
 /// Goes on from what is: an earlier process may have been killed at any point.
@@ -122,10 +156,10 @@ async fn resume_or_swap(
     index: &ModuleIndex,
     identity: &IdentityReport,
 ) -> Result<ReloadProgress, PhaseError> {
-    remove_leftover_blacklist(context, phase)?;
     let state = context.snapshot_state().map_err(PhaseError::SnapshotNeeded)?;
     let armed = state.clone().armed();
-    let due = context.settings.force || identity.reload_due().due;
+    let decision = decide(context, identity);
+    let due = context.settings.force || decision.is_swap();
     if let Some(record) = earlier_rollback(context, index)? {
         let meaning = record.meaning(armed.as_ref(), due);
         let RolledBack { at, asked_for, reason, .. } = record;
@@ -142,21 +176,51 @@ async fn resume_or_swap(
     }
     if due {
         let (pfs, lost) = swap_and_await_pfs(context, phase, tree, index, state).await?;
-        return Ok(ReloadProgress { reloaded: true, restore_due: true, pfs, lost });
+        let progress = ReloadProgress { reloaded: true, restore_due: true, pfs, lost, ..Default::default() };
+        return Ok(progress);
     }
+    let missing = decision.missing();
     let Some(snapshot) = armed else {
-        return Ok(ReloadProgress::default());
+        return load_beside_driver(context, phase, tree, index, missing).await;
     };
+    if !missing.is_empty() {
+        // An earlier process was killed between two loads.
+        let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+        if let Err(error) = load_missing_modules(context, phase, &snapshot, deadline).await {
+            return Err(roll_back(context, phase, index, &snapshot, true, error.into()).await);
+        }
+    }
     // An earlier process was killed between load and restore; whether the PFs come up was not yet known.
     let kernel = kernel_links(context, "only the running machine's modules can be reloaded").await?;
     let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-    if let Err(error) = listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await {
-        let cause = PhaseError::NewPfMissing(error);
+    let missing = listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
+    if let Some(missing) = drivers_fault(context, missing) {
+        let cause = PhaseError::NewPfMissing(missing);
         // Its modules are loaded.
         return Err(roll_back(context, phase, index, &snapshot, true, cause).await);
     }
-    Ok(ReloadProgress { reloaded: false, restore_due: true, pfs, lost: Vec::new() })
+    Ok(ReloadProgress { restore_due: true, pfs, ..Default::default() })
+}
+
+/// Loads what is missing beside the driver that runs: nothing is unloaded, no NIC is touched, and nothing is owed.
+async fn load_beside_driver(
+    context: &Context,
+    phase: &PhaseRecord,
+    tree: &ModuleTree,
+    index: &ModuleIndex,
+    missing: Vec<ModuleName>,
+) -> Result<ReloadProgress, PhaseError> {
+    if missing.is_empty() {
+        return Ok(ReloadProgress::default());
+    }
+    let deadline = context.settings.timeout;
+    let loads = prepare_missing(context, tree, index, &missing)?;
+    context.check_stop()?;
+    loads.load_beforehand(context, phase, deadline).await;
+    let not_loaded = loads.load(context, phase, deadline).await.map_err(PhaseError::MissingModule)?;
+    let loaded = missing.into_iter().filter(|module| !not_loaded.contains(module)).collect();
+    Ok(ReloadProgress { loaded, not_loaded, ..Default::default() })
 }
 
 /// Blockers are looked for at the start and again right before the first change: an hour may lie between the two.
@@ -202,24 +266,16 @@ async fn swap_and_await_pfs(
     probe_state_directory(context, phase, index, &snapshot)?;
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
     let loads = prepare_loads(context, tree, index, &snapshot)?;
-    for request in &loads.beforehand {
-        let step = phase.step(Step::LoadNeeded { module: request.module.clone() });
-        // Its failure is in the journal; the driver that needs it says so, too.
-        let _ = step.record(load(host, request, deadline).await);
-    }
+    loads.load_beforehand(context, phase, deadline).await;
     loads.page_in(context, index);
+    let blacklist = blacklist_of_swap(context).map_err(BlacklistError::from)?;
     ensure_unblocked(context, phase)?;
 
     // From here on it is finished, whoever asks to stop.
     context.begin_change()?;
     // The rollback record goes now: if this run is killed, the next one must resume it, not roll it back.
     context.store.remove_rolled_back().map_err(|source| state_dir(context, source))?;
-    let blacklist =
-        Blacklist { path: context.settings.blacklist_file.clone(), modules: blacklisted(context) };
-    phase
-        .step(Step::WriteBlacklist)
-        .record(blacklist.write(host))
-        .map_err(PhaseError::write(NOT_PREPARED))?;
+    phase.step(Step::WriteBlacklist).record(blacklist.write(host))?;
     if let Err(error) = arm(context, phase, is_new.then_some(&snapshot)) {
         // Nothing was changed yet but this file. A failure is in the journal.
         let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
@@ -238,8 +294,11 @@ async fn swap_and_await_pfs(
             let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
             let mut pfs = pfs_with_netdevs(&snapshot);
             pfs.extend(driverless.into_iter().filter(|_| snapshot.nics.pfs.is_empty()));
-            let arrived = wait_for_pfs(phase, &arrivals, &pfs, deadline).await;
-            arrived.map_err(|error| (true, PhaseError::NewPfMissing(error)))
+            let missing = wait_for_pfs(phase, &arrivals, &pfs, deadline).await;
+            match drivers_fault(context, missing) {
+                Some(missing) => Err((true, PhaseError::NewPfMissing(missing))),
+                None => Ok(()),
+            }
         }
         Err(FailedSwap { error, asked_for }) => Err((asked_for, error.into())),
     };
@@ -254,13 +313,6 @@ async fn swap_and_await_pfs(
     let loaded = LoadedModules::read_graph(host)?;
     let lost = snapshot.lost_under(&loaded);
     Ok((snapshot.nics.pfs.into_iter().map(|pf| pf.address).collect(), lost))
-}
-
-/// What is not loaded by alias meanwhile: also what is unloaded for others, or it would come back by itself.
-fn blacklisted(context: &Context) -> Vec<ModuleName> {
-    let modules = &context.family.modules;
-    let others = modules.third_party.iter().filter(|_| context.settings.may_unload.third_party);
-    modules.blacklist.iter().chain(others).cloned().collect()
 }
 
 /// A full disk or a read-only state directory is found here, and not half way.

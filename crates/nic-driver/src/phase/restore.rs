@@ -4,7 +4,7 @@
 //! goes on from what is. A first request to stop does not cut it off.
 
 use nic_kmod::LoadedModules;
-use nic_sriov::{Gravity, LinkSource, ObserveError, RestoreOutcome, restore};
+use nic_sriov::{DeviceAddress, Gravity, LinkSource, ObserveError, RestoreOutcome, restore};
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::Serialize;
 
@@ -56,6 +56,9 @@ impl Restored {
     #[must_use]
     pub fn summary(&self) -> String {
         let mut summary = self.nics_summary();
+        for skipped in &self.outcome.skipped {
+            summary.push_str(&format!("; left alone: {skipped}"));
+        }
         if let Some(network) = &self.network {
             summary.push_str(&format!("; {}", network_summary(network)));
         }
@@ -143,7 +146,14 @@ impl NothingOwed {
 /// What is owed is what an armed snapshot says, or one taken by hand; of a record nothing is owed, unless
 /// `from_record` asks for it. Where nothing is owed, nothing is compared and nothing changed; the node is ready when the
 /// modules that run are the installed ones and the PFs are up.
-pub async fn restore_sriov(context: &Context, from_record: bool) -> Result<RestoreOrNothing, PhaseError> {
+///
+/// The PFs of `forget` are lost, and an administrator lets them go: nothing is owed to them any more. Before anything is
+/// changed, one that the snapshot does not have, or that is there with its driver, is refused.
+pub async fn restore_sriov(
+    context: &Context,
+    from_record: bool,
+    forget: &[DeviceAddress],
+) -> Result<RestoreOrNothing, PhaseError> {
     Context::ensure_root("restoring SR-IOV")?;
     context.ensure_running_machine("only the running machine can be restored")?;
     let _lock = context.begin("restore-sriov")?;
@@ -155,12 +165,16 @@ pub async fn restore_sriov(context: &Context, from_record: bool) -> Result<Resto
     if duty == RestoreDuty::NoRecord {
         return Err(PhaseError::NoSnapshot { folder: context.store.family_folder().to_path_buf(), stored });
     }
+    ensure_lost(context, &duty, forget)?;
     let phase = context.journal.phase(Phase::RestoreSriov);
     let result = match duty {
-        RestoreDuty::Restore(snapshot) => {
-            let restored = run_restore(context, &phase, *snapshot, Readiness::Give).await;
-            restored.map(RestoreOrNothing::Restored)
-        }
+        RestoreDuty::Restore(snapshot) => match forget_pfs(context, &phase, *snapshot, forget) {
+            Ok(snapshot) => {
+                let restored = run_restore(context, &phase, snapshot, Readiness::Give).await;
+                restored.map(RestoreOrNothing::Restored)
+            }
+            Err(error) => Err(error),
+        },
         RestoreDuty::NothingOwed | RestoreDuty::NoRecord => {
             nothing_owed(context, &phase, stored, record.as_ref()).await
         }
@@ -170,6 +184,40 @@ pub async fn restore_sriov(context: &Context, from_record: bool) -> Result<Resto
         Err(error) => phase.end(&crate::error_chain(error), error.exit()),
     }
     result
+}
+
+/// Whether these PFs are owed something, and are lost.
+fn ensure_lost(context: &Context, duty: &RestoreDuty, forget: &[DeviceAddress]) -> Result<(), PhaseError> {
+    let saved = match duty {
+        RestoreDuty::Restore(snapshot) => snapshot.nics.pfs.as_slice(),
+        RestoreDuty::NothingOwed | RestoreDuty::NoRecord => &[],
+    };
+    for pf in forget {
+        let Some(saved) = saved.iter().find(|saved| saved.address == *pf) else {
+            let known = saved.iter().map(|saved| saved.address.clone()).collect();
+            return Err(PhaseError::UnknownPf { pf: pf.clone(), known });
+        };
+        let driver = context.host.link_name(format!("{}/driver", pf.sysfs())).map_err(ObserveError::from)?;
+        if let Some(driver) = driver.filter(|driver| saved.driver.as_ref() == Some(driver)) {
+            return Err(PhaseError::PfNotLost { pf: pf.clone(), driver });
+        }
+    }
+    Ok(())
+}
+
+/// Lets lost PFs go, durably.
+fn forget_pfs(
+    context: &Context,
+    phase: &PhaseRecord,
+    mut snapshot: Snapshot,
+    forget: &[DeviceAddress],
+) -> Result<Snapshot, PhaseError> {
+    for pf in forget {
+        let step = phase.step(Step::ForgetPf { pf: pf.clone() });
+        snapshot = snapshot.forget(pf);
+        step.record(context.store.write_snapshot(&snapshot)).map_err(PhaseError::write(NOT_WRITTEN))?;
+    }
+    Ok(snapshot)
 }
 
 async fn nothing_owed(
@@ -239,8 +287,9 @@ async fn run_restore(
         let step = phase.step(Step::ArmSnapshot);
         step.record(context.store.arm(&snapshot)).map_err(PhaseError::write(NOT_WRITTEN))?;
     }
+    // Those that do not come are named by the restore, which gives the others back what they had.
     listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
-    load_vf_drivers(context, phase, &snapshot.nics).await?;
+    load_vf_drivers(context, phase, &snapshot.nics).await;
     let step = phase.step(Step::RestoreNics);
     let on_event = |event| phase.write(Entry::Restore { restore: event });
     let restored =

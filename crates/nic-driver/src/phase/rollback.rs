@@ -56,6 +56,7 @@ async fn roll_back_and_restore(
     remove_leftover_blacklist(context, phase)?;
     if let LinkSource::Kernel(kernel) = LinkSource::open(&context.host).await? {
         let pfs = pfs_on_their_way(context, snapshot).map_err(ObserveError::from)?;
+        // Those that have not come are named by the restore, which gives the others back what they had.
         listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
     }
     let restored = restore_within_phase(context).await?;

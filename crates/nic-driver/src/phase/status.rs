@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use nic_kmod::IdentityReport;
+use nic_kmod::{IdentityReport, ModuleName};
 use nic_netlink::DriverInfo;
 use nic_sriov::{Difference, LinkSource, NetdevState, NicState, PfState, compare, find_pfs, observe};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use super::error::PhaseError;
 use crate::context::Context;
 use crate::node::MachineStatus;
 use crate::state::SnapshotStage;
-use crate::swap::{WayBack, find_way_back, read_identity};
+use crate::swap::{WayBack, decide, find_way_back, list, read_identity};
 
 /// What there is.
 #[derive(Debug, Clone, Serialize)]
@@ -75,8 +75,11 @@ pub struct ReportedVersion {
 pub enum ModulesStatus {
     /// This is how.
     Compared {
-        /// Whether a reload is due.
+        /// Whether a swap is due.
         reload_due: bool,
+        /// Modules that a reload would load beside the driver that runs, without a swap.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        missing: Vec<ModuleName>,
         /// Module by module.
         identity: IdentityReport,
     },
@@ -172,7 +175,11 @@ fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
 
 fn modules_status(context: &Context) -> ModulesStatus {
     match read_identity(context) {
-        Ok(identity) => ModulesStatus::Compared { reload_due: identity.reload_due().due, identity },
+        Ok(identity) => {
+            let decision = decide(context, &identity);
+            let (reload_due, missing) = (decision.is_swap(), decision.missing());
+            ModulesStatus::Compared { reload_due, missing, identity }
+        }
         Err(error) => ModulesStatus::Unknown(crate::error_chain(&error)),
     }
 }
@@ -203,8 +210,15 @@ impl fmt::Display for Status {
         }
         match &self.modules {
             ModulesStatus::Unknown(why) => writeln!(f, "modules: cannot be compared: {why}")?,
-            ModulesStatus::Compared { reload_due, identity } => {
-                writeln!(f, "modules: {}", if *reload_due { "a reload is due" } else { "no reload is due" })?;
+            ModulesStatus::Compared { reload_due, missing, identity } => {
+                let due = match (reload_due, missing.as_slice()) {
+                    (true, _) => "a reload is due".to_owned(),
+                    (false, []) => "no reload is due".to_owned(),
+                    (false, missing) => {
+                        format!("no swap is due; a reload would load {}, and unload nothing", list(missing))
+                    }
+                };
+                writeln!(f, "modules: {due}")?;
                 for module in &identity.modules {
                     writeln!(f, "  {}: {}", module.module, module.verdict)?;
                 }

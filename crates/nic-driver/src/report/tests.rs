@@ -60,7 +60,13 @@ fn night() -> Vec<JournalEvent> {
         retried: false,
         verified: true,
     };
-    let result = RestoreOutcome { steps: 9, vfs: vec![vf], failures: Vec::new(), differences: Vec::new() };
+    let result = RestoreOutcome {
+        skipped: Vec::new(),
+        steps: 9,
+        vfs: vec![vf],
+        failures: Vec::new(),
+        differences: Vec::new(),
+    };
     vec![
         began(0, "reload", None),
         event(1, Entry::Checkpoint { label: "before the reload".into(), modules: vec![module(None, None)] }),

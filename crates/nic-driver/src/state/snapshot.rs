@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use nic_host::{BootId, KernelRelease, ReadError};
 use nic_kmod::{LoadedModules, ModuleName};
-use nic_sriov::NicState;
+use nic_sriov::{DeviceAddress, NicState, PfState};
 use nic_topology::NetworkState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -46,6 +46,9 @@ pub struct Snapshot {
     /// again when one comes that has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<ModuleName>,
+    /// PFs that were lost in the swap, and that an administrator has let go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forgotten: Vec<DeviceAddress>,
     /// The NICs.
     pub nics: NicState,
     /// What stood on their netdevs.
@@ -89,9 +92,23 @@ impl Snapshot {
             modules,
             parameters,
             lost,
+            forgotten: Vec::new(),
             nics,
             network,
         }
+    }
+
+    /// The same snapshot without a PF that is lost: nothing is owed to it, nor to its VFs and what stood on them. That it was
+    /// there is kept.
+    #[must_use]
+    pub fn forget(mut self, pf: &DeviceAddress) -> Self {
+        let gone = self.nics.pf(pf).map(PfState::ifindexes).unwrap_or_default();
+        self.network = self.network.without_devices(&gone);
+        self.nics.pfs.retain(|saved| saved.address != *pf);
+        if !self.forgotten.contains(pf) {
+            self.forgotten.push(pf.clone());
+        }
+        self
     }
 
     /// How far it has come.

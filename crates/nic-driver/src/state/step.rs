@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use nic_kmod::ModuleName;
+use nic_sriov::DeviceAddress;
 
 /// A phase: a command that changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +110,11 @@ pub enum Step {
     },
     /// The files of the verified driver are kept, and those of all others dropped.
     BackUpVerifiedDriver,
+    /// A lost PF is let go: nothing is owed to it any more.
+    ForgetPf {
+        /// The PF.
+        pf: DeviceAddress,
+    },
     /// PFs and VFs are restored and read back.
     RestoreNics,
     /// What stood on the NICs is restored and read back.
@@ -160,6 +166,7 @@ impl fmt::Display for Step {
             Self::UnloadNew { module } => write!(f, "unload the new {module}"),
             Self::LoadPrevious { module } => write!(f, "load the previous {module}"),
             Self::BackUpVerifiedDriver => f.write_str("keep the modules of the verified driver"),
+            Self::ForgetPf { pf } => write!(f, "let the lost PF {pf} go"),
             Self::RestoreNics => f.write_str("restore and verify"),
             Self::RestoreNetwork => f.write_str("restore and verify what stood on the NICs"),
             Self::RecordVerified => f.write_str("mark the snapshot as verified"),

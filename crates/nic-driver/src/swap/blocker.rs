@@ -49,6 +49,8 @@ pub enum BlockerKind {
     VfInUse,
     /// The init script that is to do it is not there, or is at work for somebody else.
     InitScript,
+    /// Somebody else's file is in the place of the blacklist.
+    Blacklist,
     /// The modules use each other in a circle.
     Cycle,
     /// The driver that runs could not be loaded again, nor the distribution's own.

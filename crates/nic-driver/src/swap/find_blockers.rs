@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nic_host::ListError;
+use nic_host::{ListError, ReadError};
 use nic_kmod::{
     LoadedModule, LoadedModules, ModuleName, ModuleUsers, ObserveUsersError, ReadLoadedError, UnloadPlan,
     observe_users,
@@ -14,6 +14,7 @@ use super::blocker::{
     unremovable_module,
 };
 use super::init_script::{init_script_at_work, init_script_missing};
+use super::leftovers::foreign_blacklist;
 use super::unload_policy::unload_policy;
 use super::way_back::no_way_back;
 use crate::context::{Context, MayUnload};
@@ -31,6 +32,9 @@ pub enum FindBlockersError {
     /// The processes could not be listed.
     #[error(transparent)]
     Processes(#[from] ListError),
+    /// What is in the blacklist's place could not be read.
+    #[error(transparent)]
+    Blacklist(#[from] ReadError),
     /// The NICs could not be looked at.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -53,6 +57,7 @@ pub(crate) fn find_blockers(context: &Context) -> Result<FoundBlockers, FindBloc
     let loaded = LoadedModules::read(&context.host)?;
     let users = observe_users(&context.host)?;
     let mut blockers = vfs_in_use(context)?;
+    blockers.extend(foreign_blacklist(context)?);
     blockers.extend(init_script_missing(context));
     blockers.extend(init_script_at_work(context)?);
     blockers.extend(module_blockers(modules, context.settings.may_unload, &loaded, &users));

@@ -1,6 +1,6 @@
 //! The comparison of the loaded modules with the installed ones.
 
-use nic_kmod::{IdentityError, IdentityReport, ModuleIndexError};
+use nic_kmod::{IdentityError, IdentityReport, ModuleIndexError, ReloadDecision};
 
 use super::module_tree::ModuleTree;
 use crate::context::Context;
@@ -14,6 +14,11 @@ pub enum CompareModulesError {
     /// The modules' identities could not be compared.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+}
+
+/// What a reload would do, without regard to [`crate::Settings::force`].
+pub(crate) fn decide<'a>(context: &Context, identity: &'a IdentityReport) -> ReloadDecision<'a> {
+    identity.decide(|module| context.family.modules.is_wanted(module))
 }
 
 /// Compares the family's loaded modules with those that are installed in this process's own tree.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nic_kmod::{
-    LoadError, LoadPlan, LoadReason, LoadRequest, LoadedModules, ModuleFile, ModuleIndex, ModuleName,
-    ReadLoadedError, Resolution, load, page_in,
+    LoadError, LoadPlan, LoadRequest, LoadedModules, ModuleFile, ModuleIndex, ModuleName, ReadLoadedError,
+    Resolution, load, page_in,
 };
 use nic_packages::DistributionFamily;
 
@@ -17,7 +17,7 @@ use crate::state::{PhaseRecord, Snapshot, Step};
 /// The loading, prepared: whatever has to be read for it has been read.
 pub(crate) struct PreparedLoads {
     /// What the new modules need of the kernel's own and is not loaded: can be loaded before anything is unloaded.
-    pub(crate) beforehand: Vec<LoadRequest>,
+    beforehand: Vec<LoadRequest>,
     loads: Vec<PreparedLoad>,
 }
 
@@ -25,7 +25,7 @@ struct PreparedLoad {
     request: LoadRequest,
     /// The parameters among the request's that the module had before.
     carried: BTreeMap<String, String>,
-    /// Whether the driver comes up without it: it was only loaded before, or is not of the installed driver.
+    /// Whether the driver works without it: the family does not require it, or it is not of the installed driver.
     may_fail: bool,
 }
 
@@ -37,28 +37,48 @@ pub(crate) fn prepare_loads(
     snapshot: &Snapshot,
 ) -> Result<PreparedLoads, ReadLoadedError> {
     let with_parameters: BTreeSet<ModuleName> = snapshot.parameters.keys().cloned().collect();
-    let plan =
-        LoadPlan::compute(&snapshot.wanted_modules(), &context.family.modules.load, &with_parameters, index);
+    let modules = &context.family.modules;
+    let plan = LoadPlan::compute(&snapshot.wanted_modules(), &modules.load, &with_parameters, index)
+        .with_auxiliary(&modules.auxiliary, index);
     for missing in &plan.missing {
         tracing::warn!(module = %missing.module, because = %missing.because, "module not installed: it will not be loaded");
     }
     let loads = plan.load.iter().map(|step| {
-        let mut request = request_of(context, tree, index, &step.module);
         let carried = parameters_still_known(context, index, snapshot, &step.module);
-        request.parameters.extend(carried.clone());
-        let may_fail = step.because == LoadReason::WasLoaded || index.root_of(&step.module).is_some();
-        PreparedLoad { request, carried, may_fail }
+        PreparedLoad::new(context, tree, index, &step.module, carried)
     });
     let loads = loads.collect();
+    let listed = modules.beforehand.iter();
+    let listed = listed.filter(|module| matches!(index.resolve(module), Resolution::File(_))).cloned();
+    let mut needed = host_tree_dependencies(context, index, &plan);
+    needed.extend(listed);
+    Ok(PreparedLoads { beforehand: requests_unless_loaded(context, tree, index, &needed)?, loads })
+}
+
+/// Prepares the loading of modules beside the driver that runs; they are of its own tree.
+pub(crate) fn prepare_missing(
+    context: &Context,
+    tree: &ModuleTree,
+    index: &ModuleIndex,
+    missing: &[ModuleName],
+) -> Result<PreparedLoads, ReadLoadedError> {
+    let plan = LoadPlan::compute(&[], missing, &BTreeSet::new(), index);
+    let needed = host_tree_dependencies(context, index, &plan);
+    let loads = plan.load.iter();
+    let loads = loads.map(|step| PreparedLoad::new(context, tree, index, &step.module, BTreeMap::new()));
+    let loads = loads.collect();
+    Ok(PreparedLoads { beforehand: requests_unless_loaded(context, tree, index, &needed)?, loads })
+}
+
+fn requests_unless_loaded(
+    context: &Context,
+    tree: &ModuleTree,
+    index: &ModuleIndex,
+    modules: &BTreeSet<ModuleName>,
+) -> Result<Vec<LoadRequest>, ReadLoadedError> {
     let loaded = LoadedModules::read_graph(&context.host)?;
-    let mut needed =
-        if index.is_backed() { host_tree_dependencies(context, index, &plan) } else { BTreeSet::new() };
-    let listed = &context.family.modules.beforehand;
-    needed
-        .extend(listed.iter().filter(|module| matches!(index.resolve(module), Resolution::File(_))).cloned());
-    needed.retain(|module| !loaded.contains(module));
-    let beforehand = needed.iter().map(|module| request_of(context, tree, index, module)).collect();
-    Ok(PreparedLoads { beforehand, loads })
+    let missing = modules.iter().filter(|module| !loaded.contains(module));
+    Ok(missing.map(|module| request_of(context, tree, index, module)).collect())
 }
 
 fn request_of(context: &Context, tree: &ModuleTree, index: &ModuleIndex, module: &ModuleName) -> LoadRequest {
@@ -93,6 +113,9 @@ fn with_dependencies<'index>(
 
 /// What modules of the container's tree need and depmod did not find there, since it is the kernel's own.
 fn host_tree_dependencies(context: &Context, index: &ModuleIndex, plan: &LoadPlan) -> BTreeSet<ModuleName> {
+    if !index.is_backed() {
+        return BTreeSet::new();
+    }
     let all = with_dependencies(index, plan.load.iter().map(|step| &step.module));
     let mut needed = BTreeSet::new();
     for module in all.into_iter().filter(|module| !index.lacks(module)) {
@@ -109,14 +132,22 @@ fn host_tree_dependencies(context: &Context, index: &ModuleIndex, plan: &LoadPla
 }
 
 impl PreparedLoads {
-    /// Loads what is not loaded. Returns how many modules were asked for.
+    /// Loads what the driver needs of the kernel's own. A failure is in the journal; the driver that needs it says so, too.
+    pub(crate) async fn load_beforehand(&self, context: &Context, phase: &PhaseRecord, deadline: Duration) {
+        for request in &self.beforehand {
+            let step = phase.step(Step::LoadNeeded { module: request.module.clone() });
+            let _ = step.record(load(&context.host, request, deadline).await);
+        }
+    }
+
+    /// Loads what is not loaded. Returns the modules that could not be, and that the driver works without.
     pub(crate) async fn load(
         &self,
         context: &Context,
         phase: &PhaseRecord,
         deadline: Duration,
-    ) -> Result<usize, LoadError> {
-        let mut count = 0;
+    ) -> Result<Vec<ModuleName>, LoadError> {
+        let mut failed = Vec::new();
         for prepared in &self.loads {
             let step = phase.step(Step::Load { module: prepared.request.module.clone() });
             match prepared.load(context, deadline).await {
@@ -127,11 +158,11 @@ impl PreparedLoads {
                         return Err(error);
                     }
                     tracing::warn!(module = %prepared.request.module, error = crate::error_chain(&error), "module not loaded; the driver works without this one");
+                    failed.push(prepared.request.module.clone());
                 }
             }
-            count += 1;
         }
-        Ok(count)
+        Ok(failed)
     }
 
     /// Reads all files once, so that they are in the page cache when the NIC is away.
@@ -154,6 +185,19 @@ impl PreparedLoads {
 }
 
 impl PreparedLoad {
+    fn new(
+        context: &Context,
+        tree: &ModuleTree,
+        index: &ModuleIndex,
+        module: &ModuleName,
+        carried: BTreeMap<String, String>,
+    ) -> Self {
+        let mut request = request_of(context, tree, index, module);
+        request.parameters.extend(carried.clone());
+        let may_fail = !context.family.modules.is_required(module) || index.root_of(module).is_some();
+        Self { request, carried, may_fail }
+    }
+
     async fn load(&self, context: &Context, deadline: Duration) -> Result<(), LoadError> {
         match load(&context.host, &self.request, deadline).await {
             Err(error) if !self.carried.is_empty() => {

@@ -31,17 +31,6 @@ pub enum DriverError {
     Rollback(#[from] Box<RollbackError>),
 }
 
-/// The driver of a VF could not be loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("the driver {driver}, which VFs had, cannot be loaded")]
-pub struct VfDriverError {
-    /// The driver.
-    pub driver: String,
-    /// Why.
-    #[source]
-    pub source: LoadError,
-}
-
 /// Makes the driver run that a process killed in the midst of a reload has not loaded any more.
 pub(crate) async fn ensure_driver_loaded(
     context: &Context,
@@ -54,38 +43,34 @@ pub(crate) async fn ensure_driver_loaded(
         let loaded = load_backup_modules(context, phase, snapshot, deadline).await;
         return loaded.map_err(|error| DriverError::Rollback(Box::new(error)));
     }
-    load_missing_modules(context, phase, snapshot, deadline).await?;
-    Ok(())
+    load_missing_modules(context, phase, snapshot, deadline).await
 }
 
-/// Loads what a process that was killed between unload and load has not loaded any more. Returns how many modules
-/// that were.
-async fn load_missing_modules(
+/// Loads what a process that was killed between unload and load has not loaded any more.
+pub(crate) async fn load_missing_modules(
     context: &Context,
     phase: &PhaseRecord,
     snapshot: &Snapshot,
     deadline: Duration,
-) -> Result<usize, DriverError> {
+) -> Result<(), DriverError> {
     let loaded = LoadedModules::read(&context.host)?;
     let listed = &context.family.modules.load;
     if snapshot.modules.iter().chain(listed).all(|module| loaded.contains(module)) {
-        return Ok(0);
+        return Ok(());
     }
     let tree = ModuleTree::Own;
     let index = tree.index(context)?;
     let prepared = prepare_loads(context, &tree, &index, snapshot)?.without_loaded(&loaded);
     run_hook(context, phase, Hook::PreStart, deadline).await;
-    let count = prepared.load(context, phase, deadline).await?;
+    // What the driver works without is named in the journal and in the log.
+    let _ = prepared.load(context, phase, deadline).await?;
     run_hook(context, phase, Hook::PostStart, deadline).await;
-    Ok(count)
+    Ok(())
 }
 
-/// Loads the drivers that VFs had and that are not there: a VF can be bound only to a driver that is registered.
-pub(crate) async fn load_vf_drivers(
-    context: &Context,
-    phase: &PhaseRecord,
-    nics: &NicState,
-) -> Result<(), VfDriverError> {
+/// Loads the drivers that VFs had and that are not there: a VF can be bound only to a driver that is registered. One that
+/// cannot be loaded is those VFs' failure, which their restore names.
+pub(crate) async fn load_vf_drivers(context: &Context, phase: &PhaseRecord, nics: &NicState) {
     let vfs = nics.pfs.iter().flat_map(|pf| &pf.vfs).filter(|vf| vf.address.is_some());
     let drivers: BTreeSet<&String> = vfs.filter_map(|vf| vf.driver.as_ref()).collect();
     for driver in drivers {
@@ -96,8 +81,12 @@ pub(crate) async fn load_vf_drivers(
         let Ok(module) = driver.parse::<ModuleName>() else { continue };
         let step = phase.step(Step::Load { module: module.clone() });
         let request = load_request(context, &ModuleTree::Own, &module);
-        step.record(load(&context.host, &request, context.settings.timeout).await)
-            .map_err(|source| VfDriverError { driver: driver.clone(), source })?;
+        if let Err(error) = step.record(load(&context.host, &request, context.settings.timeout).await) {
+            tracing::error!(
+                driver,
+                error = crate::error_chain(&error),
+                "a driver that VFs had cannot be loaded"
+            );
+        }
     }
-    Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{DeviceAddress, NicState, PciAddress, PciId};
 
 /// By whom a VF is used.
@@ -34,6 +36,14 @@ pub enum RestoreObstacle {
         driver: String,
         /// What was found.
         found: String,
+    },
+    /// The PF cannot be observed.
+    #[error("PF {pf} cannot be observed: {reason}")]
+    Unreadable {
+        /// The PF.
+        pf: DeviceAddress,
+        /// Why.
+        reason: String,
     },
     /// Another card sits in the slot.
     #[error("PF {pf} was a {wanted} when the snapshot was taken; now a {found} is there: another card")]
@@ -93,6 +103,57 @@ pub enum RestoreObstacle {
         /// `sriov_totalvfs`.
         total: u32,
     },
+}
+
+impl RestoreObstacle {
+    /// The PF that it stands in the way of. The others can be restored.
+    #[must_use]
+    pub fn pf(&self) -> &DeviceAddress {
+        match self {
+            Self::PfUnavailable { pf, .. }
+            | Self::Unreadable { pf, .. }
+            | Self::OtherCard { pf, .. }
+            | Self::NoSriov { pf, .. }
+            | Self::VfInUse { pf, .. }
+            | Self::ModeUnderVfInUse { pf, .. }
+            | Self::TooFewVfs { pf, .. } => pf,
+        }
+    }
+}
+
+/// A PF that a restore has left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedPf {
+    /// The PF.
+    pub pf: DeviceAddress,
+    /// Everything that stood in the way of its restore.
+    pub reasons: Vec<String>,
+}
+
+impl fmt::Display for SkippedPf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reasons.join("; "))
+    }
+}
+
+/// The saved PFs that can be restored, and those that are left alone: one PF's obstacle is no other PF's.
+#[must_use]
+pub(crate) fn without_blocked_pfs(
+    saved: &NicState,
+    obstacles: &[RestoreObstacle],
+) -> (NicState, Vec<SkippedPf>) {
+    let reasons = |pf: &DeviceAddress| -> Vec<String> {
+        obstacles.iter().filter(|obstacle| obstacle.pf() == pf).map(ToString::to_string).collect()
+    };
+    let skipped: Vec<SkippedPf> = saved
+        .pfs
+        .iter()
+        .map(|pf| SkippedPf { pf: pf.address.clone(), reasons: reasons(&pf.address) })
+        .filter(|pf| !pf.reasons.is_empty())
+        .collect();
+    let mut restorable = saved.clone();
+    restorable.pfs.retain(|pf| !skipped.iter().any(|skipped| skipped.pf == pf.address));
+    (restorable, skipped)
 }
 
 /// What makes the snapshot impossible to restore on the machine as it is.

@@ -460,3 +460,24 @@ fn a_snapshot_is_what_serde_writes() {
     assert!(!saved.is_bare());
     assert!(NetworkState::standing_on(&node(), &[]).is_bare());
 }
+
+#[test]
+fn what_stood_on_a_device_that_is_lost_goes_with_it() {
+    let saved = NetworkState::standing_on(&node(), &PFS);
+    let without = saved.clone().without_devices(&[IfIndex(4)]);
+    let names = |state: &NetworkState| -> Vec<String> {
+        state.links.iter().map(|link| link.name.as_str().to_owned()).collect()
+    };
+    // The VLAN went with its device; the bridge that it was in stays.
+    assert!(names(&saved).contains(&"pf2.7".to_owned()));
+    assert!(!names(&without).iter().any(|name| name == "pf2" || name == "pf2.7"), "{:?}", names(&without));
+    assert!(names(&without).contains(&"bond0".to_owned()));
+    let on_lost = |index: IfIndex| [4, 23].contains(&index.0);
+    assert!(without.addresses.iter().all(|address| !on_lost(address.index)));
+    assert!(without.neighbours.is_empty());
+    assert!(without.rules.is_empty());
+    let only_way = |route: &Route| route.next_hops.iter().all(|hop| hop.index.is_some_and(on_lost));
+    assert!(without.routes.iter().all(|route| route.next_hops.is_empty() || !only_way(route)));
+    assert!(without.routes.len() < saved.routes.len() && !without.routes.is_empty());
+    assert_eq!(saved.clone().without_devices(&[IfIndex(99)]), saved);
+}

@@ -59,14 +59,14 @@ const CASES: &[Case] = &[
         name: "PF offers fewer VFs",
         arrange: ask_for_too_many_vfs,
         call: || NicDriver::new(["restore-sriov"]),
-        code: 12,
+        code: 5,
         undo: remove_state,
     },
     Case {
         name: "PF without SR-IOV",
         arrange: ask_a_nic_without_sriov,
         call: || NicDriver::new(["restore-sriov"]),
-        code: 12,
+        code: 5,
         undo: remove_state,
     },
     Case {

@@ -144,7 +144,7 @@ const CASES: &[Case] = &[
 ];
 
 /// The exit code for a snapshot that does not fit the PFs as they are.
-const PF_UNSUITABLE: i32 = 12;
+const DEGRADED: i32 = 5;
 /// The name of VF 1.
 const TAKEN: &str = "enp1s0v1";
 
@@ -199,7 +199,7 @@ fn fewer_vfs_and_one_in_use(pf: &str, vfs: &Vfs, before: &Nics) -> anyhow::Resul
     let user = take_with_vfio(vfs.at(2)?)?;
     boot::settle_udev()?;
     let (indices, was) = (Nics::interface_indices()?, Nics::observe()?);
-    let refused = NicDriver::new(["restore-sriov"]).run()?.expect_code(PF_UNSUITABLE)?;
+    let refused = NicDriver::new(["restore-sriov"]).run()?.expect_code(DEGRADED)?;
     ensure!(
         refused.says_any(&["is in use"]) && refused.stderr.contains(vfs.at(2)?),
         "the VF in use is not named: {}",

@@ -3,6 +3,7 @@
 mod alive;
 mod bench;
 mod bench_reload;
+mod blacklist;
 mod blockers;
 mod boot;
 mod container;
@@ -14,6 +15,8 @@ mod faults;
 mod idempotent;
 mod init_script;
 mod kill_matrix;
+mod lost_pf;
+mod missing_modules;
 mod network;
 mod night;
 mod no_driver;
@@ -42,7 +45,10 @@ const RUNS: &[(&str, Run)] = &[
     ("idempotent", idempotent::run),
     ("network", network::run),
     ("nothing-owed", nothing_owed::run),
+    ("lost-pf", lost_pf::run),
     ("no-driver", no_driver::run),
+    ("blacklist", blacklist::run),
+    ("missing-modules", missing_modules::run),
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),

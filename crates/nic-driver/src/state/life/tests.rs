@@ -338,3 +338,21 @@ fn another_boots_snapshot_is_none_and_two_families_do_not_share_one() {
     assert_eq!(state(&igb, "boot-2", "igb"), "none");
     assert_eq!(state(&mlx5, "boot-1", "mlx5"), "none");
 }
+
+#[test]
+fn a_lost_pf_that_is_let_go_is_remembered_and_owed_nothing() {
+    let pf = |address: &str| -> nic_sriov::PfState {
+        serde_json::from_value(serde_json::json!({
+            "address": format!("pci/{address}"), "pci_id": null, "driver": "igb", "total_vfs": 7,
+            "num_vfs": 0, "drivers_autoprobe": true, "eswitch": null, "netdev": null, "vfs": [],
+            "representors": [],
+        }))
+        .unwrap()
+    };
+    let mut armed = snapshot().arm();
+    armed.nics.pfs = vec![pf("0000:01:00.0"), pf("0000:02:00.0")];
+    let lost = armed.nics.pfs[1].address.clone();
+    let after = armed.clone().forget(&lost).forget(&lost);
+    assert!(after.is_armed());
+    assert_eq!((after.nics.pfs.as_slice(), after.forgotten.as_slice()), (&armed.nics.pfs[..1], &[lost][..]));
+}

@@ -7,9 +7,10 @@ use super::machine::{Killed, Machine};
 use crate::attribute::{Doing, Step};
 use crate::names::{Contested, plan_contested};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_in_use, is_refused_by_mode, plan_admin_after,
-    plan_admin_before, plan_admin_mac_again, plan_binding, plan_eswitch, plan_finish, plan_netdev,
-    plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_in_use, is_refused_by_mode, obstacles,
+    plan_admin_after, plan_admin_before, plan_admin_mac_again, plan_binding, plan_eswitch, plan_finish,
+    plan_netdev, plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_blocked_pfs,
+    without_vfs_to_unbind,
 };
 use crate::restore::{StepFailure, weigh};
 use crate::{Difference, NetdevState, NicState, Part, PfState, VfNetdev, VfState, compare, plan_ofed};
@@ -31,8 +32,9 @@ impl Outcome {
 
 /// Restores `saved`. What would go on at the same time is done in an order that `seed` chooses.
 pub(super) fn restore(machine: &mut Machine, saved: &NicState, seed: u64) -> Result<Outcome, Killed> {
-    let differences = compare(saved, &machine.state);
-    if !differences.iter().any(Difference::is_wrong) {
+    let (restorable, _) = without_blocked_pfs(saved, &obstacles(saved, &machine.state));
+    if !compare(&restorable, &machine.state).iter().any(Difference::is_wrong) {
+        let differences = compare(saved, &machine.state);
         return Ok(Outcome { failures: Vec::new(), differences, retried: Vec::new() });
     }
     let mut course = Course {
@@ -43,8 +45,10 @@ pub(super) fn restore(machine: &mut Machine, saved: &NicState, seed: u64) -> Res
         nameless: Vec::new(),
         retried: Vec::new(),
     };
-    for pf in course.shuffled(0..saved.pfs.len()) {
-        course.restore_pf(pf, &saved.pfs[pf])?;
+    for pf in course.shuffled(0..restorable.pfs.len()) {
+        let saved = &restorable.pfs[pf];
+        let now = course.machine.state.pfs.iter().position(|now| now.address == saved.address).unwrap();
+        course.restore_pf(now, saved)?;
     }
     course.give_contested_names()?;
     let Course { failures, retried, .. } = course;

@@ -181,6 +181,41 @@ proptest! {
     }
 
     #[test]
+    fn a_pf_that_cannot_be_restored_is_left_alone_and_takes_no_other_with_it(
+        machine in any_kind().prop_flat_map(|kind| any_machine(kind, 2, Names::Udevs)),
+        which in 0..2usize,
+        is_gone: bool,
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        // The model makes VFs' addresses from their PF's place, which is to stay what it is.
+        let which = if is_gone { saved.pfs.len() - 1 } else { which };
+        machine.reload();
+        let back = machine.state.pfs[which].clone();
+        if is_gone {
+            machine.state.pfs.remove(which);
+        } else {
+            machine.state.pfs[which].driver = Some("vfio-pci".to_owned());
+        }
+        let blocked = machine.state.pf(&back.address).cloned();
+        let outcome = restore(&mut machine, &saved, seed).unwrap();
+        machine.settle();
+        prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
+        prop_assert_eq!(machine.state.pf(&back.address), blocked.as_ref(), "it was not left alone");
+        let is_of_blocked = |part: &Part| match part {
+            Part::Pf(pf) | Part::Vf { pf, .. } | Part::Representor { pf, .. } => *pf == back.address,
+        };
+        let wrong = outcome.wrong();
+        prop_assert!(wrong.iter().any(|wrong| is_of_blocked(&wrong.part)), "it is not named");
+        prop_assert!(wrong.iter().all(|wrong| is_of_blocked(&wrong.part)), "{}", texts(&wrong));
+
+        // When it is there again, the next restore goes on from there.
+        machine.state.pfs.retain(|pf| pf.address != back.address);
+        machine.state.pfs.insert(which, back);
+        converges(&mut machine, &saved, seed)?;
+    }
+
+    #[test]
     fn a_vf_lost_at_its_first_probe_is_back_after_the_second(
         machine in saved_machine(Names::Any),
         loss in prop_oneof![Just(Loss::ProbesFail), Just(Loss::NoNetdev)],

@@ -22,7 +22,7 @@ use crate::node::{
     check_management, driverless_devices, drivers_fault, give_readiness, listen_and_wait_for_pfs,
     observe_node, pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
 };
-use crate::state::{Phase, PhaseRecord, RolledBack, Snapshot, SnapshotState, Step};
+use crate::state::{Phase, PhaseRecord, RollbackMeaning, RolledBack, Snapshot, SnapshotState, Step};
 use crate::swap::{
     BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, blacklist_of_swap,
     checkpoint, decide, earlier_rollback, find_blockers, given_parameters, list, load_missing_modules,
@@ -161,18 +161,17 @@ async fn resume_or_swap(
     let decision = decide(context, identity);
     let due = context.settings.force || decision.is_swap();
     if let Some(record) = earlier_rollback(context, index)? {
-        let RolledBack { at, asked_for, ref reason, .. } = record;
-        let reason = reason.clone();
-        match armed {
+        let meaning = record.meaning(armed.as_ref(), due);
+        let RolledBack { at, asked_for, reason, .. } = record;
+        match (meaning, &armed) {
             // An earlier process was killed during its rollback.
-            Some(snapshot) if record.is_of(&snapshot) => {
+            (RollbackMeaning::Unfinished, Some(snapshot)) => {
                 let cause = PhaseError::RollbackUnfinished { at, reason };
-                return Err(finish_rollback(context, phase, &snapshot, asked_for, cause).await);
+                return Err(finish_rollback(context, phase, snapshot, asked_for, cause).await);
             }
-            None if due && asked_for => return Err(PhaseError::RolledBackBefore { at, reason }),
-            None if asked_for => return Ok(ReloadProgress::default()),
-            // Before the driver was asked for, nothing was its fault: it is tried again.
-            Some(_) | None => {}
+            (RollbackMeaning::Refused, _) => return Err(PhaseError::RolledBackBefore { at, reason }),
+            (RollbackMeaning::Ended, _) => return Ok(ReloadProgress::default()),
+            (RollbackMeaning::Nothing | RollbackMeaning::Unfinished, _) => {}
         }
     }
     if due {

@@ -17,7 +17,7 @@ pub use journal::{
 };
 pub use life::{RestoreDuty, SnapshotState};
 pub use record::RecordError;
-pub use rolled_back::{Attempt, AttemptedModule, RolledBack};
+pub use rolled_back::{Attempt, AttemptedModule, RollbackMeaning, RolledBack};
 pub use snapshot::{ModuleParameters, Observed, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 pub use step::{Phase, Step};
 pub use store::{InstalledError, StateStore};

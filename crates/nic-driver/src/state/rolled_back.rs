@@ -86,11 +86,38 @@ impl RolledBack {
         self.boot_id == snapshot.boot_id && self.snapshot.is_none_or(|taken_at| taken_at == snapshot.taken_at)
     }
 
+    /// What it means for a reload whose attempt is the same; `due` says whether other modules than the installed ones
+    /// run.
+    #[must_use]
+    pub fn meaning(&self, armed: Option<&Snapshot>, due: bool) -> RollbackMeaning {
+        match armed {
+            Some(armed) if self.is_of(armed) => RollbackMeaning::Unfinished,
+            // Another swap is under way, which goes on.
+            Some(_) => RollbackMeaning::Nothing,
+            None if !self.asked_for => RollbackMeaning::Nothing,
+            None if due => RollbackMeaning::Refused,
+            None => RollbackMeaning::Ended,
+        }
+    }
+
     /// Whether an attempt in this boot would be the same again.
     #[must_use]
     pub fn is_same_attempt(&self, boot_id: &BootId, attempt: &Attempt) -> bool {
         self.boot_id == *boot_id && self.attempt == *attempt
     }
+}
+
+/// What the record of a rollback means for a reload of the same driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollbackMeaning {
+    /// It was cut off, and is to be ended before all else.
+    Unfinished,
+    /// The driver was asked for and did not come up: it is not tried again.
+    Refused,
+    /// The driver did not come up, and now the installed modules run all the same: there is nothing to do.
+    Ended,
+    /// The driver had not been asked for, or another swap is under way: it is tried.
+    Nothing,
 }
 
 impl StateStore {
@@ -139,6 +166,25 @@ mod tests {
             Attempt { modules: Vec::new(), ..attempt.clone() },
         ] {
             assert!(!record.is_same_attempt(&boot, &other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_asked_for_driver_is_refused_and_every_rollback_is_ended() {
+        use RollbackMeaning::{Ended, Nothing, Refused, Unfinished};
+        let armed = snapshot();
+        let mut other = armed.clone();
+        other.taken_at = "2026-01-02T04:04:05Z".parse().unwrap();
+        for asked_for in [true, false] {
+            let boot = armed.boot_id.clone();
+            let record = RolledBack::now(boot, &armed, attempt(), asked_for, "no PF came".into());
+            for due in [true, false] {
+                assert_eq!(record.meaning(Some(&armed), due), Unfinished, "{asked_for} {due}");
+                assert_eq!(record.meaning(Some(&other), due), Nothing, "{asked_for} {due}");
+            }
+            let (when_due, else_) = if asked_for { (Refused, Ended) } else { (Nothing, Nothing) };
+            assert_eq!(record.meaning(None, true), when_due);
+            assert_eq!(record.meaning(None, false), else_);
         }
     }
 

@@ -31,18 +31,18 @@ const AWAY: &str = "/lab/away";
 const HELD: Duration = Duration::from_secs(3);
 
 /// The node as it is to stay.
-struct Node<'guest> {
-    guest: &'guest Guest,
+struct Node {
+    kernel: String,
     nics: Nics,
     inbox: LoadedModule,
 }
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let inbox = drivers::loaded("igb")?;
-    let node = Node { guest, nics: set_up(guest.parameter("vfs")?)?, inbox };
+    let node = Node { kernel: guest.kernel().to_owned(), nics: set_up(guest.parameter("vfs")?)?, inbox };
     let watch = readiness::watch(&node.nics)?;
     let part: String = guest.parameter("part")?;
-    let parts: [(&str, fn(&Node<'_>) -> anyhow::Result<()>); 5] = [
+    let parts: [(&str, fn(&Node) -> anyhow::Result<()>); 5] = [
         ("kept", Node::kept_files),
         ("damaged", Node::damaged_file),
         ("none", Node::nothing_kept),
@@ -58,7 +58,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     seen.ensure_right()
 }
 
-impl Node<'_> {
+impl Node {
     /// Container to container, and the new driver's probe fails.
     fn kept_files(&self) -> anyhow::Result<()> {
         say("== the old container's files are gone, and the new driver does not come up");
@@ -192,7 +192,7 @@ impl Node<'_> {
     fn container_goes(&self) -> anyhow::Result<()> {
         let extra = self.tree().join("extra");
         fs::remove_dir_all(&extra).with_context(|| format!("cannot remove {}", extra.display()))?;
-        command("depmod", [self.guest.kernel()]).map(drop)
+        command("depmod", [&self.kernel]).map(drop)
     }
 
     fn status(&self, words: &[&str]) -> anyhow::Result<()> {
@@ -206,7 +206,7 @@ impl Node<'_> {
     }
 
     fn tree(&self) -> PathBuf {
-        Path::new("/lib/modules").join(self.guest.kernel())
+        Path::new("/lib/modules").join(&self.kernel)
     }
 
     /// Takes the distribution's files of the driver away; returns from where to where.

@@ -30,6 +30,8 @@ const AWAY: &str = "/lab/away";
 /// How long a driver is held after its unload has begun.
 const HELD: Duration = Duration::from_secs(3);
 
+type Part = fn(&Node) -> anyhow::Result<()>;
+
 /// The node as it is to stay.
 struct Node {
     kernel: String,
@@ -42,7 +44,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let node = Node { kernel: guest.kernel().to_owned(), nics: set_up(guest.parameter("vfs")?)?, inbox };
     let watch = readiness::watch(&node.nics)?;
     let part: String = guest.parameter("part")?;
-    let parts: [(&str, fn(&Node) -> anyhow::Result<()>); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("kept", Node::kept_files),
         ("damaged", Node::damaged_file),
         ("none", Node::nothing_kept),

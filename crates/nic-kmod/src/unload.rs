@@ -320,11 +320,11 @@ mod tests {
 
     #[tokio::test]
     async fn references_that_stay_are_counted() {
-        let (result, calls) = answers(&[Err(Errno::AGAIN)]).await;
+        // How often it is asked within a second depends on the machine; that it is asked again, the test above shows.
+        let (result, _) = answers(&[Err(Errno::AGAIN)]).await;
         let error = result.unwrap_err();
         assert_eq!(error.to_string(), "cannot unload igb: after 1s it is still in use (2 references)");
         assert_eq!(error.errno(), Some(Errno::AGAIN));
-        assert!(calls > 2, "{calls}");
     }
 
     #[tokio::test]

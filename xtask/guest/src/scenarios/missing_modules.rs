@@ -35,8 +35,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     untouched(&["reload"], 0)?.expect_words(&["not due"])?;
 
     say("== modules that are merely not loaded");
+    // modprobe -r would take away what they depend on as well.
     for module in [OPTIONAL, REQUIRED] {
-        command("modprobe", ["-r", module])?;
+        command("rmmod", [module])?;
     }
     let asked = nic_driver(&["restore-sriov"]).run()?.expect_code(0)?;
     asked.expect_words(&["not ready", &format!("not loaded: {REQUIRED}")])?;
@@ -57,7 +58,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     cannot_be_loaded(OPTIONAL)?;
     untouched(&["reload"], 0)?.expect_words(&["not due", &format!("works without it: {OPTIONAL}")])?;
     for module in auxiliary()? {
-        command("modprobe", ["-r", module])?;
+        command("rmmod", [module])?;
     }
     let swapped = nic_driver(&["reload", "--force"]).run()?.expect_code(0)?;
     swapped.expect_words(&["module not loaded; the driver works without this one", OPTIONAL])?;
@@ -83,7 +84,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     say("== one that only the host's tree has");
     only_on_host(guest.kernel(), OPTIONAL)?;
     untouched(&["reload"], 0)?.expect_words(&["ib_umad: only in the host's tree", "not due"])?;
-    command("modprobe", ["-r", OPTIONAL])?;
+    command("rmmod", [OPTIONAL])?;
     untouched(&["reload"], 0)?.expect_words(&["ib_umad: only in the host's tree", "not due"])?;
     ensure!(!loaded()?.contains(OPTIONAL), "{OPTIONAL} was loaded, which is not of the installed driver");
     guest.keep(&journal::path())?;
@@ -105,7 +106,7 @@ fn beside(module: &str) -> String {
 }
 
 fn cannot_be_loaded(module: &str) -> anyhow::Result<()> {
-    command("modprobe", ["-r", module])?;
+    command("rmmod", [module])?;
     write(RULE, &format!("install {module} /bin/false\n"))
 }
 

@@ -1,5 +1,7 @@
 //! `cargo xtask check`: rules that the compiler does not know.
 
+mod circles;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for package in metadata.workspace_packages() {
         violations.extend(lints(package)?);
         violations.extend(printing(package, root)?);
+        let sources = package.manifest_path.parent().map(|folder| folder.join("src"));
+        if let Some(sources) = sources {
+            let found = circles::find(sources.as_std_path())?;
+            violations.extend(found.into_iter().map(|circle| format!("{}: {circle}", package.name)));
+        }
     }
     violations.extend(forbidden_text(root)?);
     violations.extend(fixtures::differences(root)?);

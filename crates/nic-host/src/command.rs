@@ -1,23 +1,17 @@
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
 use std::time::Duration;
-
-use crate::Host;
-use crate::host::Commands;
 
 /// A command line: argv, never a shell's text, with what it may take of time.
 #[derive(Debug, Clone)]
 pub struct Invocation {
-    program: OsString,
-    args: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
-    folder: Option<PathBuf>,
-    deadline: Duration,
+    pub(crate) program: OsString,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) deadline: Duration,
 }
 
 impl Invocation {
@@ -146,164 +140,4 @@ pub enum CommandError {
         /// The command line.
         command: String,
     },
-}
-
-/// Recorded answers, by command line; remembers what was asked.
-#[derive(Debug, Clone, Default)]
-pub struct Replay {
-    answers: BTreeMap<String, Captured>,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Replay {
-    /// Answers `command` (as [`Invocation`] displays it) with `captured`.
-    #[must_use]
-    pub fn answer(mut self, command: impl Into<String>, captured: Captured) -> Self {
-        self.answers.insert(command.into(), captured);
-        self
-    }
-
-    /// The command lines asked for so far, in order. Clones share the record.
-    #[must_use]
-    pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn ask(&self, command: String) -> Result<Captured, CommandError> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(command.clone());
-        self.answers.get(&command).cloned().ok_or(CommandError::NotRecorded { command })
-    }
-}
-
-impl Host {
-    /// Executes a command and expects exit code 0.
-    pub async fn run(&self, invocation: &Invocation) -> Result<Captured, CommandError> {
-        let captured = self.run_to_end(invocation).await?;
-        if captured.is_success() {
-            return Ok(captured);
-        }
-        Err(CommandError::Failed {
-            command: invocation.to_string(),
-            code: captured.code,
-            last_words: captured.last_words(),
-        })
-    }
-
-    /// Executes a command and returns however it ended.
-    pub async fn run_to_end(&self, invocation: &Invocation) -> Result<Captured, CommandError> {
-        match self.commands() {
-            Commands::Replay(replay) => replay.ask(invocation.to_string()),
-            Commands::Execute => execute(invocation).await,
-        }
-    }
-
-    /// Where `program` is found in this process's `PATH`, or in the folders a minimal `PATH` lacks.
-    #[must_use]
-    pub fn find_program(&self, program: &str) -> Option<PathBuf> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path)
-            .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from))
-            .filter(|folder| folder.is_absolute())
-            .map(|folder| folder.join(program))
-            .find(|candidate| self.is_executable(candidate))
-    }
-
-    /// Whether `path` is a file that somebody may execute.
-    #[must_use]
-    pub fn is_executable(&self, path: impl AsRef<Path>) -> bool {
-        use std::os::unix::fs::PermissionsExt as _;
-        let metadata = self.path(path).metadata();
-        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    }
-}
-
-async fn execute(invocation: &Invocation) -> Result<Captured, CommandError> {
-    let started = std::time::Instant::now();
-    let mut command = tokio::process::Command::new(&invocation.program);
-    command
-        .args(&invocation.args)
-        .envs(invocation.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())))
-        .env("LC_ALL", OsStr::new("C"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own: a deadline must end the command's children too, and a terminal's Ctrl-C or a
-        // `kill -- -PGID` meant for us must not end a package manager half way.
-        .process_group(0)
-        .kill_on_drop(true);
-    if let Some(folder) = &invocation.folder {
-        command.current_dir(folder);
-    }
-    let start_error = |source| CommandError::Start { command: invocation.to_string(), source };
-    let child = command.spawn().map_err(start_error)?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    let Ok(ended) = tokio::time::timeout(invocation.deadline, child.wait_with_output()).await else {
-        if let Some(group) = group
-            && let Err(error) = rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
-        {
-            tracing::warn!(command = %invocation, %error, "cannot kill the process group of an overdue command");
-        }
-        return Err(CommandError::Deadline { command: invocation.to_string(), after: invocation.deadline });
-    };
-    let output = ended.map_err(start_error)?;
-    let captured = Captured {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    };
-    tracing::debug!(command = %invocation, code = captured.code, took = ?started.elapsed(), "command ended");
-    Ok(captured)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_line_is_shown_as_a_shell_would_take_it() {
-        let invocation =
-            Invocation::new("modprobe").arg("-d").arg("/host tree").args(["igb", "async_probe=1"]);
-        assert_eq!(invocation.to_string(), "modprobe -d '/host tree' igb 'async_probe=1'");
-    }
-
-    #[tokio::test]
-    async fn output_and_exit_code_are_captured() {
-        let host = Host::running();
-        let script = Invocation::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]);
-        let captured = host.run_to_end(&script).await.unwrap();
-        assert_eq!(
-            (captured.code, captured.stdout.as_str(), captured.stderr.as_str()),
-            (Some(3), "out\n", "err\n")
-        );
-        let error = host.run(&script).await.unwrap_err();
-        assert!(error.to_string().contains("exit code 3): err"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_missing_program_is_named() {
-        let error = Host::running().run(&Invocation::new("no-such-program")).await.unwrap_err();
-        assert_eq!(error.to_string(), "cannot start `no-such-program`");
-    }
-
-    #[tokio::test]
-    async fn an_overdue_command_is_killed_with_its_children() {
-        let marker = tempfile::tempdir().unwrap();
-        let file = marker.path().join("survivor");
-        let script = format!("(sleep 1; touch {}) & wait", file.display());
-        let late = Invocation::new("sh").args(["-c", &script]).deadline(Duration::from_millis(100));
-        let error = Host::running().run(&late).await.unwrap_err();
-        assert!(matches!(error, CommandError::Deadline { .. }), "{error}");
-        tokio::time::sleep(Duration::from_millis(1300)).await;
-        assert!(!file.exists(), "the child outlived its deadline");
-    }
-
-    #[tokio::test]
-    async fn a_tree_executes_nothing() {
-        let replay = Replay::default().answer("depmod 6.12", Captured::success(""));
-        let host = Host::at("/nonexistent").with_replay(replay.clone());
-        host.run(&Invocation::new("depmod").arg("6.12")).await.unwrap();
-        let error = host.run(&Invocation::new("rpm").arg("-q")).await.unwrap_err();
-        assert!(matches!(error, CommandError::NotRecorded { .. }));
-        assert_eq!(replay.asked(), ["depmod 6.12", "rpm -q"]);
-    }
 }

@@ -27,13 +27,16 @@ mod facts;
 mod files;
 mod host;
 mod lifetime;
+mod replay;
+mod run;
 mod selinux;
 
-pub use command::{Captured, CommandError, Invocation, Replay};
+pub use command::{Captured, CommandError, Invocation};
 pub use driver_version::{DriverVersion, ParseDriverVersionError};
 pub use error_chain::error_chain;
 pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
 pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
 pub use host::Host;
 pub use lifetime::FileLifetime;
+pub use replay::Replay;
 pub use selinux::LabelError;

@@ -28,6 +28,7 @@ mod install;
 mod installed;
 mod inventory;
 mod package;
+mod read_package;
 mod remove;
 mod rpm_header;
 mod set;
@@ -42,6 +43,7 @@ pub use installed::{InstalledError, InstalledPackage, installed};
 pub use inventory::{
     Inventory, InventoryEntry, LookUpError, OpenInventoryError, Outdated, StoreError, Stored,
 };
-pub use package::{PackageFile, ParsePackageError, ReadPackageError};
+pub use package::{PackageFile, ParsePackageError};
+pub use read_package::ReadPackageError;
 pub use remove::{RemovalError, RemovalPlan, RemovalStep};
 pub use set::{CheckError, PackageSet, ReadSetError};

@@ -5,7 +5,6 @@ use std::fmt;
 use nic_netlink::{Eswitch, Guid, PhysPortName, Setting, VfAttributes};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::is_in_use;
 use crate::{
     Attribute, DeviceAddress, NetdevState, NicState, OfedAttributes, PciAddress, PfState, VfNetdev, VfState,
 };
@@ -132,7 +131,7 @@ fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference
             None => vf.note(Attribute::Presence, &"present", &"absent"),
             Some(found_vf) => {
                 // Whoever has it configures it.
-                if is_in_use(found_vf) {
+                if found_vf.is_in_use() {
                     vf.gravity = Gravity::Stated;
                 }
                 vf.vf(saved_vf, found_vf);

@@ -25,6 +25,7 @@ mod plan;
 
 mod arrivals;
 mod restore;
+mod step;
 mod sysfs;
 mod teardown;
 mod vfio;

@@ -19,7 +19,7 @@ pub(crate) use self::pf::{
     attribute_for_legacy, changes_mode_under_vfs, is_refused_by_mode, without_vfs_to_unbind,
 };
 pub use self::pf::{plan_eswitch, plan_finish, plan_prepare, vfs_need_binding, vfs_to_unbind};
-pub(crate) use self::vf::{is_in_use, plan_admin_mac_again};
+pub(crate) use self::vf::plan_admin_mac_again;
 pub use self::vf::{plan_admin_after, plan_admin_before, plan_binding, plan_rates_before};
 use self::vf::{plan_vf, unprobed};
 use crate::ofed::OfedStep;
@@ -159,7 +159,7 @@ pub fn plan_restore(saved: &NicState, found: &NicState) -> RestorePlan {
         let unbound = without_vfs_to_unbind(pf, now);
         let vfs = pf.vfs.iter().filter_map(|vf| {
             let vf_now = if created { None } else { unbound.vf(vf.index) };
-            if vf_now.is_some_and(is_in_use) {
+            if vf_now.is_some_and(crate::VfState::is_in_use) {
                 return None;
             }
             let plan = plan_vf(pf, vf, &vf_now.cloned().unwrap_or_else(|| unprobed(vf)));

@@ -15,8 +15,8 @@ use self::work::{Record, Work};
 use crate::arrivals::{ArrivalError, Arrivals};
 use crate::observe::{KernelLinks, LinkSource, observe_within};
 use crate::plan::{
-    PfStep, RestoreObstacle, SkippedPf, VfUser, attribute_for_legacy, is_in_use, obstacles, plan_prepare,
-    vfs_to_unbind, without_blocked_pfs,
+    PfStep, RestoreObstacle, SkippedPf, VfUser, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind,
+    without_blocked_pfs,
 };
 use crate::{
     Attribute, DeviceAddress, DeviceSelector, Difference, Gravity, NicState, ObserveError, Part, PfState,
@@ -313,7 +313,7 @@ fn vfs_in_use(host: &Host, saved: &NicState, found: &NicState) -> Vec<RestoreObs
         }
         for (vf, state) in found.vfs.iter().filter_map(|vf| Some((vf.address?, vf))) {
             let vfio = || vfio_group_in_use(host, vf).map(VfUser::Vfio);
-            let Some(user) = is_in_use(state).then_some(VfUser::Namespace).or_else(vfio) else { continue };
+            let Some(user) = state.is_in_use().then_some(VfUser::Namespace).or_else(vfio) else { continue };
             let pf = found.address.clone();
             obstacles.push(if removes {
                 RestoreObstacle::VfInUse { pf, wanted: saved.num_vfs, found: found.num_vfs, vf, user }

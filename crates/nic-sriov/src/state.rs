@@ -98,6 +98,15 @@ pub struct VfState {
     pub netdev: VfNetdev,
 }
 
+impl VfState {
+    /// Whether somebody uses the VF's netdev in another network namespace: then it is left alone, with all that its PF holds
+    /// for it, which whoever gave it away has set.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.netdev == VfNetdev::InNamespace
+    }
+}
+
 /// A VF's own netdev, or why there is none to be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "presence", rename_all = "snake_case")]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::drivers::{Built, IGB, Insertion, Source, build, insert};
 use super::kernel::KernelTree;
+use super::module_build::{Built, IGB, Insertion, Source, build, insert};
 use super::package;
 
 /// One of them.

@@ -11,6 +11,7 @@ mod drivers;
 mod guest_root;
 mod kernel;
 mod machine;
+mod module_build;
 pub(crate) mod modules;
 mod monitor;
 mod package;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use rpm::{BuildConfig, CompressionType, FileOptions, PackageBuilder};
 
-use super::drivers::Built;
+use super::module_build::Built;
 use super::process;
 
 const NAME: &str = "lab-igb-modules";

@@ -2,7 +2,7 @@
 
 use nic_netlink::{EswitchChange, EswitchMode, VfChange};
 
-use super::vf::{binding_to, is_in_use, plan_admin_after, plan_admin_before, plan_rates_before};
+use super::vf::{binding_to, plan_admin_after, plan_admin_before, plan_rates_before};
 use super::{PfStep, plan_netdev};
 use crate::{NetdevState, PfState, VfNetdev, VfState};
 
@@ -54,7 +54,7 @@ pub(crate) fn attribute_for_legacy(saved: &PfState, found: &PfState) -> Option<(
     // The mode's change takes the drivers from all VFs, and with them the netdevs that are in use in other namespaces.
     let in_use = |vf: &VfState| {
         let was_elsewhere = saved.vf(vf.index).is_some_and(|vf| vf.netdev.is_elsewhere());
-        is_in_use(vf) || (was_elsewhere && vf.netdev.is_elsewhere())
+        vf.is_in_use() || (was_elsewhere && vf.netdev.is_elsewhere())
     };
     if found.vfs.iter().any(in_use) {
         return None;

@@ -61,7 +61,7 @@ pub fn plan_binding(saved: &VfState, found: &VfState) -> Vec<BindStep> {
         return steps;
     }
     let target = binding_to(saved, found);
-    let leaves = saved.driver.is_none() && found.driver.is_some() && !is_in_use(found);
+    let leaves = saved.driver.is_none() && found.driver.is_some() && !found.is_in_use();
     if let Some(driver) = &found.driver
         && (target.is_some() || leaves)
     {
@@ -135,7 +135,7 @@ fn rate_change(saved: &VfAttributes, found: &VfAttributes) -> Option<VfChange> {
     Some(VfChange::Rate { min: rate(&saved.min_tx_rate), max: rate(&saved.max_tx_rate) })
 }
 
-/// The plan for a VF that nobody uses ([`is_in_use`]).
+/// The plan for a VF that nobody uses ([`VfState::is_in_use`]).
 pub(super) fn plan_vf(pf: &PfState, saved: &VfState, found: &VfState) -> VfPlan {
     let binding = plan_binding(saved, found);
     let probes = binding.iter().any(|step| matches!(step, BindStep::Bind(_)));
@@ -178,13 +178,6 @@ pub(super) fn unprobed(saved: &VfState) -> VfState {
     }
 }
 
-/// Whether somebody uses the VF's netdev in another network namespace: then it is left alone, with all that its PF holds for
-/// it, which whoever gave it away has set.
-#[must_use]
-pub(crate) fn is_in_use(found: &VfState) -> bool {
-    found.netdev == VfNetdev::InNamespace
-}
-
 /// The attributes of a VF that nobody has set anything of yet.
 fn as_created(saved: &VfAttributes) -> VfAttributes {
     fn unset<T>(setting: &Setting<T>) -> Setting<T> {
@@ -209,7 +202,7 @@ fn as_created(saved: &VfAttributes) -> VfAttributes {
 /// them, and one with an admin MAC may not change its own (ixgbe_sriov.c, `ixgbe_set_vf_mac_addr`). Whether the PF was told
 /// the right one in the meantime is no matter: a restore that was cut short may have done that.
 pub(super) fn binding_to<'saved>(saved: &'saved VfState, found: &VfState) -> Option<&'saved str> {
-    if is_in_use(found) {
+    if found.is_in_use() {
         return None;
     }
     let driver = saved.driver.as_deref()?;

@@ -11,15 +11,15 @@ use tokio::sync::Semaphore;
 
 use super::{RestoreEvent, Stage, StepFailure};
 use crate::arrivals::{Arrival, ArrivalError, Arrivals};
-use crate::attribute::{Doing, Step};
 use crate::names::{Contested, plan_contested};
 use crate::observe::{KernelLinks, LinkSource, devlink_handle, observe_within};
 use crate::ofed::{self, OfedStep, plan_ofed};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_in_use, is_refused_by_mode, plan_admin_after,
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_refused_by_mode, plan_admin_after,
     plan_admin_before, plan_admin_mac_again, plan_binding, plan_eswitch, plan_finish, plan_netdev,
     plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_vfs_to_unbind,
 };
+use crate::step::{Activity, Step};
 use crate::sysfs::{self, VfWriteError};
 use crate::{
     DeviceAddress, DeviceSelector, NetdevState, NicState, ObserveError, Part, PfState, VfNetdev, VfState,
@@ -28,7 +28,7 @@ use crate::{
 
 /// How often contested names are tried again. Each round fails only when udev has been quicker again.
 const NAMING_ROUNDS: usize = 10;
-const BIND_AND_WAIT: Doing<'static> = Doing("bind and wait for the netdev");
+const BIND_AND_WAIT: Activity<'static> = Activity("bind and wait for the netdev");
 /// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -142,7 +142,7 @@ impl Work<'_> {
             under_way.extend(pfs.map(|part| (part, "restore".to_owned())));
         }
         for (part, step) in under_way {
-            self.fail(&part, &Doing(&step), &StepError::OutOfTime(total));
+            self.fail(&part, &Activity(&step), &StepError::OutOfTime(total));
         }
     }
 
@@ -205,7 +205,7 @@ impl Work<'_> {
     fn vfs_at_hand<'s>(&self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
         let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
         pairs
-            .filter(|(_, now)| !is_in_use(now))
+            .filter(|(_, now)| !now.is_in_use())
             .filter(|(vf, now)| {
                 let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address) else { return true };
                 let Some(group) = vfio_group_in_use(self.host, address) else { return true };
@@ -213,7 +213,7 @@ impl Work<'_> {
                 let known = self.record().failures.iter().any(|failure| failure.part == part);
                 if !known {
                     let error = StepError::Vf(VfWriteError::InUse { address, group });
-                    self.fail(&part, &Doing("restore"), &error);
+                    self.fail(&part, &Activity("restore"), &error);
                 }
                 false
             })
@@ -260,18 +260,18 @@ impl Work<'_> {
             return;
         }
         let part = Part::Pf(saved.address.clone());
-        let _under_way = self.under_way(&part, &Doing("wait for the representors"));
+        let _under_way = self.under_way(&part, &Activity("wait for the representors"));
         let arrived = match self.arrivals.wait_ports(&saved.address, &ports, self.deadline).await {
             Ok(arrived) => arrived,
             Err(error) => {
-                self.fail(&part, &Doing("wait for the representors"), &error.into());
+                self.fail(&part, &Activity("wait for the representors"), &error.into());
                 return;
             }
         };
         let links = match self.source.links().await {
             Ok(links) => links,
             Err(error) => {
-                self.fail(&part, &Doing("read the links"), &error.into());
+                self.fail(&part, &Activity("read the links"), &error.into());
                 return;
             }
         };
@@ -279,7 +279,7 @@ impl Work<'_> {
             let part = Part::Representor { pf: saved.address.clone(), port: representor.port };
             let Some((_, arrival)) = arrived.iter().find(|(port, _)| *port == representor.port) else {
                 let error = ArrivalError::Deadline { device: saved.address.clone(), after: self.deadline };
-                self.fail(&part, &Doing("wait for its netdev"), &error.into());
+                self.fail(&part, &Activity("wait for its netdev"), &error.into());
                 continue;
             };
             let found = NetdevState::of(&arrival.link, &links);
@@ -292,7 +292,7 @@ impl Work<'_> {
         match self.arrivals.wait_running(&saved.address, LINK_PATIENCE).await {
             Ok(true) => {}
             Ok(false) => tracing::warn!(%part, "its link has not come up; rates may be refused"),
-            Err(error) => self.fail(part, &Doing("wait for the link"), &error.into()),
+            Err(error) => self.fail(part, &Activity("wait for the link"), &error.into()),
         }
     }
 
@@ -403,7 +403,7 @@ impl Work<'_> {
             (None, _) => Links::default(),
             (Some(_), Ok(links)) => links,
             (Some(_), Err(error)) => {
-                self.fail(&note.part, &Doing("read the links"), &StepError::Observe(error));
+                self.fail(&note.part, &Activity("read the links"), &StepError::Observe(error));
                 return;
             }
         };
@@ -550,11 +550,11 @@ impl Work<'_> {
     async fn look(&self, saved: &PfState) -> Option<PfState> {
         let address = std::slice::from_ref(&saved.address);
         let part = Part::Pf(saved.address.clone());
-        let _under_way = self.under_way(&part, &Doing("observe"));
+        let _under_way = self.under_way(&part, &Activity("observe"));
         match observe_within(self.host, self.source, self.selector, address, self.deadline).await {
             Ok(mut state) => state.pfs.pop(),
             Err(error) => {
-                self.fail(&part, &Doing("observe"), &StepError::Observe(error));
+                self.fail(&part, &Activity("observe"), &StepError::Observe(error));
                 None
             }
         }

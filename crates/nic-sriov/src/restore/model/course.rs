@@ -4,15 +4,15 @@ use nic_netlink::{IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, L
 use rustix::io::Errno;
 
 use super::machine::{Killed, Machine};
-use crate::attribute::{Doing, Step};
 use crate::names::{Contested, plan_contested};
 use crate::plan::{
-    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_in_use, is_refused_by_mode, obstacles,
-    plan_admin_after, plan_admin_before, plan_admin_mac_again, plan_binding, plan_eswitch, plan_finish,
-    plan_netdev, plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_blocked_pfs,
+    BindStep, NetdevStep, PfStep, changes_mode_under_vfs, is_refused_by_mode, obstacles, plan_admin_after,
+    plan_admin_before, plan_admin_mac_again, plan_binding, plan_eswitch, plan_finish, plan_netdev,
+    plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_blocked_pfs,
     without_vfs_to_unbind,
 };
 use crate::restore::{StepFailure, weigh};
+use crate::step::{Activity, Step};
 use crate::{Difference, NetdevState, NicState, Part, PfState, VfNetdev, VfState, compare, plan_ofed};
 
 /// What came of it.
@@ -188,7 +188,7 @@ impl Course<'_> {
 
     fn vfs_at_hand<'s>(&mut self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
         let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
-        let pairs: Vec<_> = pairs.filter(|(_, now)| !is_in_use(now)).collect();
+        let pairs: Vec<_> = pairs.filter(|(_, now)| !now.is_in_use()).collect();
         let (used, free): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(_, now)| {
             matches!(now.netdev, VfNetdev::OtherDriver)
                 && now.address.is_some_and(|address| self.machine.is_in_use(address))
@@ -196,7 +196,7 @@ impl Course<'_> {
         for (vf, _) in used {
             let part = Part::of_vf(saved, vf);
             if !self.failures.iter().any(|failure| failure.part == part) {
-                self.fail(&part, &Doing("restore"), None);
+                self.fail(&part, &Activity("restore"), None);
             }
         }
         free
@@ -232,7 +232,7 @@ impl Course<'_> {
         for representor in &saved.representors {
             let part = Part::Representor { pf: saved.address.clone(), port: representor.port };
             match self.machine.await_port(pf, representor.port) {
-                None => self.fail(&part, &Doing("wait for its netdev"), None),
+                None => self.fail(&part, &Activity("wait for its netdev"), None),
                 Some(found) => {
                     let steps = plan_netdev(&representor.netdev, &found);
                     self.netdev_steps(&part, found.index, steps)?;
@@ -291,7 +291,7 @@ impl Course<'_> {
             (Ok(_), _) => Ok(()),
             (Err(error), _) => {
                 let errno = if let BindError::Refused(errno) = error { Some(errno) } else { None };
-                self.fail(&part, &Doing("bind and wait for the netdev"), errno);
+                self.fail(&part, &Activity("bind and wait for the netdev"), errno);
                 Ok(())
             }
         }

@@ -395,7 +395,10 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(900),
         needs_nic_driver: true,
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("2")],
+        parameters: &[
+            vfs_per_pf("2"),
+            Parameter { name: "part", default: "all", meaning: "kept, damaged, none, busy, held, or all" },
+        ],
     },
     Scenario {
         name: "signals",

@@ -70,3 +70,46 @@ pub(super) fn parameters_still_known(
     }
     known
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use nic_host::Host;
+
+    use super::*;
+    use crate::fixture;
+    use crate::state::{ModuleBackup, ModuleBackups};
+
+    #[test]
+    fn what_was_given_is_told_from_kept_defaults_when_the_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("proc/sys/kernel/osrelease", "6.12.1\n"),
+            ("proc/sys/kernel/random/boot_id", "boot\n"),
+            ("proc/modules", "mlx5_core 1 0 - Live 0x0\n"),
+            ("sys/module/mlx5_core/srcversion", "0123456789ABCDEF0123456\n"),
+            ("sys/module/mlx5_core/parameters/prof_sel", "3\n"),
+            ("sys/module/mlx5_core/parameters/debug_mask", "0\n"),
+            ("sys/module/mlx5_core/parameters/own", "7\n"),
+        ] {
+            fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(file), text).unwrap();
+        }
+        let context = fixture::context(Host::at(dir.path()), &dir.path().join("state"));
+        let index = ModuleIndex::parse(Path::new("/lib/modules/6.12.1"), "", "", "").unwrap();
+        let module: ModuleName = "mlx5_core".parse().unwrap();
+        let given = || given_parameters(&context, &index, std::slice::from_ref(&module)).unwrap();
+        assert!(given().is_empty(), "a default is guessed");
+
+        let loaded = LoadedModule::read(&context.host, &module).unwrap().unwrap();
+        let defaults = serde_json::from_str("{\"prof_sel\":\"2\",\"debug_mask\":\"0\"}").unwrap();
+        let kept = ModuleBackup { defaults, ..ModuleBackup::without_file(&loaded) };
+        let kept =
+            ModuleBackups::now(context.boot_id.clone(), context.kernel.clone(), vec![kept], Vec::new());
+        context.store.write_module_backups(&kept).unwrap();
+        let expected = BTreeMap::from([("prof_sel".to_owned(), "3".to_owned())]);
+        assert_eq!(given(), ModuleParameters::from([(module.clone(), expected)]));
+    }
+}

@@ -71,9 +71,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         Killed::ALL.into_iter().filter(|killed| which == "all" || which == killed.name()).collect();
     ensure!(!killed.is_empty(), "{which:?} is nothing that can be killed");
     let before = set_up(vfs_per_pf)?;
-    if killed != [Killed::Terminate] {
-        keep_files(&before)?;
-    }
+    keep_files(&killed, &before)?;
     let watch = readiness::watch(&before)?;
     let mut wrong = Vec::new();
     let tallies: Vec<_> =
@@ -312,14 +310,22 @@ impl Killed {
     }
 }
 
-/// Keeps the files of all drivers that are put in place of each other, and an armed snapshot. Leaves B.
-fn keep_files(before: &Nics) -> anyhow::Result<()> {
+/// Keeps the files of the drivers that are put in place of each other, and an armed snapshot, as far as these need them.
+/// What runs then is the installed driver.
+fn keep_files(killed: &[Killed], before: &Nics) -> anyhow::Result<()> {
     drivers::keep_files("A")?;
-    keep_armed_snapshot(before)?;
-    drivers::keep_files("B")?;
-    install(BROKEN)?;
-    drivers::keep_files(BROKEN)?;
-    drivers::put_files("B")
+    let mut runs = "A";
+    if killed.contains(&Killed::Reload) || killed.contains(&Killed::Restore) {
+        keep_armed_snapshot(before)?;
+        drivers::keep_files("B")?;
+        runs = "B";
+    }
+    if killed.contains(&Killed::Rollback) {
+        install(BROKEN)?;
+        drivers::keep_files(BROKEN)?;
+        drivers::put_files(runs)?;
+    }
+    Ok(())
 }
 
 /// Whether the stored snapshot is armed.

@@ -30,28 +30,37 @@ const AWAY: &str = "/lab/away";
 /// How long a driver is held after its unload has begun.
 const HELD: Duration = Duration::from_secs(3);
 
+type Part = fn(&Node) -> anyhow::Result<()>;
+
 /// The node as it is to stay.
-struct Node<'guest> {
-    guest: &'guest Guest,
+struct Node {
+    kernel: String,
     nics: Nics,
     inbox: LoadedModule,
 }
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let inbox = drivers::loaded("igb")?;
-    let node = Node { guest, nics: set_up(guest.parameter("vfs")?)?, inbox };
+    let node = Node { kernel: guest.kernel().to_owned(), nics: set_up(guest.parameter("vfs")?)?, inbox };
     let watch = readiness::watch(&node.nics)?;
-    node.kept_files()?;
-    node.damaged_file()?;
-    node.nothing_kept()?;
-    node.busy_before_it_was_asked_for()?;
-    node.held_while_going_back()?;
+    let part: String = guest.parameter("part")?;
+    let parts: [(&str, Part); 5] = [
+        ("kept", Node::kept_files),
+        ("damaged", Node::damaged_file),
+        ("none", Node::nothing_kept),
+        ("busy", Node::busy_before_it_was_asked_for),
+        ("held", Node::held_while_going_back),
+    ];
+    ensure!(part == "all" || parts.iter().any(|(name, _)| *name == part), "there is no part {part:?}");
+    for (_, run) in parts.iter().filter(|(name, _)| part == "all" || *name == part) {
+        run(&node)?;
+    }
     let seen = watch.end()?;
     report(&format!("{} VFs: {seen}", node.nics.vf_count()));
     seen.ensure_right()
 }
 
-impl Node<'_> {
+impl Node {
     /// Container to container, and the new driver's probe fails.
     fn kept_files(&self) -> anyhow::Result<()> {
         say("== the old container's files are gone, and the new driver does not come up");
@@ -128,7 +137,8 @@ impl Node<'_> {
     fn busy_before_it_was_asked_for(&self) -> anyhow::Result<()> {
         const SHORT: [&str; 3] = ["--timeout", "5", "reload"];
         say("== a module is in use before the new driver is asked for");
-        install("A")?;
+        let (runs, other) = running_and_other()?;
+        install(other)?;
         hold()?;
         NicDriver::new(SHORT).run()?.expect_code(BLOCKED)?.expect_words(&["user of igb"])?;
         release()?;
@@ -139,12 +149,12 @@ impl Node<'_> {
         let reload = NicDriver::new(SHORT).run()?.expect_code(PUT_BACK)?;
         raced(racer)?;
         reload.expect_words(&["cannot unload igb", "still in use", "the next reload tries it again"])?;
-        drivers::expect_loaded(&drivers::version("B")?)?;
+        drivers::expect_loaded(&drivers::version(runs)?)?;
         self.nics.expect_unchanged()?;
         release()?;
         NicDriver::new(SHORT).run()?.expect_code(0)?;
         NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
-        drivers::expect_loaded(&drivers::version("A")?)?;
+        drivers::expect_loaded(&drivers::version(other)?)?;
         self.nics.expect_unchanged()?;
         report(&format!("in use too early: {}; tried again", reload.last_words()));
         Ok(())
@@ -153,6 +163,7 @@ impl Node<'_> {
     /// The new driver has a user from when it is loaded until some time after its unload has begun.
     fn held_while_going_back(&self) -> anyhow::Result<()> {
         say("== the new driver is in use for some seconds while it is taken back");
+        let (runs, _) = running_and_other()?;
         install("failing-probe")?;
         let reload = NicDriver::new(["reload"]).start()?;
         let process = reload.id();
@@ -165,7 +176,7 @@ impl Node<'_> {
         });
         let reload = reload.wait()?.expect_code(PUT_BACK)?;
         raced(racer)?;
-        drivers::expect_loaded(&drivers::version("A")?)?;
+        drivers::expect_loaded(&drivers::version(runs)?)?;
         self.nics.expect_unchanged()?;
         report(&format!("in use while going back: waited for; {}", reload.last_words()));
         Ok(())
@@ -183,7 +194,7 @@ impl Node<'_> {
     fn container_goes(&self) -> anyhow::Result<()> {
         let extra = self.tree().join("extra");
         fs::remove_dir_all(&extra).with_context(|| format!("cannot remove {}", extra.display()))?;
-        command("depmod", [self.guest.kernel()]).map(drop)
+        command("depmod", [&self.kernel]).map(drop)
     }
 
     fn status(&self, words: &[&str]) -> anyhow::Result<()> {
@@ -197,7 +208,7 @@ impl Node<'_> {
     }
 
     fn tree(&self) -> PathBuf {
-        Path::new("/lib/modules").join(self.guest.kernel())
+        Path::new("/lib/modules").join(&self.kernel)
     }
 
     /// Takes the distribution's files of the driver away; returns from where to where.
@@ -215,6 +226,12 @@ impl Node<'_> {
         ensure!(moved.len() == 2, "the distribution has other files: {found}");
         Ok(moved)
     }
+}
+
+/// Which of the two versions runs, and the other one.
+fn running_and_other() -> anyhow::Result<(&'static str, &'static str)> {
+    let runs_a = drivers::expect_loaded(&drivers::version("A")?).is_ok();
+    Ok(if runs_a { ("A", "B") } else { ("B", "A") })
 }
 
 fn family_state() -> PathBuf {

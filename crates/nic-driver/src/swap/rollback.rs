@@ -100,9 +100,10 @@ pub(crate) async fn load_backup_modules(
         remove_all_vfs(context, phase, Leaving::New, &pfs, deadline).await?;
         unload_stack_with_hooks(context, phase, Leaving::New, deadline).await?;
     }
-    // What the stop hooks stopped before an unload that failed must be started again, though nothing is to be loaded. An
-    // init script runs its hooks itself.
-    let starts = !plan.load.is_empty() || context.settings.reload_with == ReloadWith::Native;
+    // Also when nothing is to be loaded: what the hooks stopped before the unload must be started again. An init script
+    // runs them itself.
+    let has_loads = plan.unload || !plan.load.is_empty();
+    let starts = has_loads || context.settings.reload_with == ReloadWith::Native;
     if starts {
         run_hook(context, phase, Hook::PreStart, deadline).await;
     }

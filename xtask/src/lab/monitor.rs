@@ -278,10 +278,10 @@ mod tests {
         assert!(finding(&first, &later, None).contains("processor 1 runs in the kernel"));
     }
 
-    /// A monitor that answers as QEMU does; returns what it was asked for.
-    fn pretend(listener: UnixListener, connections: usize) -> JoinHandle<Vec<String>> {
+    /// A monitor that answers as QEMU does; tells what it is asked for, command by command.
+    fn pretend(listener: UnixListener, connections: usize) -> Receiver<String> {
+        let (sender, asked) = mpsc::channel();
         thread::spawn(move || {
-            let mut asked = Vec::new();
             for stream in listener.incoming().take(connections) {
                 let mut stream = stream.unwrap();
                 writeln!(stream, "{}", json!({ "QMP": { "version": {} } })).unwrap();
@@ -292,29 +292,35 @@ mod tests {
                     let told = if command == "human-monitor-command" { json!(REGISTERS) } else { json!({}) };
                     writeln!(stream, "{}", json!({ "event": "RTC_CHANGE" })).unwrap();
                     writeln!(stream, "{}", json!({ "return": told })).unwrap();
-                    asked.push(command);
+                    if sender.send(command).is_err() {
+                        return;
+                    }
                 }
             }
-            asked
-        })
+        });
+        asked
     }
 
     #[test]
     fn a_machine_is_asked_and_examined() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("qmp");
-        // The machine makes its socket a little later than it is asked for.
+        // The machine may make its socket later than it is asked for.
         let monitor = Monitor::watch_every(&socket, Duration::from_millis(10));
-        thread::sleep(Duration::from_millis(50));
         let machine = pretend(UnixListener::bind(&socket).unwrap(), 2);
-        thread::sleep(Duration::from_millis(600));
+        // However busy this machine is: it is examined once it has been asked for its registers twice.
+        let is_look = |command: &String| command == "human-monitor-command";
+        let asked = std::iter::from_fn(|| machine.recv_timeout(PATIENCE).ok());
+        assert_eq!(asked.filter(is_look).take(2).count(), 2, "it is asked again and again");
         let examination = monitor.examine(Some(&Symbols::parse(SYMBOLS))).unwrap();
         assert!(examination.finding.contains("processor 0 stays halted"), "{}", examination.finding);
         assert!(examination.text.contains("look 5 of 5") && examination.text.contains("after an NMI"));
-        let asked = machine.join().unwrap();
-        assert_eq!(asked.iter().filter(|command| *command == "inject-nmi").count(), 1);
-        let looks = asked.iter().filter(|command| *command == "human-monitor-command").count();
-        assert!(looks > LOOKS + 2, "it was asked {looks} times");
+        let asked: Vec<String> = machine.iter().collect();
+        // The examination has a connection of its own, which begins with this command.
+        let begin = asked.iter().rposition(|command| command == "qmp_capabilities").unwrap();
+        let examined = &asked[begin..];
+        assert_eq!(examined.iter().filter(|command| *command == "inject-nmi").count(), 1);
+        assert_eq!(examined.iter().filter(|command| is_look(command)).count(), LOOKS + 2);
     }
 
     #[test]

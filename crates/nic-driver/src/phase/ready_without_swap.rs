@@ -57,7 +57,11 @@ impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ReloadDue { modules } => {
-                write!(f, "a reload is due: not the installed modules run: {}", list(modules))
+                write!(
+                    f,
+                    "a reload is due: these modules are not loaded, or are not the installed ones: {}",
+                    list(modules)
+                )
             }
             Self::ModulesMissing { modules } => {
                 write!(f, "a reload is due: these modules are not loaded: {}", list(modules))

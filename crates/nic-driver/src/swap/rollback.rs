@@ -12,7 +12,7 @@ use super::hooks::{Hook, run_hook};
 use super::load::load_request;
 use super::module_tree::ModuleTree;
 use super::unload::{Leaving, UnloadStackError, remove_all_vfs, unload_stack_with_hooks};
-use crate::context::Context;
+use crate::context::{Context, ReloadWith};
 use crate::state::{BackupFileError, ModuleBackup, ModuleBackups, PhaseRecord, RecordError, Snapshot, Step};
 
 /// The previous modules could not be loaded again.
@@ -100,8 +100,13 @@ pub(crate) async fn load_backup_modules(
         remove_all_vfs(context, phase, Leaving::New, &pfs, deadline).await?;
         unload_stack_with_hooks(context, phase, Leaving::New, deadline).await?;
     }
-    // Also when nothing is to be loaded: what the hooks stopped before the unload must be started again.
-    run_hook(context, phase, Hook::PreStart, deadline).await;
+    // Also when nothing is to be loaded: what the hooks stopped before the unload must be started again. An init script
+    // runs them itself.
+    let has_loads = plan.unload || !plan.load.is_empty();
+    let starts = has_loads || context.settings.reload_with == ReloadWith::Native;
+    if starts {
+        run_hook(context, phase, Hook::PreStart, deadline).await;
+    }
     let tree = BackupTree::new(context, &plan);
     for kept in &plan.load {
         let step = phase.step(Step::LoadPrevious { module: kept.module.clone() });
@@ -116,7 +121,9 @@ pub(crate) async fn load_backup_modules(
             }
         }
     }
-    run_hook(context, phase, Hook::PostStart, deadline).await;
+    if starts {
+        run_hook(context, phase, Hook::PostStart, deadline).await;
+    }
     Ok(())
 }
 

@@ -214,10 +214,10 @@ fn race_handled(node: &Node) -> anyhow::Result<()> {
 
 /// A module that is not the driver's own goes with it, and comes back with the driver that is gone back to.
 fn taken_back_with_others(node: &Node) -> anyhow::Result<()> {
-    const RULE: &str = "/etc/modprobe.d/lab-no-ucm.conf";
+    const RULE: &str = "/etc/modprobe.d/lab-no-mlx5-ib.conf";
     say("== the driver does not load, and a storage module was unloaded for it");
     command("modprobe", [LATECOMER])?;
-    write(RULE, "install rdma_ucm /bin/false\n")?;
+    write(RULE, "install mlx5_ib /bin/false\n")?;
     nic_driver(&[STORAGE, "reload", "--force"]).run()?.expect_code(4)?;
     fs::remove_file(RULE).context("cannot remove the rule")?;
     let now = loaded()?;

@@ -203,7 +203,8 @@ impl Points {
         let first = match killed {
             Killed::Rollback => {
                 let begun = lines.iter().position(|line| journal::begins(line, ROLLBACK));
-                begun.with_context(|| format!("the journal has no step {ROLLBACK:?}"))? + 1
+                // From the line that ends it: until it is recorded, what is killed is a reload whose driver does not load.
+                begun.with_context(|| format!("the journal has no step {ROLLBACK:?}"))? + 2
             }
             Killed::Reload | Killed::Restore | Killed::Terminate => 1,
         };

@@ -79,7 +79,8 @@ fn list() {
         let when = match scenario.suite {
             Suite::Test => "in `cargo xtask test`",
             Suite::TestOnNewest => "in `cargo xtask test`, newest kernel",
-            Suite::OnDemand => "on demand",
+            Suite::OnDemand => "with `cargo xtask test --all`",
+            Suite::ByHand => "by name alone",
         };
         println!("{:<14} {}", scenario.name, scenario.summary);
         println!(

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
 use clap::Args;
 use lab_guest::scenario::{SCENARIOS, Scenario, Suite};
 
@@ -19,7 +19,19 @@ pub(crate) struct Arguments {
     /// Only the lab's scenarios
     #[arg(long)]
     lab_only: bool,
+    /// Format, rules, lints, unit tests and one scenario: for a look between two edits
+    #[arg(long, conflicts_with_all = ["all", "lab_only"])]
+    quick: bool,
+    /// Also what is otherwise run on demand; takes hours
+    #[arg(long)]
+    all: bool,
+    /// Only this scenario, on the kernels that it has in the suite; may be given several times
+    #[arg(long = "scenario", value_name = "NAME", conflicts_with_all = ["quick", "all"])]
+    scenarios: Vec<String>,
 }
+
+/// The scenario of `--quick`: a reload, a restore, and both once more.
+const QUICK: &str = "idempotent";
 
 /// How many lines of what a scenario reports are shown, from its end; all are in its console.
 const SHOWN: usize = 10;
@@ -35,19 +47,22 @@ struct Tally {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let due = due(arguments)?;
     lab::set_up_machine()?;
     let metadata = workspace::metadata()?;
     let target = metadata.target_directory.as_std_path();
     // The lab downloads and unpacks while cargo compiles.
     let lab = thread::scope(|scope| {
-        let lab = scope.spawn(|| Lab::open(target, &Kernel::ALL));
-        if !arguments.lab_only {
-            checks()?;
+        let kernels: Vec<Kernel> =
+            Kernel::ALL.into_iter().filter(|kernel| due.iter().any(|(_, on)| on == kernel)).collect();
+        let lab = scope.spawn(move || Lab::open(target, &kernels));
+        if !arguments.lab_only && arguments.scenarios.is_empty() {
+            checks(arguments.quick)?;
         }
         lab.join().unwrap_or_else(|_| Err(anyhow!("preparing the lab panicked")))
     })?;
     let programs = Programs::build(&metadata)?;
-    let tally = scenarios(&lab, &programs)?;
+    let tally = scenarios(&lab, &programs, due)?;
     println!(
         "{} machines broke down and were started again, or had a processor that stood still",
         tally.breakdowns.len()
@@ -62,11 +77,39 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn checks() -> anyhow::Result<()> {
+/// The scenarios that are asked for, each with its kernel.
+fn due(arguments: &Arguments) -> anyhow::Result<Vec<(&'static Scenario, Kernel)>> {
+    let quick = [QUICK.to_owned()];
+    let names = if arguments.quick { &quick[..] } else { &arguments.scenarios };
+    for name in names {
+        ensure!(
+            SCENARIOS.iter().any(|scenario| scenario.name == name),
+            "no scenario is called {name}; `cargo xtask lab list` shows them all"
+        );
+    }
+    let is_due = |scenario: &Scenario, kernel| {
+        if names.is_empty() {
+            belongs(scenario.suite, kernel, arguments.all)
+        } else {
+            // One that is in no suite is asked for by its name, and runs on the newest kernel.
+            let on_newest = arguments.quick || !belongs(scenario.suite, Kernel::NEWEST, false);
+            let on_kernel = belongs(scenario.suite, kernel, false) && !arguments.quick;
+            names.iter().any(|name| name == scenario.name)
+                && (on_kernel || on_newest && kernel == Kernel::NEWEST)
+        }
+    };
+    let pairs = Kernel::ALL.into_iter().flat_map(|kernel| SCENARIOS.iter().map(move |one| (one, kernel)));
+    Ok(pairs.filter(|(scenario, kernel)| is_due(scenario, *kernel)).collect())
+}
+
+fn checks(quick: bool) -> anyhow::Result<()> {
     timed("format", || cargo(&["fmt", "--all", "--", "--check"], &[]))?;
     timed("rules", check::run)?;
     timed("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))?;
     timed("unit tests", || cargo(&["test", "--workspace"], &[]))?;
+    if quick {
+        return Ok(());
+    }
     timed("documentation", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]))
 }
 
@@ -83,12 +126,13 @@ fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()>
     lab::process::stream(command.args(arguments).envs(environment.iter().copied()))
 }
 
-/// Whether a scenario of this suite runs on this kernel.
-fn belongs(suite: Suite, kernel: Kernel) -> bool {
+/// Whether a scenario of this suite runs on this kernel, with what is otherwise run on demand (`all`) or without.
+fn belongs(suite: Suite, kernel: Kernel, all: bool) -> bool {
     match suite {
         Suite::Test => true,
-        Suite::TestOnNewest => kernel == Kernel::NEWEST,
-        Suite::OnDemand => false,
+        Suite::TestOnNewest => all || kernel == Kernel::NEWEST,
+        Suite::OnDemand => all,
+        Suite::ByHand => false,
     }
 }
 
@@ -102,20 +146,22 @@ struct Ended {
 
 /// Runs the suite with as many machines at a time as there are processors: most of what a scenario takes, it waits for the
 /// emulated NICs.
-fn scenarios(lab: &Lab, programs: &Programs) -> anyhow::Result<Tally> {
+fn scenarios(
+    lab: &Lab,
+    programs: &Programs,
+    asked_for: Vec<(&'static Scenario, Kernel)>,
+) -> anyhow::Result<Tally> {
     // A skip is for a person at work on something else; in CI it would pass for a success.
     let may_skip = !std::env::var("CI").is_ok_and(|ci| ci == "true");
     let mut tally = Tally::default();
     let mut due = Vec::new();
-    for kernel in Kernel::ALL {
-        for scenario in SCENARIOS.iter().filter(|scenario| belongs(scenario.suite, kernel)) {
-            if programs.has_nic_driver() || !scenario.needs_nic_driver {
-                due.push((scenario, kernel));
-            } else {
-                println!("{} skipped: the workspace has no program nic-driver", title(scenario, kernel));
-                let count = if may_skip { &mut tally.skipped } else { &mut tally.failed };
-                *count += 1;
-            }
+    for (scenario, kernel) in asked_for {
+        if programs.has_nic_driver() || !scenario.needs_nic_driver {
+            due.push((scenario, kernel));
+        } else {
+            println!("{} skipped: the workspace has no program nic-driver", title(scenario, kernel));
+            let count = if may_skip { &mut tally.skipped } else { &mut tally.failed };
+            *count += 1;
         }
     }
     // What may take longest comes first, so that no single machine is left at the end.

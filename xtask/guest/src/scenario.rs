@@ -65,8 +65,10 @@ pub enum Suite {
     Test,
     /// With `cargo xtask test`, on the newest kernel; on the others when asked for by name.
     TestOnNewest,
-    /// Only when asked for by name.
+    /// When asked for by name, and with `cargo xtask test --all`.
     OnDemand,
+    /// Only when asked for by name: it is for a person, measures, or goes on for as long as it is told to.
+    ByHand,
 }
 
 /// A parameter of a scenario.
@@ -158,7 +160,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: NO_NICS,
         timeout: Duration::from_secs(30),
         needs_nic_driver: false,
-        suite: Suite::OnDemand,
+        suite: Suite::ByHand,
         parameters: &[],
     },
     Scenario {
@@ -167,7 +169,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(24 * 3600),
         needs_nic_driver: true,
-        suite: Suite::OnDemand,
+        suite: Suite::ByHand,
         parameters: &[],
     },
     Scenario {
@@ -239,7 +241,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: TWO_PFS_IOMMU,
         timeout: Duration::from_secs(600),
         needs_nic_driver: true,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -257,7 +259,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: ONE_PF,
         timeout: Duration::from_secs(600),
         needs_nic_driver: true,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -293,7 +295,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: ONE_PF_WIRED,
         timeout: Duration::from_secs(600),
         needs_nic_driver: true,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -437,7 +439,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: TWO_PFS,
         timeout: Duration::from_secs(25 * 3600),
         needs_nic_driver: true,
-        suite: Suite::OnDemand,
+        suite: Suite::ByHand,
         parameters: &[
             vfs_per_pf("7"),
             Parameter { name: "minutes", default: "10", meaning: "how long" },
@@ -450,7 +452,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: SEVEN_PFS,
         timeout: Duration::from_secs(3600),
         needs_nic_driver: true,
-        suite: Suite::OnDemand,
+        suite: Suite::ByHand,
         parameters: &[ROUNDS],
     },
     Scenario {
@@ -459,7 +461,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: SEVEN_PFS,
         timeout: Duration::from_secs(1800),
         needs_nic_driver: true,
-        suite: Suite::OnDemand,
+        suite: Suite::ByHand,
         parameters: &[ROUNDS],
     },
     Scenario {

@@ -54,7 +54,7 @@ pub(crate) enum Said<'a> {
 /// Evidence gathered from the console.
 #[derive(Debug, Default)]
 struct Console {
-    /// Whether PID 1 has said anything.
+    /// Whether PID 1 has said anything; a sign of life counts.
     speaks: bool,
     /// When each processor last showed a sign of life.
     alive: BTreeMap<String, Instant>,
@@ -100,12 +100,18 @@ fn run_with(
     let mut console = Console::default();
     let mut deadline = start + limit.min(BOOT);
     let mut timed_out = false;
-    let mut stall = None;
+    let (mut stall, mut silence) = (None, None);
     loop {
         let until = console.stands_still_at(still).map_or(deadline, |at| at.min(deadline));
         match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.starts_with(ALIVE) => {
-                console.alive.insert(line, Instant::now());
+            Ok(line) if line.contains(ALIVE) => {
+                // The first one comes behind what the firmware has left on its line.
+                let processor = line.split_once(ALIVE).map_or("", |(_, processor)| processor);
+                console.alive.insert(processor.to_owned(), Instant::now());
+                if !console.speaks {
+                    console.speaks = true;
+                    deadline = start + limit;
+                }
             }
             Ok(line) => {
                 writeln!(file, "{:8.3} {line}", start.elapsed().as_secs_f64())
@@ -123,7 +129,9 @@ fn run_with(
             Err(RecvTimeoutError::Timeout) => {
                 timed_out = true;
                 if console.stands_still_at(still).is_some_and(|at| at <= Instant::now()) {
-                    stall = Some(examined(examine, &mut file)?);
+                    stall = Some(examined("a processor stands still", examine, &mut file)?);
+                } else if !console.speaks {
+                    silence = Some(examined("PID 1 says nothing", examine, &mut file)?);
                 }
                 // The machine is the child itself; when it is gone, its console ends and so does the reader.
                 child.kill().context("cannot end the machine")?;
@@ -133,8 +141,9 @@ fn run_with(
     }
     let status = child.wait().context("cannot wait for the machine")?;
     let time = start.elapsed();
-    let failure = if timed_out && !console.speaks {
-        Some(Failure::Machine(format!("PID 1 said nothing for {} s", limit.min(BOOT).as_secs())))
+    let failure = if let Some(finding) = silence {
+        let seconds = limit.min(BOOT).as_secs();
+        Some(Failure::Machine(format!("PID 1 said nothing for {seconds} s: {finding}")))
     } else if let Some(finding) = stall.as_ref().filter(|_| console.verdicts.is_empty()) {
         let seconds = still.as_secs();
         Some(Failure::Machine(format!("a processor of the guest stood still for {seconds} s: {finding}")))
@@ -150,8 +159,9 @@ fn run_with(
     Ok(Judgement { failure, stall, time })
 }
 
-/// Looks at a machine of which a processor stands still, and keeps what is seen with the console.
+/// Looks at a machine of which a processor stands still or that never spoke, and keeps what is seen with the console.
 fn examined(
+    what: &str,
     examine: impl FnOnce() -> anyhow::Result<Examination>,
     log: &mut fs::File,
 ) -> anyhow::Result<String> {
@@ -159,7 +169,7 @@ fn examined(
         Ok(Examination { text, finding }) => (text, finding),
         Err(error) => (String::new(), format!("its monitor does not tell why: {error:#}")),
     };
-    writeln!(log, "# a processor stands still: {finding}\n{text}").context("cannot write the log")?;
+    writeln!(log, "# {what}: {finding}\n{text}").context("cannot write the log")?;
     Ok(finding)
 }
 
@@ -303,6 +313,21 @@ mod tests {
         // On a busy host the signs of life come late.
         let (limit, still) = (Duration::from_secs(3), Duration::from_secs(2));
         assert_eq!(judge_with(hangs, limit, still), scenario("no verdict after 3 s"));
+    }
+
+    #[test]
+    fn a_machine_that_never_speaks_is_looked_at() {
+        let Some(Failure::Machine(reason)) = judge("exec sleep 60", SHORT) else {
+            panic!("it was not noticed")
+        };
+        assert_eq!(reason, "PID 1 said nothing for 0 s: halted");
+    }
+
+    #[test]
+    fn a_sign_of_life_is_a_word_of_pid_1() {
+        // As the first one looks, behind what the firmware has written.
+        let slow = "printf '\\033c\\033[2JLAB-ALIVE: 0\\n'; exec sleep 60";
+        assert_eq!(judge_with(slow, Duration::from_secs(3), LONG), scenario("no verdict after 3 s"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Answers `command` (as [`Invocation`] displays it) with `captured`.
+    /// Answers `command` (as [`Invocation`](crate::Invocation) displays it) with `captured`.
     #[must_use]
     pub fn answer(mut self, command: impl Into<String>, captured: Captured) -> Self {
         self.answers.insert(command.into(), captured);

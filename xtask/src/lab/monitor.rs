@@ -1,11 +1,10 @@
 //! QEMU's monitor: what the processors of a guest are at, asked for from outside.
 //!
-//! Every machine is asked for its registers every few seconds. A processor that has halted in its idle loop and lost a
-//! wake-up of the emulator gets one by the question; in runs in which every machine was asked so, none stood still. When
-//! one stands still all the same, the registers say where: in the kernel's idle loop (then the emulator has lost the
-//! wake-up), elsewhere in the kernel, or in a program.
+//! Every machine is asked for its registers every few seconds: a processor that has halted and lost a wake-up of the
+//! emulator gets one by the question. When one stands still all the same, the registers say where: halted, elsewhere in
+//! the kernel, or in a program. The guests' timer ticks all the time (`nohz=off`), so that a halted processor runs again
+//! within milliseconds; the state of its local APIC says whether the emulator has the tick, and what holds it.
 
-use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -25,17 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the registers are looked at when a processor stands still, and how far apart.
 const LOOKS: usize = 5;
 const BETWEEN: Duration = Duration::from_secs(1);
-/// Functions in which a processor of an idle kernel waits (arch/x86/kernel/process.c, drivers/idle).
-const IDLE: [&str; 8] = [
-    "default_idle",
-    "native_safe_halt",
-    "pv_native_safe_halt",
-    "arch_cpu_idle",
-    "mwait_idle",
-    "acpi_idle_do_entry",
-    "acpi_safe_halt",
-    "default_idle_call",
-];
 
 /// What makes QEMU serve its monitor at `socket`.
 pub(crate) fn monitor_arguments(socket: &Path) -> [String; 2] {
@@ -47,6 +35,7 @@ pub(crate) fn monitor_arguments(socket: &Path) -> [String; 2] {
 pub(crate) struct Processor {
     number: u32,
     instruction: u64,
+    flags: u64,
     /// Whether it waits for an interrupt.
     halted: bool,
     /// Whether it runs a program, and not the kernel.
@@ -90,17 +79,22 @@ impl Monitor {
         self.stop();
         let mut connection = Connection::open(&self.socket)?;
         let mut text = String::new();
-        let mut first = Vec::new();
-        for look in 0..LOOKS {
+        let mut looks = Vec::new();
+        for look in 1..=LOOKS {
             let registers = connection.registers()?;
-            text.push_str(&format!("registers, look {} of {LOOKS}:\n{registers}\n", look + 1));
-            if look == 0 {
-                first = Processor::parse_all(&registers);
-            }
+            text.push_str(&format!("registers, look {look} of {LOOKS}:\n{registers}\n"));
+            looks.push(Processor::parse_all(&registers));
             thread::sleep(BETWEEN);
         }
-        let last = Processor::parse_all(&connection.registers()?);
-        let finding = finding(&first, &last, symbols);
+        let mut findings = Vec::new();
+        for processor in looks.last().into_iter().flatten() {
+            let apic = connection.local_apic(processor.number)?;
+            let seen: Vec<_> =
+                looks.iter().flatten().filter(|other| other.number == processor.number).collect();
+            findings.push(finding(&seen, &apic, symbols));
+            text.push_str(&format!("local APIC of processor {}:\n{apic}\n", processor.number));
+        }
+        let finding = findings.join("; ");
         connection.execute("inject-nmi", &json!({}))?;
         thread::sleep(BETWEEN);
         text.push_str(&format!("registers after an NMI:\n{}\nfinding: {finding}\n", connection.registers()?));
@@ -162,7 +156,15 @@ impl Connection {
     }
 
     fn registers(&mut self) -> anyhow::Result<String> {
-        let arguments = json!({ "command-line": "info registers -a" });
+        self.ask("info registers -a")
+    }
+
+    fn local_apic(&mut self, processor: u32) -> anyhow::Result<String> {
+        self.ask(&format!("info lapic {processor}"))
+    }
+
+    fn ask(&mut self, question: &str) -> anyhow::Result<String> {
+        let arguments = json!({ "command-line": question });
         let told = self.execute("human-monitor-command", &arguments)?;
         Ok(told.as_str().unwrap_or_default().replace('\r', ""))
     }
@@ -198,13 +200,22 @@ impl Processor {
         let mut processors: Vec<Self> = Vec::new();
         for line in text.lines() {
             if let Some(number) = line.strip_prefix("CPU#").and_then(|number| number.trim().parse().ok()) {
-                processors.push(Self { number, instruction: 0, halted: false, in_user_space: false });
+                processors.push(Self {
+                    number,
+                    instruction: 0,
+                    flags: 0,
+                    halted: false,
+                    in_user_space: false,
+                });
             }
             let Some(processor) = processors.last_mut() else { continue };
             for word in line.split_whitespace() {
                 match word.split_once('=') {
                     Some(("RIP" | "EIP", value)) => {
                         processor.instruction = u64::from_str_radix(value, 16).unwrap_or_default();
+                    }
+                    Some(("RFL" | "EFL", value)) => {
+                        processor.flags = u64::from_str_radix(value, 16).unwrap_or_default();
                     }
                     Some(("HLT", value)) => processor.halted = value == "1",
                     Some(("CPL", value)) => processor.in_user_space = value == "3",
@@ -214,41 +225,33 @@ impl Processor {
         }
         processors
     }
-
-    fn place<'a>(&self, symbols: Option<&'a Symbols>) -> Option<&'a str> {
-        symbols.and_then(|symbols| symbols.function_at(self.instruction))
-    }
 }
 
-/// Each processor: where it stands, and whose fault that is as far as it can be told.
-fn finding(first: &[Processor], last: &[Processor], symbols: Option<&Symbols>) -> String {
-    let of = |processor: &Processor| {
-        let before = first.iter().find(|other| other.number == processor.number);
-        let moved = before.is_none_or(|before| before.instruction != processor.instruction);
-        let place = processor.place(symbols);
-        let idle = processor.halted || place.is_some_and(|place| IDLE.contains(&place));
-        let what = match (processor.in_user_space, idle, moved) {
-            (true, ..) => "runs a program",
-            (false, true, false) => {
-                "stays halted in the kernel's idle loop: the emulator has lost its wake-up"
-            }
-            (false, true, true) => "is idle",
-            (false, false, true) => "runs in the kernel",
-            (false, false, false) => "stays in the kernel at one instruction",
-        };
-        format!(
-            "processor {} {what} ({processor}{})",
-            processor.number,
-            place.map(|place| format!(", {place}")).unwrap_or_default()
-        )
+/// A processor, as it was in each look: what it was at, and which interrupts its local APIC holds back.
+fn finding(looks: &[&Processor], apic: &str, symbols: Option<&Symbols>) -> String {
+    let Some(last) = looks.last() else { return "no processor".to_owned() };
+    let all = |is: fn(&Processor) -> bool| looks.iter().all(|look| is(look));
+    let what = if looks.iter().any(|look| look != last) {
+        "moves"
+    } else if all(|look| look.halted) {
+        "is halted, the same in each look"
+    } else if all(|look| look.in_user_space) {
+        "is at one instruction of a program"
+    } else {
+        "is at one instruction of the kernel"
     };
-    last.iter().map(of).collect::<Vec<_>>().join("; ")
-}
-
-impl fmt::Display for Processor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.instruction)
-    }
+    let place = symbols.and_then(|symbols| symbols.function_at(last.instruction));
+    let place = place.map(|place| format!(", {place}")).unwrap_or_default();
+    let interrupts = |register: &str| {
+        apic.lines().find_map(|line| line.strip_prefix(register)).map_or("unknown", str::trim)
+    };
+    format!(
+        "processor {} {what} (at {:#x}{place}; interrupts in service: {}, requested: {})",
+        last.number,
+        last.instruction,
+        interrupts("ISR"),
+        interrupts("IRR"),
+    )
 }
 
 #[cfg(test)]
@@ -258,24 +261,30 @@ mod tests {
     use super::*;
 
     const REGISTERS: &str = "\nCPU#0\nRAX=0000000000000000 RBX=0000000000000000\nRIP=ffffffff81000010 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\nES =0000 0000000000000000\n\nCPU#1\nRIP=ffffffff81000120 RFL=00000202 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0\n\nCPU#2\nRIP=00007f0000001000 RFL=00000202 [-------] CPL=3 II=0 A20=1 SMM=0 HLT=0\n";
+    const APIC: &str = "dumping local APIC state for CPU 0\n\nLVTT\t 0x000200ec periodic Fixed (vec 236)\nISR\t 236\nIRR\t 236 251\n";
     const SYMBOLS: &str =
         "ffffffff81000000 T pv_native_safe_halt\nffffffff81000100 t rcu_core\nffffffff81000200 t next\n";
 
     #[test]
     fn registers_tell_where_each_processor_stands() {
-        let first = Processor::parse_all(REGISTERS);
-        assert_eq!(first.len(), 3);
+        let look = Processor::parse_all(REGISTERS);
+        assert_eq!(look.len(), 3);
         let symbols = Symbols::parse(SYMBOLS);
-        let told = finding(&first, &first, Some(&symbols));
+        let twice = |number: usize| finding(&[&look[number], &look[number]], APIC, Some(&symbols));
         assert_eq!(
-            told,
-            "processor 0 stays halted in the kernel's idle loop: the emulator has lost its wake-up \
-             (0xffffffff81000010, pv_native_safe_halt); processor 1 stays in the kernel at one instruction \
-             (0xffffffff81000120, rcu_core); processor 2 runs a program (0x7f0000001000)"
+            twice(0),
+            "processor 0 is halted, the same in each look (at 0xffffffff81000010, pv_native_safe_halt; interrupts \
+             in service: 236, requested: 236 251)"
         );
-        let mut later = first.clone();
-        later[1].instruction += 4;
-        assert!(finding(&first, &later, None).contains("processor 1 runs in the kernel"));
+        assert_eq!(
+            finding(&[&look[1], &look[1]], "", None),
+            "processor 1 is at one instruction of the kernel (at 0xffffffff81000120; interrupts in service: \
+             unknown, requested: unknown)"
+        );
+        assert!(twice(2).starts_with("processor 2 is at one instruction of a program (at 0x7f0000001000;"));
+        // An idle processor halts at the same place again and again; what it did in between shows in its flags.
+        let ran = Processor { flags: 0x202, ..look[0].clone() };
+        assert!(finding(&[&look[0], &ran, &look[0]], APIC, None).starts_with("processor 0 moves (at "));
     }
 
     /// A monitor that answers as QEMU does; tells what it is asked for, command by command.
@@ -289,7 +298,12 @@ mod tests {
                     let Ok(line) = line else { break };
                     let request: Value = serde_json::from_str(&line).unwrap();
                     let command = request["execute"].as_str().unwrap().to_owned();
-                    let told = if command == "human-monitor-command" { json!(REGISTERS) } else { json!({}) };
+                    let question = request["arguments"]["command-line"].as_str().unwrap_or_default();
+                    let told = match question.split_whitespace().nth(1) {
+                        Some("registers") => json!(REGISTERS),
+                        Some(_) => json!(APIC),
+                        None => json!({}),
+                    };
                     writeln!(stream, "{}", json!({ "event": "RTC_CHANGE" })).unwrap();
                     writeln!(stream, "{}", json!({ "return": told })).unwrap();
                     if sender.send(command).is_err() {
@@ -313,14 +327,14 @@ mod tests {
         let asked = std::iter::from_fn(|| machine.recv_timeout(PATIENCE).ok());
         assert_eq!(asked.filter(is_look).take(2).count(), 2, "it is asked again and again");
         let examination = monitor.examine(Some(&Symbols::parse(SYMBOLS))).unwrap();
-        assert!(examination.finding.contains("processor 0 stays halted"), "{}", examination.finding);
+        assert!(examination.finding.contains("processor 0 is halted"), "{}", examination.finding);
         assert!(examination.text.contains("look 5 of 5") && examination.text.contains("after an NMI"));
         let asked: Vec<String> = machine.iter().collect();
         // The examination has a connection of its own, which begins with this command.
         let begin = asked.iter().rposition(|command| command == "qmp_capabilities").unwrap();
         let examined = &asked[begin..];
         assert_eq!(examined.iter().filter(|command| *command == "inject-nmi").count(), 1);
-        assert_eq!(examined.iter().filter(|command| is_look(command)).count(), LOOKS + 2);
+        assert_eq!(examined.iter().filter(|command| is_look(command)).count(), LOOKS + 3 + 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The driver in the kernel: what is in the way, modules out, modules in, and the way back.
 //!
-//! The order of the files is that of a reload: [`find_blockers`], [`back_up_running_modules`], [`prepare_loads`], then the
-//! [critical section](swap_driver), and [`load_backup_modules`] when the new driver does not come up.
+//! The order of the files is that of a reload: `find_blockers`, `back_up_running_modules`, `prepare_loads`, then the
+//! critical section (`swap_driver`), and `load_backup_modules` when the new driver does not come up.
 
 mod attempt;
 mod backup;

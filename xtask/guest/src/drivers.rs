@@ -142,6 +142,17 @@ pub(crate) fn loaded(module: &str) -> anyhow::Result<LoadedModule> {
     Ok(LoadedModule { srcversion, build_id: note.iter().map(|byte| format!("{byte:02x}")).collect() })
 }
 
+/// Whether the modules that are loaded are those that are installed.
+pub(crate) fn runs_what_is_installed() -> anyhow::Result<bool> {
+    for module in version("A")?.srcversions.keys() {
+        let installed = run("modinfo", ["-F", "srcversion", module])?;
+        if loaded(module)?.srcversion.as_deref() != Some(installed.trim()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// An error unless exactly this version of both modules is loaded.
 pub(crate) fn expect_loaded(version: &DriverVersion) -> anyhow::Result<()> {
     for (module, built) in &version.srcversions {

@@ -196,10 +196,10 @@ pub enum PhaseError {
         #[source]
         cause: Box<PhaseError>,
     },
-    /// It failed half way, and so did the going back.
-    #[error("the going back to the previous driver failed, too ({}). What had failed first", crate::error_chain(going_back.as_ref()))]
+    /// It failed half way, and the rollback did not put everything back.
+    #[error("the rollback did not put everything back ({}). What had failed first", crate::error_chain(going_back.as_ref()))]
     RollbackFailed {
-        /// Why the going back failed.
+        /// What the rollback could not do, or give back.
         going_back: Box<PhaseError>,
         /// What failed first.
         #[source]
@@ -226,12 +226,10 @@ pub enum PhaseError {
         known: Vec<DeviceAddress>,
     },
     /// A PF that is to be let go is there.
-    #[error("PF {pf} cannot be let go: it is there and has its driver {driver}")]
+    #[error("PF {pf} cannot be let go: it is there, and nothing is in the way of giving it back what it had")]
     PfNotLost {
         /// The PF.
         pf: DeviceAddress,
-        /// The driver that it had, and has.
-        driver: String,
     },
     /// The restore was not begun.
     #[error(transparent)]

@@ -4,7 +4,9 @@
 //! goes on from what is. A first request to stop does not cut it off.
 
 use nic_kmod::LoadedModules;
-use nic_sriov::{DeviceAddress, Gravity, LinkSource, ObserveError, RestoreOutcome, restore};
+use nic_sriov::{
+    DeviceAddress, Gravity, LinkSource, NicState, ObserveError, RestoreOutcome, observe, obstacles, restore,
+};
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::Serialize;
 
@@ -148,7 +150,7 @@ impl NothingOwed {
 /// modules that run are the installed ones and the PFs are up.
 ///
 /// The PFs of `forget` are lost, and an administrator lets them go: nothing is owed to them any more. Before anything is
-/// changed, one that the snapshot does not have, or that is there with its driver, is refused.
+/// changed, one that the snapshot does not have, or that can be given what it had, is refused.
 pub async fn restore_sriov(
     context: &Context,
     from_record: bool,
@@ -165,7 +167,7 @@ pub async fn restore_sriov(
     if duty == RestoreDuty::NoRecord {
         return Err(PhaseError::NoSnapshot { folder: context.store.family_folder().to_path_buf(), stored });
     }
-    ensure_lost(context, &duty, forget)?;
+    ensure_lost(context, &duty, forget).await?;
     let phase = context.journal.phase(Phase::RestoreSriov);
     let result = match duty {
         RestoreDuty::Restore(snapshot) => match forget_pfs(context, &phase, *snapshot, forget) {
@@ -186,20 +188,32 @@ pub async fn restore_sriov(
     result
 }
 
-/// Whether these PFs are owed something, and are lost.
-fn ensure_lost(context: &Context, duty: &RestoreDuty, forget: &[DeviceAddress]) -> Result<(), PhaseError> {
+/// Whether these PFs are owed something, and cannot be given it.
+async fn ensure_lost(
+    context: &Context,
+    duty: &RestoreDuty,
+    forget: &[DeviceAddress],
+) -> Result<(), PhaseError> {
+    if forget.is_empty() {
+        return Ok(());
+    }
     let saved = match duty {
-        RestoreDuty::Restore(snapshot) => snapshot.nics.pfs.as_slice(),
-        RestoreDuty::NothingOwed | RestoreDuty::NoRecord => &[],
+        RestoreDuty::Restore(snapshot) => snapshot.nics.clone(),
+        RestoreDuty::NothingOwed | RestoreDuty::NoRecord => NicState::default(),
     };
     for pf in forget {
-        let Some(saved) = saved.iter().find(|saved| saved.address == *pf) else {
-            let known = saved.iter().map(|saved| saved.address.clone()).collect();
+        if saved.pf(pf).is_none() {
+            let known = saved.pfs.iter().map(|saved| saved.address.clone()).collect();
             return Err(PhaseError::UnknownPf { pf: pf.clone(), known });
-        };
-        let driver = context.host.link_name(format!("{}/driver", pf.sysfs())).map_err(ObserveError::from)?;
-        if let Some(driver) = driver.filter(|driver| saved.driver.as_ref() == Some(driver)) {
-            return Err(PhaseError::PfNotLost { pf: pf.clone(), driver });
+        }
+    }
+    let source = LinkSource::open(&context.host).await?;
+    let found = observe(&context.host, &source, &context.family.devices, forget).await?;
+    let obstacles = obstacles(&saved, &found);
+    for pf in forget {
+        let has_no_netdev = found.pf(pf).is_none_or(|found| found.netdev.is_none());
+        if !has_no_netdev && !obstacles.iter().any(|obstacle| obstacle.pf() == pf) {
+            return Err(PhaseError::PfNotLost { pf: pf.clone() });
         }
     }
     Ok(())

@@ -183,9 +183,12 @@ fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Optio
     }
     let is_ready = Path::new(READY).exists();
     let ends = resumed_by.iter().any(|call| call.contains(&"terminate"));
-    // The installed driver does not run after a rollback, whatever ends it.
-    if is_ready == (ends || killed == Killed::Rollback) {
-        differences.push_str(if is_ready { " ready after the end" } else { " not ready although verified" });
+    // A reload that is killed before its first module, or a rollback, leaves a driver that is not the installed one.
+    let wanted = !ends && drivers::runs_what_is_installed()?;
+    match (is_ready, wanted) {
+        (true, false) => differences.push_str(" ready after the end, or although a reload is due"),
+        (false, true) => differences.push_str(" not ready although verified"),
+        (true, true) | (false, false) => {}
     }
     Ok(Some(differences))
 }

@@ -99,7 +99,7 @@ fn going_back_fails(node: &Node) -> anyhow::Result<()> {
     let lose = pci_device(&pf).join("remove");
     write(LOSING_RULE, &format!("install igb /bin/sh -c 'echo 1 > {}; exit 1'\n", lose.display()))?;
     let failed = NicDriver::new(["reload"]).run()?.expect_code(DEGRADED)?;
-    failed.expect_words(&[&pf, "the going back to the previous driver failed, too", "cannot load igb"])?;
+    failed.expect_words(&[&pf, "the rollback did not put everything back", "cannot load igb"])?;
     ensure!(!pci_device(&pf).exists(), "{pf} was not lost");
     ensure!(!Path::new(READY).exists(), "ready although degraded");
     ensure!(is_armed()?, "the snapshot is not armed any more");

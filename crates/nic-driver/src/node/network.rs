@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_netlink::IfIndex;
-use nic_sriov::{KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, observe_within};
+use nic_sriov::{
+    KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, VfNetdev, observe_within,
+};
 use nic_topology::{
-    Difference, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError, compare,
-    restore,
+    Difference, Gravity, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError,
+    compare, restore,
 };
 
 use crate::context::Context;
@@ -70,10 +72,11 @@ pub(crate) async fn network_differs(
     if snapshot.network.is_bare() {
         return Ok(false);
     }
-    let devices = current_ifindexes(context, kernel, snapshot).await?;
+    let found = find_netdevs(context, kernel, snapshot).await?;
+    let saved = snapshot.network.clone().without_devices(&found.taken);
     let now = Network::read(&kernel.netlink).await.map_err(TopologyError::from)?;
-    let at = Identified::new(&snapshot.network, &now, &devices);
-    let differences = compare(&snapshot.network, &at, age(snapshot));
+    let at = Identified::new(&saved, &now, &found.here);
+    let differences = compare(&saved, &at, age(snapshot));
     Ok(differences.iter().any(Difference::is_wrong))
 }
 
@@ -88,8 +91,17 @@ async fn find_and_restore(
         patience: PATIENCE,
         age: age(snapshot),
     };
-    let devices = current_ifindexes(context, kernel, snapshot).await?;
-    Ok(restore(&context.host, &kernel.netlink, &snapshot.network, &devices, options).await?)
+    let found = find_netdevs(context, kernel, snapshot).await?;
+    let saved = snapshot.network.clone().without_devices(&found.taken);
+    let mut outcome = restore(&context.host, &kernel.netlink, &saved, &found.here, options).await?;
+    let taken = snapshot.network.links.iter().filter(|link| found.taken.contains(&link.index));
+    outcome.differences.extend(taken.map(|link| Difference {
+        what: format!("link {}", link.name),
+        found:
+            "in another network namespace; what stood on it is left to whoever has taken it there".to_owned(),
+        gravity: Gravity::Stated,
+    }));
+    Ok(outcome)
 }
 
 fn age(snapshot: &Snapshot) -> Duration {
@@ -97,17 +109,49 @@ fn age(snapshot: &Snapshot) -> Duration {
     Duration::try_from(Timestamp::now().duration_since(snapshot.taken_at)).unwrap_or_default()
 }
 
-/// Looks which netdev is now which saved one.
-async fn current_ifindexes(
+/// Where the saved netdevs are now.
+#[derive(Debug, PartialEq, Eq)]
+struct FoundNetdevs {
+    /// Which netdev is now which saved one.
+    here: BTreeMap<IfIndex, IfIndex>,
+    /// The saved ones that somebody has taken to another network namespace. Nothing that stood on them is owed.
+    taken: Vec<IfIndex>,
+}
+
+async fn find_netdevs(
     context: &Context,
     kernel: &KernelLinks,
     snapshot: &Snapshot,
-) -> Result<BTreeMap<IfIndex, IfIndex>, ObserveError> {
+) -> Result<FoundNetdevs, ObserveError> {
     let source = LinkSource::Kernel(kernel.clone());
     let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
     let found = observe_within(&context.host, &source, &context.family.devices, &pfs, deadline).await?;
-    Ok(same_netdevs(&snapshot.nics, &found))
+    Ok(FoundNetdevs::pair(&snapshot.nics, &found))
+}
+
+impl FoundNetdevs {
+    /// Pairs by PF, VF and port, never by name.
+    fn pair(saved: &NicState, found: &NicState) -> Self {
+        let found_netdevs = netdevs(found);
+        let (mut here, mut taken) = (BTreeMap::new(), Vec::new());
+        for (key, netdev) in netdevs(saved) {
+            if let Some(now) = found_netdevs.get(&key) {
+                here.insert(netdev.index, now.index);
+            } else if is_in_namespace(found, &key) {
+                taken.push(netdev.index);
+            }
+        }
+        Self { here, taken }
+    }
+}
+
+/// Whether the kernel says that this netdev is in another network namespace. Of PFs and representors it is not asked.
+fn is_in_namespace(found: &NicState, (pf, which): &NetdevKey) -> bool {
+    let WhichNetdev::Vf(index) = which else { return false };
+    let pf = found.pfs.iter().find(|found| found.address.to_string() == *pf);
+    let vf = pf.and_then(|pf| pf.vfs.iter().find(|vf| vf.index == *index));
+    vf.is_some_and(|vf| vf.netdev == VfNetdev::InNamespace)
 }
 
 /// In one sentence.
@@ -115,13 +159,6 @@ pub(crate) fn network_summary(outcome: &RestoreOutcome) -> String {
     let missing = outcome.differences.len();
     let differences = if missing == 0 { String::new() } else { format!("; {missing} differences") };
     format!("{} steps for what stood on the NICs{differences}", outcome.done.len())
-}
-
-/// Which netdev is now which saved one: by PF, VF and port, never by name.
-fn same_netdevs(saved: &NicState, found: &NicState) -> BTreeMap<IfIndex, IfIndex> {
-    let found = netdevs(found);
-    let pair = |(place, netdev): (NetdevKey, &NetdevState)| Some((netdev.index, found.get(&place)?.index));
-    netdevs(saved).into_iter().filter_map(pair).collect()
 }
 
 /// What identifies a netdev across a swap: its PF's address, and which netdev of that PF it is.
@@ -153,7 +190,7 @@ fn netdevs_of(pf: &PfState) -> impl Iterator<Item = (NetdevKey, &NetdevState)> {
 
 #[cfg(test)]
 mod tests {
-    use nic_sriov::{VfNetdev, VfState};
+    use nic_sriov::VfState;
     use serde_json::json;
 
     use super::*;
@@ -203,11 +240,13 @@ mod tests {
         let found = NicState {
             pfs: vec![
                 pf("0000:02:00.0", 102, &[VfNetdev::Away]),
-                pf("0000:01:00.0", 103, &[here(111), here(110), here(112)]),
+                pf("0000:01:00.0", 103, &[here(111), VfNetdev::InNamespace, here(112)]),
             ],
         };
-        let pairs: Vec<(u32, u32)> =
-            same_netdevs(&saved, &found).into_iter().map(|(a, b)| (a.0, b.0)).collect();
-        assert_eq!(pairs, [(2, 103), (3, 102), (10, 111), (11, 110)]);
+        let paired = FoundNetdevs::pair(&saved, &found);
+        let pairs: Vec<(u32, u32)> = paired.here.into_iter().map(|(a, b)| (a.0, b.0)).collect();
+        assert_eq!(pairs, [(2, 103), (3, 102), (10, 111)]);
+        // One that is merely not here may still come: what stood on it is owed.
+        assert_eq!(paired.taken, [IfIndex(11)]);
     }
 }

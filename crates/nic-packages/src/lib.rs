@@ -1,5 +1,5 @@
-//! Kernel module packages of Linux distributions: what is in them, whether they suit the running kernel, how they
-//! get on the machine and off it again, and a cache of the ones that were built here.
+//! Kernel module packages of Linux distributions: what is in them, whether they suit the running kernel, and how
+//! they get on the machine and off it again.
 //!
 //! The way through the crate:
 //! 1. [`DistributionFamily`] says from os-release which [`PackageFormat`] the machine takes.
@@ -11,8 +11,6 @@
 //! 4. [`RemovalPlan`] undoes it, so that the inbox driver is found again; what the packages have registered with DKMS
 //!    ([`DkmsModule`]) is taken out first.
 //! 5. [`HostTree`] is for a container on a host that wants the modules in its own tree, and takes them out again.
-//!
-//! Beside it stands the [`Inventory`]: the folder in which built packages outlive a container.
 //!
 //! What it is not: it does not build packages, does not fetch them, and knows nothing of loaded modules. Package
 //! managers (`rpm`, `apt-get`, `dpkg`) are used to change and to query the machine's package database and for
@@ -26,7 +24,6 @@ mod dkms;
 mod host_tree;
 mod install;
 mod installed;
-mod inventory;
 mod package;
 mod read_package;
 mod remove;
@@ -40,9 +37,6 @@ pub use install::{
     InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, ObserveError, RecordedPackage,
 };
 pub use installed::{InstalledError, InstalledPackage, installed};
-pub use inventory::{
-    Inventory, InventoryEntry, LookUpError, OpenInventoryError, Outdated, StoreError, Stored,
-};
 pub use package::{PackageFile, ParsePackageError};
 pub use read_package::ReadPackageError;
 pub use remove::{RemovalError, RemovalPlan, RemovalStep};

@@ -7,8 +7,6 @@ mod dkms;
 #[cfg(test)]
 mod host_tree;
 #[cfg(test)]
-mod inventory;
-#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod reading;

@@ -1,9 +1,10 @@
 //! `cargo xtask lab`: scenarios by hand.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{fs, hint, thread};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
 use lab_guest::scenario::{SCENARIOS, Suite};
 
@@ -41,6 +42,9 @@ enum Verb {
         /// How many times
         #[arg(long, default_value_t = 100)]
         times: usize,
+        /// How many machines run at a time
+        #[arg(long, default_value = "1", value_name = "MACHINES")]
+        at_a_time: NonZero<usize>,
         /// How many threads keep this machine busy meanwhile
         #[arg(long, default_value_t = 0)]
         load: usize,
@@ -63,8 +67,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Verb::Run { name, kernel, parameters } => run_one(&Request::new(name, *kernel, parameters)?),
-        Verb::Repeat { name, kernel, times, load, parameters } => {
-            repeat(&Request::new(name, *kernel, parameters)?, *times, *load)
+        Verb::Repeat { name, kernel, times, at_a_time, load, parameters } => {
+            repeat(&Request::new(name, *kernel, parameters)?, *times, *at_a_time, *load)
         }
         Verb::Shell { kernel } => {
             let (lab, programs) = prepare(*kernel)?;
@@ -118,12 +122,12 @@ pub(crate) fn run_one(request: &Request) -> anyhow::Result<()> {
     }
 }
 
-/// Runs a scenario `times` times beside `load` threads that do nothing but keep the processors busy. A failure does not end
-/// it: how many there are is what is asked.
-fn repeat(request: &Request, times: usize, load: usize) -> anyhow::Result<()> {
+/// Runs a scenario `times` times, in `at_a_time` machines, beside `load` threads that do nothing but keep the processors
+/// busy. A failure does not end it: how many there are is what is asked.
+fn repeat(request: &Request, times: usize, at_a_time: NonZero<usize>, load: usize) -> anyhow::Result<()> {
     let (lab, programs) = prepare(request.kernel)?;
-    let over = AtomicBool::new(false);
-    let (failures, again) = thread::scope(|scope| {
+    let (over, begun) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let counts = thread::scope(|scope| {
         for _ in 0..load {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
@@ -131,23 +135,49 @@ fn repeat(request: &Request, times: usize, load: usize) -> anyhow::Result<()> {
                 }
             });
         }
-        let counted = count(&lab, &programs, request, times);
+        let seats: Vec<_> = (1..=at_a_time.get())
+            .map(|seat| Request { seat: Some(seat), ..request.clone() })
+            .map(|request| {
+                let (lab, programs, begun) = (&lab, &programs, &begun);
+                scope.spawn(move || count(lab, programs, &request, begun, times))
+            })
+            .collect();
+        let counts =
+            seats.into_iter().map(|seat| seat.join().unwrap_or_else(|_| Err(anyhow!("a run panicked"))));
+        let counts: anyhow::Result<Vec<(usize, usize)>> = counts.collect();
         over.store(true, Ordering::Relaxed);
-        counted
+        counts
     })?;
+    let (failures, again) = counts.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     println!(
-        "{} on {}: {times} times beside {load} busy threads: {failures} failed, {again} starts again",
+        "{} on {}: {times} times, {at_a_time} machines at a time, beside {load} busy threads: {failures} failed, {again} \
+         starts again",
         request.scenario.name, request.kernel
     );
     ensure!(failures == 0 && again == 0, "not all of them passed at the first start");
     Ok(())
 }
 
-fn count(lab: &Lab, programs: &Programs, request: &Request, times: usize) -> anyhow::Result<(usize, usize)> {
+/// Runs the scenario until it was begun `times` times in all seats together. Returns how often it failed, and how often a
+/// machine was started again.
+fn count(
+    lab: &Lab,
+    programs: &Programs,
+    request: &Request,
+    begun: &AtomicUsize,
+    times: usize,
+) -> anyhow::Result<(usize, usize)> {
     let (mut failures, mut again) = (0, 0);
-    for time in 1..=times {
+    loop {
+        let time = begun.fetch_add(1, Ordering::Relaxed) + 1;
+        if time > times {
+            return Ok((failures, again));
+        }
         let run = lab.run(request, programs, |_| {})?;
         again += run.breakdowns.len();
+        for reason in &run.breakdowns {
+            println!("{time:>4} broke down or stood still: {reason}");
+        }
         let seconds = run.judgement.time.as_secs_f64();
         match run.judgement.failure {
             None => println!("{time:>4} passed {seconds:6.1} s"),
@@ -159,7 +189,6 @@ fn count(lab: &Lab, programs: &Programs, request: &Request, times: usize) -> any
             }
         }
     }
-    Ok((failures, again))
 }
 
 fn prepare(kernel: Kernel) -> anyhow::Result<(Lab, Programs)> {

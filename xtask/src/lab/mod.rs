@@ -73,6 +73,8 @@ pub(crate) struct Request {
     pub(crate) kernel: Kernel,
     /// Values for the scenario's parameters.
     pub(crate) parameters: Vec<(String, String)>,
+    /// Which of several machines that run the same scenario at a time; its console and results are kept apart by it.
+    pub(crate) seat: Option<usize>,
 }
 
 /// A run that is over.
@@ -287,7 +289,7 @@ impl Lab {
             return Ok(Accelerator::Tcg);
         }
         let alive = scenario::find("alive").context("the table has no scenario alive")?;
-        let request = Request { scenario: alive, kernel, parameters: Vec::new() };
+        let request = Request { scenario: alive, kernel, parameters: Vec::new(), seat: None };
         let start = Instant::now();
         let run = self.run_with(Accelerator::Kvm, &request, programs, |_| {})?;
         if let Some(reason) = run.judgement.failure {
@@ -310,7 +312,7 @@ impl Request {
         })?;
         let parameters =
             parameters.iter().map(|text| parameter(scenario, text)).collect::<anyhow::Result<_>>()?;
-        Ok(Self { scenario, kernel, parameters })
+        Ok(Self { scenario, kernel, parameters, seat: None })
     }
 }
 
@@ -335,7 +337,8 @@ fn parameter(scenario: &Scenario, text: &str) -> anyhow::Result<(String, String)
 }
 
 fn title(request: &Request) -> String {
-    format!("{}-{}", request.scenario.name, request.kernel)
+    let seat = request.seat.map(|seat| format!("-{seat}")).unwrap_or_default();
+    format!("{}-{}{seat}", request.scenario.name, request.kernel)
 }
 
 /// The kernel hands what it does not know, and what has no dot, to PID 1 as its environment (init/main.c,

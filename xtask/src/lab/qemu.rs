@@ -78,7 +78,7 @@ impl Qemu {
         match machine.accelerator {
             Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
             // A newer processor would cost: its vector instructions are emulated too.
-            Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "Nehalem"]),
+            Accelerator::Tcg => command.args(["-accel", "tcg,thread=single", "-cpu", "Nehalem"]),
         };
         command.args(["-M", "q35", "-smp", "2", "-m", &machine.topology.memory_mib.to_string()]);
         command.args(["-nodefaults", "-nographic", "-no-reboot"]);

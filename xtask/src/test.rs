@@ -1,13 +1,14 @@
 //! `cargo xtask test`: everything that must hold before a change is taken.
 
 use std::cmp::Reverse;
+use std::fs;
 use std::num::NonZero;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
 use lab_guest::scenario::{SCENARIOS, Scenario, Suite};
 
@@ -35,6 +36,9 @@ const QUICK: &str = "idempotent";
 
 /// How many lines of what a scenario reports are shown, from its end; all are in its console.
 const SHOWN: usize = 10;
+
+/// The memory that a machine of the suite may come to take, with the emulator's own.
+const MIB_OF_A_MACHINE: usize = 3072;
 
 /// What became of the scenarios.
 #[derive(Debug, Default)]
@@ -144,8 +148,7 @@ struct Ended {
     run: anyhow::Result<Run>,
 }
 
-/// Runs the suite with as many machines at a time as there are processors: most of what a scenario takes, it waits for the
-/// emulated NICs.
+/// Runs the suite with several machines at a time.
 fn scenarios(
     lab: &Lab,
     programs: &Programs,
@@ -167,7 +170,7 @@ fn scenarios(
     // What may take longest comes first, so that no single machine is left at the end.
     due.sort_by_key(|(scenario, _)| Reverse(scenario.timeout));
     let queue = Mutex::new(due.into_iter());
-    let machines = thread::available_parallelism().map_or(1, NonZero::get);
+    let machines = machines_at_a_time()?;
     let (sender, ended) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..machines {
@@ -187,6 +190,22 @@ fn scenarios(
         println!("{} skipped", tally.skipped);
     }
     Ok(tally)
+}
+
+/// Two for each processor: an emulated machine takes less than half of one, since most of what a scenario takes, it waits for
+/// the emulated NICs. Fewer where there is not the memory for them.
+fn machines_at_a_time() -> anyhow::Result<usize> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
+    let available = available_mib(&text).context("/proc/meminfo has no MemAvailable")?;
+    Ok((2 * processors).min(available / MIB_OF_A_MACHINE).max(1))
+}
+
+/// `MemAvailable` of /proc/meminfo (proc_meminfo(5)), in MiB.
+fn available_mib(meminfo: &str) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024)
 }
 
 fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
@@ -230,5 +249,17 @@ impl Tally {
             println!("{:<23} {report}", "");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::available_mib;
+
+    #[test]
+    fn available_memory_is_read() {
+        let text = "MemTotal:       24684252 kB\nMemFree:        12000000 kB\nMemAvailable:   23347824 kB\n";
+        assert_eq!(available_mib(text), Some(22800));
+        assert_eq!(available_mib("MemTotal: 1 kB\n"), None);
     }
 }

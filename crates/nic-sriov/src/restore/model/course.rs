@@ -1,4 +1,4 @@
-//! The course of a restore: the stages of `restore.rs` and `work.rs`, step for step, on the model.
+//! The course of a restore: the stages of `restore.rs` and `stages.rs`, step for step, on the model.
 
 use nic_netlink::{IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, OperState, VfChange};
 use rustix::io::Errno;
@@ -11,7 +11,8 @@ use crate::plan::{
     plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_blocked_pfs,
     without_vfs_to_unbind,
 };
-use crate::restore::{StepFailure, weigh};
+use crate::restore::StepFailure;
+use crate::restore::verify::excuse_unsupported;
 use crate::step::{Activity, Step};
 use crate::{Difference, NetdevState, NicState, Part, PfState, VfNetdev, VfState, compare, plan_ofed};
 
@@ -53,7 +54,7 @@ pub(super) fn restore(machine: &mut Machine, saved: &NicState, seed: u64) -> Res
     course.give_contested_names()?;
     let Course { failures, retried, .. } = course;
     let mut differences = compare(saved, &machine.state);
-    weigh(&mut differences, &failures);
+    excuse_unsupported(&mut differences, &failures);
     Ok(Outcome { failures, differences, retried })
 }
 
@@ -122,13 +123,13 @@ impl Course<'_> {
         Ok(())
     }
 
-    fn look(&self, pf: usize) -> PfState {
+    fn observe_pf(&self, pf: usize) -> PfState {
         self.machine.state.pfs[pf].clone()
     }
 
     fn restore_pf(&mut self, pf: usize, saved: &PfState) -> Result<(), Killed> {
         let part = Part::Pf(saved.address.clone());
-        let found = self.look(pf);
+        let found = self.observe_pf(pf);
         let steps = plan_prepare(saved, &found);
         if changes_mode_under_vfs(&steps) {
             self.unbind_for_mode(saved, &found)?;
@@ -137,8 +138,8 @@ impl Course<'_> {
             self.pf_step(pf, &part, &found, &step)?;
         }
 
-        let found = self.look(pf);
-        for (vf, now) in self.vfs_at_hand(saved, &without_vfs_to_unbind(saved, &found)) {
+        let found = self.observe_pf(pf);
+        for (vf, now) in self.restorable_vfs(saved, &without_vfs_to_unbind(saved, &found)) {
             let part = Part::of_vf(saved, vf);
             for change in plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now)) {
                 self.admin_step(pf, &part, &found, vf, &change)?;
@@ -153,7 +154,7 @@ impl Course<'_> {
         if vfs_need_binding(saved, &found) && found.drivers_autoprobe == Some(false) {
             self.pf_step(pf, &part, &found, &PfStep::Autoprobe(true))?;
         }
-        let vfs = self.vfs_at_hand(saved, &found);
+        let vfs = self.restorable_vfs(saved, &found);
         // All are bound, in some order, and then their netdevs come, in another.
         let mut results = Vec::new();
         for vf in self.shuffled(0..vfs.len()) {
@@ -171,8 +172,8 @@ impl Course<'_> {
             self.configure_vf(pf, saved, saved_vf, result)?;
         }
 
-        let found = self.look(pf);
-        for (vf, now) in self.vfs_at_hand(saved, &found) {
+        let found = self.observe_pf(pf);
+        for (vf, now) in self.restorable_vfs(saved, &found) {
             if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
                 self.nameless.push((Part::of_vf(saved, vf), netdev.index));
             }
@@ -186,7 +187,11 @@ impl Course<'_> {
         Ok(())
     }
 
-    fn vfs_at_hand<'s>(&mut self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
+    fn restorable_vfs<'s>(
+        &mut self,
+        saved: &'s PfState,
+        found: &'s PfState,
+    ) -> Vec<(&'s VfState, &'s VfState)> {
         let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
         let pairs: Vec<_> = pairs.filter(|(_, now)| !now.is_in_use()).collect();
         let (used, free): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(_, now)| {
@@ -227,7 +232,7 @@ impl Course<'_> {
             self.pf_step(pf, &part, &found, &step)?;
         }
         if changes {
-            found = self.look(pf);
+            found = self.observe_pf(pf);
         }
         for representor in &saved.representors {
             let part = Part::Representor { pf: saved.address.clone(), port: representor.port };
@@ -276,7 +281,7 @@ impl Course<'_> {
             && !matches!(error, BindError::InUse)
         {
             self.retried.push(part.clone());
-            let now = self.look(pf);
+            let now = self.observe_pf(pf);
             let mut steps = now.vf(saved.index).map(|now| plan_binding(saved, now)).unwrap_or_default();
             if !steps.iter().any(|step| matches!(step, BindStep::Bind(_))) {
                 steps = vec![BindStep::Unbind(driver.clone()), BindStep::Bind(driver.clone())];

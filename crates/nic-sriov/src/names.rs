@@ -176,23 +176,13 @@ fn temporary_name(index: IfIndex, holders: &BTreeMap<String, IfIndex>) -> Option
 
 #[cfg(test)]
 mod tests {
+    use nic_netlink::Link;
     use proptest::prelude::*;
 
     use super::*;
 
     fn links(names: &[(u32, &str)]) -> Links {
-        let link = |(index, name): &(u32, &str)| {
-            let json = serde_json::json!({
-                "index": index, "name": name, "altnames": [], "kind": null, "link_layer": "ethernet",
-                "address": "02:00:00:00:00:01", "permanent_address": null, "mtu": 1500, "min_mtu": null,
-                "max_mtu": null, "up": false, "running": false, "oper_state": "down", "tx_queue_length": 1000,
-                "alias": null, "group": 0, "promiscuous": false, "all_multicast": false, "master": null,
-                "parent_device": null, "parent_bus": null, "phys_port_name": null, "phys_switch_id": null,
-                "link": null, "link_netns_id": null, "num_vf": 0, "vfs": [], "vfs_truncated": false
-            });
-            serde_json::from_value(json).unwrap()
-        };
-        Links::new(names.iter().map(link).collect::<Vec<_>>())
+        Links::new(names.iter().map(|(index, name)| Link::new(IfIndex(*index), name.parse().unwrap())))
     }
 
     fn plan(wanted: &[(u32, &str)], now: &[(u32, &str)]) -> (Vec<String>, Vec<String>) {

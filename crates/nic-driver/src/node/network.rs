@@ -190,18 +190,13 @@ fn netdevs_of(pf: &PfState) -> impl Iterator<Item = (NetdevKey, &NetdevState)> {
 
 #[cfg(test)]
 mod tests {
+    use nic_netlink::{Link, Links};
     use nic_sriov::VfState;
-    use serde_json::json;
 
     use super::*;
 
     fn netdev(index: u32) -> NetdevState {
-        serde_json::from_value(json!({
-            "index": index, "name": "eth0", "altnames": [], "link_layer": "ethernet",
-            "address": "02:00:00:00:00:01", "mtu": 1500, "up": true, "tx_queue_length": 1000, "alias": null,
-            "group": 0, "promiscuous": false, "all_multicast": false, "master": null,
-        }))
-        .unwrap()
+        NetdevState::of(&Link::new(IfIndex(index), "eth0".parse().unwrap()), &Links::default())
     }
 
     fn pf(address: &str, index: u32, vfs: &[VfNetdev]) -> PfState {

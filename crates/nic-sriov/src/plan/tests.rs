@@ -1,7 +1,7 @@
 use insta::assert_snapshot;
 use nic_netlink::{
-    Eswitch, EswitchMode, Guid, IfIndex, LinkAddress, LinkLayer, MacAddress, Setting, VfAttributes,
-    VfLinkState, VlanProtocol, VlanTag,
+    Eswitch, EswitchMode, Guid, IfIndex, Link, LinkAddress, LinkLayer, Links, MacAddress, Setting,
+    VfAttributes, VfLinkState, VlanProtocol, VlanTag,
 };
 use proptest::prelude::*;
 
@@ -13,21 +13,14 @@ fn mac(last: u8) -> MacAddress {
 }
 
 fn netdev(index: u32, name: &str, last: u8) -> NetdevState {
-    NetdevState {
-        index: IfIndex(index),
-        name: name.parse().unwrap(),
-        altnames: Vec::new(),
-        link_layer: LinkLayer::Ethernet,
-        address: LinkAddress(mac(last).0.to_vec()),
+    let link = Link {
+        address: mac(last).into(),
         mtu: 1500,
         up: true,
         tx_queue_length: 1000,
-        alias: None,
-        group: 0,
-        promiscuous: false,
-        all_multicast: false,
-        master: None,
-    }
+        ..Link::new(IfIndex(index), name.parse().unwrap())
+    };
+    NetdevState::of(&link, &Links::default())
 }
 
 fn vf(index: u32) -> VfState {

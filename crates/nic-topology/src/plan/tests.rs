@@ -1,6 +1,6 @@
 use nic_netlink::{
-    Address, AddressFlags, ChildKind, HexBytes, IpVersion, Link, LinkAddress, LinkLayer, Neighbour, NextHop,
-    OperState, Port, Prefix, RawAttribute, Route, Rule, StackedLink, VlanProtocol,
+    Address, AddressFlags, ChildKind, HexBytes, IpVersion, Link, LinkAddress, Neighbour, NextHop, OperState,
+    Port, Prefix, RawAttribute, Route, Rule, StackedLink, VlanProtocol,
 };
 
 use super::*;
@@ -10,34 +10,14 @@ const NOW: Duration = Duration::ZERO;
 
 fn link(index: u32, name: &str, kind: Option<&str>) -> StackedLink {
     let link = Link {
-        index: IfIndex(index),
-        name: name.parse().unwrap(),
-        altnames: Vec::new(),
         kind: kind.map(str::to_owned),
-        link_layer: LinkLayer::Ethernet,
         address: LinkAddress(vec![2, 0, 0, 0, 0, u8::try_from(index % 100).unwrap()]),
-        permanent_address: None,
         mtu: 1500,
-        min_mtu: None,
-        max_mtu: None,
         up: true,
         running: true,
         oper_state: OperState::Up,
         tx_queue_length: 1000,
-        alias: None,
-        group: 0,
-        promiscuous: false,
-        all_multicast: false,
-        master: None,
-        parent_device: None,
-        parent_bus: None,
-        phys_port_name: None,
-        phys_switch_id: None,
-        link: None,
-        link_netns_id: None,
-        num_vf: 0,
-        vfs: Vec::new(),
-        vfs_truncated: false,
+        ..Link::new(IfIndex(index), name.parse().unwrap())
     };
     StackedLink { link, child: None, port: None }
 }

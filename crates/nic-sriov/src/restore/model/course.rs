@@ -1,6 +1,6 @@
 //! The course of a restore: the stages of `restore.rs` and `stages.rs`, step for step, on the model.
 
-use nic_netlink::{IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, OperState, VfChange};
+use nic_netlink::{IfIndex, Link, LinkChange, LinkName, Links, VfChange};
 use rustix::io::Errno;
 
 use super::machine::{Killed, Machine};
@@ -348,34 +348,9 @@ impl Course<'_> {
 
 fn links(machine: &Machine) -> Links {
     let link = |(index, name, altnames, up): (IfIndex, LinkName, Vec<String>, bool)| Link {
-        index,
-        name,
         altnames,
-        kind: None,
-        link_layer: LinkLayer::Ethernet,
-        address: LinkAddress::default(),
-        permanent_address: None,
-        mtu: 1500,
-        min_mtu: None,
-        max_mtu: None,
         up,
-        running: false,
-        oper_state: OperState::Down,
-        tx_queue_length: 1000,
-        alias: None,
-        group: 0,
-        promiscuous: false,
-        all_multicast: false,
-        master: None,
-        parent_device: None,
-        parent_bus: None,
-        phys_port_name: None,
-        phys_switch_id: None,
-        link: None,
-        link_netns_id: None,
-        num_vf: 0,
-        vfs: Vec::new(),
-        vfs_truncated: false,
+        ..Link::new(index, name)
     };
     Links::new(machine.names().into_iter().map(link))
 }

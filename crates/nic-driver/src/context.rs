@@ -15,9 +15,6 @@ use crate::lock::{InstanceLock, LockError, LockHeld};
 use crate::state::{Journal, SnapshotError, SnapshotState, StateStore};
 use crate::stop::{Interrupted, StopRequest};
 
-/// Where a container finds the host's files.
-pub(crate) const HOST_ROOT: &str = "/host";
-
 /// What every phase is given.
 #[derive(Debug, Clone)]
 pub struct Context {

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use nic_host::HOST_MOUNT;
 use nic_packages::{HostTree, RemovalPlan};
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use super::package_error::PackageError;
 use super::reload::{Reloaded, reload};
 use super::restore::{Restored, restore_within_phase};
 use crate::Exit;
-use crate::context::{Context, HOST_ROOT, ReloadWith, Settings};
+use crate::context::{Context, ReloadWith, Settings};
 use crate::node::{reload_fits, take_readiness_away};
 use crate::state::{Phase, PhaseRecord, Step};
 use crate::stop::time_left;
@@ -96,7 +97,7 @@ async fn run_terminate(
     let tree = match HostTree::find(&context.host, &context.kernel) {
         Some(host_tree) => {
             terminated.withdrawn = take_out_of_host_tree(context, phase, &host_tree).await?;
-            ModuleTree::Below(HOST_ROOT.into())
+            ModuleTree::Below(HOST_MOUNT.into())
         }
         None => {
             terminated.removed = remove_packages(context, phase).await?;

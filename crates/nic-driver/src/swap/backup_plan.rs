@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use nic_host::HOST_MOUNT;
 use nic_kmod::{LoadedModule, LoadedModules, ModuleName, ReadLoadedError, file_of_loaded, find_module_files};
 
 use super::found_module::{FoundModule, described};
 use super::inbox::find_inbox_modules;
 use super::unload_policy::unload_policy;
-use crate::context::{Context, HOST_ROOT};
+use crate::context::Context;
 use crate::state::{ModuleBackup, ModuleBackups};
 
 /// What is kept of one driver at most, in bytes. The state directory lies in memory.
@@ -168,7 +169,7 @@ fn without_file(module: &LoadedModule, before: Option<&ModuleBackup>) -> ModuleB
 }
 
 fn candidate_files(context: &Context, names: &[ModuleName]) -> Vec<(ModuleName, PathBuf)> {
-    ["/", HOST_ROOT]
+    ["/", HOST_MOUNT]
         .iter()
         .map(|root| Path::new(root).join("lib/modules").join(context.kernel.as_str()))
         .filter(|folder| context.host.exists(folder))

@@ -27,7 +27,8 @@ pub enum Gravity {
     /// The machine is not as it was.
     Wrong,
     /// Somebody else has made it otherwise, or has to make it.
-    Stated,
+    #[serde(rename = "stated")]
+    CannotRestore,
 }
 
 impl Difference {
@@ -62,7 +63,7 @@ pub fn compare(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<
                     format!("missing: a {kind} on {}, which cannot be made again", saved.name(*lower));
                 note(what, found, Gravity::Wrong);
             }
-            (Place::Stays { .. }, None) => note(what, "missing".to_owned(), Gravity::Stated),
+            (Place::Stays { .. }, None) => note(what, "missing".to_owned(), Gravity::CannotRestore),
             (Place::Child { child, .. }, Some(present)) if present.child.as_ref() != Some(child) => {
                 let now =
                     present.child.as_ref().map_or_else(|| "of another kind".to_owned(), ToString::to_string);
@@ -78,7 +79,7 @@ pub fn compare(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<
         let Some(found) = address_now(address, at) else { continue };
         for (attribute, was, is) in address_attributes(address, found) {
             let what = format!("address {address} dev {}", saved.name(address.index));
-            note(what, format!("{attribute} is {is}, was {was}"), Gravity::Stated);
+            note(what, format!("{attribute} is {is}, was {was}"), Gravity::CannotRestore);
         }
     }
     let name = |index: IfIndex| saved.name(index);
@@ -92,7 +93,7 @@ pub fn compare(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<
             }
             RouteNow::Here | RouteNow::Missing | RouteNow::LacksNextHops => continue,
         };
-        note(format!("route {}", route.in_words(&name)), found, Gravity::Stated);
+        note(format!("route {}", route.in_words(&name)), found, Gravity::CannotRestore);
     }
     differences
 }

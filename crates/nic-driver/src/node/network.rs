@@ -99,7 +99,7 @@ async fn find_and_restore(
         what: format!("link {}", link.name),
         found:
             "in another network namespace; what stood on it is left to whoever has taken it there".to_owned(),
-        gravity: Gravity::Stated,
+        gravity: Gravity::CannotRestore,
     }));
     Ok(outcome)
 }
@@ -234,7 +234,7 @@ mod tests {
         };
         let found = NicState {
             pfs: vec![
-                pf("0000:02:00.0", 102, &[VfNetdev::Away]),
+                pf("0000:02:00.0", 102, &[VfNetdev::NotVisible]),
                 pf("0000:01:00.0", 103, &[here(111), VfNetdev::InNamespace, here(112)]),
             ],
         };

@@ -148,8 +148,8 @@ fn what_only_legacy_mode_takes_leads_through_it_once() {
 
     // Nor does anything when a VF works in another namespace, as it did.
     admin(&mut found.vfs[1]).vlan = Setting::NotSet;
-    saved.vfs[0].netdev = VfNetdev::Away;
-    found.vfs[0].netdev = VfNetdev::Away;
+    saved.vfs[0].netdev = VfNetdev::NotVisible;
+    found.vfs[0].netdev = VfNetdev::NotVisible;
     assert!(!plan_prepare(&saved, &found).contains(&legacy));
 }
 
@@ -167,10 +167,13 @@ fn a_vf_that_somebody_uses_in_another_namespace_is_left_alone() {
     assert!(!vfs_need_binding(&saved, &found));
     let differences = compare(&state(saved.clone()), &state(found.clone()));
     assert_eq!(differences.len(), 3, "{differences:?}");
-    assert!(differences.iter().all(|difference| difference.gravity == Gravity::Stated), "{differences:?}");
+    assert!(
+        differences.iter().all(|difference| difference.gravity == Gravity::CannotRestore),
+        "{differences:?}"
+    );
 
     // Where the kernel does not say so, the netdev may have failed to appear: a new probe can help.
-    found.vfs[0].netdev = VfNetdev::Away;
+    found.vfs[0].netdev = VfNetdev::NotVisible;
     assert!(vfs_need_binding(&saved, &found));
 }
 
@@ -354,7 +357,7 @@ prop_compose! {
     ) -> VfState {
         let netdev = match driver.as_deref() {
             None => VfNetdev::Unbound,
-            Some("igbvf") if away => VfNetdev::Away,
+            Some("igbvf") if away => VfNetdev::NotVisible,
             Some("igbvf") => VfNetdev::Here(netdev),
             Some(_) => VfNetdev::OtherDriver,
         };

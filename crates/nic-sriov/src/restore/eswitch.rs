@@ -7,7 +7,7 @@ use crate::arrivals::ArrivalError;
 use crate::plan::{BindStep, plan_eswitch, plan_netdev, vfs_to_unbind};
 use crate::step::Activity;
 use crate::sysfs;
-use crate::{NetdevState, Part, PfState};
+use crate::{Component, NetdevState, PfState};
 
 impl Executor<'_> {
     /// The eswitch as saved, and its representors. Returns the PF as it is then.
@@ -16,11 +16,11 @@ impl Executor<'_> {
         if !changes && saved.representors.is_empty() {
             return Some(found);
         }
-        let part = Part::Pf(saved.address.clone());
+        let component = Component::Pf(saved.address.clone());
         let stage = self.begin(saved, Stage::Eswitch);
         self.unbind_for_mode(saved, &found).await;
         for step in plan_eswitch(saved, &found) {
-            self.pf_step(&part, &found, &step).await;
+            self.pf_step(&component, &found, &step).await;
         }
         if changes {
             found = self.observe_pf(saved).await?;
@@ -36,7 +36,7 @@ impl Executor<'_> {
             if let (Some(address), Some(driver)) = (vf.address, &vf.driver) {
                 let unbound = sysfs::unbind(self.host, address, driver, self.deadline).await;
                 self.note_step(
-                    &Part::of_vf(saved, vf),
+                    &Component::of_vf(saved, vf),
                     &BindStep::Unbind(driver.clone()),
                     unbound.map_err(StepError::from),
                 );
@@ -49,32 +49,32 @@ impl Executor<'_> {
         if ports.is_empty() {
             return;
         }
-        let part = Part::Pf(saved.address.clone());
-        let _in_progress = self.in_progress(&part, &Activity("wait for the representors"));
+        let component = Component::Pf(saved.address.clone());
+        let _in_progress = self.in_progress(&component, &Activity("wait for the representors"));
         let arrived = match self.arrivals.wait_ports(&saved.address, &ports, self.deadline).await {
             Ok(arrived) => arrived,
             Err(error) => {
-                self.fail(&part, &Activity("wait for the representors"), &error.into());
+                self.fail(&component, &Activity("wait for the representors"), &error.into());
                 return;
             }
         };
         let links = match self.source.links().await {
             Ok(links) => links,
             Err(error) => {
-                self.fail(&part, &Activity("read the links"), &error.into());
+                self.fail(&component, &Activity("read the links"), &error.into());
                 return;
             }
         };
         for representor in &saved.representors {
-            let part = Part::Representor { pf: saved.address.clone(), port: representor.port };
+            let component = Component::Representor { pf: saved.address.clone(), port: representor.port };
             let Some((_, arrival)) = arrived.iter().find(|(port, _)| *port == representor.port) else {
                 let error = ArrivalError::Deadline { device: saved.address.clone(), after: self.deadline };
-                self.fail(&part, &Activity("wait for its netdev"), &error.into());
+                self.fail(&component, &Activity("wait for its netdev"), &error.into());
                 continue;
             };
             let found = NetdevState::of(&arrival.link, &links);
             let steps = plan_netdev(&representor.netdev_for(&found), &found);
-            self.netdev_steps(&part, found.index, steps).await;
+            self.netdev_steps(&component, found.index, steps).await;
         }
     }
 }

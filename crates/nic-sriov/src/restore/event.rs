@@ -3,7 +3,7 @@
 use nic_netlink::LinkName;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceAddress, Part};
+use crate::{Component, DeviceAddress};
 
 /// What happens during a restore, as it happens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +40,14 @@ pub enum RestoreEvent {
     /// A VF's driver has been bound.
     VfBound {
         /// The VF.
-        part: Part,
+        #[serde(rename = "part")]
+        component: Component,
     },
     /// A VF's netdev has come and has its final name.
     VfArrived {
         /// The VF.
-        part: Part,
+        #[serde(rename = "part")]
+        component: Component,
         /// Its name.
         name: LinkName,
         /// The name it was first seen under, when that was another.
@@ -54,7 +56,8 @@ pub enum RestoreEvent {
     /// All that could be done for a VF has been done.
     VfDone {
         /// The VF.
-        part: Part,
+        #[serde(rename = "part")]
+        component: Component,
         /// How many steps it took.
         steps: usize,
         /// What went wrong.
@@ -76,4 +79,26 @@ pub enum Stage {
     Vfs,
     /// Autoprobe and the PF's netdev as saved.
     Finish,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_in_json_are_those_of_the_journal() {
+        let component = Component::Pf("0000:01:00.0".parse().unwrap());
+        let name: LinkName = "enp1s0v0".parse().unwrap();
+        let events = [
+            RestoreEvent::VfBound { component: component.clone() },
+            RestoreEvent::VfArrived { component: component.clone(), name, first_seen_as: None },
+            RestoreEvent::VfDone { component, steps: 3, failure: None },
+        ];
+        let json = serde_json::json!([
+            {"event": "vf_bound", "part": {"pf": "0000:01:00.0"}},
+            {"event": "vf_arrived", "part": {"pf": "0000:01:00.0"}, "name": "enp1s0v0", "first_seen_as": null},
+            {"event": "vf_done", "part": {"pf": "0000:01:00.0"}, "steps": 3, "failure": null},
+        ]);
+        assert_eq!(serde_json::to_value(events).unwrap(), json);
+    }
 }

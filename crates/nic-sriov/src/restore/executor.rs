@@ -16,7 +16,7 @@ use super::step_error::StepError;
 use crate::arrivals::Arrivals;
 use crate::observe::{KernelLinks, LinkSource, observe_within};
 use crate::step::{Activity, Step};
-use crate::{DeviceSelector, NicState, Part, PfState};
+use crate::{Component, DeviceSelector, NicState, PfState};
 
 /// Carries out one restore. Its methods stand in the files of this folder: single steps (`steps.rs`), one VF (`vf.rs`), the
 /// eswitch (`eswitch.rs`), a PF's stages (`stages.rs`) and contested names (`naming.rs`).
@@ -41,30 +41,30 @@ impl Executor<'_> {
 
     pub(super) async fn observe_pf(&self, saved: &PfState) -> Option<PfState> {
         let address = std::slice::from_ref(&saved.address);
-        let part = Part::Pf(saved.address.clone());
-        let _in_progress = self.in_progress(&part, &Activity("observe"));
+        let component = Component::Pf(saved.address.clone());
+        let _in_progress = self.in_progress(&component, &Activity("observe"));
         match observe_within(self.host, self.source, self.selector, address, self.deadline).await {
             Ok(mut state) => state.pfs.pop(),
             Err(error) => {
-                self.fail(&part, &Activity("observe"), &StepError::Observe(error));
+                self.fail(&component, &Activity("observe"), &StepError::Observe(error));
                 None
             }
         }
     }
 
-    pub(super) fn in_progress(&self, part: &Part, step: &dyn Step) -> InProgressEntry<'_> {
-        self.in_progress.begin(part, step.to_string())
+    pub(super) fn in_progress(&self, component: &Component, step: &dyn Step) -> InProgressEntry<'_> {
+        self.in_progress.begin(component, step.to_string())
     }
 
     /// Records all that had begun and has not ended as failed.
     pub(super) fn fail_in_progress(&self, saved: &NicState, total: Duration) {
         let mut in_progress = self.in_progress.entries();
         if in_progress.is_empty() {
-            let pfs = saved.pfs.iter().map(|pf| Part::Pf(pf.address.clone()));
-            in_progress.extend(pfs.map(|part| (part, "restore".to_owned())));
+            let pfs = saved.pfs.iter().map(|pf| Component::Pf(pf.address.clone()));
+            in_progress.extend(pfs.map(|component| (component, "restore".to_owned())));
         }
-        for (part, step) in in_progress {
-            self.fail(&part, &Activity(&step), &StepError::OutOfTime(total));
+        for (component, step) in in_progress {
+            self.fail(&component, &Activity(&step), &StepError::OutOfTime(total));
         }
     }
 
@@ -78,22 +78,28 @@ impl Executor<'_> {
         (self.on_event)(RestoreEvent::StageEnded { pf: pf.address.clone(), stage });
     }
 
-    pub(super) fn note_step(&self, part: &Part, step: &dyn Step, result: Result<(), StepError>) {
+    pub(super) fn note_step(&self, component: &Component, step: &dyn Step, result: Result<(), StepError>) {
         match result {
             Ok(()) => self.ledger().steps += 1,
-            Err(error) => self.fail(part, step, &error),
+            Err(error) => self.fail(component, step, &error),
         }
     }
 
-    pub(super) fn fail(&self, part: &Part, step: &dyn Step, error: &StepError) {
-        self.fail_as(part, step, error, error.errno() == Some(Errno::OPNOTSUPP));
+    pub(super) fn fail(&self, component: &Component, step: &dyn Step, error: &StepError) {
+        self.fail_as(component, step, error, error.errno() == Some(Errno::OPNOTSUPP));
     }
 
-    pub(super) fn fail_as(&self, part: &Part, step: &dyn Step, error: &StepError, unsupported: bool) {
+    pub(super) fn fail_as(
+        &self,
+        component: &Component,
+        step: &dyn Step,
+        error: &StepError,
+        unsupported: bool,
+    ) {
         let cause = error_chain(error);
-        tracing::warn!(%part, %step, cause, "step failed");
+        tracing::warn!(%component, %step, cause, "step failed");
         self.ledger().failures.push(StepFailure {
-            part: part.clone(),
+            component: component.clone(),
             step: step.to_string(),
             attributes: step.attributes().to_vec(),
             cause,

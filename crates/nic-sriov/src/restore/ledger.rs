@@ -7,7 +7,7 @@ use std::time::Duration;
 use nic_netlink::IfIndex;
 
 use super::outcome::StepFailure;
-use crate::Part;
+use crate::Component;
 use crate::names::Contested;
 
 #[derive(Debug, Default)]
@@ -17,13 +17,13 @@ pub(super) struct Ledger {
     pub(super) vfs: Vec<VfProgress>,
     pub(super) contested: Vec<Contested>,
     /// Netdevs that have come back from another network namespace and have no name to be given.
-    pub(super) nameless: Vec<(Part, IfIndex)>,
+    pub(super) nameless: Vec<(Component, IfIndex)>,
 }
 
 /// How far one VF has come.
 #[derive(Debug)]
 pub(super) struct VfProgress {
-    pub(super) part: Part,
+    pub(super) component: Component,
     pub(super) first_seen_as: Option<String>,
     pub(super) waited: Option<Duration>,
     pub(super) steps: usize,
@@ -31,24 +31,24 @@ pub(super) struct VfProgress {
 }
 
 impl VfProgress {
-    pub(super) fn new(part: Part) -> Self {
-        Self { part, first_seen_as: None, waited: None, steps: 0, retried: false }
+    pub(super) fn new(component: Component) -> Self {
+        Self { component, first_seen_as: None, waited: None, steps: 0, retried: false }
     }
 }
 
 /// What has begun and has not ended, to be named when the time for all of it is over.
 #[derive(Debug, Default)]
-pub(super) struct InProgress(Mutex<Vec<(Part, String)>>);
+pub(super) struct InProgress(Mutex<Vec<(Component, String)>>);
 
 impl InProgress {
     /// Adds a step, which counts as in progress until the entry is dropped.
-    pub(super) fn begin(&self, part: &Part, step: String) -> InProgressEntry<'_> {
-        let entry = (part.clone(), step);
+    pub(super) fn begin(&self, component: &Component, step: String) -> InProgressEntry<'_> {
+        let entry = (component.clone(), step);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
         InProgressEntry { list: self, entry }
     }
 
-    pub(super) fn entries(&self) -> Vec<(Part, String)> {
+    pub(super) fn entries(&self) -> Vec<(Component, String)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -57,7 +57,7 @@ impl InProgress {
 #[derive(Debug)]
 pub(super) struct InProgressEntry<'a> {
     list: &'a InProgress,
-    entry: (Part, String),
+    entry: (Component, String),
 }
 
 impl Drop for InProgressEntry<'_> {

@@ -25,7 +25,7 @@ impl Executor<'_> {
             }
             if let Err(error) = self.contested_round(saved, &contested).await {
                 for entry in &contested {
-                    self.fail(&entry.part, &entry.step, &error);
+                    self.fail(&entry.component, &entry.step, &error);
                 }
                 return;
             }
@@ -33,7 +33,7 @@ impl Executor<'_> {
         // Not in the loop's head, where the lock would be held while the failures are recorded.
         let contested = std::mem::take(&mut self.ledger().contested);
         for entry in contested {
-            self.fail(&entry.part, &entry.step, &StepError::StillTaken);
+            self.fail(&entry.component, &entry.step, &StepError::StillTaken);
         }
     }
 
@@ -50,10 +50,10 @@ impl Executor<'_> {
         let nameless = std::mem::take(&mut self.ledger().nameless);
         let plan = plan_contested(contested, &nameless, &links);
         for (entry, taken) in plan.taken {
-            self.fail(&entry.part, &entry.step, &StepError::Taken(taken));
+            self.fail(&entry.component, &entry.step, &StepError::Taken(taken));
         }
-        for Contested { part, index, step } in plan.steps {
-            self.netdev_steps(&part, index, vec![step]).await;
+        for Contested { component, index, step } in plan.steps {
+            self.netdev_steps(&component, index, vec![step]).await;
         }
         Ok(())
     }

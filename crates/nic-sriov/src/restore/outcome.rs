@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::attribute::Attribute;
 use crate::plan::SkippedPf;
-use crate::{Difference, Part};
+use crate::{Component, Difference};
 
 /// A step that failed. Whether that matters is for the verification to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepFailure {
     /// What it was for.
-    pub part: Part,
+    #[serde(rename = "part")]
+    pub component: Component,
     /// The step.
     pub step: String,
     /// The attributes that it was to set.
@@ -26,7 +27,8 @@ pub struct StepFailure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VfOutcome {
     /// Which VF.
-    pub part: Part,
+    #[serde(rename = "part")]
+    pub component: Component,
     /// Its netdev's name at the end, where it has one.
     pub name: Option<LinkName>,
     /// The name its netdev was first seen under, when that was another.

@@ -16,7 +16,7 @@ use crate::plan::{
 };
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Part, PfState, VfNetdev, VfState, vfio_group_in_use};
+use crate::{Component, PfState, VfNetdev, VfState, vfio_group_in_use};
 
 /// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
@@ -36,13 +36,13 @@ impl Executor<'_> {
     /// [`Stage::Prepare`].
     async fn prepare(&self, saved: &PfState, found: &PfState) {
         let stage = self.begin(saved, Stage::Prepare);
-        let part = Part::Pf(saved.address.clone());
+        let component = Component::Pf(saved.address.clone());
         let steps = plan_prepare(saved, found);
         if changes_mode_under_vfs(&steps) {
             self.unbind_for_mode(saved, found).await;
         }
         for step in steps {
-            self.pf_step(&part, found, &step).await;
+            self.pf_step(&component, found, &step).await;
         }
         self.end(saved, stage);
     }
@@ -65,7 +65,7 @@ impl Executor<'_> {
     async fn restore_vfs(&self, saved: &PfState, found: &PfState) {
         let stage = self.begin(saved, Stage::Vfs);
         if vfs_need_binding(saved, found) && found.drivers_autoprobe == Some(false) {
-            self.pf_step(&Part::Pf(saved.address.clone()), found, &PfStep::Autoprobe(true)).await;
+            self.pf_step(&Component::Pf(saved.address.clone()), found, &PfStep::Autoprobe(true)).await;
         }
         let vfs = self.restorable_vfs(saved, found);
         join_all(vfs.into_iter().map(|(vf, now)| self.restore_vf(saved, now, vf))).await;
@@ -75,21 +75,21 @@ impl Executor<'_> {
     /// [`Stage::Finish`].
     async fn finish(&self, saved: &PfState, found: &PfState) {
         let stage = self.begin(saved, Stage::Finish);
-        let part = Part::Pf(saved.address.clone());
+        let component = Component::Pf(saved.address.clone());
         let mut link_awaited = false;
         for (vf, now) in self.restorable_vfs(saved, found) {
             if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
-                self.ledger().nameless.push((Part::of_vf(saved, vf), netdev.index));
+                self.ledger().nameless.push((Component::of_vf(saved, vf), netdev.index));
             }
             for change in plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now)) {
                 if matches!(change, VfChange::Rate { .. }) && !std::mem::replace(&mut link_awaited, true) {
-                    self.await_link(saved, &part).await;
+                    self.await_link(saved, &component).await;
                 }
                 self.admin_step(saved, found, vf, &change).await;
             }
         }
         for step in plan_finish(saved, found) {
-            self.pf_step(&part, found, &step).await;
+            self.pf_step(&component, found, &step).await;
         }
         self.end(saved, stage);
     }
@@ -103,22 +103,22 @@ impl Executor<'_> {
             .filter(|(vf, now)| {
                 let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address) else { return true };
                 let Some(group) = vfio_group_in_use(self.host, address) else { return true };
-                let part = Part::of_vf(saved, vf);
-                let known = self.ledger().failures.iter().any(|failure| failure.part == part);
+                let component = Component::of_vf(saved, vf);
+                let known = self.ledger().failures.iter().any(|failure| failure.component == component);
                 if !known {
                     let error = StepError::Vf(VfWriteError::InUse { address, group });
-                    self.fail(&part, &Activity("restore"), &error);
+                    self.fail(&component, &Activity("restore"), &error);
                 }
                 false
             })
             .collect()
     }
 
-    async fn await_link(&self, saved: &PfState, part: &Part) {
+    async fn await_link(&self, saved: &PfState, component: &Component) {
         match self.arrivals.wait_running(&saved.address, LINK_PATIENCE).await {
             Ok(true) => {}
-            Ok(false) => tracing::warn!(%part, "its link has not come up; rates may be refused"),
-            Err(error) => self.fail(part, &Activity("wait for the link"), &error.into()),
+            Ok(false) => tracing::warn!(%component, "its link has not come up; rates may be refused"),
+            Err(error) => self.fail(component, &Activity("wait for the link"), &error.into()),
         }
     }
 }

@@ -13,22 +13,22 @@ use crate::observe::devlink_handle;
 use crate::ofed::{self, OfedStep};
 use crate::plan::{BindStep, NetdevStep, PfStep, is_refused_by_mode};
 use crate::sysfs;
-use crate::{Part, PfState, VfState};
+use crate::{Component, PfState, VfState};
 
 impl Executor<'_> {
-    pub(super) async fn pf_step(&self, part: &Part, found: &PfState, step: &PfStep) {
+    pub(super) async fn pf_step(&self, component: &Component, found: &PfState, step: &PfStep) {
         (self.on_event)(RestoreEvent::PfStepBegan { pf: found.address.clone(), step: step.to_string() });
-        let in_progress = self.in_progress(part, step);
-        self.try_pf_step(part, found, step).await;
+        let in_progress = self.in_progress(component, step);
+        self.try_pf_step(component, found, step).await;
         drop(in_progress);
         (self.on_event)(RestoreEvent::PfStep { pf: found.address.clone(), step: step.to_string() });
     }
 
-    async fn try_pf_step(&self, part: &Part, found: &PfState, step: &PfStep) {
+    async fn try_pf_step(&self, component: &Component, found: &PfState, step: &PfStep) {
         let result = match step {
             PfStep::Netdev(step) => match &found.netdev {
                 Some(netdev) => {
-                    self.netdev_steps(part, netdev.index, vec![step.clone()]).await;
+                    self.netdev_steps(component, netdev.index, vec![step.clone()]).await;
                     return;
                 }
                 None => Err(StepError::NoUplink),
@@ -47,12 +47,12 @@ impl Executor<'_> {
                     .map_err(StepError::from),
             },
         };
-        self.note_step(part, step, result);
+        self.note_step(component, step, result);
     }
 
     pub(super) async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &VfChange) {
-        let part = Part::of_vf(pf, vf);
-        let _in_progress = self.in_progress(&part, change);
+        let component = Component::of_vf(pf, vf);
+        let _in_progress = self.in_progress(&component, change);
         let result = match &found.netdev {
             None => Err(StepError::NoUplink),
             Some(uplink) => {
@@ -60,14 +60,16 @@ impl Executor<'_> {
             }
         };
         match result {
-            Err(error) if is_refused_by_mode(found, change) => self.fail_as(&part, change, &error, false),
-            result => self.note_step(&part, change, result),
+            Err(error) if is_refused_by_mode(found, change) => {
+                self.fail_as(&component, change, &error, false);
+            }
+            result => self.note_step(&component, change, result),
         }
     }
 
     pub(super) async fn ofed_step(&self, pf: &PfState, vf: &VfState, step: OfedStep) {
         let result = ofed::apply(self.host, &pf.address, vf.index, step, self.deadline).await;
-        self.note_step(&Part::of_vf(pf, vf), &step, result.map_err(StepError::from));
+        self.note_step(&Component::of_vf(pf, vf), &step, result.map_err(StepError::from));
     }
 
     pub(super) async fn bind_step(
@@ -86,7 +88,7 @@ impl Executor<'_> {
             }
             BindStep::Bind(driver) => {
                 sysfs::bind(self.host, address, driver, self.deadline).await?;
-                (self.on_event)(RestoreEvent::VfBound { part: progress.part.clone() });
+                (self.on_event)(RestoreEvent::VfBound { component: progress.component.clone() });
             }
         }
         progress.steps += 1;
@@ -95,16 +97,21 @@ impl Executor<'_> {
     }
 
     /// Carries out steps on a netdev; returns how many succeeded.
-    pub(super) async fn netdev_steps(&self, part: &Part, index: IfIndex, steps: Vec<NetdevStep>) -> usize {
+    pub(super) async fn netdev_steps(
+        &self,
+        component: &Component,
+        index: IfIndex,
+        steps: Vec<NetdevStep>,
+    ) -> usize {
         let mut done = 0;
         for step in steps {
-            let _in_progress = self.in_progress(part, &step);
+            let _in_progress = self.in_progress(component, &step);
             match self.netdev_step(index, &step).await {
                 Ok(()) => done += 1,
                 Err(error) if error.errno() == Some(Errno::EXIST) && gives_name(&step) => {
-                    self.ledger().contested.push(Contested { part: part.clone(), index, step });
+                    self.ledger().contested.push(Contested { component: component.clone(), index, step });
                 }
-                Err(error) => self.fail(part, &step, &error),
+                Err(error) => self.fail(component, &step, &error),
             }
         }
         self.ledger().steps += done;

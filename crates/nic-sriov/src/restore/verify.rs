@@ -3,7 +3,7 @@
 use super::ledger::Ledger;
 use super::outcome::{RestoreOutcome, StepFailure, VfOutcome};
 use crate::plan::{RestoreObstacle, SkippedPf};
-use crate::{Attribute, DeviceAddress, Difference, Gravity, NicState, Part, PfState, compare};
+use crate::{Attribute, Component, DeviceAddress, Difference, Gravity, NicState, PfState, compare};
 
 /// Compares what could be read; of a PF that could not, that is the difference: not knowing is not the same as equal.
 pub(super) fn compare_known(
@@ -16,7 +16,8 @@ pub(super) fn compare_known(
         _ => None,
     };
     let unknown: Vec<Difference> = in_the_way.iter().filter_map(unknown).collect();
-    let is_known = |pf: &PfState| !unknown.iter().any(|unknown| unknown.part == Part::Pf(pf.address.clone()));
+    let is_known =
+        |pf: &PfState| !unknown.iter().any(|unknown| unknown.component == Component::Pf(pf.address.clone()));
     let known = NicState { pfs: saved.pfs.iter().filter(|pf| is_known(pf)).cloned().collect() };
     let mut differences = compare(&known, found);
     differences.extend(unknown);
@@ -25,8 +26,8 @@ pub(super) fn compare_known(
 
 fn unreadable(pf: &DeviceAddress, reason: &str) -> Difference {
     Difference {
-        part: Part::Pf(pf.clone()),
-        attribute: Attribute::State,
+        component: Component::Pf(pf.clone()),
+        attribute: Attribute::Observation,
         saved: "known".to_owned(),
         found: format!("unknown: {reason}"),
         gravity: Gravity::Wrong,
@@ -38,7 +39,7 @@ pub(super) fn excuse_unsupported(differences: &mut [Difference], failures: &[Ste
     for difference in differences.iter_mut().filter(|difference| difference.is_wrong()) {
         let refused = failures.iter().any(|failure| {
             failure.unsupported
-                && failure.part == difference.part
+                && failure.component == difference.component
                 && failure.attributes.contains(&difference.attribute)
         });
         if refused {
@@ -56,13 +57,14 @@ pub(super) fn outcome(
 ) -> RestoreOutcome {
     let vfs = saved.pfs.iter().flat_map(|pf| pf.vfs.iter().map(move |vf| (pf, vf)));
     let vfs = vfs.map(|(pf, vf)| {
-        let part = Part::of_vf(pf, vf);
+        let component = Component::of_vf(pf, vf);
         let whole_pf_wrong = |d: &Difference| {
-            d.part == Part::Pf(pf.address.clone())
-                && matches!(d.attribute, Attribute::Presence | Attribute::State)
+            d.component == Component::Pf(pf.address.clone())
+                && matches!(d.attribute, Attribute::Presence | Attribute::Observation)
         };
-        let wrong = differences.iter().any(|d| d.is_wrong() && (d.part == part || whole_pf_wrong(d)));
-        let progress = ledger.vfs.iter().find(|progress| progress.part == part);
+        let wrong =
+            differences.iter().any(|d| d.is_wrong() && (d.component == component || whole_pf_wrong(d)));
+        let progress = ledger.vfs.iter().find(|progress| progress.component == component);
         VfOutcome {
             name: vf.netdev.here().map(|netdev| netdev.name.clone()),
             first_seen_as: progress.and_then(|progress| progress.first_seen_as.clone()),
@@ -72,7 +74,7 @@ pub(super) fn outcome(
             steps: progress.map_or(0, |progress| progress.steps),
             retried: progress.is_some_and(|progress| progress.retried),
             verified: !wrong,
-            part,
+            component,
         }
     });
     RestoreOutcome {

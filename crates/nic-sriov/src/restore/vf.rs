@@ -12,20 +12,20 @@ use crate::observe::observe_within;
 use crate::plan::{BindStep, plan_binding, plan_netdev};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{DeviceAddress, NetdevState, Part, PfState, VfNetdev, VfState};
+use crate::{Component, DeviceAddress, NetdevState, PfState, VfNetdev, VfState};
 
 const BIND_AND_WAIT: Activity<'static> = Activity("bind and wait for the netdev");
 
 impl Executor<'_> {
     pub(super) async fn restore_vf(&self, pf: &PfState, found: &VfState, saved: &VfState) {
-        let mut progress = VfProgress::new(Part::of_vf(pf, saved));
-        let _in_progress = self.in_progress(&progress.part, &BIND_AND_WAIT);
+        let mut progress = VfProgress::new(Component::of_vf(pf, saved));
+        let _in_progress = self.in_progress(&progress.component, &BIND_AND_WAIT);
         let mut result = self.bind_and_await(saved, plan_binding(saved, found), &mut progress).await;
         // Bound and yet without a netdev, or a probe that failed: a second probe is what can help.
         if let (Err(error), Some(driver)) = (&result, &saved.driver)
             && !matches!(error, StepError::Vf(VfWriteError::NotVf(_) | VfWriteError::InUse { .. }))
         {
-            tracing::warn!(vf = %progress.part, error = error_chain(error), "binding it once more");
+            tracing::warn!(vf = %progress.component, error = error_chain(error), "binding it once more");
             progress.retried = true;
             result = self.rebind(pf, saved, driver, &mut progress).await;
         }
@@ -34,12 +34,12 @@ impl Executor<'_> {
                 progress.first_seen_as.clone_from(&arrival.first_seen_as);
                 progress.waited = Some(arrival.waited);
                 (self.on_event)(RestoreEvent::VfArrived {
-                    part: progress.part.clone(),
+                    component: progress.component.clone(),
                     name: arrival.link.name.clone(),
                     first_seen_as: arrival.first_seen_as.clone(),
                 });
                 if !arrival.udev_finished {
-                    tracing::warn!(vf = %progress.part, "udev has not finished with its netdev in time");
+                    tracing::warn!(vf = %progress.component, "udev has not finished with its netdev in time");
                 }
                 self.restore_netdev(saved, &arrival, &mut progress).await;
                 None
@@ -47,11 +47,15 @@ impl Executor<'_> {
             Ok(None) => None,
             Err(error) => {
                 let cause = error_chain(&error);
-                self.fail(&progress.part, &BIND_AND_WAIT, &error);
+                self.fail(&progress.component, &BIND_AND_WAIT, &error);
                 Some(cause)
             }
         };
-        (self.on_event)(RestoreEvent::VfDone { part: progress.part.clone(), steps: progress.steps, failure });
+        (self.on_event)(RestoreEvent::VfDone {
+            component: progress.component.clone(),
+            steps: progress.steps,
+            failure,
+        });
         self.ledger().vfs.push(progress);
     }
 
@@ -99,11 +103,12 @@ impl Executor<'_> {
             (None, _) => Links::default(),
             (Some(_), Ok(links)) => links,
             (Some(_), Err(error)) => {
-                self.fail(&progress.part, &Activity("read the links"), &StepError::Observe(error));
+                self.fail(&progress.component, &Activity("read the links"), &StepError::Observe(error));
                 return;
             }
         };
         let found = NetdevState::of(&arrival.link, &links);
-        progress.steps += self.netdev_steps(&progress.part, found.index, plan_netdev(wanted, &found)).await;
+        progress.steps +=
+            self.netdev_steps(&progress.component, found.index, plan_netdev(wanted, &found)).await;
     }
 }

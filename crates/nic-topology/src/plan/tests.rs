@@ -401,7 +401,7 @@ fn a_route_through_an_object_is_its_owners() {
     let at = Identified::new(&saved, &now, &new_indexes());
     assert_eq!(plan(&saved, &at, NOW), []);
     let differences = compare(&saved, &at, NOW);
-    assert_eq!(differences.iter().map(|one| one.gravity).collect::<Vec<_>>(), [Gravity::Stated]);
+    assert_eq!(differences.iter().map(|one| one.gravity).collect::<Vec<_>>(), [Gravity::CannotRestore]);
 }
 
 #[test]

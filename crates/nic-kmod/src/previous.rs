@@ -7,9 +7,7 @@ use nic_host::{CommandError, Host, Invocation};
 
 use crate::compression::Compression;
 use crate::load::wait_until_live;
-use crate::{
-    IdentityVerdict, LoadError, LoadedModule, ModuleFile, ModuleFileError, ModuleName, OnDisk, compare,
-};
+use crate::{IdentityVerdict, LoadError, LoadedModule, ModuleFile, ModuleFileError, ModuleName, OnDisk};
 
 /// The files of these modules anywhere below `folder`, such as `/lib/modules/<release>`, sorted. There can be several
 /// of a module: the distribution's own, and a package's that modprobe prefers.
@@ -48,7 +46,8 @@ pub fn file_of_loaded(
 ) -> Option<ModuleFile> {
     candidates.into_iter().find(|file| {
         let on_disk = OnDisk::File(Box::new(file.clone()));
-        file.name == loaded.name && matches!(compare(Some(loaded), &on_disk), IdentityVerdict::Equal(_))
+        file.name == loaded.name
+            && matches!(IdentityVerdict::of(Some(loaded), &on_disk), IdentityVerdict::Equal(_))
     })
 }
 

@@ -7,7 +7,7 @@ use nic_netlink::{Address, IfIndex};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::entries::{RouteNow, address_now, route_now};
-use crate::{Identified, NetworkState, Place, plan};
+use crate::{LinkMapping, NetworkState, Place, plan};
 
 /// Something that is not as it was saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,12 +48,12 @@ impl fmt::Display for Difference {
 /// All that is different from what is saved, `age` after it was saved. What can be given back is [`plan`]'s to say, and is
 /// all wrong as long as it is missing.
 #[must_use]
-pub fn compare(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<Difference> {
+pub fn compare(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut note =
         |what: String, found: String, gravity| differences.push(Difference { what, found, gravity });
     for link in &saved.links {
-        let present = at.index(link.index).and_then(|index| at.now.links.get(&index));
+        let present = mapping.index(link.index).and_then(|index| mapping.now.links.get(&index));
         let what = format!("link {}", link.name);
         match (&link.place, present) {
             (Place::Device, None) => note(what, "missing".to_owned(), Gravity::Wrong),
@@ -72,11 +72,11 @@ pub fn compare(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<
             _ => {}
         }
     }
-    for step in plan(saved, at, age) {
-        note(step.in_words(saved), "missing".to_owned(), Gravity::Wrong);
+    for step in plan(saved, mapping, age) {
+        note(step.iproute2_text(saved), "missing".to_owned(), Gravity::Wrong);
     }
     for address in &saved.addresses {
-        let Some(found) = address_now(address, at) else { continue };
+        let Some(found) = address_now(address, mapping) else { continue };
         for (attribute, was, is) in address_attributes(address, found) {
             let what = format!("address {address} dev {}", saved.name(address.index));
             note(what, format!("{attribute} is {is}, was {was}"), Gravity::CannotRestore);
@@ -84,16 +84,16 @@ pub fn compare(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<
     }
     let name = |index: IfIndex| saved.name(index);
     for route in &saved.routes {
-        let found = match route_now(saved, at, route) {
+        let found = match route_now(saved, mapping, route) {
             RouteNow::Otherwise(other) => {
-                format!("in its place is {}", other.in_words(&|index| at.now.name(index)))
+                format!("in its place is {}", other.iproute2_text(&|index| mapping.now.name(index)))
             }
             RouteNow::ByObject => {
                 "missing: it used a next hop object, which its owner has to make".to_owned()
             }
             RouteNow::Here | RouteNow::Missing | RouteNow::LacksNextHops => continue,
         };
-        note(format!("route {}", route.in_words(&name)), found, Gravity::CannotRestore);
+        note(format!("route {}", route.iproute2_text(&name)), found, Gravity::CannotRestore);
     }
     differences
 }

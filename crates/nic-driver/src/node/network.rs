@@ -9,7 +9,7 @@ use nic_sriov::{
     KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, VfNetdev, observe_within,
 };
 use nic_topology::{
-    Difference, Gravity, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError,
+    Difference, Gravity, LinkMapping, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError,
     compare, restore,
 };
 
@@ -75,8 +75,8 @@ pub(crate) async fn network_differs(
     let found = find_netdevs(context, kernel, snapshot).await?;
     let saved = snapshot.network.clone().without_devices(&found.taken);
     let now = Network::read(&kernel.netlink).await.map_err(TopologyError::from)?;
-    let at = Identified::new(&saved, &now, &found.here);
-    let differences = compare(&saved, &at, age(snapshot));
+    let mapping = LinkMapping::new(&saved, &now, &found.here);
+    let differences = compare(&saved, &mapping, age(snapshot));
     Ok(differences.iter().any(Difference::is_wrong))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nic_kmod::{
     IdentityVerdict, LoadedModule, LoadedModules, ModuleIndex, ModuleName, OnDisk, ParameterDefaults,
-    ReadLoadedError, compare, read_unpacked,
+    ReadLoadedError, read_unpacked,
 };
 
 use crate::context::Context;
@@ -43,7 +43,7 @@ fn defaults_of(context: &Context, index: &ModuleIndex, module: &LoadedModule) ->
         return Some(kept.defaults);
     }
     let on_disk = OnDisk::read(&context.host, index, &module.name).ok()?;
-    let content = match (&on_disk, compare(Some(module), &on_disk)) {
+    let content = match (&on_disk, IdentityVerdict::of(Some(module), &on_disk)) {
         (OnDisk::File(file), IdentityVerdict::Equal(_)) => read_unpacked(&context.host, &file.path).ok()?,
         _ => return None,
     };

@@ -119,7 +119,12 @@ impl LoadedModule {
                 // Some parameters can only be written, and some drivers' own readers fail. No decision rests on a
                 // parameter's value.
                 Err(error) => {
-                    tracing::debug!(module = %self.name, parameter, error = %error.source, "parameter is not readable");
+                    tracing::debug!(
+                        module = %self.name,
+                        parameter,
+                        error = %error.source,
+                        "parameter is not readable"
+                    );
                 }
             }
         }

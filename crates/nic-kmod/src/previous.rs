@@ -21,7 +21,7 @@ pub fn find_module_files(host: &Host, folder: &Path, names: &[ModuleName]) -> Ve
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                tracing::info!(%error, "not searched for modules");
+                tracing::info!(%error, "a folder cannot be listed; no module is looked for in it");
                 continue;
             }
         };
@@ -90,7 +90,7 @@ pub async fn load_file(
         Err(source) => return Err(LoadError::Insmod { module: module.clone(), source }),
     }
     wait_until_live(host, module, deadline.saturating_sub(started.elapsed())).await?;
-    tracing::info!(%module, file = %file.display(), took = ?started.elapsed(), "loaded from its file");
+    tracing::info!(%module, file = %file.display(), took = ?started.elapsed(), "module loaded from its file");
     Ok(())
 }
 

@@ -367,7 +367,10 @@ fn enlarge_buffer(socket: &Socket) {
     if let Err(error) =
         set_socket_recv_buffer_size_force(fd, SIZE).or_else(|_| set_socket_recv_buffer_size(fd, SIZE))
     {
-        tracing::debug!(%error, "the receive buffer keeps its size: bursts of notifications overrun it earlier");
+        tracing::debug!(
+            %error,
+            "the receive buffer keeps its size: bursts of notifications overrun it earlier"
+        );
     }
 }
 

@@ -116,11 +116,11 @@ pub async fn restore(
         let age = options.age + start.elapsed();
         let steps = plan(saved, &mapping, age);
         let (mine, waiting) = work.split_by_manager(&steps, &mapping);
-        // Lifetimes in the plan run down, so steps are compared by their words.
-        let words: Vec<String> = steps.iter().map(|step| step.iproute2_text(saved)).collect();
-        if words != last_plan {
+        // Lifetimes in the plan run down, so steps are compared by their text.
+        let texts: Vec<String> = steps.iter().map(|step| step.iproute2_text(saved)).collect();
+        if texts != last_plan {
             last_change = Instant::now();
-            last_plan = words;
+            last_plan = texts;
         }
         let over = start.elapsed() >= options.deadline
             || (waiting == 0 && last_change.elapsed() >= options.patience);
@@ -199,21 +199,21 @@ impl Work<'_> {
     }
 
     async fn carry_out(&mut self, step: &Step, mapping: &LinkMapping<'_>) -> bool {
-        let words = step.iproute2_text(self.saved);
+        let text = step.iproute2_text(self.saved);
         let refused = match self.try_step(step, mapping).await {
             None => return false,
             Some(Ok(())) => {
-                tracing::info!(step = words, "network");
-                self.failures.remove(&words);
+                tracing::info!(step = text, "network step done");
+                self.failures.remove(&text);
                 self.worked_on.insert(step.link);
-                self.done.push(words);
+                self.done.push(text);
                 return true;
             }
             Some(Err(error)) => error,
         };
         let cause = refused.in_one_line();
-        tracing::debug!(step = words, cause, "network");
-        self.failures.insert(words, cause);
+        tracing::debug!(step = text, cause, "network step refused");
+        self.failures.insert(text, cause);
         false
     }
 
@@ -238,8 +238,8 @@ impl Work<'_> {
     }
 
     fn outcome(self, missing: &[Step], differences: Vec<Difference>) -> RestoreOutcome {
-        let words: BTreeSet<String> = missing.iter().map(|step| step.iproute2_text(self.saved)).collect();
-        let failures = self.failures.into_iter().filter(|(step, _)| words.contains(step));
+        let texts: BTreeSet<String> = missing.iter().map(|step| step.iproute2_text(self.saved)).collect();
+        let failures = self.failures.into_iter().filter(|(step, _)| texts.contains(step));
         let left_to = self.managed.into_iter().map(|(link, manager)| LeftTo {
             link: self.saved.name(link),
             manager,

@@ -182,9 +182,9 @@ pub enum PhaseError {
     /// No driver ran before, and the installed one does not come up: there is nothing to roll back to.
     #[error("no driver of the family ran, and the installed one has not come up")]
     NoDriver(#[source] Box<PhaseError>),
-    /// It failed half way, and the machine was put back.
+    /// It failed half way, and was rolled back.
     #[error(
-        "put back: the previous driver runs again, and {vfs} VFs are verified{}. What had failed",
+        "rolled back: the previous driver runs again, and {vfs} VFs are verified{}. What had failed",
         if *tried_again { "; the installed driver was not asked for yet, and the next reload tries it again" } else { "" }
     )]
     RolledBack {
@@ -307,7 +307,7 @@ impl PhaseError {
             | Self::Listen(_)
             | Self::Network(NetworkError::Observe(_))
             | Self::Restore(_) => Exit::Failed,
-            Self::RolledBack { .. } => Exit::PutBack,
+            Self::RolledBack { .. } => Exit::RolledBack,
             Self::Swap(_)
             | Self::NewPfMissing(_)
             | Self::NoDriver(_)

@@ -165,7 +165,11 @@ fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
             Ok(None) => {}
             // It may have gone since; the rest is still worth telling.
             Err(error) => {
-                tracing::info!(netdev = %netdev.name, error = crate::error_chain(&error), "the version of the driver of this netdev is not told");
+                tracing::info!(
+                    netdev = %netdev.name,
+                    error = crate::error_chain(&error),
+                    "the netdev does not tell the version of its driver"
+                );
             }
         }
     }

@@ -144,7 +144,11 @@ impl BackupPlan {
             if size > LIMIT
                 && let PlannedBackup::Found(found) = planned
             {
-                tracing::warn!(module = %found.file.name, limit = LIMIT, "the files of the running driver are too large to be kept");
+                tracing::warn!(
+                    module = %found.file.name,
+                    limit = LIMIT,
+                    "the files of the running driver are too large to be kept"
+                );
                 let module = ModuleBackup { found_at: None, ..ModuleBackup::of_file(&found.file) };
                 *planned = PlannedBackup::Missing(module);
             }
@@ -156,7 +160,7 @@ fn known_backups(context: &Context) -> Option<ModuleBackups> {
     context.store.module_backups(&context.boot_id).unwrap_or_else(|error| {
         tracing::warn!(
             error = crate::error_chain(&error),
-            "what was kept before cannot be read, and is kept anew"
+            "the earlier backup of the running driver cannot be read; the files are backed up anew"
         );
         None
     })

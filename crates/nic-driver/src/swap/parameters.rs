@@ -24,7 +24,10 @@ pub(crate) fn given_parameters(
             continue;
         }
         let Some(defaults) = defaults_of(context, index, module) else {
-            tracing::info!(module = %module.name, "the file of this loaded module is not known: its parameters are left to modprobe's configuration");
+            tracing::info!(
+                module = %module.name,
+                "the file of this loaded module is not known: its parameters are left to modprobe's configuration"
+            );
             continue;
         };
         let parameters = defaults.given(module);

@@ -74,7 +74,7 @@ impl Executor<'_> {
     }
 
     pub(super) fn end(&self, pf: &PfState, (stage, began): (Stage, Instant)) {
-        tracing::debug!(pf = %pf.address, ?stage, took = ?began.elapsed(), "stage ended");
+        tracing::debug!(pf = %pf.address, ?stage, took = ?began.elapsed(), "stage of a restore ended");
         (self.on_event)(RestoreEvent::StageEnded { pf: pf.address.clone(), stage });
     }
 
@@ -97,7 +97,7 @@ impl Executor<'_> {
         unsupported: bool,
     ) {
         let cause = error_chain(error);
-        tracing::warn!(%component, %step, cause, "step failed");
+        tracing::warn!(%component, %step, cause, "step of a restore failed");
         self.ledger().failures.push(StepFailure {
             component: component.clone(),
             step: step.to_string(),

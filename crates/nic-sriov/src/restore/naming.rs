@@ -43,7 +43,12 @@ impl Executor<'_> {
         for (holder, altname) in &in_the_way {
             let change = LinkChange::RemoveAltName(altname.clone());
             if let Err(error) = self.kernel.netlink.change(*holder, &change).await {
-                tracing::debug!(%holder, altname, error = error_chain(&error), "an alternative name stays");
+                tracing::debug!(
+                    %holder,
+                    altname,
+                    error = error_chain(&error),
+                    "an alternative name in the way cannot be removed"
+                );
             }
         }
         let links = if in_the_way.is_empty() { links } else { self.source.links().await? };

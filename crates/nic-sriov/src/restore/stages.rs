@@ -117,7 +117,7 @@ impl Executor<'_> {
     async fn await_link(&self, saved: &PfState, component: &Component) {
         match self.arrivals.wait_running(&saved.address, LINK_PATIENCE).await {
             Ok(true) => {}
-            Ok(false) => tracing::warn!(%component, "its link has not come up; rates may be refused"),
+            Ok(false) => tracing::warn!(%component, "the PF's link has not come up; rates may be refused"),
             Err(error) => self.fail(component, &Activity("wait for the link"), &error.into()),
         }
     }

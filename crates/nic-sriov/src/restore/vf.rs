@@ -25,7 +25,11 @@ impl Executor<'_> {
         if let (Err(error), Some(driver)) = (&result, &saved.driver)
             && !matches!(error, StepError::Vf(VfWriteError::NotVf(_) | VfWriteError::InUse { .. }))
         {
-            tracing::warn!(vf = %progress.component, error = error_chain(error), "binding it once more");
+            tracing::warn!(
+                vf = %progress.component,
+                error = error_chain(error),
+                "binding the VF failed; binding it once more"
+            );
             progress.retried = true;
             result = self.rebind(pf, saved, driver, &mut progress).await;
         }
@@ -39,7 +43,10 @@ impl Executor<'_> {
                     first_seen_as: arrival.first_seen_as.clone(),
                 });
                 if !arrival.udev_finished {
-                    tracing::warn!(vf = %progress.component, "udev has not finished with its netdev in time");
+                    tracing::warn!(
+                        vf = %progress.component,
+                        "udev has not finished with the VF's netdev in time"
+                    );
                 }
                 self.restore_netdev(saved, &arrival, &mut progress).await;
                 None

@@ -47,7 +47,7 @@ pub struct TimelineRow {
 /// The modules' identities at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Checkpoint {
-    /// When.
+    /// The time of the moment.
     pub at: Timestamp,
     /// Which moment.
     pub label: String,

@@ -209,7 +209,7 @@ pub enum ParseModuleError {
     Entry {
         /// The entry's key.
         key: String,
-        /// Its value.
+        /// The entry's value.
         value: String,
     },
 }

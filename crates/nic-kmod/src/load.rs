@@ -104,7 +104,7 @@ pub enum LoadError {
     NotLive {
         /// The module.
         module: ModuleName,
-        /// Its state.
+        /// The module's state, such as `coming`.
         state: String,
         /// How long it was waited for.
         after: Duration,

@@ -9,7 +9,7 @@ use crate::{BuildId, ModuleName, SrcVersion};
 /// A module in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedModule {
-    /// Its name.
+    /// The module's name.
     pub name: ModuleName,
     /// The memory it takes, in bytes.
     pub size: u64,

@@ -52,7 +52,7 @@ pub enum UnloadError {
     InUse {
         /// The module.
         module: ModuleName,
-        /// Its refcount.
+        /// The module's refcount.
         references: String,
         /// How long it was waited for.
         after: Duration,

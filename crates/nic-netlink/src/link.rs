@@ -16,7 +16,7 @@ pub struct Link {
     pub kind: Option<String>,
     /// The link layer, by the kernel's type number and never by the name.
     pub link_layer: LinkLayer,
-    /// Its address.
+    /// The hardware address.
     pub address: LinkAddress,
     /// The address the hardware came with (kernel 5.6 and later).
     pub permanent_address: Option<LinkAddress>,

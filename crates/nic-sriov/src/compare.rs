@@ -17,9 +17,9 @@ pub enum Component {
     Pf(DeviceAddress),
     /// A VF.
     Vf {
-        /// Its PF.
+        /// The VF's PF.
         pf: DeviceAddress,
-        /// Its index.
+        /// The VF's index on its PF, from 0.
         index: u32,
         /// Its own address, where it has one.
         address: Option<PciAddress>,

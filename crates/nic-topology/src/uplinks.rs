@@ -25,7 +25,7 @@ pub struct Uplinks {
 /// How the Kubernetes API is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiRoute {
-    /// Its address.
+    /// The API server's address.
     pub address: IpAddr,
     /// The interface that leads there.
     pub interface: String,

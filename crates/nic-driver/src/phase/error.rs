@@ -81,17 +81,17 @@ pub enum PhaseError {
          or the NIC family change, or with --retry-rolled-back"
     )]
     RolledBackBefore {
-        /// When.
+        /// The time of the attempt.
         at: Timestamp,
-        /// Why.
+        /// What had failed.
         reason: String,
     },
     /// A swap was cut off while it was rolled back.
     #[error("the swap of {at:.0} was still to be taken back: {reason}")]
     RollbackUnfinished {
-        /// When.
+        /// The time of the attempt.
         at: Timestamp,
-        /// Why.
+        /// What had failed.
         reason: String,
     },
 
@@ -135,11 +135,11 @@ pub enum PhaseError {
     NoPf {
         /// The family.
         family: String,
-        /// Its bus.
+        /// The family's bus, such as `pci`.
         bus: String,
-        /// Its vendor.
+        /// The family's vendor, such as `0x15b3`.
         vendor: Option<String>,
-        /// Its PF drivers.
+        /// The family's PF drivers.
         drivers: Vec<String>,
     },
     /// The node could not be observed.

@@ -78,7 +78,7 @@ pub enum Entry {
     },
     /// Something within a restore.
     Restore {
-        /// What.
+        /// What has happened.
         restore: RestoreEvent,
     },
     /// What came of a restore.

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_the_previous_driver_is_exchanged() {
+    fn only_what_is_not_the_previous_driver_is_swapped() {
         for (files, loaded, unload, load) in [
             // The new driver, or half of it.
             (true, &[("igb", 2), ("igbvf", 2)][..], true, &["igb-1.ko", "igbvf-1.ko"][..]),

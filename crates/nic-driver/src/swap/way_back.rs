@@ -30,9 +30,9 @@ pub enum WayBack {
         /// Why not the driver that runs.
         because: String,
     },
-    /// There is none.
+    /// No driver could be gone back to.
     None {
-        /// Why.
+        /// Why neither the driver that runs nor the inbox driver would do.
         because: String,
     },
 }

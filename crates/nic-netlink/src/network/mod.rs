@@ -46,7 +46,7 @@ const RTM_GETRULE: u16 = 34;
 pub struct NetworkReadError {
     /// `IP addresses`, `routes`…
     pub what: &'static str,
-    /// Why.
+    /// What went wrong with the request.
     #[source]
     pub source: RequestError,
 }

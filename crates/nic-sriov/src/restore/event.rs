@@ -48,7 +48,7 @@ pub enum RestoreEvent {
         /// The VF.
         #[serde(rename = "part")]
         component: Component,
-        /// Its name.
+        /// The netdev's name.
         name: LinkName,
         /// The name it was first seen under, when that was another.
         first_seen_as: Option<String>,

@@ -22,7 +22,7 @@ use text::{InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedTe
 use crate::Exit;
 use crate::context::Context;
 use crate::family::NicFamily;
-use crate::phase;
+use crate::phase::{self, DriverAfterwards};
 use crate::report::Report;
 use crate::state::Journal;
 use crate::swap::ModuleTree;
@@ -97,7 +97,7 @@ async fn dispatch(cli: &Cli) -> Exit {
         // What only looks ends with the first signal, as any program.
         _ => None,
     };
-    let exit = carry_out(cli, &context).await;
+    let exit = run_command(cli, &context).await;
     drop(listening);
     if context.stop.since().is_some() && exit != Exit::Interrupted {
         tracing::warn!("asked to stop meanwhile; what was begun was finished first");
@@ -105,7 +105,7 @@ async fn dispatch(cli: &Cli) -> Exit {
     exit
 }
 
-async fn carry_out(cli: &Cli, context: &Context) -> Exit {
+async fn run_command(cli: &Cli, context: &Context) -> Exit {
     match &cli.command {
         Command::Install { packages } => match phase::install(context, packages).await {
             Ok(installed) => show(cli, &InstalledText(&installed), Exit::Success),
@@ -132,10 +132,13 @@ async fn carry_out(cli: &Cli, context: &Context) -> Exit {
                 Err(error) => fail(cli, &error, error.exit()),
             }
         }
-        Command::Terminate { restore_driver } => match phase::terminate(context, *restore_driver).await {
-            Ok(terminated) => show(cli, &TerminatedText(&terminated), terminated.exit()),
-            Err(error) => fail(cli, &error, error.exit()),
-        },
+        Command::Terminate { restore_driver } => {
+            let afterwards = if *restore_driver { DriverAfterwards::Inbox } else { DriverAfterwards::Same };
+            match phase::terminate(context, afterwards).await {
+                Ok(terminated) => show(cli, &TerminatedText(&terminated), terminated.exit()),
+                Err(error) => fail(cli, &error, error.exit()),
+            }
+        }
         Command::Snapshot => match phase::snapshot(context).await {
             Ok(taken) => show(cli, &SnapshotText(&taken), Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),

@@ -15,9 +15,6 @@ use crate::lock::{InstanceLock, LockError, LockHeld};
 use crate::state::{Journal, SnapshotError, SnapshotState, StateStore};
 use crate::stop::{Interrupted, StopRequest};
 
-/// Where a container finds the host's files.
-pub(crate) const HOST_ROOT: &str = "/host";
-
 /// What every phase is given.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -212,10 +209,15 @@ impl Context {
         match Journal::repair(&self.store, Timestamp::now()) {
             Ok(None) => {}
             Ok(Some(aside)) => {
-                tracing::warn!(aside = %aside.display(), "the journal is damaged: set aside, and a new one begun");
+                tracing::warn!(
+                    aside = %aside.display(),
+                    "the journal is damaged: the old one is set aside, and a new one begun"
+                );
             }
             // It is not needed for the work itself.
-            Err(error) => tracing::warn!(error = crate::error_chain(&error), "the journal cannot be mended"),
+            Err(error) => {
+                tracing::warn!(error = crate::error_chain(&error), "the journal cannot be repaired");
+            }
         }
         Ok(Some(held))
     }

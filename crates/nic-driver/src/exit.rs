@@ -12,8 +12,8 @@ pub enum Exit {
     Usage = 2,
     /// Something stands in the way of the reload. Nothing was changed.
     Blocked = 3,
-    /// It failed half way, and the machine was put back to what it was.
-    PutBack = 4,
+    /// It failed half way, and was rolled back: the machine is what it was.
+    RolledBack = 4,
     /// It failed half way: the node is degraded. What was saved is on disk, and a further run goes on from there.
     Degraded = 5,
     /// The process is not root. Nothing was changed.
@@ -43,7 +43,7 @@ impl Exit {
         Self::Failed,
         Self::Usage,
         Self::Blocked,
-        Self::PutBack,
+        Self::RolledBack,
         Self::Degraded,
         Self::NotRoot,
         Self::NoPf,

@@ -25,7 +25,7 @@ pub struct LockHeld {
     file: File,
 }
 
-/// The lock was not had. Nothing was changed.
+/// The lock could not be acquired. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another instance has it.

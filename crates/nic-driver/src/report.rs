@@ -47,7 +47,7 @@ pub struct TimelineRow {
 /// The modules' identities at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Checkpoint {
-    /// When.
+    /// The time of the moment.
     pub at: Timestamp,
     /// Which moment.
     pub label: String,
@@ -288,7 +288,7 @@ impl Report {
         let mut table = table(&["virtual function", "name", "first seen as", "waited", "steps", "result"]);
         for vf in &self.vfs {
             table.add_row([
-                vf.part.to_string(),
+                vf.component.to_string(),
                 vf.name.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
                 vf.first_seen_as.clone().unwrap_or_default(),
                 vf.waited_ms.map(seconds).unwrap_or_default(),

@@ -3,6 +3,9 @@ use std::sync::Arc;
 
 use crate::Replay;
 
+/// Where a container finds the files of the machine it runs on.
+pub const HOST_MOUNT: &str = "/host";
+
 /// A machine, or a tree that looks like one.
 ///
 /// Cloning is cheap (one reference count). Paths given to its methods are absolute paths *of that machine*; the

@@ -5,7 +5,8 @@
 //! the fixture; handed a replay of commands, it executes nothing.
 //!
 //! What it offers:
-//! - files below the root: [`Host::read`], [`Host::list`], [`Host::link_name`];
+//! - files below the root: [`Host::read`], [`Host::list`], [`Host::link_name`]; in a container, those of the machine it
+//!   runs on are below [`HOST_MOUNT`];
 //! - kernel attributes: [`Host::attribute`], [`Host::write_attribute`], [`Host::write_attribute_within`], with the
 //!   kernel's errno kept in the error;
 //! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
@@ -36,7 +37,7 @@ pub use driver_version::{DriverVersion, ParseDriverVersionError};
 pub use error_chain::error_chain;
 pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
 pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
-pub use host::Host;
+pub use host::{HOST_MOUNT, Host};
 pub use lifetime::FileLifetime;
 pub use replay::Replay;
 pub use selinux::LabelError;

@@ -73,7 +73,11 @@ async fn execute(invocation: &Invocation) -> Result<Captured, CommandError> {
         if let Some(group) = group
             && let Err(error) = rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
         {
-            tracing::warn!(command = %invocation, %error, "cannot kill the process group of an overdue command");
+            tracing::warn!(
+                command = %invocation,
+                %error,
+                "cannot kill the process group of an overdue command"
+            );
         }
         return Err(CommandError::Deadline { command: invocation.to_string(), after: invocation.deadline });
     };

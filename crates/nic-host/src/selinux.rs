@@ -28,7 +28,10 @@ impl Host {
     #[must_use]
     pub fn is_selinux_enabled(&self) -> bool {
         let file_systems = self.read("/proc/filesystems").unwrap_or_else(|error| {
-            tracing::debug!(error = crate::error_chain(&error), "taken for: no SELinux");
+            tracing::debug!(
+                error = crate::error_chain(&error),
+                "cannot read the kernel's file systems; assuming that there is no SELinux"
+            );
             String::new()
         });
         file_systems.lines().any(|line| line.split_whitespace().last() == Some("selinuxfs"))

@@ -65,7 +65,7 @@ impl SoftDeps {
                 ("pre:", ..) => section = Some(&mut self.pre),
                 ("post:", ..) => section = Some(&mut self.post),
                 (_, Some(names), Ok(name)) => names.push(name),
-                _ => tracing::debug!(text, word, "not part of a soft dependency"),
+                _ => tracing::debug!(text, word, "a word is no part of a soft dependency"),
             }
         }
     }
@@ -209,7 +209,7 @@ pub enum ParseModuleError {
     Entry {
         /// The entry's key.
         key: String,
-        /// Its value.
+        /// The entry's value.
         value: String,
     },
 }

@@ -32,7 +32,7 @@ impl OnDisk {
                     if index.root_of(name).is_some()
                         && error.source.kind() == std::io::ErrorKind::NotFound =>
                 {
-                    tracing::debug!(module = %name, %error, "not in the tree behind either");
+                    tracing::debug!(module = %name, %error, "the module is not in the tree behind either");
                     Self::Absent
                 }
                 read => Self::File(Box::new(read?)),
@@ -50,7 +50,7 @@ pub enum IdentityVerdict {
     /// It is.
     Equal(Identity),
     /// It is not.
-    Different(Difference),
+    Different(IdentityDifference),
     /// There is no such module on the disk: what is loaded, if anything, cannot be replaced.
     AbsentOnDisk,
     /// The tree itself has no such module, and only the one behind it ([`ModuleIndex::backed_by`]) does: it is not of
@@ -67,6 +67,53 @@ pub enum IdentityVerdict {
     },
 }
 
+impl IdentityVerdict {
+    /// Compares the module in the kernel with the one on the disk.
+    ///
+    /// The srcversion decides where at least one of them has it. The kernel copies it from the module's `.modinfo` and
+    /// shows it always (`MODINFO_ATTR(srcversion)` in `kernel/module/main.c`), so that two copies of one file have it
+    /// both or lack it both: when only one has it they are different builds. That is what replacing a distribution's
+    /// module without a srcversion by a vendor's with one looks like.
+    ///
+    /// Where neither has one the build-ids are compared, if both are known. One alone proves nothing, because the
+    /// kernel does not always show its own. Two missing values are never equal.
+    ///
+    /// The version is not compared: a module that declares one has a srcversion too, which tells more.
+    #[must_use]
+    pub fn of(loaded: Option<&LoadedModule>, on_disk: &OnDisk) -> Self {
+        let file = match on_disk {
+            OnDisk::Builtin => return Self::Builtin,
+            OnDisk::Absent => return Self::AbsentOnDisk,
+            OnDisk::File(file) => file,
+        };
+        let Some(loaded) = loaded else { return Self::NotLoaded };
+        match (&loaded.srcversion, &file.srcversion) {
+            (Some(one), Some(other)) if one == other => {
+                return Self::Equal(Identity::SrcVersion(one.clone()));
+            }
+            (None, None) => {}
+            (one, other) => {
+                let difference =
+                    IdentityDifference::SrcVersion { loaded: one.clone(), on_disk: other.clone() };
+                return Self::Different(difference);
+            }
+        }
+        let reason = match (&loaded.build_id, &file.build_id) {
+            (Some(one), Some(other)) if one == other => {
+                return Self::Equal(Identity::BuildId(one.clone()));
+            }
+            (Some(one), Some(other)) => {
+                let difference = IdentityDifference::BuildId { loaded: one.clone(), on_disk: other.clone() };
+                return Self::Different(difference);
+            }
+            (None, None) => Incomparable::NoBuildId,
+            (None, Some(_)) => Incomparable::LoadedHasNoBuildId,
+            (Some(_), None) => Incomparable::FileHasNoBuildId,
+        };
+        Self::NotComparable { reason }
+    }
+}
+
 /// What a module's identity is known by, with its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", content = "value", rename_all = "snake_case")]
@@ -81,7 +128,7 @@ pub enum Identity {
 /// How two modules differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
-pub enum Difference {
+pub enum IdentityDifference {
     /// In the checksum of their sources; at most one of them has none.
     #[serde(rename = "srcversion")]
     SrcVersion {
@@ -99,15 +146,15 @@ pub enum Difference {
     },
 }
 
-/// Why two modules cannot be compared: neither has a srcversion, and…
+/// Why two modules, neither of which has a srcversion, cannot be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Incomparable {
-    /// …neither has a build-id.
+    /// Neither module has a build-id.
     NoBuildId,
-    /// …the one in the kernel has no build-id, or the kernel does not show it.
+    /// The module in the kernel has no build-id, or the kernel does not show it.
     LoadedHasNoBuildId,
-    /// …the one on the disk has no build-id.
+    /// The module on the disk has no build-id.
     FileHasNoBuildId,
 }
 
@@ -120,7 +167,7 @@ impl fmt::Display for Identity {
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for IdentityDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text =
             |version: &Option<SrcVersion>| version.as_ref().map_or("none", SrcVersion::as_str).to_owned();
@@ -155,50 +202,6 @@ impl fmt::Display for IdentityVerdict {
             Self::NotComparable { reason } => write!(f, "not comparable: {reason}"),
         }
     }
-}
-
-/// Compares the module in the kernel with the one on the disk.
-///
-/// The srcversion decides where at least one of them has it. The kernel copies it from the module's `.modinfo` and
-/// shows it always (`MODINFO_ATTR(srcversion)` in `kernel/module/main.c`), so that two copies of one file have it
-/// both or lack it both: when only one has it they are different builds. That is what replacing a distribution's
-/// module without a srcversion by a vendor's with one looks like.
-///
-/// Where neither has one the build-ids are compared, if both are known. One alone proves nothing, because the
-/// kernel does not always show its own. Two missing values are never equal.
-///
-/// The version is not compared: a module that declares one has a srcversion too, which tells more.
-#[must_use]
-pub fn compare(loaded: Option<&LoadedModule>, on_disk: &OnDisk) -> IdentityVerdict {
-    let file = match on_disk {
-        OnDisk::Builtin => return IdentityVerdict::Builtin,
-        OnDisk::Absent => return IdentityVerdict::AbsentOnDisk,
-        OnDisk::File(file) => file,
-    };
-    let Some(loaded) = loaded else { return IdentityVerdict::NotLoaded };
-    match (&loaded.srcversion, &file.srcversion) {
-        (Some(one), Some(other)) if one == other => {
-            return IdentityVerdict::Equal(Identity::SrcVersion(one.clone()));
-        }
-        (None, None) => {}
-        (one, other) => {
-            let difference = Difference::SrcVersion { loaded: one.clone(), on_disk: other.clone() };
-            return IdentityVerdict::Different(difference);
-        }
-    }
-    let reason = match (&loaded.build_id, &file.build_id) {
-        (Some(one), Some(other)) if one == other => {
-            return IdentityVerdict::Equal(Identity::BuildId(one.clone()));
-        }
-        (Some(one), Some(other)) => {
-            let difference = Difference::BuildId { loaded: one.clone(), on_disk: other.clone() };
-            return IdentityVerdict::Different(difference);
-        }
-        (None, None) => Incomparable::NoBuildId,
-        (None, Some(_)) => Incomparable::LoadedHasNoBuildId,
-        (Some(_), None) => Incomparable::FileHasNoBuildId,
-    };
-    IdentityVerdict::NotComparable { reason }
 }
 
 /// One module's identity in the kernel and on the disk.
@@ -252,7 +255,7 @@ impl ModuleIdentity {
             file_version: file.and_then(|file| file.version.clone()),
             file_srcversion: file.and_then(|file| file.srcversion.clone()),
             file_build_id: file.and_then(|file| file.build_id.clone()),
-            verdict: compare(loaded, on_disk),
+            verdict: IdentityVerdict::of(loaded, on_disk),
         }
     }
 }
@@ -424,7 +427,7 @@ mod tests {
             (None, Some("01"), None, None, "not comparable: no srcversion, and no build-id in the file"),
         ];
         for (one, one_id, other, other_id, verdict) in table {
-            let found = compare(Some(&loaded(one, one_id)), &on_disk(other, other_id));
+            let found = IdentityVerdict::of(Some(&loaded(one, one_id)), &on_disk(other, other_id));
             assert_eq!(found.to_string(), verdict);
         }
     }
@@ -432,11 +435,11 @@ mod tests {
     #[test]
     fn what_is_missing_on_one_side() {
         let (loaded, file) = (loaded(Some("A"), None), on_disk(Some("A"), None));
-        assert_eq!(compare(None, &file), IdentityVerdict::NotLoaded);
-        assert_eq!(compare(Some(&loaded), &OnDisk::Absent), IdentityVerdict::AbsentOnDisk);
-        assert_eq!(compare(None, &OnDisk::Absent), IdentityVerdict::AbsentOnDisk);
-        assert_eq!(compare(None, &OnDisk::Builtin), IdentityVerdict::Builtin);
-        assert_eq!(compare(Some(&loaded), &OnDisk::Builtin), IdentityVerdict::Builtin);
+        assert_eq!(IdentityVerdict::of(None, &file), IdentityVerdict::NotLoaded);
+        assert_eq!(IdentityVerdict::of(Some(&loaded), &OnDisk::Absent), IdentityVerdict::AbsentOnDisk);
+        assert_eq!(IdentityVerdict::of(None, &OnDisk::Absent), IdentityVerdict::AbsentOnDisk);
+        assert_eq!(IdentityVerdict::of(None, &OnDisk::Builtin), IdentityVerdict::Builtin);
+        assert_eq!(IdentityVerdict::of(Some(&loaded), &OnDisk::Builtin), IdentityVerdict::Builtin);
     }
 
     /// The decision on modules of these verdicts, by name.
@@ -460,9 +463,9 @@ mod tests {
     #[test]
     fn what_is_to_be_done() {
         use IdentityVerdict::{AbsentOnDisk, Builtin, NotLoaded, OnlyBehind};
-        let equal = compare(Some(&loaded(Some("A"), None)), &on_disk(Some("A"), None));
-        let different = compare(Some(&loaded(Some("A"), None)), &on_disk(Some("B"), None));
-        let unknown = compare(Some(&loaded(None, None)), &on_disk(None, None));
+        let equal = IdentityVerdict::of(Some(&loaded(Some("A"), None)), &on_disk(Some("A"), None));
+        let different = IdentityVerdict::of(Some(&loaded(Some("A"), None)), &on_disk(Some("B"), None));
+        let unknown = IdentityVerdict::of(Some(&loaded(None, None)), &on_disk(None, None));
         for (driver, rdma, other, expected) in [
             (&equal, &equal, &equal, ("nothing", "")),
             (&equal, &NotLoaded, &equal, ("load what is missing", "mlx5_ib")),

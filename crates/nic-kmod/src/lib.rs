@@ -1,15 +1,15 @@
-//! Linux kernel modules: which build is loaded, which would be, and how to exchange the one for the other.
+//! Linux kernel modules: which build is loaded, which would be, and how to swap the one for the other.
 //!
 //! - Names and identities: [`ModuleName`], [`SrcVersion`], [`BuildId`].
 //! - What the kernel has: [`LoadedModules`], [`LoadedModule`].
 //! - What is on the disk: [`ModuleFile`] for one file, [`ModuleIndex`] for what modprobe would load.
-//! - Whether they are the same: [`compare`], [`IdentityReport`] and [`IdentityReport::decide`].
+//! - Whether they are the same: [`IdentityVerdict::of`], [`IdentityReport`] and [`IdentityReport::decide`].
 //! - What to unload and to load, as plain data: [`UnloadPlan`], [`LoadPlan`].
 //! - Who uses them without being a module: [`observe_users`]. What they were given: [`ParameterDefaults`].
 //! - Doing it: [`unload`], [`load`], with a [`Blacklist`] meanwhile.
 //! - Going back: [`find_module_files`], [`file_of_loaded`], [`load_file`].
 //!
-//! What it is not: it does not know which modules make up a driver, and it does not decide when to exchange them. It
+//! What it is not: it does not know which modules make up a driver, and it does not decide when to swap them. It
 //! counts the users that are no modules ([`LoadedModule::foreign_references`]) and finds those that can be found, but
 //! does not decide what may be taken from them. It does not evaluate modprobe's configuration: modprobe does.
 //!
@@ -18,7 +18,7 @@
 //!
 //! `examples/identity.rs` compares the modules it is given.
 //!
-//! Start reading at [`compare`], and then at [`UnloadPlan::compute`].
+//! Start reading at [`IdentityVerdict::of`], and then at [`UnloadPlan::compute`].
 
 mod name;
 
@@ -46,8 +46,8 @@ mod fixture;
 pub use blacklist::{Blacklist, BlacklistError, BlacklistOrigin, FoundBlacklist};
 pub use file::{ModuleFile, ModuleFileError, ParseModuleError, SoftDeps, Vermagic};
 pub use identity::{
-    Difference, Identity, IdentityError, IdentityReport, IdentityVerdict, Incomparable, ModuleIdentity,
-    OnDisk, ReloadDecision, compare,
+    Identity, IdentityDifference, IdentityError, IdentityReport, IdentityVerdict, Incomparable,
+    ModuleIdentity, OnDisk, ReloadDecision,
 };
 pub use index::{ModuleIndex, ModuleIndexError, ParseIndexError, Resolution};
 pub use load::{LoadError, LoadRequest, load, page_in};

@@ -104,7 +104,7 @@ pub enum LoadError {
     NotLive {
         /// The module.
         module: ModuleName,
-        /// Its state.
+        /// The module's state, such as `coming`.
         state: String,
         /// How long it was waited for.
         after: Duration,
@@ -140,7 +140,7 @@ async fn load_and_watch(host: &Host, request: &LoadRequest, deadline: Duration) 
         .await
         .map_err(|source| LoadError::Modprobe { module: module.clone(), source })?;
     wait_until_live(host, module, deadline.saturating_sub(started.elapsed())).await?;
-    tracing::info!(%module, took = ?started.elapsed(), "loaded");
+    tracing::info!(%module, took = ?started.elapsed(), "module loaded");
     Ok(())
 }
 

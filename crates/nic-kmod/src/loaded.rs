@@ -9,7 +9,7 @@ use crate::{BuildId, ModuleName, SrcVersion};
 /// A module in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedModule {
-    /// Its name.
+    /// The module's name.
     pub name: ModuleName,
     /// The memory it takes, in bytes.
     pub size: u64,
@@ -119,7 +119,12 @@ impl LoadedModule {
                 // Some parameters can only be written, and some drivers' own readers fail. No decision rests on a
                 // parameter's value.
                 Err(error) => {
-                    tracing::debug!(module = %self.name, parameter, error = %error.source, "parameter is not readable");
+                    tracing::debug!(
+                        module = %self.name,
+                        parameter,
+                        error = %error.source,
+                        "parameter is not readable"
+                    );
                 }
             }
         }

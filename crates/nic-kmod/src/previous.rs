@@ -7,9 +7,7 @@ use nic_host::{CommandError, Host, Invocation};
 
 use crate::compression::Compression;
 use crate::load::wait_until_live;
-use crate::{
-    IdentityVerdict, LoadError, LoadedModule, ModuleFile, ModuleFileError, ModuleName, OnDisk, compare,
-};
+use crate::{IdentityVerdict, LoadError, LoadedModule, ModuleFile, ModuleFileError, ModuleName, OnDisk};
 
 /// The files of these modules anywhere below `folder`, such as `/lib/modules/<release>`, sorted. There can be several
 /// of a module: the distribution's own, and a package's that modprobe prefers.
@@ -23,7 +21,7 @@ pub fn find_module_files(host: &Host, folder: &Path, names: &[ModuleName]) -> Ve
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                tracing::info!(%error, "not searched for modules");
+                tracing::info!(%error, "a folder cannot be listed; no module is looked for in it");
                 continue;
             }
         };
@@ -48,7 +46,8 @@ pub fn file_of_loaded(
 ) -> Option<ModuleFile> {
     candidates.into_iter().find(|file| {
         let on_disk = OnDisk::File(Box::new(file.clone()));
-        file.name == loaded.name && matches!(compare(Some(loaded), &on_disk), IdentityVerdict::Equal(_))
+        file.name == loaded.name
+            && matches!(IdentityVerdict::of(Some(loaded), &on_disk), IdentityVerdict::Equal(_))
     })
 }
 
@@ -91,7 +90,7 @@ pub async fn load_file(
         Err(source) => return Err(LoadError::Insmod { module: module.clone(), source }),
     }
     wait_until_live(host, module, deadline.saturating_sub(started.elapsed())).await?;
-    tracing::info!(%module, file = %file.display(), took = ?started.elapsed(), "loaded from its file");
+    tracing::info!(%module, file = %file.display(), took = ?started.elapsed(), "module loaded from its file");
     Ok(())
 }
 

@@ -52,7 +52,7 @@ pub enum UnloadError {
     InUse {
         /// The module.
         module: ModuleName,
-        /// Its refcount.
+        /// The module's refcount.
         references: String,
         /// How long it was waited for.
         after: Duration,
@@ -196,7 +196,7 @@ async fn unload_with(
             // The call returns after the module's folder in sysfs has gone (`free_module`). One that is there now
             // has been loaded anew.
             Ok(()) => {
-                tracing::info!(%module, took = ?started.elapsed(), "unloaded");
+                tracing::info!(%module, took = ?started.elapsed(), "module unloaded");
                 return Ok(Unloaded::Removed);
             }
             Err(Errno::NOENT) => return Ok(Unloaded::AlreadyGone),
@@ -221,7 +221,13 @@ async fn unload_with(
             let references = seen.refcount.unwrap_or_else(|| "unknown".to_owned());
             return Err(UnloadError::InUse { module: module.clone(), references, after: deadline, source });
         }
-        tracing::debug!(%module, refcount = seen.refcount, state = seen.state, %error, "not unloaded yet");
+        tracing::debug!(
+            %module,
+            refcount = seen.refcount,
+            state = seen.state,
+            %error,
+            "the module is not unloaded yet"
+        );
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

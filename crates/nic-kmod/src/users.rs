@@ -32,7 +32,7 @@ pub enum UserKind {
     Process {
         /// Its id in this process's namespace.
         pid: u32,
-        /// Its name.
+        /// The process's name, such as `opensm`.
         command: String,
         /// The device file.
         device: PathBuf,
@@ -43,7 +43,7 @@ pub enum UserKind {
         source: String,
         /// Where.
         target: PathBuf,
-        /// Its type.
+        /// The file system's type, such as `nfs`.
         file_system: String,
     },
     /// The kernel swaps to it.
@@ -53,7 +53,7 @@ pub enum UserKind {
     },
     /// A storage controller of this machine is connected.
     Controller {
-        /// Its name.
+        /// The controller's name, such as `nvme1`.
         name: String,
         /// What it is connected to, as the kernel says it.
         address: String,

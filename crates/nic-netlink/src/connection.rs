@@ -63,7 +63,7 @@ pub enum RequestError {
     },
     /// A list changed under the reader, again and again.
     #[error("the list changed during each of {attempts} readings in {after:?}")]
-    Unsteady {
+    ListKeptChanging {
         /// How often it was read.
         attempts: u32,
         /// For how long.
@@ -169,7 +169,7 @@ impl Connection {
         protocol: isize,
         groups: u32,
     ) -> Result<(Self, Unsolicited), ConnectError> {
-        open(protocol, groups).map_err(|source| ConnectError { protocol, source })
+        spawn_connection(protocol, groups).map_err(|source| ConnectError { protocol, source })
     }
 
     /// Sends a request, and waits for the kernel's acknowledgement.
@@ -179,7 +179,7 @@ impl Connection {
         flags: u16,
         deadline: Duration,
     ) -> Result<Vec<RawMessage>, RequestError> {
-        let answer = self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags, deadline).await?;
+        let answer = self.send_and_collect(message, NLM_F_REQUEST | NLM_F_ACK | flags, deadline).await?;
         Ok(answer.messages)
     }
 
@@ -192,21 +192,21 @@ impl Connection {
     ) -> Result<Vec<RawMessage>, RequestError> {
         let started = Instant::now();
         for attempt in 1_u32.. {
-            let answer = self.exchange(message.clone(), NLM_F_REQUEST | NLM_F_DUMP, deadline).await?;
+            let answer = self.send_and_collect(message.clone(), NLM_F_REQUEST | NLM_F_DUMP, deadline).await?;
             if !answer.interrupted {
                 return Ok(answer.messages);
             }
             if started.elapsed() >= deadline {
-                return Err(RequestError::Unsteady { attempts: attempt, after: deadline });
+                return Err(RequestError::ListKeptChanging { attempts: attempt, after: deadline });
             }
             // Whoever is changing links needs the lock that the listing takes: leave it to them a little longer each
             // time.
             tokio::time::sleep(Duration::from_millis(attempt.min(50).into())).await;
         }
-        Err(RequestError::Unsteady { attempts: u32::MAX, after: deadline })
+        Err(RequestError::ListKeptChanging { attempts: u32::MAX, after: deadline })
     }
 
-    async fn exchange(
+    async fn send_and_collect(
         &self,
         message: RawMessage,
         flags: u16,
@@ -308,12 +308,12 @@ fn extended_ack(flags: u16, copy: &[u8]) -> &[u8] {
     copy.get(request.next_multiple_of(4)..).unwrap_or_default()
 }
 
-fn open(protocol: isize, groups: u32) -> io::Result<(Connection, Unsolicited)> {
+fn spawn_connection(protocol: isize, groups: u32) -> io::Result<(Connection, Unsolicited)> {
     let (sender, opened) = std::sync::mpsc::channel();
     // The thread is not joined: it ends when the last handle is dropped, and a request that hangs in the kernel must
     // not keep the process. It makes its own runtime, which must not be dropped on the caller's.
     std::thread::Builder::new().name(THREAD.into()).spawn(move || {
-        let sent = match socket(protocol, groups) {
+        let sent = match configured_socket(protocol, groups) {
             Err(error) => sender.send(Err(error)),
             Ok((runtime, connection, handle, unsolicited)) => {
                 let sent = sender.send(Ok((handle, unsolicited)));
@@ -336,7 +336,7 @@ type Opened = (
     Unsolicited,
 );
 
-fn socket(protocol: isize, groups: u32) -> io::Result<Opened> {
+fn configured_socket(protocol: isize, groups: u32) -> io::Result<Opened> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (mut connection, handle, unsolicited) = {
         let _reactor = runtime.enter();
@@ -367,7 +367,10 @@ fn enlarge_buffer(socket: &Socket) {
     if let Err(error) =
         set_socket_recv_buffer_size_force(fd, SIZE).or_else(|_| set_socket_recv_buffer_size(fd, SIZE))
     {
-        tracing::debug!(%error, "the receive buffer keeps its size: bursts of notifications overrun it earlier");
+        tracing::debug!(
+            %error,
+            "the receive buffer keeps its size: bursts of notifications overrun it earlier"
+        );
     }
 }
 

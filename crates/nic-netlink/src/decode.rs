@@ -72,36 +72,14 @@ impl LinkHeader {
 }
 
 /// A link of which nothing but the header and the name is known.
-fn empty(header: &LinkHeader, name: LinkName) -> Link {
+fn from_header(header: &LinkHeader, name: LinkName) -> Link {
     Link {
-        index: header.index,
-        name,
-        altnames: Vec::new(),
-        kind: None,
         link_layer: header.layer.into(),
-        address: LinkAddress::default(),
-        permanent_address: None,
-        mtu: 0,
-        min_mtu: None,
-        max_mtu: None,
         up: header.flags & IFF_UP != 0,
         running: header.flags & IFF_RUNNING != 0,
-        oper_state: OperState::Unknown,
-        tx_queue_length: 0,
-        alias: None,
-        group: 0,
         promiscuous: header.flags & IFF_PROMISC != 0,
         all_multicast: header.flags & IFF_ALLMULTI != 0,
-        master: None,
-        parent_device: None,
-        parent_bus: None,
-        phys_port_name: None,
-        phys_switch_id: None,
-        link: None,
-        link_netns_id: None,
-        num_vf: 0,
-        vfs: Vec::new(),
-        vfs_truncated: false,
+        ..Link::new(header.index, name)
     }
 }
 
@@ -113,7 +91,7 @@ pub(crate) fn link(body: &[u8]) -> Result<Option<Link>, MalformedError> {
     let Some(name) = name else {
         return Err(MalformedError(format!("link {} has no valid name", header.index)));
     };
-    let mut link = empty(&header, name);
+    let mut link = from_header(&header, name);
     let mut vf_list = None;
     while let Some(attribute) = attributes.next() {
         let attribute = attribute?;

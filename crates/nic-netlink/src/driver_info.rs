@@ -22,7 +22,7 @@ use crate::{IfIndex, LinkName};
 pub struct DriverInfo {
     /// The driver's name. Not always that of its module: IPoIB's netdevs say `mlx5_core[ib_ipoib]`.
     pub driver: String,
-    /// Its version.
+    /// The driver's version, such as `24.10-1.1.4`, or the kernel's for a driver without one.
     pub version: String,
     /// The firmware's version; empty where the driver reports none.
     pub firmware_version: String,

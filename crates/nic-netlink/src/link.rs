@@ -16,7 +16,7 @@ pub struct Link {
     pub kind: Option<String>,
     /// The link layer, by the kernel's type number and never by the name.
     pub link_layer: LinkLayer,
-    /// Its address.
+    /// The hardware address.
     pub address: LinkAddress,
     /// The address the hardware came with (kernel 5.6 and later).
     pub permanent_address: Option<LinkAddress>,
@@ -70,6 +70,41 @@ pub struct Link {
 }
 
 impl Link {
+    /// A link of which nothing but its index and its name is known: down, without an MTU and on no device.
+    #[must_use]
+    pub fn new(index: IfIndex, name: LinkName) -> Self {
+        Self {
+            index,
+            name,
+            altnames: Vec::new(),
+            kind: None,
+            link_layer: LinkLayer::Ethernet,
+            address: LinkAddress::default(),
+            permanent_address: None,
+            mtu: 0,
+            min_mtu: None,
+            max_mtu: None,
+            up: false,
+            running: false,
+            oper_state: OperState::Unknown,
+            tx_queue_length: 0,
+            alias: None,
+            group: 0,
+            promiscuous: false,
+            all_multicast: false,
+            master: None,
+            parent_device: None,
+            parent_bus: None,
+            phys_port_name: None,
+            phys_switch_id: None,
+            link: None,
+            link_netns_id: None,
+            num_vf: 0,
+            vfs: Vec::new(),
+            vfs_truncated: false,
+        }
+    }
+
     /// The PCI address of the device it sits on, as text, where that is a PCI device.
     #[must_use]
     pub fn pci_address(&self) -> Option<&str> {

@@ -166,38 +166,12 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::{LinkAddress, LinkLayer, OperState, VfAttributes};
+    use crate::VfAttributes;
 
     fn link(index: u32, name: &str) -> Link {
         Link {
-            index: IfIndex(index),
-            name: name.parse().unwrap(),
             altnames: vec![format!("{name}-by-another-name")],
-            kind: None,
-            link_layer: LinkLayer::Ethernet,
-            address: LinkAddress::default(),
-            permanent_address: None,
-            mtu: 1500,
-            min_mtu: None,
-            max_mtu: None,
-            up: false,
-            running: false,
-            oper_state: OperState::Down,
-            tx_queue_length: 1000,
-            alias: None,
-            group: 0,
-            promiscuous: false,
-            all_multicast: false,
-            master: None,
-            parent_device: None,
-            parent_bus: None,
-            phys_port_name: None,
-            phys_switch_id: None,
-            link: None,
-            link_netns_id: None,
-            num_vf: 0,
-            vfs: Vec::new(),
-            vfs_truncated: false,
+            ..Link::new(IfIndex(index), name.parse().unwrap())
         }
     }
 

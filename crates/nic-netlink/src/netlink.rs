@@ -26,7 +26,7 @@ pub struct Netlink {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list the network interfaces")]
 pub struct LinksError {
-    /// Why.
+    /// What went wrong with the request.
     #[source]
     pub source: RequestError,
 }
@@ -35,9 +35,9 @@ pub struct LinksError {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read network interface {index}")]
 pub struct LinkError {
-    /// Its index.
+    /// The link's index.
     pub index: IfIndex,
-    /// Why.
+    /// What went wrong with the request.
     #[source]
     pub source: RequestError,
 }
@@ -46,7 +46,7 @@ pub struct LinkError {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set {change} of {}", shown(*index, name.as_ref()))]
 pub struct ChangeError {
-    /// Its index.
+    /// The link's index.
     pub index: IfIndex,
     /// The name it had when the change failed, where that could be read.
     pub name: Option<LinkName>,

@@ -33,7 +33,7 @@ pub enum UdevEvent {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen to udev")]
 pub struct UdevMonitorError {
-    /// Why.
+    /// What the system said.
     #[source]
     pub source: io::Error,
 }

@@ -42,7 +42,7 @@ pub struct UdevEntry {
 pub struct UdevStateError {
     /// The link.
     pub index: IfIndex,
-    /// Why.
+    /// Why udev's file could not be read.
     #[source]
     pub source: ReadError,
 }

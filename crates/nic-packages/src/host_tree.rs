@@ -11,14 +11,13 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use nic_host::{CommandError, Host, Invocation, KernelRelease, ListError, ReadError, WriteError};
+use nic_host::{CommandError, HOST_MOUNT, Host, Invocation, KernelRelease, ListError, ReadError, WriteError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
 use crate::install::DEPMOD_DEADLINE;
 
-const HOST: &str = "/host";
 const MANIFEST: &str = ".nic-driver.json";
 /// What a folder's name ends in, with a dot in front, while it is being made or removed. No module is looked for there
 /// under a name that anybody else would choose.
@@ -102,7 +101,7 @@ impl HostTree {
     /// `/usr` cannot be written.
     pub fn wants_modules(&self, host: &Host) -> Result<bool, ReadError> {
         const OF_RED_HAT: [&str; 5] = ["rhel", "centos", "rocky", "almalinux", "ol"];
-        let Some(text) = host.read_if_exists(Path::new(HOST).join("etc/os-release"))? else {
+        let Some(text) = host.read_if_exists(Path::new(HOST_MOUNT).join("etc/os-release"))? else {
             return Ok(false);
         };
         Ok(OF_RED_HAT.contains(&nic_host::OsRelease::parse(&text).id.as_str()))
@@ -172,7 +171,7 @@ impl HostTree {
     }
 
     fn folder(&self) -> PathBuf {
-        Path::new(HOST).join("lib/modules").join(self.kernel.as_str())
+        Path::new(HOST_MOUNT).join("lib/modules").join(self.kernel.as_str())
     }
 
     fn extra(&self) -> PathBuf {
@@ -184,7 +183,7 @@ impl HostTree {
     }
 
     fn depmod(&self) -> Invocation {
-        Invocation::new("depmod").args(["-b", HOST, self.kernel.as_str()]).deadline(DEPMOD_DEADLINE)
+        Invocation::new("depmod").args(["-b", HOST_MOUNT, self.kernel.as_str()]).deadline(DEPMOD_DEADLINE)
     }
 
     fn is_link_to(&self, host: &Host, link: &Path, name: &str) -> bool {

@@ -116,7 +116,10 @@ impl Arrivals {
                 match changes.recv().await {
                     Ok(change) => note(&listener_host, &mut lock(&listener_registry), change),
                     Err(error) => {
-                        tracing::warn!(%error, "waiting goes on with re-checks alone");
+                        tracing::warn!(
+                            %error,
+                            "the events have ended; waiting for netdevs goes on with re-checks alone"
+                        );
                         return;
                     }
                 }

@@ -11,7 +11,8 @@ pub enum Attribute {
     /// Whether it is there at all.
     Presence,
     /// Whether it could be observed.
-    State,
+    #[serde(rename = "state")]
+    Observation,
     /// The PCI address of a VF.
     PciAddress,
     /// The driver it is bound to.
@@ -108,9 +109,11 @@ mod tests {
 
     #[test]
     fn the_text_is_the_serialised_name() {
-        for (attribute, name) in
-            [(Attribute::AdminSpoofCheck, "admin.spoof_check"), (Attribute::TxQueueLength, "tx_queue_length")]
-        {
+        for (attribute, name) in [
+            (Attribute::AdminSpoofCheck, "admin.spoof_check"),
+            (Attribute::TxQueueLength, "tx_queue_length"),
+            (Attribute::Observation, "state"),
+        ] {
             assert_eq!(attribute.to_string(), name);
             assert_eq!(serde_json::to_value(attribute).unwrap(), name);
         }

@@ -12,14 +12,14 @@ use crate::{
 /// The thing that differs: a PF, one of its VFs, or one of its representors.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum Component {
     /// A PF.
     Pf(DeviceAddress),
     /// A VF.
     Vf {
-        /// Its PF.
+        /// The VF's PF.
         pf: DeviceAddress,
-        /// Its index.
+        /// The VF's index on its PF, from 0.
         index: u32,
         /// Its own address, where it has one.
         address: Option<PciAddress>,
@@ -33,13 +33,13 @@ pub enum Part {
     },
 }
 
-impl Part {
+impl Component {
     pub(crate) fn of_vf(pf: &PfState, vf: &VfState) -> Self {
         Self::Vf { pf: pf.address.clone(), index: vf.index, address: vf.address }
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pf(address) => write!(f, "PF {address}"),
@@ -59,14 +59,16 @@ pub enum Gravity {
     /// The driver that runs now has no such attribute: it cannot be given back.
     Unsupported,
     /// It cannot be equal by its nature, as with a netdev that was in a pod's network namespace.
-    Stated,
+    #[serde(rename = "stated")]
+    CannotRestore,
 }
 
 /// One attribute that is not what the snapshot says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// Whose it is.
-    pub part: Part,
+    #[serde(rename = "part")]
+    pub component: Component,
     /// The attribute.
     pub attribute: Attribute,
     /// What the snapshot says.
@@ -87,11 +89,11 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} is {}, was {}", self.part, self.attribute, self.found, self.saved)?;
+        write!(f, "{}: {} is {}, was {}", self.component, self.attribute, self.found, self.saved)?;
         match self.gravity {
             Gravity::Wrong => Ok(()),
             Gravity::Unsupported => f.write_str(" (the driver has no such attribute)"),
-            Gravity::Stated => f.write_str(" (cannot be given back)"),
+            Gravity::CannotRestore => f.write_str(" (cannot be given back)"),
         }
     }
 }
@@ -103,7 +105,7 @@ const ELSEWHERE: &str = "in another network namespace";
 pub fn compare(saved: &NicState, found: &NicState) -> Vec<Difference> {
     let mut differences = Vec::new();
     for pf in &saved.pfs {
-        let mut collector = Collector::new(Part::Pf(pf.address.clone()), &mut differences);
+        let mut collector = Collector::new(Component::Pf(pf.address.clone()), &mut differences);
         match found.pf(&pf.address) {
             None => collector.note(Attribute::Presence, &"present", &"absent"),
             Some(found) => compare_pf(pf, found, &mut differences),
@@ -113,7 +115,7 @@ pub fn compare(saved: &NicState, found: &NicState) -> Vec<Difference> {
 }
 
 fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference>) {
-    let mut pf = Collector::new(Part::Pf(saved.address.clone()), differences);
+    let mut pf = Collector::new(Component::Pf(saved.address.clone()), differences);
     pf.option(Attribute::Driver, saved.driver.as_ref(), found.driver.as_ref());
     pf.value(Attribute::NumVfs, &saved.num_vfs, &found.num_vfs);
     if let (Some(saved), Some(found)) = (saved.drivers_autoprobe, found.drivers_autoprobe) {
@@ -126,21 +128,21 @@ fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference
         (None, _) => {}
     }
     for saved_vf in &saved.vfs {
-        let mut vf = Collector::new(Part::of_vf(saved, saved_vf), differences);
+        let mut vf = Collector::new(Component::of_vf(saved, saved_vf), differences);
         match found.vf(saved_vf.index) {
             None => vf.note(Attribute::Presence, &"present", &"absent"),
             Some(found_vf) => {
                 // Whoever has it configures it.
                 if found_vf.is_in_use() {
-                    vf.gravity = Gravity::Stated;
+                    vf.gravity = Gravity::CannotRestore;
                 }
                 vf.vf(saved_vf, found_vf);
             }
         }
     }
     for saved_port in &saved.representors {
-        let part = Part::Representor { pf: saved.address.clone(), port: saved_port.port };
-        let mut representor = Collector::new(part, differences);
+        let component = Component::Representor { pf: saved.address.clone(), port: saved_port.port };
+        let mut representor = Collector::new(component, differences);
         match found.representors.iter().find(|found| found.port == saved_port.port) {
             None => representor.note(Attribute::Presence, &"present", &"absent"),
             Some(found) => representor.netdev(&saved_port.netdev_for(&found.netdev), &found.netdev),
@@ -149,15 +151,15 @@ fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference
 }
 
 struct Collector<'a> {
-    part: Part,
+    component: Component,
     /// Of differences that nothing excuses.
     gravity: Gravity,
     differences: &'a mut Vec<Difference>,
 }
 
 impl<'a> Collector<'a> {
-    fn new(part: Part, differences: &'a mut Vec<Difference>) -> Self {
-        Self { part, gravity: Gravity::Wrong, differences }
+    fn new(component: Component, differences: &'a mut Vec<Difference>) -> Self {
+        Self { component, gravity: Gravity::Wrong, differences }
     }
 
     fn note(&mut self, attribute: Attribute, saved: &dyn fmt::Display, found: &dyn fmt::Display) {
@@ -172,7 +174,7 @@ impl<'a> Collector<'a> {
         found: &dyn fmt::Display,
     ) {
         self.differences.push(Difference {
-            part: self.part.clone(),
+            component: self.component.clone(),
             attribute,
             saved: saved.to_string(),
             found: found.to_string(),
@@ -256,12 +258,13 @@ impl<'a> Collector<'a> {
                 self.note(Attribute::Netdev, &saved.name, &ELSEWHERE);
             }
             (VfNetdev::Here(saved), _) => self.note(Attribute::Netdev, &saved.name, &"absent"),
-            (VfNetdev::InNamespace | VfNetdev::Away, VfNetdev::Here(found)) => {
+            (VfNetdev::InNamespace | VfNetdev::NotVisible, VfNetdev::Here(found)) => {
                 let here = format!("{} in this namespace", found.name);
-                self.note_as(Gravity::Stated, Attribute::Netdev, &ELSEWHERE, &here);
+                self.note_as(Gravity::CannotRestore, Attribute::Netdev, &ELSEWHERE, &here);
             }
             // A wrong driver is a difference of its own, above.
-            (VfNetdev::InNamespace | VfNetdev::Away | VfNetdev::Unbound | VfNetdev::OtherDriver, _) => {}
+            (VfNetdev::InNamespace | VfNetdev::NotVisible | VfNetdev::Unbound | VfNetdev::OtherDriver, _) => {
+            }
         }
     }
 
@@ -303,7 +306,9 @@ impl<'a> Collector<'a> {
     fn guid(&mut self, attribute: Attribute, saved: &Setting<Guid>, found: &Setting<Guid>) {
         match (saved, found) {
             // There is no way back to a GUID that nobody has set.
-            (Setting::NotSet, Setting::Set(_)) => self.note_as(Gravity::Stated, attribute, saved, found),
+            (Setting::NotSet, Setting::Set(_)) => {
+                self.note_as(Gravity::CannotRestore, attribute, saved, found);
+            }
             _ => self.setting(attribute, saved, found),
         }
     }
@@ -343,5 +348,26 @@ struct List(Vec<String>);
 impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { f.write_str("none") } else { f.write_str(&self.0.join(" ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_in_json_are_those_of_the_reports() {
+        let difference = Difference {
+            component: Component::Pf("0000:01:00.0".parse().unwrap()),
+            attribute: Attribute::Observation,
+            saved: "known".to_owned(),
+            found: "unknown".to_owned(),
+            gravity: Gravity::CannotRestore,
+        };
+        let json = serde_json::json!({
+            "part": {"pf": "0000:01:00.0"}, "attribute": "state", "saved": "known", "found": "unknown",
+            "gravity": "stated",
+        });
+        assert_eq!(serde_json::to_value(&difference).unwrap(), json);
     }
 }

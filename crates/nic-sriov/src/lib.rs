@@ -33,7 +33,7 @@ mod vfio;
 pub use address::{DeviceAddress, ParseAddressError, PciAddress, PciId};
 pub use arrivals::{Arrival, ArrivalError, Arrivals};
 pub use attribute::Attribute;
-pub use compare::{Difference, Gravity, Part, compare};
+pub use compare::{Component, Difference, Gravity, compare};
 pub use names::{NameTaken, Rename, plan_names};
 pub use observe::{
     BusDevice, DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, bus_devices, find_pfs,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nic_netlink::{IfIndex, LinkChange, LinkName, Links};
 
-use crate::{NetdevStep, Part};
+use crate::{Component, NetdevStep};
 
 /// One rename.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub fn plan_names(wanted: &[(IfIndex, LinkName)], links: &Links) -> (Vec<Rename>
 /// A step that gives a name or an alternative name, refused because another interface held it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Contested {
-    pub(crate) part: Part,
+    pub(crate) component: Component,
     pub(crate) index: IfIndex,
     pub(crate) step: NetdevStep,
 }
@@ -100,16 +100,16 @@ pub(crate) struct ContestedPlan {
 /// (`nameless`) steps aside for one that has. Names go before alternative names, which they may set free.
 pub(crate) fn plan_contested(
     contested: &[Contested],
-    nameless: &[(Part, IfIndex)],
+    nameless: &[(Component, IfIndex)],
     links: &Links,
 ) -> ContestedPlan {
     // A PF's name may have been refused at the beginning and again at the end: it is one wish.
-    let mut names: BTreeMap<IfIndex, (LinkName, Part)> = BTreeMap::new();
+    let mut names: BTreeMap<IfIndex, (LinkName, Component)> = BTreeMap::new();
     let mut altnames: BTreeMap<(IfIndex, &str), &Contested> = BTreeMap::new();
     for entry in contested {
         match &entry.step {
             NetdevStep::Link(LinkChange::Name(name)) => {
-                names.insert(entry.index, (name.clone(), entry.part.clone()));
+                names.insert(entry.index, (name.clone(), entry.component.clone()));
             }
             NetdevStep::Link(LinkChange::AddAltName(name)) => {
                 altnames.insert((entry.index, name.as_str()), entry);
@@ -119,21 +119,21 @@ pub(crate) fn plan_contested(
     }
     let mut steps = Vec::new();
     let mut links = links.clone();
-    for (part, index) in nameless {
+    for (component, index) in nameless {
         let Some(mut link) = links.get(*index).cloned() else { continue };
         let names_wanted = names.values().map(|(name, _)| name.as_str());
         let wanted: Vec<&str> = names_wanted.chain(altnames.keys().map(|(_, name)| *name)).collect();
         let is_wanted = |name: &str| wanted.contains(&name);
         for altname in link.altnames.extract_if(.., |altname| is_wanted(altname)) {
             let step = NetdevStep::Link(LinkChange::RemoveAltName(altname));
-            steps.push(Contested { part: part.clone(), index: *index, step });
+            steps.push(Contested { component: component.clone(), index: *index, step });
         }
         if is_wanted(link.name.as_str()) {
             let unwanted = |name: &String| !is_wanted(name) && links.by_name(name).is_none();
             // The kernel's own way of naming (net/core/dev.c, `__dev_alloc_name`).
             let free = (0..=links.len() + wanted.len()).map(|number| format!("eth{number}")).find(unwanted);
             if let Some(name) = free.and_then(|name| name.parse().ok()) {
-                names.insert(*index, (name, part.clone()));
+                names.insert(*index, (name, component.clone()));
             }
         }
         links.update(link);
@@ -142,8 +142,8 @@ pub(crate) fn plan_contested(
         names.iter().map(|(index, (name, _))| (*index, name.clone())).collect();
     let (renames, taken) = plan_names(&wanted, &links);
     let named = |index: IfIndex, change: LinkChange| {
-        let (_, part) = names.get(&index)?;
-        Some(Contested { part: part.clone(), index, step: NetdevStep::Link(change) })
+        let (_, component) = names.get(&index)?;
+        Some(Contested { component: component.clone(), index, step: NetdevStep::Link(change) })
     };
     for Rename { index, to } in renames {
         let up = links.get(index).is_some_and(|link| link.up);
@@ -176,23 +176,13 @@ fn temporary_name(index: IfIndex, holders: &BTreeMap<String, IfIndex>) -> Option
 
 #[cfg(test)]
 mod tests {
+    use nic_netlink::Link;
     use proptest::prelude::*;
 
     use super::*;
 
     fn links(names: &[(u32, &str)]) -> Links {
-        let link = |(index, name): &(u32, &str)| {
-            let json = serde_json::json!({
-                "index": index, "name": name, "altnames": [], "kind": null, "link_layer": "ethernet",
-                "address": "02:00:00:00:00:01", "permanent_address": null, "mtu": 1500, "min_mtu": null,
-                "max_mtu": null, "up": false, "running": false, "oper_state": "down", "tx_queue_length": 1000,
-                "alias": null, "group": 0, "promiscuous": false, "all_multicast": false, "master": null,
-                "parent_device": null, "parent_bus": null, "phys_port_name": null, "phys_switch_id": null,
-                "link": null, "link_netns_id": null, "num_vf": 0, "vfs": [], "vfs_truncated": false
-            });
-            serde_json::from_value(json).unwrap()
-        };
-        Links::new(names.iter().map(link).collect::<Vec<_>>())
+        Links::new(names.iter().map(|(index, name)| Link::new(IfIndex(*index), name.parse().unwrap())))
     }
 
     fn plan(wanted: &[(u32, &str)], now: &[(u32, &str)]) -> (Vec<String>, Vec<String>) {
@@ -228,9 +218,9 @@ mod tests {
 
     /// What is done about these contested names, on links of which those with an odd index are up.
     fn contested(names: &[(u32, &str)], nameless: &[u32], now: &[(u32, &str)]) -> Vec<String> {
-        let part = Part::Pf("0000:01:00.0".parse().unwrap());
+        let component = Component::Pf("0000:01:00.0".parse().unwrap());
         let entry = |(index, name): &(u32, &str)| Contested {
-            part: part.clone(),
+            component: component.clone(),
             index: IfIndex(*index),
             step: NetdevStep::Link(match name.strip_prefix('+') {
                 Some(altname) => LinkChange::AddAltName(altname.to_owned()),
@@ -238,7 +228,8 @@ mod tests {
             }),
         };
         let contested: Vec<Contested> = names.iter().map(entry).collect();
-        let nameless: Vec<(Part, IfIndex)> = nameless.iter().map(|at| (part.clone(), IfIndex(*at))).collect();
+        let nameless: Vec<(Component, IfIndex)> =
+            nameless.iter().map(|at| (component.clone(), IfIndex(*at))).collect();
         let up = links(now).into_iter().map(|mut link| {
             link.up = link.index.0 % 2 == 1;
             link

@@ -229,7 +229,7 @@ pub async fn observe(
 /// dump for each namespace.
 async fn find_in_namespaces(source: &LinkSource, state: &mut NicState) -> Result<(), ObserveError> {
     let vfs = state.pfs.iter_mut().flat_map(|pf| &mut pf.vfs);
-    let mut away: Vec<_> = vfs.filter(|vf| vf.netdev == VfNetdev::Away).collect();
+    let mut away: Vec<_> = vfs.filter(|vf| vf.netdev == VfNetdev::NotVisible).collect();
     if away.is_empty() {
         return Ok(());
     }
@@ -376,7 +376,7 @@ fn observe_vf(
         Some(link) => VfNetdev::Here(NetdevState::of(link, links)),
         None => match &driver {
             None => VfNetdev::Unbound,
-            Some(driver) if selector.vf_drivers.contains(driver) => VfNetdev::Away,
+            Some(driver) if selector.vf_drivers.contains(driver) => VfNetdev::NotVisible,
             Some(_) => VfNetdev::OtherDriver,
         },
     };

@@ -21,9 +21,9 @@ pub(crate) use self::pf::{
 pub use self::pf::{plan_eswitch, plan_finish, plan_prepare, vfs_need_binding, vfs_to_unbind};
 pub(crate) use self::vf::plan_admin_mac_again;
 pub use self::vf::{plan_admin_after, plan_admin_before, plan_binding, plan_rates_before};
-use self::vf::{plan_vf, unprobed};
+use self::vf::{plan_vf, vf_as_created};
 use crate::ofed::OfedStep;
-use crate::{DeviceAddress, NetdevState, NicState, Part, PfState, RepresentorState};
+use crate::{Component, DeviceAddress, NetdevState, NicState, PfState, RepresentorState};
 
 /// A step on a PF.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub enum BindStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VfPlan {
     /// Which VF.
-    pub part: Part,
+    pub component: Component,
     /// Attributes to set on the PF before the VF's driver probes.
     pub admin_before: Vec<VfChange>,
     /// The same, beyond netlink.
@@ -100,7 +100,7 @@ impl VfPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepresentorPlan {
     /// Which representor.
-    pub part: Part,
+    pub component: Component,
     /// Its netdev's properties.
     pub netdev: NetdevPlan,
 }
@@ -162,11 +162,11 @@ pub fn plan_restore(saved: &NicState, found: &NicState) -> RestorePlan {
             if vf_now.is_some_and(crate::VfState::is_in_use) {
                 return None;
             }
-            let plan = plan_vf(pf, vf, &vf_now.cloned().unwrap_or_else(|| unprobed(vf)));
+            let plan = plan_vf(pf, vf, &vf_now.cloned().unwrap_or_else(|| vf_as_created(vf)));
             (!plan.is_empty()).then_some(plan)
         });
         let vfs = vfs.collect();
-        let prepared = after(&prepare, pf, now);
+        let prepared = predict_pf(&prepare, pf, now);
         let finish = plan_finish(pf, &prepared);
         let eswitch = plan_eswitch(pf, &prepared);
         let stays = prepared.eswitch == now.eswitch && eswitch.is_empty();
@@ -191,12 +191,12 @@ fn plan_representor(
         Some(found) => NetdevPlan::Steps(plan_netdev(&saved.netdev_for(&found.netdev), &found.netdev)),
         None => NetdevPlan::OnceThere(Box::new(saved.netdev.clone())),
     };
-    let part = Part::Representor { pf: pf.address.clone(), port: saved.port };
-    (netdev != NetdevPlan::Steps(Vec::new())).then_some(RepresentorPlan { part, netdev })
+    let component = Component::Representor { pf: pf.address.clone(), port: saved.port };
+    (netdev != NetdevPlan::Steps(Vec::new())).then_some(RepresentorPlan { component, netdev })
 }
 
 /// What the PF will be after `steps`, as far as [`plan_finish`] looks at it.
-fn after(steps: &[PfStep], saved: &PfState, found: &PfState) -> PfState {
+fn predict_pf(steps: &[PfStep], saved: &PfState, found: &PfState) -> PfState {
     let mut state = found.clone();
     for step in steps {
         match step {

@@ -1,27 +1,46 @@
 //! Carrying out a restore: stage by stage, PFs and VFs concurrently, verified at the end.
+//!
+//! This file decides what is left alone (PFs that obstacles block, VFs in use), when nothing is due, and when the time for all
+//! of it is over. `restore/stages.rs` holds the stages of one PF in their order, `restore/verify.rs` what counts as equal.
 
-mod work;
+mod event;
+mod outcome;
+
+mod verify;
+
+mod stages;
+
+mod eswitch;
+mod naming;
+mod steps;
+mod vf;
+
+mod executor;
+mod ledger;
+mod step_error;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use nic_host::{Host, error_chain};
-use nic_netlink::LinkName;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use self::work::{Record, Work};
+use self::executor::Executor;
+use self::ledger::{InProgress, Ledger};
+use self::verify::{compare_known, excuse_unsupported, outcome};
 use crate::arrivals::{ArrivalError, Arrivals};
 use crate::observe::{KernelLinks, LinkSource, observe_within};
 use crate::plan::{
-    PfStep, RestoreObstacle, SkippedPf, VfUser, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind,
+    PfStep, RestoreObstacle, VfUser, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind,
     without_blocked_pfs,
 };
 use crate::{
-    Attribute, DeviceAddress, DeviceSelector, Difference, Gravity, NicState, ObserveError, Part, PfState,
-    compare, vfio_group_in_use,
+    DeviceAddress, DeviceSelector, Difference, NicState, ObserveError, PfState, compare, vfio_group_in_use,
 };
+
+pub use self::event::{RestoreEvent, Stage};
+pub use self::outcome::{RestoreOutcome, StepFailure, VfOutcome};
 
 /// How a restore goes about its work.
 #[derive(Debug, Clone, Copy)]
@@ -66,143 +85,6 @@ pub enum RestoreError {
     Listen(#[from] ArrivalError),
 }
 
-/// What happens during a restore, as it happens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum RestoreEvent {
-    /// A stage of a PF begins.
-    StageBegan {
-        /// The PF.
-        pf: DeviceAddress,
-        /// The stage.
-        stage: Stage,
-    },
-    /// A stage of a PF has ended.
-    StageEnded {
-        /// The PF.
-        pf: DeviceAddress,
-        /// The stage.
-        stage: Stage,
-    },
-    /// A step on the PF itself is about to be tried.
-    PfStepBegan {
-        /// The PF.
-        pf: DeviceAddress,
-        /// The step.
-        step: String,
-    },
-    /// A step on the PF itself has been tried: its netdev, autoprobe, the number of VFs, the eswitch.
-    PfStep {
-        /// The PF.
-        pf: DeviceAddress,
-        /// The step.
-        step: String,
-    },
-    /// A VF's driver has been bound.
-    VfBound {
-        /// The VF.
-        part: Part,
-    },
-    /// A VF's netdev has come and has its final name.
-    VfArrived {
-        /// The VF.
-        part: Part,
-        /// Its name.
-        name: LinkName,
-        /// The name it was first seen under, when that was another.
-        first_seen_as: Option<String>,
-    },
-    /// All that could be done for a VF has been done.
-    VfDone {
-        /// The VF.
-        part: Part,
-        /// How many steps it took.
-        steps: usize,
-        /// What went wrong.
-        failure: Option<String>,
-    },
-}
-
-/// The stages of a PF's restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// The PF's own properties, and its VFs created without drivers.
-    Prepare,
-    /// What the PF holds for its VFs.
-    Admin,
-    /// The eswitch's mode, and its representors.
-    Eswitch,
-    /// Binding, waiting for netdevs, and the netdevs' own properties.
-    Vfs,
-    /// Autoprobe and the PF's netdev as saved.
-    Finish,
-}
-
-/// A step that failed. Whether that matters is for the verification to say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepFailure {
-    /// What it was for.
-    pub part: Part,
-    /// The step.
-    pub step: String,
-    /// The attributes that it was to set.
-    pub attributes: Vec<Attribute>,
-    /// The error and its causes.
-    pub cause: String,
-    /// Whether the driver says that it has no such attribute (EOPNOTSUPP).
-    pub unsupported: bool,
-}
-
-/// How one VF fared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VfOutcome {
-    /// Which VF.
-    pub part: Part,
-    /// Its netdev's name at the end, where it has one.
-    pub name: Option<LinkName>,
-    /// The name its netdev was first seen under, when that was another.
-    pub first_seen_as: Option<String>,
-    /// How long its netdev was waited for, in milliseconds.
-    pub waited_ms: Option<u64>,
-    /// How many steps it took; 0 when it already was what it was.
-    pub steps: usize,
-    /// Whether it had to be bound a second time.
-    pub retried: bool,
-    /// Whether it now is what the snapshot says.
-    pub verified: bool,
-}
-
-/// What came of a restore.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreOutcome {
-    /// The PFs that were left alone, each with what stood in the way of its restore.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub skipped: Vec<SkippedPf>,
-    /// How many changes were made to the machine.
-    pub steps: usize,
-    /// Each VF.
-    pub vfs: Vec<VfOutcome>,
-    /// Steps that failed.
-    pub failures: Vec<StepFailure>,
-    /// What is different from the snapshot now.
-    pub differences: Vec<Difference>,
-}
-
-impl RestoreOutcome {
-    /// Whether the machine was read back and equals the snapshot, but for what cannot be equal.
-    #[must_use]
-    pub fn is_verified(&self) -> bool {
-        self.skipped.is_empty() && !self.differences.iter().any(Difference::is_wrong)
-    }
-
-    /// How many VFs were first seen under another name than the one udev gave them in the end.
-    #[must_use]
-    pub fn renamed_after_arrival(&self) -> usize {
-        self.vfs.iter().filter(|vf| vf.first_seen_as.is_some()).count()
-    }
-}
-
 /// Gives the NICs back what `saved` says, as far as they differ from it, and verifies.
 ///
 /// Returns an error only when nothing was changed. One VF's failure is one VF's failure: it is in the outcome. So is what
@@ -229,11 +111,11 @@ pub async fn restore(
     let differences = compare(&restorable, &found);
     if !differences.iter().any(Difference::is_wrong) {
         let differences = compare_known(saved, &found, &in_the_way);
-        return Ok(outcome(saved, skipped, differences, Record::default()));
+        return Ok(outcome(saved, skipped, differences, Ledger::default()));
     }
     // The kernel carries out changes one after the other: the last of many waits for all before it.
     let kernel = KernelLinks { netlink: kernel.netlink.with_deadline(deadline), ..kernel.clone() };
-    let work = Work {
+    let executor = Executor {
         host,
         kernel: &kernel,
         source: &source,
@@ -241,26 +123,26 @@ pub async fn restore(
         arrivals: Arrivals::listen(host, &kernel).await?,
         deadline,
         binds: Semaphore::new(options.jobs.max(1)),
-        record: Mutex::default(),
-        under_way: Mutex::default(),
+        ledger: Mutex::default(),
+        in_progress: InProgress::default(),
         on_event,
     };
     let total = options.total(saved.vf_count());
     {
         let course = std::pin::pin!(async {
-            join_all(restorable.pfs.iter().map(|pf| work.restore_pf(pf))).await;
-            work.give_contested_names(&restorable).await;
+            join_all(restorable.pfs.iter().map(|pf| executor.restore_pf(pf))).await;
+            executor.give_contested_names(&restorable).await;
         });
         // The course lives until the end of this block: what it is at can still be told.
         if tokio::time::timeout(total, course).await.is_err() {
-            work.fail_what_is_under_way(&restorable, total);
+            executor.fail_in_progress(&restorable, total);
         }
     }
     let (found, unreadable) = observe_each(host, &source, selector, saved, deadline).await;
-    let record = work.record.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let ledger = executor.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut differences = compare_known(saved, &found, &unreadable);
-    weigh(&mut differences, &record.failures);
-    Ok(outcome(saved, skipped, differences, record))
+    excuse_unsupported(&mut differences, &ledger.failures);
+    Ok(outcome(saved, skipped, differences, ledger))
 }
 
 /// Observes each PF by itself: what cannot be read of one is an obstacle to that one alone.
@@ -287,20 +169,6 @@ async fn observe_each(
         }
     }
     (state, unreadable)
-}
-
-/// Compares what could be read; of a PF that could not, that is the difference: not knowing is not the same as equal.
-fn compare_known(saved: &NicState, found: &NicState, in_the_way: &[RestoreObstacle]) -> Vec<Difference> {
-    let unknown = |obstacle: &RestoreObstacle| match obstacle {
-        RestoreObstacle::Unreadable { pf, reason } => Some(unreadable(pf, reason)),
-        _ => None,
-    };
-    let unknown: Vec<Difference> = in_the_way.iter().filter_map(unknown).collect();
-    let is_known = |pf: &PfState| !unknown.iter().any(|unknown| unknown.part == Part::Pf(pf.address.clone()));
-    let known = NicState { pfs: saved.pfs.iter().filter(|pf| is_known(pf)).cloned().collect() };
-    let mut differences = compare(&known, found);
-    differences.extend(unknown);
-    differences
 }
 
 /// VFs that the restore would remove, or take the driver from, although somebody uses them.
@@ -331,66 +199,6 @@ fn mode_change(saved: &PfState, found: &PfState) -> String {
         (Some((vf, change)), _) => format!("go through mode legacy to set {change} of VF {vf}"),
         (None, Some(eswitch)) => format!("go to mode {}", eswitch.mode),
         (None, None) => "change its mode".to_owned(),
-    }
-}
-
-fn unreadable(pf: &DeviceAddress, reason: &str) -> Difference {
-    Difference {
-        part: Part::Pf(pf.clone()),
-        attribute: Attribute::State,
-        saved: "known".to_owned(),
-        found: format!("unknown: {reason}"),
-        gravity: Gravity::Wrong,
-    }
-}
-
-/// A difference whose step the driver refused with "not supported" is what the driver lacks, not what went wrong.
-fn weigh(differences: &mut [Difference], failures: &[StepFailure]) {
-    for difference in differences.iter_mut().filter(|difference| difference.is_wrong()) {
-        let refused = failures.iter().any(|failure| {
-            failure.unsupported
-                && failure.part == difference.part
-                && failure.attributes.contains(&difference.attribute)
-        });
-        if refused {
-            difference.gravity = Gravity::Unsupported;
-        }
-    }
-}
-
-fn outcome(
-    saved: &NicState,
-    skipped: Vec<SkippedPf>,
-    differences: Vec<Difference>,
-    record: Record,
-) -> RestoreOutcome {
-    let vfs = saved.pfs.iter().flat_map(|pf| pf.vfs.iter().map(move |vf| (pf, vf)));
-    let vfs = vfs.map(|(pf, vf)| {
-        let part = Part::of_vf(pf, vf);
-        let whole_pf_wrong = |d: &Difference| {
-            d.part == Part::Pf(pf.address.clone())
-                && matches!(d.attribute, Attribute::Presence | Attribute::State)
-        };
-        let wrong = differences.iter().any(|d| d.is_wrong() && (d.part == part || whole_pf_wrong(d)));
-        let note = record.vfs.iter().find(|note| note.part == part);
-        VfOutcome {
-            name: vf.netdev.here().map(|netdev| netdev.name.clone()),
-            first_seen_as: note.and_then(|note| note.first_seen_as.clone()),
-            waited_ms: note
-                .and_then(|note| note.waited)
-                .map(|waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)),
-            steps: note.map_or(0, |note| note.steps),
-            retried: note.is_some_and(|note| note.retried),
-            verified: !wrong,
-            part,
-        }
-    });
-    RestoreOutcome {
-        skipped,
-        vfs: vfs.collect(),
-        steps: record.steps,
-        failures: record.failures,
-        differences,
     }
 }
 

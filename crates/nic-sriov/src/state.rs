@@ -123,7 +123,8 @@ pub enum VfNetdev {
     /// another network namespace and the kernel does not say so ([`Netlink::devices_in_other_namespaces`]).
     ///
     /// [`Netlink::devices_in_other_namespaces`]: nic_netlink::Netlink::devices_in_other_namespaces
-    Away,
+    #[serde(rename = "away")]
+    NotVisible,
 }
 
 impl VfNetdev {
@@ -132,14 +133,14 @@ impl VfNetdev {
     pub fn here(&self) -> Option<&NetdevState> {
         match self {
             Self::Here(netdev) => Some(netdev),
-            Self::Unbound | Self::OtherDriver | Self::InNamespace | Self::Away => None,
+            Self::Unbound | Self::OtherDriver | Self::InNamespace | Self::NotVisible => None,
         }
     }
 
     /// Whether there is a netdev, or has to be one soon, and not here.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
-        matches!(self, Self::InNamespace | Self::Away)
+        matches!(self, Self::InNamespace | Self::NotVisible)
     }
 }
 

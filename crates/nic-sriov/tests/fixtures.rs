@@ -109,7 +109,7 @@ mod tests {
             let vfs = state.pfs[0].vfs.iter().filter(|vf| kind(&vf.netdev));
             vfs.map(|vf| vf.index).collect::<Vec<_>>()
         };
-        assert_eq!(kinds(|netdev| matches!(netdev, VfNetdev::Away)), [46]);
+        assert_eq!(kinds(|netdev| matches!(netdev, VfNetdev::NotVisible)), [46]);
         assert_eq!(kinds(|netdev| matches!(netdev, VfNetdev::OtherDriver)), [47]);
         assert_eq!(kinds(|netdev| netdev.here().is_some()).len(), 48);
         assert_eq!(only_vf(&state, 47).driver_override.as_deref(), Some("vfio-pci"));
@@ -135,7 +135,7 @@ mod tests {
         let copy = Copy::new();
         copy.drop_link("enp1s0f0v5");
         let state = copy.look();
-        assert_eq!(only_vf(&state, 5).netdev, VfNetdev::Away);
+        assert_eq!(only_vf(&state, 5).netdev, VfNetdev::NotVisible);
         assert_eq!(only_vf(&state, 5).admin, only_vf(&before, 5).admin, "the PF still knows it");
 
         // It has no driver.
@@ -156,7 +156,7 @@ mod tests {
         );
 
         let differing = compare(&before, &state);
-        assert!(differing.iter().all(|it| it.part.to_string().starts_with("VF 5 of")), "{differing:?}");
+        assert!(differing.iter().all(|it| it.component.to_string().starts_with("VF 5 of")), "{differing:?}");
         assert!(!differing.is_empty());
     }
 

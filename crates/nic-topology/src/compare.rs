@@ -7,7 +7,7 @@ use nic_netlink::{Address, IfIndex};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::entries::{RouteNow, address_now, route_now};
-use crate::{Identified, NetworkState, Place, plan};
+use crate::{LinkMapping, NetworkState, Place, plan};
 
 /// Something that is not as it was saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,8 @@ pub enum Gravity {
     /// The machine is not as it was.
     Wrong,
     /// Somebody else has made it otherwise, or has to make it.
-    Stated,
+    #[serde(rename = "stated")]
+    CannotRestore,
 }
 
 impl Difference {
@@ -47,12 +48,12 @@ impl fmt::Display for Difference {
 /// All that is different from what is saved, `age` after it was saved. What can be given back is [`plan`]'s to say, and is
 /// all wrong as long as it is missing.
 #[must_use]
-pub fn compare(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<Difference> {
+pub fn compare(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut note =
         |what: String, found: String, gravity| differences.push(Difference { what, found, gravity });
     for link in &saved.links {
-        let present = at.index(link.index).and_then(|index| at.now.links.get(&index));
+        let present = mapping.index(link.index).and_then(|index| mapping.now.links.get(&index));
         let what = format!("link {}", link.name);
         match (&link.place, present) {
             (Place::Device, None) => note(what, "missing".to_owned(), Gravity::Wrong),
@@ -62,7 +63,7 @@ pub fn compare(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<
                     format!("missing: a {kind} on {}, which cannot be made again", saved.name(*lower));
                 note(what, found, Gravity::Wrong);
             }
-            (Place::Stays { .. }, None) => note(what, "missing".to_owned(), Gravity::Stated),
+            (Place::Stays { .. }, None) => note(what, "missing".to_owned(), Gravity::CannotRestore),
             (Place::Child { child, .. }, Some(present)) if present.child.as_ref() != Some(child) => {
                 let now =
                     present.child.as_ref().map_or_else(|| "of another kind".to_owned(), ToString::to_string);
@@ -71,28 +72,28 @@ pub fn compare(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<
             _ => {}
         }
     }
-    for step in plan(saved, at, age) {
-        note(step.in_words(saved), "missing".to_owned(), Gravity::Wrong);
+    for step in plan(saved, mapping, age) {
+        note(step.iproute2_text(saved), "missing".to_owned(), Gravity::Wrong);
     }
     for address in &saved.addresses {
-        let Some(found) = address_now(address, at) else { continue };
+        let Some(found) = address_now(address, mapping) else { continue };
         for (attribute, was, is) in address_attributes(address, found) {
             let what = format!("address {address} dev {}", saved.name(address.index));
-            note(what, format!("{attribute} is {is}, was {was}"), Gravity::Stated);
+            note(what, format!("{attribute} is {is}, was {was}"), Gravity::CannotRestore);
         }
     }
     let name = |index: IfIndex| saved.name(index);
     for route in &saved.routes {
-        let found = match route_now(saved, at, route) {
+        let found = match route_now(saved, mapping, route) {
             RouteNow::Otherwise(other) => {
-                format!("in its place is {}", other.in_words(&|index| at.now.name(index)))
+                format!("in its place is {}", other.iproute2_text(&|index| mapping.now.name(index)))
             }
             RouteNow::ByObject => {
                 "missing: it used a next hop object, which its owner has to make".to_owned()
             }
             RouteNow::Here | RouteNow::Missing | RouteNow::LacksNextHops => continue,
         };
-        note(format!("route {}", route.in_words(&name)), found, Gravity::Stated);
+        note(format!("route {}", route.iproute2_text(&name)), found, Gravity::CannotRestore);
     }
     differences
 }

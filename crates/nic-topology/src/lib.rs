@@ -26,7 +26,7 @@ mod uplinks;
 pub use compare::{Difference, Gravity, compare};
 pub use manager::{ManagedBy, Progress, progress};
 pub use network::Network;
-pub use plan::{Action, Identified, Stage, Step, plan};
+pub use plan::{Action, LinkMapping, Stage, Step, plan};
 pub use restore::{RestoreOptions, RestoreOutcome, StepFailure, TopologyError, restore};
 pub use state::{LinkState, NetworkState, ObserveError, Place};
 pub use uplinks::{ApiRoute, Uplinks};

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    Action, Difference, Identified, ManagedBy, Network, NetworkState, Progress, Step, compare, plan, progress,
+    Action, Difference, LinkMapping, ManagedBy, Network, NetworkState, Progress, Step, compare, plan,
+    progress,
 };
 
 /// How a restore goes about its work.
@@ -111,22 +112,22 @@ pub async fn restore(
     let mut last_plan = Vec::new();
     loop {
         let now = Network::read(netlink).await?;
-        let at = Identified::new(saved, &now, devices);
+        let mapping = LinkMapping::new(saved, &now, devices);
         let age = options.age + start.elapsed();
-        let steps = plan(saved, &at, age);
-        let (mine, waiting) = work.divide(&steps, &at);
-        // Lifetimes in the plan run down, so steps are compared by their words.
-        let words: Vec<String> = steps.iter().map(|step| step.in_words(saved)).collect();
-        if words != last_plan {
+        let steps = plan(saved, &mapping, age);
+        let (mine, waiting) = work.split_by_manager(&steps, &mapping);
+        // Lifetimes in the plan run down, so steps are compared by their text.
+        let texts: Vec<String> = steps.iter().map(|step| step.iproute2_text(saved)).collect();
+        if texts != last_plan {
             last_change = Instant::now();
-            last_plan = words;
+            last_plan = texts;
         }
         let over = start.elapsed() >= options.deadline
             || (waiting == 0 && last_change.elapsed() >= options.patience);
         if steps.is_empty() || over {
-            return Ok(work.outcome(&steps, compare(saved, &at, age)));
+            return Ok(work.outcome(&steps, compare(saved, &mapping, age)));
         }
-        if work.do_first_stage(&mine, &at).await {
+        if work.do_first_stage(&mine, &mapping).await {
             continue;
         }
         if let Ok(Err(error)) = tokio::time::timeout(LOOK_AGAIN, events.changed()).await {
@@ -153,20 +154,25 @@ struct Work<'run> {
 
 impl Work<'_> {
     /// The steps to be done now, and how many are a manager's for the time being.
-    fn divide<'step>(&mut self, steps: &'step [Step], at: &Identified<'_>) -> (Vec<&'step Step>, usize) {
+    fn split_by_manager<'step>(
+        &mut self,
+        steps: &'step [Step],
+        mapping: &LinkMapping<'_>,
+    ) -> (Vec<&'step Step>, usize) {
         let links: BTreeSet<IfIndex> = steps.iter().map(|step| step.link).collect();
-        let left: BTreeSet<IfIndex> = links.into_iter().filter(|link| self.is_left(*link, at)).collect();
+        let left: BTreeSet<IfIndex> =
+            links.into_iter().filter(|link| self.is_left_to_manager(*link, mapping)).collect();
         let (waiting, mine): (Vec<_>, Vec<_>) = steps.iter().partition(|step| left.contains(&step.link));
         (mine, waiting.len())
     }
 
-    fn is_left(&mut self, link: IfIndex, at: &Identified<'_>) -> bool {
+    fn is_left_to_manager(&mut self, link: IfIndex, mapping: &LinkMapping<'_>) -> bool {
         let Some(before) = self.saved.link(link).and_then(|link| link.managed_by) else { return false };
         self.managed.insert(link, before);
         if self.start.elapsed() >= self.options.manager_deadline {
             return false;
         }
-        let Some(index) = at.index(link) else { return true };
+        let Some(index) = mapping.index(link) else { return true };
         match progress(self.host, index) {
             // Its file for the new index may not be written yet.
             Ok(Progress::Managed(_) | Progress::NotManaged) => true,
@@ -179,11 +185,11 @@ impl Work<'_> {
     }
 
     /// Does the steps of the first stage in which one succeeds. Returns whether one did.
-    async fn do_first_stage(&mut self, steps: &[&Step], at: &Identified<'_>) -> bool {
+    async fn do_first_stage(&mut self, steps: &[&Step], mapping: &LinkMapping<'_>) -> bool {
         for stage in steps.chunk_by(|a, b| a.stage == b.stage) {
             let mut any = false;
             for step in stage {
-                any |= self.carry_out(step, at).await;
+                any |= self.carry_out(step, mapping).await;
             }
             if any {
                 return true;
@@ -192,32 +198,32 @@ impl Work<'_> {
         false
     }
 
-    async fn carry_out(&mut self, step: &Step, at: &Identified<'_>) -> bool {
-        let words = step.in_words(self.saved);
-        let refused = match self.try_step(step, at).await {
+    async fn carry_out(&mut self, step: &Step, mapping: &LinkMapping<'_>) -> bool {
+        let text = step.iproute2_text(self.saved);
+        let refused = match self.try_step(step, mapping).await {
             None => return false,
             Some(Ok(())) => {
-                tracing::info!(step = words, "network");
-                self.failures.remove(&words);
+                tracing::info!(step = text, "network step done");
+                self.failures.remove(&text);
                 self.worked_on.insert(step.link);
-                self.done.push(words);
+                self.done.push(text);
                 return true;
             }
             Some(Err(error)) => error,
         };
         let cause = refused.in_one_line();
-        tracing::debug!(step = words, cause, "network");
-        self.failures.insert(words, cause);
+        tracing::debug!(step = text, cause, "network step refused");
+        self.failures.insert(text, cause);
         false
     }
 
     /// `None` when an interface that it needs is not there yet.
-    async fn try_step(&self, step: &Step, at: &Identified<'_>) -> Option<Result<(), Refused>> {
+    async fn try_step(&self, step: &Step, mapping: &LinkMapping<'_>) -> Option<Result<(), Refused>> {
         match &step.action {
             Action::Link(change) => {
-                let index = at.index(step.link)?;
+                let index = mapping.index(step.link)?;
                 let change = match change {
-                    LinkChange::Master(Some(master)) => LinkChange::Master(Some(at.index(*master)?)),
+                    LinkChange::Master(Some(master)) => LinkChange::Master(Some(mapping.index(*master)?)),
                     other => other.clone(),
                 };
                 Some(
@@ -225,15 +231,15 @@ impl Work<'_> {
                 )
             }
             Action::Network(change) => {
-                let change = as_present(change, at)?;
+                let change = as_present(change, mapping)?;
                 Some(self.netlink.change_network(&change).await.map_err(Refused::Network))
             }
         }
     }
 
     fn outcome(self, missing: &[Step], differences: Vec<Difference>) -> RestoreOutcome {
-        let words: BTreeSet<String> = missing.iter().map(|step| step.in_words(self.saved)).collect();
-        let failures = self.failures.into_iter().filter(|(step, _)| words.contains(step));
+        let texts: BTreeSet<String> = missing.iter().map(|step| step.iproute2_text(self.saved)).collect();
+        let failures = self.failures.into_iter().filter(|(step, _)| texts.contains(step));
         let left_to = self.managed.into_iter().map(|(link, manager)| LeftTo {
             link: self.saved.name(link),
             manager,
@@ -264,17 +270,17 @@ impl Refused {
 }
 
 /// The change with present indexes.
-fn as_present(change: &NetworkChange, at: &Identified<'_>) -> Option<NetworkChange> {
+fn as_present(change: &NetworkChange, mapping: &LinkMapping<'_>) -> Option<NetworkChange> {
     let mut change = change.clone();
     match &mut change {
-        NetworkChange::AddChild(child) => child.lower = at.index(child.lower)?,
-        NetworkChange::PortSetting { index, .. } => *index = at.index(*index)?,
-        NetworkChange::Address(address) => address.index = at.index(address.index)?,
-        NetworkChange::Neighbour(neighbour) => neighbour.index = at.index(neighbour.index)?,
+        NetworkChange::AddChild(child) => child.lower = mapping.index(child.lower)?,
+        NetworkChange::PortSetting { index, .. } => *index = mapping.index(*index)?,
+        NetworkChange::Address(address) => address.index = mapping.index(address.index)?,
+        NetworkChange::Neighbour(neighbour) => neighbour.index = mapping.index(neighbour.index)?,
         NetworkChange::AppendRoute(route) | NetworkChange::ReplaceRoute(route) => {
             for hop in &mut route.next_hops {
                 hop.index = match hop.index {
-                    Some(index) => Some(at.index(index)?),
+                    Some(index) => Some(mapping.index(index)?),
                     None => None,
                 };
             }

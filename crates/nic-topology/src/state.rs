@@ -31,7 +31,7 @@ pub struct NetworkState {
 pub struct LinkState {
     /// The index it had. All that is saved refers to it by this; it is never restored.
     pub index: IfIndex,
-    /// Its name.
+    /// The link's name.
     pub name: LinkName,
     /// The kind of a virtual one.
     pub kind: Option<String>,
@@ -41,17 +41,17 @@ pub struct LinkState {
     pub master: Option<IfIndex>,
     /// What that one kept about it.
     pub port: Option<Port>,
-    /// Its address.
+    /// The hardware address.
     pub address: LinkAddress,
-    /// Its MTU in bytes.
+    /// The MTU, in bytes.
     pub mtu: u32,
     /// Whether it was up.
     pub up: bool,
     /// The length of its transmit queue, in packets.
     pub tx_queue_length: u32,
-    /// Its description.
+    /// The description (`ifalias`).
     pub alias: Option<String>,
-    /// Its group.
+    /// The group (`ip link set … group`).
     pub group: u32,
     /// Its further names, sorted.
     pub altnames: Vec<String>,

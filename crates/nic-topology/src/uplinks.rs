@@ -25,7 +25,7 @@ pub struct Uplinks {
 /// How the Kubernetes API is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiRoute {
-    /// Its address.
+    /// The API server's address.
     pub address: IpAddr,
     /// The interface that leads there.
     pub interface: String,
@@ -56,7 +56,7 @@ impl Uplinks {
         Self {
             links: virtual_links.collect(),
             addresses: addresses.map(|address| (name(address.index), address.to_string())).collect(),
-            default_routes: default_routes.map(|route| route.in_words(&name)).collect(),
+            default_routes: default_routes.map(|route| route.iproute2_text(&name)).collect(),
             api: api.filter(|(_, route)| through(route)).map(|(address, route)| ApiRoute {
                 address,
                 interface: route.next_hops.iter().find_map(|hop| hop.index).map(name).unwrap_or_default(),

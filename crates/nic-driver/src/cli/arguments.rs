@@ -11,7 +11,7 @@ use crate::context::{ManagementNic, ReloadWith};
 #[derive(Debug, Parser)]
 #[command(name = "nic-driver", version, max_term_width = 110)]
 #[command(after_help = "Example: nic-driver reload && nic-driver restore-sriov\n\n\
-    Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and put back; \
+    Exit codes: 0 done; 2 wrong usage; 3 blocked, nothing changed; 4 failed and rolled back; \
     5 failed, node degraded; 1 and 10-18 failed before anything was changed (docs/exit-codes.md).")]
 pub struct Cli {
     /// What to do.

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use nic_host::Host;
+use nic_host::{HOST_MOUNT, Host};
 
 use super::arguments::{Cli, Command};
-use crate::context::{HOST_ROOT, Settings};
+use crate::context::Settings;
 use crate::state::StateStore;
 
 pub(super) fn host(cli: &Cli) -> Host {
@@ -20,7 +20,7 @@ pub(super) fn store(cli: &Cli) -> StateStore {
 
 pub(super) fn settings(cli: &Cli) -> Settings {
     // In the container the host's /etc is mounted below /host, and it is the host's udev that must not load modules.
-    let of_host = Path::new(HOST_ROOT);
+    let of_host = Path::new(HOST_MOUNT);
     let machine = if host(cli).exists(of_host.join("etc")) { of_host } else { Path::new("/") };
     let default = || machine.join("etc/modprobe.d/blacklist-ofed-modules.conf");
     Settings {

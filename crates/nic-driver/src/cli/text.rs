@@ -96,7 +96,7 @@ fn write_restored(restored: &phase::Restored, f: &mut std::fmt::Formatter<'_>) -
     }
     if !outcome.is_verified() {
         for failure in &outcome.failures {
-            writeln!(f, "{}: {}: {}", failure.part, failure.step, failure.cause)?;
+            writeln!(f, "{}: {}: {}", failure.component, failure.step, failure.cause)?;
         }
     }
     for difference in restored.network.iter().flat_map(|network| &network.differences) {

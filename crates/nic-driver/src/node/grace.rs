@@ -31,7 +31,7 @@ pub(crate) fn reload_fits(context: &Context, left: Option<Duration>) -> Result<(
     }
 }
 
-/// How long the last whole reload that exchanged modules and the last whole restore that changed something took
+/// How long the last whole reload that swapped modules and the last whole restore that changed something took
 /// together; `None` when there was no such reload.
 fn last_reload_and_restore(events: &[JournalEvent]) -> Option<Duration> {
     let (mut reload, mut restore) = (None, None);

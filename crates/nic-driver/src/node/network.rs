@@ -9,7 +9,7 @@ use nic_sriov::{
     KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, VfNetdev, observe_within,
 };
 use nic_topology::{
-    Difference, Gravity, Identified, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError,
+    Difference, Gravity, LinkMapping, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError,
     compare, restore,
 };
 
@@ -75,8 +75,8 @@ pub(crate) async fn network_differs(
     let found = find_netdevs(context, kernel, snapshot).await?;
     let saved = snapshot.network.clone().without_devices(&found.taken);
     let now = Network::read(&kernel.netlink).await.map_err(TopologyError::from)?;
-    let at = Identified::new(&saved, &now, &found.here);
-    let differences = compare(&saved, &at, age(snapshot));
+    let mapping = LinkMapping::new(&saved, &now, &found.here);
+    let differences = compare(&saved, &mapping, age(snapshot));
     Ok(differences.iter().any(Difference::is_wrong))
 }
 
@@ -99,7 +99,7 @@ async fn find_and_restore(
         what: format!("link {}", link.name),
         found:
             "in another network namespace; what stood on it is left to whoever has taken it there".to_owned(),
-        gravity: Gravity::Stated,
+        gravity: Gravity::CannotRestore,
     }));
     Ok(outcome)
 }
@@ -190,18 +190,13 @@ fn netdevs_of(pf: &PfState) -> impl Iterator<Item = (NetdevKey, &NetdevState)> {
 
 #[cfg(test)]
 mod tests {
+    use nic_netlink::{Link, Links};
     use nic_sriov::VfState;
-    use serde_json::json;
 
     use super::*;
 
     fn netdev(index: u32) -> NetdevState {
-        serde_json::from_value(json!({
-            "index": index, "name": "eth0", "altnames": [], "link_layer": "ethernet",
-            "address": "02:00:00:00:00:01", "mtu": 1500, "up": true, "tx_queue_length": 1000, "alias": null,
-            "group": 0, "promiscuous": false, "all_multicast": false, "master": null,
-        }))
-        .unwrap()
+        NetdevState::of(&Link::new(IfIndex(index), "eth0".parse().unwrap()), &Links::default())
     }
 
     fn pf(address: &str, index: u32, vfs: &[VfNetdev]) -> PfState {
@@ -239,7 +234,7 @@ mod tests {
         };
         let found = NicState {
             pfs: vec![
-                pf("0000:02:00.0", 102, &[VfNetdev::Away]),
+                pf("0000:02:00.0", 102, &[VfNetdev::NotVisible]),
                 pf("0000:01:00.0", 103, &[here(111), VfNetdev::InNamespace, here(112)]),
             ],
         };

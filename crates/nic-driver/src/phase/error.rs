@@ -81,17 +81,17 @@ pub enum PhaseError {
          or the NIC family change, or with --retry-rolled-back"
     )]
     RolledBackBefore {
-        /// When.
+        /// The time of the attempt.
         at: Timestamp,
-        /// Why.
+        /// What had failed.
         reason: String,
     },
     /// A swap was cut off while it was rolled back.
     #[error("the swap of {at:.0} was still to be taken back: {reason}")]
     RollbackUnfinished {
-        /// When.
+        /// The time of the attempt.
         at: Timestamp,
-        /// Why.
+        /// What had failed.
         reason: String,
     },
 
@@ -135,11 +135,11 @@ pub enum PhaseError {
     NoPf {
         /// The family.
         family: String,
-        /// Its bus.
+        /// The family's bus, such as `pci`.
         bus: String,
-        /// Its vendor.
+        /// The family's vendor, such as `0x15b3`.
         vendor: Option<String>,
-        /// Its PF drivers.
+        /// The family's PF drivers.
         drivers: Vec<String>,
     },
     /// The node could not be observed.
@@ -182,9 +182,9 @@ pub enum PhaseError {
     /// No driver ran before, and the installed one does not come up: there is nothing to roll back to.
     #[error("no driver of the family ran, and the installed one has not come up")]
     NoDriver(#[source] Box<PhaseError>),
-    /// It failed half way, and the machine was put back.
+    /// It failed half way, and was rolled back.
     #[error(
-        "put back: the previous driver runs again, and {vfs} VFs are verified{}. What had failed",
+        "rolled back: the previous driver runs again, and {vfs} VFs are verified{}. What had failed",
         if *tried_again { "; the installed driver was not asked for yet, and the next reload tries it again" } else { "" }
     )]
     RolledBack {
@@ -307,7 +307,7 @@ impl PhaseError {
             | Self::Listen(_)
             | Self::Network(NetworkError::Observe(_))
             | Self::Restore(_) => Exit::Failed,
-            Self::RolledBack { .. } => Exit::PutBack,
+            Self::RolledBack { .. } => Exit::RolledBack,
             Self::Swap(_)
             | Self::NewPfMissing(_)
             | Self::NoDriver(_)

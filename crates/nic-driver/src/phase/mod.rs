@@ -24,4 +24,4 @@ pub use reload::{Reloaded, reload};
 pub use restore::{NothingOwed, RestoreOrNothing, Restored, restore_sriov};
 pub use snapshot::{TakenSnapshot, snapshot};
 pub use status::{ModulesStatus, PfStatus, ReportedVersion, SnapshotStatus, Status, status};
-pub use terminate::{Terminated, terminate};
+pub use terminate::{DriverAfterwards, Terminated, terminate};

@@ -32,7 +32,7 @@ pub enum PackageError {
     #[error(transparent)]
     Install(#[from] InstallError),
     /// The host's tree could not be given the modules, or the links to it not be taken away before.
-    #[error("the modules in the host's tree could not be exchanged")]
+    #[error("the modules in the host's tree could not be replaced")]
     HostTree(#[from] HostTreeError),
     /// What was installed could not be recorded.
     #[error("the packages are installed, and that could not be recorded")]

@@ -34,7 +34,7 @@ pub enum NotReady {
     },
     /// Whether the installed modules run cannot be told.
     ModulesUnknown {
-        /// Why.
+        /// The error and its causes.
         reason: String,
     },
     /// PFs have not come up.

@@ -252,7 +252,10 @@ async fn swap_and_await_pfs(
     let driverless = driverless_devices(context, index)?;
     let (snapshot, is_new) = match state {
         SnapshotState::Armed(armed) => {
-            tracing::info!(taken_at = %armed.taken_at, "an armed snapshot is there: no new one of a half-restored machine");
+            tracing::info!(
+                taken_at = %armed.taken_at,
+                "an armed snapshot is there: no new one of a half-restored machine"
+            );
             (*armed, false)
         }
         state => {

@@ -49,7 +49,7 @@ fn make_room(context: &Context) -> Result<Option<PathBuf>, PhaseError> {
         Err(error) => {
             tracing::warn!(
                 error = crate::error_chain(&error),
-                "the stored snapshot cannot be used: set aside"
+                "the stored snapshot cannot be used: it is kept aside for inspection"
             );
             // Not readable at all may also mean that it cannot be moved; then the write says why.
             if matches!(error, SnapshotError::Read(_)) {

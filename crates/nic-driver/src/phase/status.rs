@@ -41,11 +41,11 @@ pub struct Status {
 /// A PF in a line.
 #[derive(Debug, Clone, Serialize)]
 pub struct PfStatus {
-    /// Its address.
+    /// The PF's address, such as `0000:01:00.0`.
     pub address: String,
-    /// Its driver.
+    /// The PF's driver.
     pub driver: String,
-    /// Its netdev.
+    /// The name of the PF's netdev.
     pub netdev: Option<String>,
     /// How many VFs it has.
     pub num_vfs: u32,
@@ -63,7 +63,7 @@ pub struct PfStatus {
 pub struct ReportedVersion {
     /// The driver.
     pub driver: String,
-    /// Its version.
+    /// The driver's version.
     pub version: String,
     /// The PFs' and VFs' netdevs that report it.
     pub netdevs: Vec<String>,
@@ -91,7 +91,7 @@ pub enum ModulesStatus {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotStatus {
-    /// There is none.
+    /// No snapshot is stored.
     Absent,
     /// There is one, but it cannot be used.
     Unusable(String),
@@ -165,7 +165,11 @@ fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
             Ok(None) => {}
             // It may have gone since; the rest is still worth telling.
             Err(error) => {
-                tracing::info!(netdev = %netdev.name, error = crate::error_chain(&error), "the version of the driver of this netdev is not told");
+                tracing::info!(
+                    netdev = %netdev.name,
+                    error = crate::error_chain(&error),
+                    "the netdev does not tell the version of its driver"
+                );
             }
         }
     }

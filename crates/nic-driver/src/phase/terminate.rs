@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use nic_host::HOST_MOUNT;
 use nic_packages::{HostTree, RemovalPlan};
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use super::package_error::PackageError;
 use super::reload::{Reloaded, reload};
 use super::restore::{Restored, restore_within_phase};
 use crate::Exit;
-use crate::context::{Context, HOST_ROOT, ReloadWith, Settings};
+use crate::context::{Context, ReloadWith, Settings};
 use crate::node::{reload_fits, take_readiness_away};
 use crate::state::{Phase, PhaseRecord, Step};
 use crate::stop::time_left;
@@ -44,15 +45,23 @@ impl Terminated {
     }
 }
 
-/// Takes readiness away and cleans up; with `to_inbox`, goes back to the driver that the distribution brought, and
-/// restores the NICs under it.
-pub async fn terminate(context: &Context, to_inbox: bool) -> Result<Terminated, PhaseError> {
+/// Which driver runs when the command has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverAfterwards {
+    /// The one that runs now.
+    Same,
+    /// The one that the distribution brought.
+    Inbox,
+}
+
+/// Takes readiness away and cleans up; on demand goes back to the inbox driver, and restores the NICs under it.
+pub async fn terminate(context: &Context, afterwards: DriverAfterwards) -> Result<Terminated, PhaseError> {
     Context::ensure_root("terminating")?;
     let begun = Instant::now();
     let _lock = context.begin("terminate")?;
     context.begin_change()?;
     let phase = context.journal.phase(Phase::Terminate);
-    let result = run_terminate(context, &phase, to_inbox, begun).await;
+    let result = run_terminate(context, &phase, afterwards, begun).await;
     match &result {
         Ok(terminated) => {
             let how = match &terminated.reloaded {
@@ -73,14 +82,14 @@ pub async fn terminate(context: &Context, to_inbox: bool) -> Result<Terminated, 
 async fn run_terminate(
     context: &Context,
     phase: &PhaseRecord,
-    to_inbox: bool,
+    afterwards: DriverAfterwards,
     begun: Instant,
 ) -> Result<Terminated, PhaseError> {
     take_readiness_away(context, phase)?;
     remove_leftover_blacklist(context, phase)?;
     let mut terminated =
         Terminated { removed: Vec::new(), withdrawn: Vec::new(), reloaded: None, restored: None };
-    if !to_inbox {
+    if afterwards == DriverAfterwards::Same {
         // Nobody comes after this command to restore what an earlier one has left undone.
         if context.host.is_running_machine() && context.snapshot_state()?.armed().is_some() {
             terminated.restored =
@@ -96,7 +105,7 @@ async fn run_terminate(
     let tree = match HostTree::find(&context.host, &context.kernel) {
         Some(host_tree) => {
             terminated.withdrawn = take_out_of_host_tree(context, phase, &host_tree).await?;
-            ModuleTree::Below(HOST_ROOT.into())
+            ModuleTree::Below(HOST_MOUNT.into())
         }
         None => {
             terminated.removed = remove_packages(context, phase).await?;
@@ -128,7 +137,10 @@ async fn take_out_of_host_tree(
     let step = phase.step(Step::TakeOutOfHostTree);
     let withdrawn = step.record(tree.take_out(&context.host).await).map_err(PackageError::TakeOut)?;
     for file in &withdrawn.left {
-        tracing::warn!(file = %file.display(), "the file was not put there by this program, or was changed: it stays");
+        tracing::warn!(
+            file = %file.display(),
+            "the file was not put there by this program, or was changed: it stays"
+        );
     }
     Ok(withdrawn.folders)
 }

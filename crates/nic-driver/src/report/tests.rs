@@ -1,5 +1,5 @@
 use nic_host::BootId;
-use nic_sriov::{Part, RestoreOutcome, VfOutcome};
+use nic_sriov::{Component, RestoreOutcome, VfOutcome};
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn night() -> Vec<JournalEvent> {
         build_id: Some("00ff".into()),
     };
     let vf = VfOutcome {
-        part: Part::Vf {
+        component: Component::Vf {
             pf: "0000:01:00.0".parse().unwrap(),
             index: 0,
             address: "0000:01:10.0".parse().ok(),

@@ -15,7 +15,11 @@ mod armed {
         let text = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())?;
         let line = text.parse().ok().filter(|line| *line > 0);
         if line.is_none() {
-            tracing::error!(VARIABLE, text, "not a line's number: this process is not going to kill itself");
+            tracing::error!(
+                VARIABLE,
+                text,
+                "the variable names no line of the journal: this process is not going to kill itself"
+            );
         }
         line
     });
@@ -27,7 +31,7 @@ mod armed {
         if *KILL_AT == Some(written) {
             let killed =
                 rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-            tracing::error!(?killed, "still here after SIGKILL");
+            tracing::error!(?killed, "this process is still here after SIGKILL");
         }
     }
 }

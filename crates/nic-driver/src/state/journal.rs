@@ -78,7 +78,7 @@ pub enum Entry {
     },
     /// Something within a restore.
     Restore {
-        /// What.
+        /// What has happened.
         restore: RestoreEvent,
     },
     /// What came of a restore.
@@ -224,7 +224,11 @@ impl Journal {
             match serde_json::from_str(line) {
                 Ok(event) => events.push(event),
                 Err(error) if !whole && number + 1 == lines.len() => {
-                    tracing::warn!(path = %path.display(), %error, "the journal's last line was cut off; passed over");
+                    tracing::warn!(
+                        path = %path.display(),
+                        %error,
+                        "the journal's last line was cut off; passed over"
+                    );
                 }
                 Err(source) => return Err(JournalError::Parse { path, line: number + 1, source }),
             }

@@ -26,7 +26,7 @@ pub enum RecordError {
     Schema {
         /// The file.
         path: PathBuf,
-        /// Its schema.
+        /// The file's schema.
         found: u64,
         /// The newest one that is read.
         newest: u32,

@@ -24,7 +24,7 @@ const SCHEMA: u32 = 2;
 pub struct RolledBack {
     /// The version of the file's form.
     pub schema: u32,
-    /// When.
+    /// The time of the rollback.
     pub at: Timestamp,
     /// In which boot.
     pub boot_id: BootId,

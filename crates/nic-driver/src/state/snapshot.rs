@@ -42,7 +42,7 @@ pub struct Snapshot {
     /// The parameters that these were given: those with another value than their file's default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: ModuleParameters,
-    /// Modules that were loaded before an earlier exchange and that the driver which came then lacks: for loading them
+    /// Modules that were loaded before an earlier swap and that the driver which came then lacks: for loading them
     /// again when one comes that has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<ModuleName>,
@@ -221,7 +221,7 @@ pub enum SnapshotError {
     Schema {
         /// The file.
         path: PathBuf,
-        /// Its schema.
+        /// The file's schema.
         found: u64,
     },
     /// The file is of another NIC family.
@@ -229,7 +229,7 @@ pub enum SnapshotError {
     OtherFamily {
         /// The file.
         path: PathBuf,
-        /// Its family.
+        /// The file's NIC family.
         found: String,
         /// The one asked for.
         asked: String,
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_exchange_has_cost_is_wanted_until_it_is_loaded_again() {
+    fn what_a_swap_has_cost_is_wanted_until_it_is_loaded_again() {
         let names = |text: &str| {
             text.split_whitespace().map(|name| name.parse().unwrap()).collect::<Vec<ModuleName>>()
         };

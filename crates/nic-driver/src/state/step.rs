@@ -89,7 +89,7 @@ pub enum Step {
     },
     /// A hook or an init script is run.
     Run {
-        /// Its command line.
+        /// The command line.
         command: String,
     },
     /// The PFs' netdevs are waited for.

@@ -95,7 +95,10 @@ impl StateStore {
             Some(written) if *written != checksum => return Err(SnapshotError::Checksum { path }),
             Some(_) => {}
             None => {
-                tracing::warn!(path = %path.display(), "the snapshot has no checksum, as if edited by hand: taken as it is");
+                tracing::warn!(
+                    path = %path.display(),
+                    "the snapshot has no checksum, as if edited by hand: taken as it is"
+                );
             }
         }
         Ok(Some(snapshot.with_checksum(None)))

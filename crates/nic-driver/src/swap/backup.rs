@@ -60,7 +60,7 @@ fn collect_backup(context: &Context) -> Result<WayBack, BackupError> {
     let way_back = WayBack::of(context, &plan);
     if way_back != WayBack::NotNeeded {
         let BackupPlan { modules, inbox, .. } = plan;
-        write_backup(context, keep_all(context, modules)?, keep_all(context, inbox)?)?;
+        write_backup(context, back_up_modules(context, modules)?, back_up_modules(context, inbox)?)?;
     }
     Ok(way_back)
 }
@@ -85,7 +85,8 @@ pub(crate) fn back_up_verified_driver(context: &Context, phase: &PhaseRecord) {
     }
     let step = phase.step(Step::BackUpVerifiedDriver);
     let way_back = WayBack::of(context, &plan);
-    let kept = keep_all(context, plan.modules).and_then(|modules| write_backup(context, modules, Vec::new()));
+    let kept =
+        back_up_modules(context, plan.modules).and_then(|modules| write_backup(context, modules, Vec::new()));
     match kept {
         Ok(()) => step.ok(Some(format!("way back: {way_back}"))),
         Err(error) => {
@@ -108,17 +109,17 @@ fn is_kept(context: &Context, plan: &BackupPlan) -> bool {
     record.inbox.is_empty() && planned.eq(record.modules.iter().map(Some))
 }
 
-fn keep_all(context: &Context, planned: Vec<PlannedBackup>) -> Result<Vec<ModuleBackup>, WriteError> {
+fn back_up_modules(context: &Context, planned: Vec<PlannedBackup>) -> Result<Vec<ModuleBackup>, WriteError> {
     planned
         .into_iter()
         .map(|planned| match planned {
             PlannedBackup::Kept(module) | PlannedBackup::Missing(module) => Ok(module),
-            PlannedBackup::Found(found) => keep_one(context, &found),
+            PlannedBackup::Found(found) => back_up_module(context, &found),
         })
         .collect()
 }
 
-fn keep_one(context: &Context, found: &FoundModule) -> Result<ModuleBackup, WriteError> {
+fn back_up_module(context: &Context, found: &FoundModule) -> Result<ModuleBackup, WriteError> {
     let (file, _) = context.store.write_module_file(&found.file.name, &found.content)?;
     if let Err(error) = context.host.label_module_files([context.store.backup_folder().join(&file)]) {
         // Whether that matters is for the policy to say; loading the module tells.

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use nic_host::HOST_MOUNT;
 use nic_kmod::{LoadedModule, LoadedModules, ModuleName, ReadLoadedError, file_of_loaded, find_module_files};
 
 use super::found_module::{FoundModule, described};
 use super::inbox::find_inbox_modules;
 use super::unload_policy::unload_policy;
-use crate::context::{Context, HOST_ROOT};
+use crate::context::Context;
 use crate::state::{ModuleBackup, ModuleBackups};
 
 /// What is kept of one driver at most, in bytes. The state directory lies in memory.
@@ -143,7 +144,11 @@ impl BackupPlan {
             if size > LIMIT
                 && let PlannedBackup::Found(found) = planned
             {
-                tracing::warn!(module = %found.file.name, limit = LIMIT, "the files of the running driver are too large to be kept");
+                tracing::warn!(
+                    module = %found.file.name,
+                    limit = LIMIT,
+                    "the files of the running driver are too large to be kept"
+                );
                 let module = ModuleBackup { found_at: None, ..ModuleBackup::of_file(&found.file) };
                 *planned = PlannedBackup::Missing(module);
             }
@@ -155,7 +160,7 @@ fn known_backups(context: &Context) -> Option<ModuleBackups> {
     context.store.module_backups(&context.boot_id).unwrap_or_else(|error| {
         tracing::warn!(
             error = crate::error_chain(&error),
-            "what was kept before cannot be read, and is kept anew"
+            "the earlier backup of the running driver cannot be read; the files are backed up anew"
         );
         None
     })
@@ -168,7 +173,7 @@ fn without_file(module: &LoadedModule, before: Option<&ModuleBackup>) -> ModuleB
 }
 
 fn candidate_files(context: &Context, names: &[ModuleName]) -> Vec<(ModuleName, PathBuf)> {
-    ["/", HOST_ROOT]
+    ["/", HOST_MOUNT]
         .iter()
         .map(|root| Path::new(root).join("lib/modules").join(context.kernel.as_str()))
         .filter(|folder| context.host.exists(folder))

@@ -6,7 +6,7 @@ use nic_kmod::{LoadError, LoadedModules, ModuleIndex, ReadLoadedError};
 use nic_sriov::{DeviceAddress, RemoveVfsError};
 
 use super::hooks::{Hook, run_hook};
-use super::init_script::{InitScriptError, ensure_exchanged, restart_by_init_script};
+use super::init_script::{InitScriptError, ensure_swapped, restart_by_init_script};
 use super::load::{PreparedLoads, load_latecomers};
 use super::module_tree::ModuleTree;
 use super::unload::{
@@ -27,7 +27,7 @@ pub enum SwapError {
     /// A module could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The init script did not exchange the modules.
+    /// The init script did not swap the modules.
     #[error(transparent)]
     InitScript(#[from] InitScriptError),
     /// The loaded modules could not be read.
@@ -54,7 +54,7 @@ impl FailedSwap {
     }
 }
 
-/// What is exchanged for what.
+/// What is swapped for what.
 pub(crate) struct Swap<'a> {
     pub(crate) tree: &'a ModuleTree,
     pub(crate) index: &'a ModuleIndex,
@@ -94,7 +94,7 @@ pub(crate) async fn swap_driver(
             let loaded = LoadedModules::read_graph(host).map_err(FailedSwap::after_asking)?;
             let loads = loads.without_loaded(&loaded);
             loads.load(context, phase, deadline).await.map_err(FailedSwap::after_asking)?;
-            ensure_exchanged(context, index).map_err(FailedSwap::after_asking)?;
+            ensure_swapped(context, index).map_err(FailedSwap::after_asking)?;
             gone
         }
     };

@@ -25,7 +25,7 @@ pub(crate) enum Hook {
     PostStart,
 }
 
-/// Its file's name.
+/// The name of the hook's file.
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -39,8 +39,8 @@ impl fmt::Display for Hook {
 
 /// Runs a hook, where the family has hooks and this one is there and executable.
 ///
-/// Its failure is told, and is not the reload's: the init script does not heed it either, and in the midst of an
-/// exchange going on is better than stopping. It has ended when this returns; the deadline sees to that.
+/// Its failure is told, and is not the reload's: the init script does not heed it either, and in the middle of a
+/// swap going on is better than stopping. It has ended when this returns; the deadline sees to that.
 pub(crate) async fn run_hook(context: &Context, phase: &PhaseRecord, hook: Hook, deadline: Duration) {
     let Some(folder) = &context.family.scripts.hooks else { return };
     let script = folder.join(hook.to_string());

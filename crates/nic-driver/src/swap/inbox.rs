@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use nic_host::HOST_MOUNT;
 use nic_kmod::{ModuleName, find_module_files};
 
 use super::found_module::FoundModule;
-use crate::context::{Context, HOST_ROOT};
+use crate::context::Context;
 
 /// The distribution's modules for those of the family that run or that a reload loads, with what they need of the
 /// family's others, in the order of loading. Empty when the module without which there is no NIC is not among them.
@@ -17,7 +18,7 @@ pub(super) fn find_inbox_modules(context: &Context, running: &[ModuleName]) -> V
     let modules = &context.family.modules;
     let own = modules.unloaded();
     let tree = Path::new("lib/modules").join(context.kernel.as_str());
-    let of_host = Path::new(HOST_ROOT).join(&tree);
+    let of_host = Path::new(HOST_MOUNT).join(&tree);
     let folder = if context.host.exists(&of_host) { of_host } else { Path::new("/").join(&tree) };
     let mut files = BTreeMap::new();
     for (name, path) in find_module_files(&context.host, &folder.join("kernel"), &own) {

@@ -13,10 +13,10 @@ use crate::state::{PhaseRecord, Step};
 /// The init script unloads and loads one module after the other, and sleeps in between.
 const OPERATIONS_OF_INIT_SCRIPT: u32 = 5;
 
-/// The init script did not exchange the modules.
+/// The init script did not swap the modules.
 #[derive(Debug, thiserror::Error)]
 pub enum InitScriptError {
-    /// There is none.
+    /// The family has no init script.
     #[error("the NIC family {family} has no init script")]
     NoScript {
         /// The family.
@@ -100,7 +100,7 @@ pub(crate) async fn restart_by_init_script(
 }
 
 /// The script exits with 0 also when it has done nothing, such as without its configuration.
-pub(crate) fn ensure_exchanged(context: &Context, index: &ModuleIndex) -> Result<(), InitScriptError> {
+pub(crate) fn ensure_swapped(context: &Context, index: &ModuleIndex) -> Result<(), InitScriptError> {
     let identity = IdentityReport::read(&context.host, index, &context.family.modules.identity)?;
     let differs = |verdict: &IdentityVerdict| matches!(verdict, IdentityVerdict::Different(_));
     let others = identity.modules.iter().filter(|module| differs(&module.verdict));

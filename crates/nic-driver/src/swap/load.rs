@@ -41,7 +41,11 @@ pub(crate) fn prepare_loads(
     let plan = LoadPlan::compute(&snapshot.wanted_modules(), &modules.load, &with_parameters, index)
         .with_auxiliary(&modules.auxiliary, index);
     for missing in &plan.missing {
-        tracing::warn!(module = %missing.module, because = %missing.because, "module not installed: it will not be loaded");
+        tracing::warn!(
+            module = %missing.module,
+            because = %missing.because,
+            "module not installed: it will not be loaded"
+        );
     }
     let loads = plan.load.iter().map(|step| {
         let carried = parameters_still_known(context, index, snapshot, &step.module);
@@ -123,7 +127,11 @@ fn host_tree_dependencies(context: &Context, index: &ModuleIndex, plan: &LoadPla
         match ModuleFile::read(&context.host, path) {
             Ok(file) => needed.extend(file.depends),
             Err(error) => {
-                tracing::info!(%module, error = crate::error_chain(&error), "the dependencies of this module are not known");
+                tracing::info!(
+                    %module,
+                    error = crate::error_chain(&error),
+                    "the dependencies of this module are not known"
+                );
             }
         }
     }
@@ -157,7 +165,11 @@ impl PreparedLoads {
                     if !prepared.may_fail {
                         return Err(error);
                     }
-                    tracing::warn!(module = %prepared.request.module, error = crate::error_chain(&error), "module not loaded; the driver works without this one");
+                    tracing::warn!(
+                        module = %prepared.request.module,
+                        error = crate::error_chain(&error),
+                        "module not loaded; the driver works without this one"
+                    );
                     failed.push(prepared.request.module.clone());
                 }
             }
@@ -202,7 +214,12 @@ impl PreparedLoad {
         match load(&context.host, &self.request, deadline).await {
             Err(error) if !self.carried.is_empty() => {
                 // The new driver may know another range of values; better its own than no driver.
-                tracing::warn!(module = %self.request.module, error = crate::error_chain(&error), parameters = ?self.carried, "loading the module with its earlier parameters failed; loading it with the driver's defaults");
+                tracing::warn!(
+                    module = %self.request.module,
+                    error = crate::error_chain(&error),
+                    parameters = ?self.carried,
+                    "loading the module with its earlier parameters failed; loading it with the driver's defaults"
+                );
                 let mut request = self.request.clone();
                 request.parameters.retain(|name, _| !self.carried.contains_key(name));
                 load(&context.host, &request, deadline).await

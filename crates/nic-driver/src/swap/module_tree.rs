@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use nic_host::HOST_MOUNT;
 use nic_kmod::{ModuleIndex, ModuleIndexError};
 
-use crate::context::{Context, HOST_ROOT};
+use crate::context::Context;
 
 /// Where the modules to load are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +35,12 @@ impl ModuleTree {
     pub(crate) fn index(&self, context: &Context) -> Result<ModuleIndex, ModuleIndexError> {
         let read = |folder: &Path| ModuleIndex::read(&context.host, folder, &context.kernel);
         let index = read(&self.folder())?;
-        let of_host = Path::new(HOST_ROOT).join("lib/modules");
+        let of_host = Path::new(HOST_MOUNT).join("lib/modules");
         if *self != Self::Own || !context.host.exists(of_host.join(context.kernel.as_str())) {
             return Ok(index);
         }
         match read(&of_host) {
-            Ok(behind) => Ok(index.backed_by(HOST_ROOT, behind)),
+            Ok(behind) => Ok(index.backed_by(HOST_MOUNT, behind)),
             Err(error) => {
                 tracing::info!(error = crate::error_chain(&error), "the host's modules are not looked at");
                 Ok(index)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nic_kmod::{
     IdentityVerdict, LoadedModule, LoadedModules, ModuleIndex, ModuleName, OnDisk, ParameterDefaults,
-    ReadLoadedError, compare, read_unpacked,
+    ReadLoadedError, read_unpacked,
 };
 
 use crate::context::Context;
@@ -24,7 +24,10 @@ pub(crate) fn given_parameters(
             continue;
         }
         let Some(defaults) = defaults_of(context, index, module) else {
-            tracing::info!(module = %module.name, "the file of this loaded module is not known: its parameters are left to modprobe's configuration");
+            tracing::info!(
+                module = %module.name,
+                "the file of this loaded module is not known: its parameters are left to modprobe's configuration"
+            );
             continue;
         };
         let parameters = defaults.given(module);
@@ -43,7 +46,7 @@ fn defaults_of(context: &Context, index: &ModuleIndex, module: &LoadedModule) ->
         return Some(kept.defaults);
     }
     let on_disk = OnDisk::read(&context.host, index, &module.name).ok()?;
-    let content = match (&on_disk, compare(Some(module), &on_disk)) {
+    let content = match (&on_disk, IdentityVerdict::of(Some(module), &on_disk)) {
         (OnDisk::File(file), IdentityVerdict::Equal(_)) => read_unpacked(&context.host, &file.path).ok()?,
         _ => return None,
     };

@@ -89,7 +89,7 @@ pub(crate) async fn load_backup_modules(
 ) -> Result<(), RollbackError> {
     let host = &context.host;
     let Some(previous) = context.store.module_backups(&context.boot_id)? else {
-        tracing::warn!("no previous modules were kept");
+        tracing::warn!("there is no backup of the previous modules");
         return Ok(());
     };
     let previous = without_damaged_files(context, previous);
@@ -117,7 +117,11 @@ pub(crate) async fn load_backup_modules(
                 if own.contains(&kept.module) {
                     return Err(error);
                 }
-                tracing::warn!(module = %kept.module, error = crate::error_chain(&error), "module not loaded; the driver works without this one");
+                tracing::warn!(
+                    module = %kept.module,
+                    error = crate::error_chain(&error),
+                    "module not loaded; the driver works without this one"
+                );
             }
         }
     }
@@ -132,7 +136,11 @@ fn without_damaged_files(context: &Context, previous: ModuleBackups) -> ModuleBa
     let checked = |kept: ModuleBackup| match context.store.read_module_file(&kept) {
         Ok(_) => kept,
         Err(error) => {
-            tracing::warn!(module = %kept.module, error = crate::error_chain(&error), "the kept file of this module is not used");
+            tracing::warn!(
+                module = %kept.module,
+                error = crate::error_chain(&error),
+                "the kept file of this module is not used"
+            );
             ModuleBackup { file: None, found_at: None, ..kept }
         }
     };
@@ -206,7 +214,11 @@ impl<'plan> BackupTree<'plan> {
         match load_file(host, &kept.module, &file, &parameters, deadline).await {
             Err(error) if parameters.len() > plain => {
                 // A value that was set later may be none that is taken at the load.
-                tracing::warn!(module = %kept.module, error = crate::error_chain(&error), "loading the module with its earlier parameters failed; loading it with the driver's defaults");
+                tracing::warn!(
+                    module = %kept.module,
+                    error = crate::error_chain(&error),
+                    "loading the module with its earlier parameters failed; loading it with the driver's defaults"
+                );
                 parameters.truncate(plain);
                 Ok(load_file(host, &kept.module, &file, &parameters, deadline).await?)
             }
@@ -251,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_the_previous_driver_is_exchanged() {
+    fn only_what_is_not_the_previous_driver_is_swapped() {
         for (files, loaded, unload, load) in [
             // The new driver, or half of it.
             (true, &[("igb", 2), ("igbvf", 2)][..], true, &["igb-1.ko", "igbvf-1.ko"][..]),

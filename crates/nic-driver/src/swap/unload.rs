@@ -138,7 +138,11 @@ pub(super) async fn unload_stack(
             let step = phase.step(leaving.unload(module.clone()));
             let unloaded = unload(host, module, deadline).await;
             if let Err(error @ UnloadError::Held { .. }) = &unloaded {
-                tracing::warn!(%module, error = crate::error_chain(error), "a module has come up on top of this one: the unload is planned anew");
+                tracing::warn!(
+                    %module,
+                    error = crate::error_chain(error),
+                    "a module has come up on top of this one: the unload is planned anew"
+                );
                 step.failed(error);
                 break;
             }

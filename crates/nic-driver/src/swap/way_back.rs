@@ -30,9 +30,9 @@ pub enum WayBack {
         /// Why not the driver that runs.
         because: String,
     },
-    /// There is none.
+    /// No driver could be gone back to.
     None {
-        /// Why.
+        /// Why neither the driver that runs nor the inbox driver would do.
         because: String,
     },
 }
@@ -101,7 +101,10 @@ pub(crate) fn find_way_back(context: &Context) -> Result<WayBack, ReadLoadedErro
     if is_armed(context) {
         // What runs has not proved itself; what ran before it was kept.
         let record = context.store.module_backups(&context.boot_id).unwrap_or_else(|error| {
-            tracing::warn!(error = crate::error_chain(&error), "what was kept cannot be read");
+            tracing::warn!(
+                error = crate::error_chain(&error),
+                "the backup of the previous driver cannot be read"
+            );
             None
         });
         if let Some(record) = record {

@@ -17,7 +17,7 @@ pub(super) fn mounts(host: &Host, mountinfo: &str) -> Vec<ModuleUser> {
     let text = match host.read(mountinfo) {
         Ok(text) => text,
         Err(error) => {
-            tracing::debug!(%error, "mounts are not looked at");
+            tracing::debug!(%error, "the mounts cannot be read and are not looked at");
             return Vec::new();
         }
     };

@@ -79,7 +79,7 @@ serde_as_text!(DevlinkHandle);
 pub struct DevlinkError {
     /// `devices` or `ports`.
     pub what: &'static str,
-    /// Why.
+    /// What went wrong with the request.
     #[source]
     pub source: RequestError,
 }

@@ -46,7 +46,7 @@ const RTM_GETRULE: u16 = 34;
 pub struct NetworkReadError {
     /// `IP addresses`, `routes`…
     pub what: &'static str,
-    /// Why.
+    /// What went wrong with the request.
     #[source]
     pub source: RequestError,
 }
@@ -80,14 +80,14 @@ pub enum NetworkChange {
 /// In the words of iproute2.
 impl fmt::Display for NetworkChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.in_words(&|index| index.to_string()))
+        f.write_str(&self.iproute2_text(&|index| index.to_string()))
     }
 }
 
 impl NetworkChange {
     /// In the words of iproute2, with interfaces called as `name` says.
     #[must_use]
-    pub fn in_words(&self, name: &dyn Fn(IfIndex) -> String) -> String {
+    pub fn iproute2_text(&self, name: &dyn Fn(IfIndex) -> String) -> String {
         match self {
             Self::AddChild(child) => {
                 format!("link add {} link {} type {}", child.name, name(child.lower), child.kind)
@@ -100,8 +100,8 @@ impl NetworkChange {
             ),
             Self::Address(address) => format!("address add {address} dev {}", name(address.index)),
             Self::Neighbour(neighbour) => format!("neighbour add {neighbour} dev {}", name(neighbour.index)),
-            Self::AppendRoute(route) => format!("route add {}", route.in_words(name)),
-            Self::ReplaceRoute(route) => format!("route replace {}", route.in_words(name)),
+            Self::AppendRoute(route) => format!("route add {}", route.iproute2_text(name)),
+            Self::ReplaceRoute(route) => format!("route replace {}", route.iproute2_text(name)),
             Self::Rule(rule) => format!("rule add {rule}"),
         }
     }

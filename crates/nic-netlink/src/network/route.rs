@@ -101,14 +101,14 @@ impl Route {
 /// In the words of `ip route add`.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.in_words(&|index| index.to_string()))
+        f.write_str(&self.iproute2_text(&|index| index.to_string()))
     }
 }
 
 impl Route {
     /// In the words of `ip route add`, with interfaces called as `name` says.
     #[must_use]
-    pub fn in_words(&self, name: &dyn Fn(IfIndex) -> String) -> String {
+    pub fn iproute2_text(&self, name: &dyn Fn(IfIndex) -> String) -> String {
         let mut words = Vec::new();
         if self.version == IpVersion::V6 && self.destination.is_default() {
             words.push("-6".to_owned());

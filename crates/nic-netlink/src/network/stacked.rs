@@ -103,7 +103,7 @@ pub struct Port {
 /// A child to be made. It comes into being down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewChild {
-    /// Its name.
+    /// The child's name, such as `bond0.7`.
     pub name: LinkName,
     /// What it is.
     pub kind: ChildKind,

@@ -5,7 +5,7 @@ use nic_netlink::{LinkAddress, LinkChange, LinkLayer};
 use super::NetdevStep;
 use crate::NetdevState;
 
-/// Stage 5: a netdev's own properties, in an order the kernel takes.
+/// [`Stage::Vfs`](crate::Stage::Vfs) and others: a netdev's own properties, in an order the kernel takes.
 ///
 /// Down first where the change needs it: kernels before 6.2 rename no interface that is up, and many drivers refuse
 /// a MAC change then. Leave a master, MTU and the rest, join a master, and up last.

@@ -42,7 +42,7 @@ pub enum RestoreObstacle {
     Unreadable {
         /// The PF.
         pf: DeviceAddress,
-        /// Why.
+        /// The error and its causes.
         reason: String,
     },
     /// Another card sits in the slot.

@@ -6,7 +6,8 @@ use super::vf::{binding_to, plan_admin_after, plan_admin_before, plan_rates_befo
 use super::{PfStep, plan_netdev};
 use crate::{NetdevState, PfState, VfNetdev, VfState};
 
-/// Stage 1, before there are VFs: the PF's own properties, then its VFs, created without drivers.
+/// [`Stage::Prepare`](crate::Stage::Prepare), before there are VFs: the PF's own properties, then its VFs,
+/// created without drivers.
 ///
 /// The PF is up and has its MTU before there are VFs: a VF's MTU may not exceed its PF's, and VFs that probe under a
 /// PF that is down wait for it in vain. `sriov_numvfs` takes no change from one count to another
@@ -82,8 +83,8 @@ pub(crate) fn changes_mode_under_vfs(prepare: &[PfStep]) -> bool {
     changes && !prepare.contains(&PfStep::NumVfs(0))
 }
 
-/// Stage 3, with all VFs there: the eswitch's mode, which VFs that are bound must not see change
-/// ([`vfs_to_unbind`]), then what can be set only in that mode.
+/// [`Stage::Eswitch`](crate::Stage::Eswitch), with all VFs there: the eswitch's mode, which VFs that are bound must
+/// not see change ([`vfs_to_unbind`]), then what can be set only in that mode.
 #[must_use]
 pub fn plan_eswitch(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     let (Some(saved), Some(found)) = (&saved.eswitch, &found.eswitch) else { return Vec::new() };
@@ -124,7 +125,7 @@ pub(crate) fn without_vfs_to_unbind(saved: &PfState, found: &PfState) -> PfState
     state
 }
 
-/// Stage 7, when all VFs are back: autoprobe, and the PF's netdev as saved.
+/// [`Stage::Finish`](crate::Stage::Finish), when all VFs are back: autoprobe, and the PF's netdev as saved.
 #[must_use]
 pub fn plan_finish(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     let mut steps = Vec::new();

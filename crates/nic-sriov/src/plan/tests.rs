@@ -1,7 +1,7 @@
 use insta::assert_snapshot;
 use nic_netlink::{
-    Eswitch, EswitchMode, Guid, IfIndex, LinkAddress, LinkLayer, MacAddress, Setting, VfAttributes,
-    VfLinkState, VlanProtocol, VlanTag,
+    Eswitch, EswitchMode, Guid, IfIndex, Link, LinkAddress, LinkLayer, Links, MacAddress, Setting,
+    VfAttributes, VfLinkState, VlanProtocol, VlanTag,
 };
 use proptest::prelude::*;
 
@@ -13,21 +13,14 @@ fn mac(last: u8) -> MacAddress {
 }
 
 fn netdev(index: u32, name: &str, last: u8) -> NetdevState {
-    NetdevState {
-        index: IfIndex(index),
-        name: name.parse().unwrap(),
-        altnames: Vec::new(),
-        link_layer: LinkLayer::Ethernet,
-        address: LinkAddress(mac(last).0.to_vec()),
+    let link = Link {
+        address: mac(last).into(),
         mtu: 1500,
         up: true,
         tx_queue_length: 1000,
-        alias: None,
-        group: 0,
-        promiscuous: false,
-        all_multicast: false,
-        master: None,
-    }
+        ..Link::new(IfIndex(index), name.parse().unwrap())
+    };
+    NetdevState::of(&link, &Links::default())
 }
 
 fn vf(index: u32) -> VfState {
@@ -155,8 +148,8 @@ fn what_only_legacy_mode_takes_leads_through_it_once() {
 
     // Nor does anything when a VF works in another namespace, as it did.
     admin(&mut found.vfs[1]).vlan = Setting::NotSet;
-    saved.vfs[0].netdev = VfNetdev::Away;
-    found.vfs[0].netdev = VfNetdev::Away;
+    saved.vfs[0].netdev = VfNetdev::NotVisible;
+    found.vfs[0].netdev = VfNetdev::NotVisible;
     assert!(!plan_prepare(&saved, &found).contains(&legacy));
 }
 
@@ -174,10 +167,13 @@ fn a_vf_that_somebody_uses_in_another_namespace_is_left_alone() {
     assert!(!vfs_need_binding(&saved, &found));
     let differences = compare(&state(saved.clone()), &state(found.clone()));
     assert_eq!(differences.len(), 3, "{differences:?}");
-    assert!(differences.iter().all(|difference| difference.gravity == Gravity::Stated), "{differences:?}");
+    assert!(
+        differences.iter().all(|difference| difference.gravity == Gravity::CannotRestore),
+        "{differences:?}"
+    );
 
     // Where the kernel does not say so, the netdev may have failed to appear: a new probe can help.
-    found.vfs[0].netdev = VfNetdev::Away;
+    found.vfs[0].netdev = VfNetdev::NotVisible;
     assert!(vfs_need_binding(&saved, &found));
 }
 
@@ -361,7 +357,7 @@ prop_compose! {
     ) -> VfState {
         let netdev = match driver.as_deref() {
             None => VfNetdev::Unbound,
-            Some("igbvf") if away => VfNetdev::Away,
+            Some("igbvf") if away => VfNetdev::NotVisible,
             Some("igbvf") => VfNetdev::Here(netdev),
             Some(_) => VfNetdev::OtherDriver,
         };

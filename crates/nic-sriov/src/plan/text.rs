@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RestorePlan, VfPlan};
-use crate::{DeviceAddress, NetdevState, Part};
+use crate::{Component, DeviceAddress, NetdevState};
 
 impl fmt::Display for NetdevStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,11 +50,11 @@ impl fmt::Display for RestorePlan {
                 writeln!(f, "  {step}")?;
             }
             for representor in &pf.representors {
-                writeln!(f, "  {}", representor.part)?;
+                writeln!(f, "  {}", representor.component)?;
                 write_netdev(f, &representor.netdev)?;
             }
             for vf in &pf.vfs {
-                writeln!(f, "  {}", vf.part)?;
+                writeln!(f, "  {}", vf.component)?;
                 for change in &vf.admin_before {
                     writeln!(f, "    before it probes: {change}")?;
                 }
@@ -121,18 +121,19 @@ struct PlannedVf {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct PlannedNetdev {
-    part: Part,
+    #[serde(rename = "part")]
+    component: Component,
     netdev: Vec<String>,
     once_there: Option<NetdevState>,
 }
 
 impl PlannedNetdev {
-    fn of(part: &Part, plan: &NetdevPlan) -> Self {
+    fn of(component: &Component, plan: &NetdevPlan) -> Self {
         let (netdev, once_there) = match plan {
             NetdevPlan::Steps(steps) => (texts(steps), None),
             NetdevPlan::OnceThere(state) => (Vec::new(), Some(state.as_ref().clone())),
         };
-        Self { part: part.clone(), netdev, once_there }
+        Self { component: component.clone(), netdev, once_there }
     }
 }
 
@@ -145,7 +146,7 @@ impl PlannedPf {
             representors: plan
                 .representors
                 .iter()
-                .map(|representor| PlannedNetdev::of(&representor.part, &representor.netdev))
+                .map(|representor| PlannedNetdev::of(&representor.component, &representor.netdev))
                 .collect(),
             vfs: plan.vfs.iter().map(PlannedVf::of).collect(),
             finish: texts(&plan.finish),
@@ -156,7 +157,7 @@ impl PlannedPf {
 impl PlannedVf {
     fn of(plan: &VfPlan) -> Self {
         Self {
-            netdev: PlannedNetdev::of(&plan.part, &plan.netdev),
+            netdev: PlannedNetdev::of(&plan.component, &plan.netdev),
             admin_before: texts(&plan.admin_before),
             ofed: texts(&plan.ofed),
             binding: texts(&plan.binding),

@@ -4,9 +4,9 @@ use nic_netlink::{EswitchMode, Setting, VfAttributes, VfChange, VlanTag};
 
 use super::{BindStep, NetdevPlan, VfPlan, plan_netdev};
 use crate::ofed::plan_ofed;
-use crate::{OfedAttributes, Part, PfState, VfNetdev, VfState};
+use crate::{Component, OfedAttributes, PfState, VfNetdev, VfState};
 
-/// Stage 2, before VFs probe: the attributes that the PF holds for a VF.
+/// [`Stage::Admin`](crate::Stage::Admin), before VFs probe: the attributes that the PF holds for a VF.
 ///
 /// A VF takes the admin MAC when it probes. One whose own MAC was another than its admin MAC probes under its own,
 /// and is given the admin MAC when it runs ([`plan_admin_after`]): a running VF does not follow it.
@@ -15,7 +15,7 @@ pub fn plan_admin_before(saved: &VfState, found: &VfState) -> Vec<VfChange> {
     let (Some(saved_admin), Some(found_admin)) = (&saved.admin, &found.admin) else { return Vec::new() };
     let mut changes = Vec::new();
     let probes = binding_to(saved, found).is_some();
-    let mac = match own_mac_beside_admin(saved) {
+    let mac = match own_mac_if_not_admin(saved) {
         Some(own) if probes => Setting::Set(own),
         _ => saved_admin.mac,
     };
@@ -28,32 +28,34 @@ pub fn plan_admin_before(saved: &VfState, found: &VfState) -> Vec<VfChange> {
             Setting::NotSet | Setting::Unsupported => {}
         }
     }
-    if let Some(vlan) = wanted(&saved_admin.vlan, &found_admin.vlan) {
-        changes.push(VfChange::Vlan(vlan.unwrap_or(VlanTag::NONE)));
+    match SettingChange::of(&saved_admin.vlan, &found_admin.vlan) {
+        SettingChange::Keep => {}
+        SettingChange::Clear => changes.push(VfChange::Vlan(VlanTag::NONE)),
+        SettingChange::Set(vlan) => changes.push(VfChange::Vlan(vlan)),
     }
-    if let Some(Some(check)) = wanted(&saved_admin.spoof_check, &found_admin.spoof_check) {
+    if let Some(check) = SettingChange::of(&saved_admin.spoof_check, &found_admin.spoof_check).value() {
         changes.push(VfChange::SpoofCheck(check));
     }
-    if let Some(Some(trust)) = wanted(&saved_admin.trust, &found_admin.trust) {
+    if let Some(trust) = SettingChange::of(&saved_admin.trust, &found_admin.trust).value() {
         changes.push(VfChange::Trust(trust));
     }
     if saved_admin.link_state != found_admin.link_state {
         changes.push(VfChange::LinkState(saved_admin.link_state));
     }
-    if let Some(Some(query)) = wanted(&saved_admin.query_rss, &found_admin.query_rss) {
+    if let Some(query) = SettingChange::of(&saved_admin.query_rss, &found_admin.query_rss).value() {
         changes.push(VfChange::QueryRss(query));
     }
     // An all-zero GUID is "not set": writing it would take the VF's GUID away.
-    if let Some(Some(guid)) = wanted(&saved_admin.node_guid, &found_admin.node_guid) {
+    if let Some(guid) = SettingChange::of(&saved_admin.node_guid, &found_admin.node_guid).value() {
         changes.push(VfChange::NodeGuid(guid));
     }
-    if let Some(Some(guid)) = wanted(&saved_admin.port_guid, &found_admin.port_guid) {
+    if let Some(guid) = SettingChange::of(&saved_admin.port_guid, &found_admin.port_guid).value() {
         changes.push(VfChange::PortGuid(guid));
     }
     changes
 }
 
-/// Stage 4: the driver the VF had, by the way that works for what it has now.
+/// [`Stage::Vfs`](crate::Stage::Vfs): the driver the VF had, by the way that works for what it has now.
 #[must_use]
 pub fn plan_binding(saved: &VfState, found: &VfState) -> Vec<BindStep> {
     let mut steps = Vec::new();
@@ -84,13 +86,13 @@ pub fn plan_binding(saved: &VfState, found: &VfState) -> Vec<BindStep> {
     steps
 }
 
-/// Stage 6, with the VF running: rates, for which drivers want the link to be up (igb refuses them otherwise), and an
-/// admin MAC that is not the VF's own.
+/// [`Stage::Finish`](crate::Stage::Finish), with the VF running: rates, for which drivers want the link to be up
+/// (igb refuses them otherwise), and an admin MAC that is not the VF's own.
 #[must_use]
 pub fn plan_admin_after(saved: &VfState, found: &VfState) -> Vec<VfChange> {
     let (Some(saved_admin), Some(found_admin)) = (&saved.admin, &found.admin) else { return Vec::new() };
     let mut changes = Vec::new();
-    if own_mac_beside_admin(saved).is_some()
+    if own_mac_if_not_admin(saved).is_some()
         && saved_admin.mac != found_admin.mac
         && let Setting::Set(mac) = saved_admin.mac
     {
@@ -108,7 +110,7 @@ pub(crate) fn plan_admin_mac_again(saved: &VfState, found: &VfState) -> Option<V
     let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
     let Setting::Set(mac) = saved_admin.mac else { return None };
     let replaced = found.driver.is_some()
-        && own_mac_beside_admin(saved).is_none()
+        && own_mac_if_not_admin(saved).is_none()
         && saved_admin.mac != found_admin.mac
         && found_admin.mac != Setting::Unsupported;
     replaced.then_some(VfChange::Mac(mac))
@@ -123,9 +125,8 @@ pub fn plan_rates_before(pf: &PfState, saved: &VfState, found: &VfState) -> Opti
 }
 
 fn rate_change(saved: &VfAttributes, found: &VfAttributes) -> Option<VfChange> {
-    let min = wanted(&saved.min_tx_rate, &found.min_tx_rate);
-    let max = wanted(&saved.max_tx_rate, &found.max_tx_rate);
-    if min.is_none() && max.is_none() {
+    let stays = |saved, found| matches!(SettingChange::of(saved, found), SettingChange::Keep);
+    if stays(&saved.min_tx_rate, &found.min_tx_rate) && stays(&saved.max_tx_rate, &found.max_tx_rate) {
         return None;
     }
     let rate = |setting: &Setting<u32>| match setting {
@@ -153,7 +154,7 @@ pub(super) fn plan_vf(pf: &PfState, saved: &VfState, found: &VfState) -> VfPlan 
         admin_before.push(rates);
     }
     VfPlan {
-        part: Part::of_vf(pf, saved),
+        component: Component::of_vf(pf, saved),
         admin_before,
         ofed: plan_ofed(saved.ofed.as_ref(), found.ofed.as_ref()),
         binding,
@@ -163,13 +164,13 @@ pub(super) fn plan_vf(pf: &PfState, saved: &VfState, found: &VfState) -> VfPlan 
 }
 
 /// A VF as it is when it has just been created: nothing set, no driver.
-pub(super) fn unprobed(saved: &VfState) -> VfState {
+pub(super) fn vf_as_created(saved: &VfState) -> VfState {
     VfState {
         index: saved.index,
         address: saved.address,
         driver: None,
         driver_override: None,
-        admin: saved.admin.as_ref().map(as_created),
+        admin: saved.admin.as_ref().map(attributes_as_created),
         ofed: saved
             .ofed
             .as_ref()
@@ -179,7 +180,7 @@ pub(super) fn unprobed(saved: &VfState) -> VfState {
 }
 
 /// The attributes of a VF that nobody has set anything of yet.
-fn as_created(saved: &VfAttributes) -> VfAttributes {
+fn attributes_as_created(saved: &VfAttributes) -> VfAttributes {
     fn unset<T>(setting: &Setting<T>) -> Setting<T> {
         if setting.is_supported() { Setting::NotSet } else { Setting::Unsupported }
     }
@@ -218,7 +219,7 @@ pub(super) fn binding_to<'saved>(saved: &'saved VfState, found: &VfState) -> Opt
 }
 
 /// The VF's own MAC, where it was another than the admin MAC that was set.
-fn own_mac_beside_admin(saved: &VfState) -> Option<nic_netlink::MacAddress> {
+fn own_mac_if_not_admin(saved: &VfState) -> Option<nic_netlink::MacAddress> {
     let own = saved.netdev.here()?.address.as_mac()?;
     match saved.admin.as_ref()?.mac {
         Setting::Set(admin) if admin != own => Some(own),
@@ -226,12 +227,31 @@ fn own_mac_beside_admin(saved: &VfState) -> Option<nic_netlink::MacAddress> {
     }
 }
 
-/// `None`: nothing to do. `Some(None)`: was not set, and is now. `Some(Some(value))`: to be set.
-fn wanted<T: Copy + PartialEq>(saved: &Setting<T>, found: &Setting<T>) -> Option<Option<T>> {
-    match (saved, found) {
-        (Setting::Unsupported, _) | (_, Setting::Unsupported) => None,
-        (saved, found) if saved == found => None,
-        (Setting::Set(value), _) => Some(Some(*value)),
-        (Setting::NotSet, _) => Some(None),
+/// What is to be done about an attribute that the PF holds for a VF.
+enum SettingChange<T> {
+    /// Nothing.
+    Keep,
+    /// It was not set, and is now.
+    Clear,
+    /// It gets this value.
+    Set(T),
+}
+
+impl<T: Copy + PartialEq> SettingChange<T> {
+    fn of(saved: &Setting<T>, found: &Setting<T>) -> Self {
+        match (saved, found) {
+            (Setting::Unsupported, _) | (_, Setting::Unsupported) => Self::Keep,
+            (saved, found) if saved == found => Self::Keep,
+            (Setting::Set(value), _) => Self::Set(*value),
+            (Setting::NotSet, _) => Self::Clear,
+        }
+    }
+
+    /// The value to be set. What cannot be cleared stays.
+    fn value(self) -> Option<T> {
+        match self {
+            Self::Set(value) => Some(value),
+            Self::Keep | Self::Clear => None,
+        }
     }
 }

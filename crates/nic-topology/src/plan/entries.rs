@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use nic_netlink::{Address, IfIndex, NetworkChange, NextHop, Route, Rule};
 
-use super::{Action, Identified, Stage, Step, will_be_there};
+use super::{Action, LinkMapping, Stage, Step, will_be_there};
 use crate::NetworkState;
 
-pub(super) fn plan(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<Step> {
+pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut step = |stage, link, change| steps.push(Step { stage, link, action: Action::Network(change) });
     for address in in_order(&saved.addresses) {
-        if !will_be_there(saved, at, address.index) || address_now(address, at).is_some() {
+        if !will_be_there(saved, mapping, address.index) || address_now(address, mapping).is_some() {
             continue;
         }
         if let Some(address) = aged(address, age) {
@@ -19,13 +19,15 @@ pub(super) fn plan(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> 
         }
     }
     for neighbour in &saved.neighbours {
-        let index = at.index(neighbour.index);
+        let index = mapping.index(neighbour.index);
         let is_it = |found: &&nic_netlink::Neighbour| {
             Some(found.index) == index
                 && found.address == neighbour.address
                 && found.link_address == neighbour.link_address
         };
-        if will_be_there(saved, at, neighbour.index) && !at.now.neighbours.iter().any(|found| is_it(&found)) {
+        if will_be_there(saved, mapping, neighbour.index)
+            && !mapping.now.neighbours.iter().any(|found| is_it(&found))
+        {
             step(Stage::Neighbours, neighbour.index, NetworkChange::Neighbour(neighbour.clone()));
         }
     }
@@ -33,20 +35,20 @@ pub(super) fn plan(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> 
         saved.routes.iter().partition(|route| route.has_gateway());
     for route in direct.into_iter().chain(through) {
         let hops = route.next_hops.iter().filter_map(|hop| hop.index);
-        if !hops.clone().all(|index| will_be_there(saved, at, index)) {
+        if !hops.clone().all(|index| will_be_there(saved, mapping, index)) {
             continue;
         }
         let Some(route_as_aged) = aged_route(route, age) else { continue };
         let link =
             hops.clone().find(|index| saved.link(*index).is_some()).or_else(|| source_link(saved, route));
-        let change = match route_now(saved, at, route) {
+        let change = match route_now(saved, mapping, route) {
             RouteNow::Missing => NetworkChange::AppendRoute(route_as_aged),
             RouteNow::LacksNextHops => NetworkChange::ReplaceRoute(route_as_aged),
             RouteNow::Here | RouteNow::Otherwise(_) | RouteNow::ByObject => continue,
         };
         step(Stage::Routes, link.unwrap_or(IfIndex(0)), change);
     }
-    for rule in saved.rules.iter().filter(|rule| !at.now.rules.contains(rule)) {
+    for rule in saved.rules.iter().filter(|rule| !mapping.now.rules.contains(rule)) {
         if let Some(link) = rule_link(saved, rule) {
             step(Stage::Rules, link, NetworkChange::Rule(rule.clone()));
         }
@@ -62,9 +64,9 @@ fn in_order(addresses: &[Address]) -> impl Iterator<Item = &Address> {
 }
 
 /// The address as it is now, on the link that is now its own.
-pub(crate) fn address_now<'now>(address: &Address, at: &Identified<'now>) -> Option<&'now Address> {
-    let index = at.index(address.index)?;
-    at.now.addresses.iter().find(|found| {
+pub(crate) fn address_now<'now>(address: &Address, mapping: &LinkMapping<'now>) -> Option<&'now Address> {
+    let index = mapping.index(address.index)?;
+    mapping.now.addresses.iter().find(|found| {
         found.index == index
             && found.address == address.address
             && found.prefix_length == address.prefix_length
@@ -107,16 +109,21 @@ pub(crate) enum RouteNow<'now> {
     ByObject,
 }
 
-pub(crate) fn route_now<'now>(saved: &NetworkState, at: &Identified<'now>, route: &Route) -> RouteNow<'now> {
-    let wanted = as_present(route, at);
-    let in_its_place: Vec<&Route> = at.now.routes.iter().filter(|found| same_place(found, &wanted)).collect();
+pub(crate) fn route_now<'now>(
+    saved: &NetworkState,
+    mapping: &LinkMapping<'now>,
+    route: &Route,
+) -> RouteNow<'now> {
+    let wanted = as_present(route, mapping);
+    let in_its_place: Vec<&Route> =
+        mapping.now.routes.iter().filter(|found| same_place(found, &wanted)).collect();
     if in_its_place.iter().any(|found| same(found, &wanted)) {
         return RouteNow::Here;
     }
     if route.next_hop_object.is_some() {
         return RouteNow::ByObject;
     }
-    let was_saved = |found: &Route| saved.routes.iter().any(|route| same(found, &as_present(route, at)));
+    let was_saved = |found: &Route| saved.routes.iter().any(|route| same(found, &as_present(route, mapping)));
     match in_its_place.iter().find(|found| !was_saved(found)) {
         None => RouteNow::Missing,
         Some(found) if has_part_of(found, &wanted) => RouteNow::LacksNextHops,
@@ -125,9 +132,9 @@ pub(crate) fn route_now<'now>(saved: &NetworkState, at: &Identified<'now>, route
 }
 
 /// With present indexes. A link that is not there yet has none, which no route has.
-fn as_present(route: &Route, at: &Identified<'_>) -> Route {
+fn as_present(route: &Route, mapping: &LinkMapping<'_>) -> Route {
     let next_hops = route.next_hops.iter().map(|hop| NextHop {
-        index: hop.index.map(|index| at.index(index).unwrap_or(IfIndex(0))),
+        index: hop.index.map(|index| mapping.index(index).unwrap_or(IfIndex(0))),
         ..hop.clone()
     });
     Route { next_hops: next_hops.collect(), ..route.clone() }

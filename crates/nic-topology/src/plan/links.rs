@@ -2,22 +2,22 @@
 
 use nic_netlink::{ChildKind, IfIndex, LinkChange, NetworkChange, NewChild, StackedLink};
 
-use super::{Action, Identified, Stage, Step, can_be_had};
+use super::{Action, LinkMapping, Stage, Step, can_exist};
 use crate::{LinkState, NetworkState, Place};
 
-pub(super) fn plan(saved: &NetworkState, at: &Identified<'_>) -> Vec<Step> {
+pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for link in saved.links.iter().filter(|link| can_be_had(saved, at, link)) {
-        let found = at.index(link.index).and_then(|index| at.now.links.get(&index));
+    for link in saved.links.iter().filter(|link| can_exist(saved, mapping, link)) {
+        let found = mapping.index(link.index).and_then(|index| mapping.now.links.get(&index));
         let mut step = |stage, action| steps.push(Step { stage, link: link.index, action });
         if let (None, Place::Child { lower, child }) = (found, &link.place) {
             let child = new_child(saved, link, *lower, child);
             step(Stage::Children, Action::Network(NetworkChange::AddChild(child)));
         }
         if link.goes() {
-            of_link_that_went(saved, at, link, found, &mut step);
+            plan_removed_link(saved, mapping, link, found, &mut step);
         } else if let Some(found) = found {
-            of_link_that_stayed(saved, at, link, found, &mut step);
+            plan_kept_link(saved, mapping, link, found, &mut step);
         }
     }
     steps
@@ -30,16 +30,16 @@ fn new_child(saved: &NetworkState, link: &LinkState, lower: IfIndex, child: &Chi
     NewChild { name: link.name.clone(), kind: child.clone(), lower, address, mtu: Some(link.mtu) }
 }
 
-fn of_link_that_went(
+fn plan_removed_link(
     saved: &NetworkState,
-    at: &Identified<'_>,
+    mapping: &LinkMapping<'_>,
     link: &LinkState,
     found: Option<&StackedLink>,
     step: &mut impl FnMut(Stage, Action),
 ) {
     let mut up = found.is_some_and(|found| found.link.up);
-    let master = link.master.filter(|master| super::will_be_there(saved, at, *master));
-    let joins = master.filter(|master| found.and_then(|found| found.link.master) != at.index(*master));
+    let master = link.master.filter(|master| super::will_be_there(saved, mapping, *master));
+    let joins = master.filter(|master| found.and_then(|found| found.link.master) != mapping.index(*master));
     if let Some(master) = joins {
         // `bond_enslave` and `team_port_add` refuse what is up, and set it up themselves.
         let kind = link.port.as_ref().map(|port| port.master_kind.as_str());
@@ -97,9 +97,9 @@ fn properties(link: &LinkState, found: Option<&StackedLink>) -> Vec<LinkChange> 
 
 /// A bond without ports has another address and perhaps another MTU, and so has a bridge; with its ports it takes them
 /// back, unless an administrator had chosen them.
-fn of_link_that_stayed(
+fn plan_kept_link(
     saved: &NetworkState,
-    at: &Identified<'_>,
+    mapping: &LinkMapping<'_>,
     link: &LinkState,
     found: &StackedLink,
     step: &mut impl FnMut(Stage, Action),
@@ -110,7 +110,7 @@ fn of_link_that_stayed(
         return;
     }
     let is_back = |port: &LinkState| {
-        let present = at.index(port.index).and_then(|index| at.now.links.get(&index));
+        let present = mapping.index(port.index).and_then(|index| mapping.now.links.get(&index));
         present.is_some_and(|present| present.link.master == Some(found.link.index))
     };
     // Before that it has an address that will not last.

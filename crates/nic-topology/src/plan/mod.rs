@@ -56,21 +56,21 @@ pub enum Action {
 impl Step {
     /// In the words of iproute2, with the names of `saved`.
     #[must_use]
-    pub fn in_words(&self, saved: &NetworkState) -> String {
+    pub fn iproute2_text(&self, saved: &NetworkState) -> String {
         let name = |index: IfIndex| saved.name(index);
         match &self.action {
             Action::Link(LinkChange::Master(Some(master))) => {
                 format!("link set dev {} master {}", name(self.link), name(*master))
             }
             Action::Link(change) => format!("link set dev {} {change}", name(self.link)),
-            Action::Network(change) => change.in_words(&name),
+            Action::Network(change) => change.iproute2_text(&name),
         }
     }
 }
 
 /// The network as it is now, and which of its links are the saved ones.
 #[derive(Debug, Clone)]
-pub struct Identified<'now> {
+pub struct LinkMapping<'now> {
     /// The network.
     pub now: &'now Network,
     /// From saved to present indexes.
@@ -79,7 +79,7 @@ pub struct Identified<'now> {
     saved: BTreeSet<IfIndex>,
 }
 
-impl<'now> Identified<'now> {
+impl<'now> LinkMapping<'now> {
     /// Finds the saved links again: the devices by what the caller says, what stays by index or else by name and kind, a
     /// child by name and kind on the right link.
     #[must_use]
@@ -129,21 +129,21 @@ impl<'now> Identified<'now> {
 /// Only what the kernel removed is given back: what stays and has changed, somebody has changed. And only what is missing
 /// is: what is there in another form stays as it is. [`crate::compare`] names both.
 #[must_use]
-pub fn plan(saved: &NetworkState, at: &Identified<'_>, age: Duration) -> Vec<Step> {
-    let mut steps = links::plan(saved, at);
-    steps.extend(entries::plan(saved, at, age));
+pub fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -> Vec<Step> {
+    let mut steps = links::plan(saved, mapping);
+    steps.extend(entries::plan(saved, mapping, age));
     steps.sort_by_key(|step| step.stage);
     steps
 }
 
-/// A saved link whose link below it (and so on) can be had, so that trying makes sense.
-fn can_be_had(saved: &NetworkState, at: &Identified<'_>, link: &LinkState) -> bool {
-    if at.index(link.index).is_some() {
+/// Whether all links below this one exist or can be created, so that trying makes sense.
+fn can_exist(saved: &NetworkState, mapping: &LinkMapping<'_>, link: &LinkState) -> bool {
+    if mapping.index(link.index).is_some() {
         return true;
     }
     match &link.place {
         Place::Child { lower, .. } => match saved.link(*lower) {
-            Some(lower) => can_be_had(saved, at, lower),
+            Some(lower) => can_exist(saved, mapping, lower),
             None => true,
         },
         Place::Device | Place::LostChild { .. } | Place::Stays { .. } => false,
@@ -151,8 +151,8 @@ fn can_be_had(saved: &NetworkState, at: &Identified<'_>, link: &LinkState) -> bo
 }
 
 /// Whether something is to be put on this saved index: a link that is there, or will be after this plan.
-fn will_be_there(saved: &NetworkState, at: &Identified<'_>, index: IfIndex) -> bool {
-    saved.link(index).is_none_or(|link| can_be_had(saved, at, link))
+fn will_be_there(saved: &NetworkState, mapping: &LinkMapping<'_>, index: IfIndex) -> bool {
+    saved.link(index).is_none_or(|link| can_exist(saved, mapping, link))
 }
 
 #[cfg(test)]

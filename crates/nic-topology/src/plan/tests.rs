@@ -1,6 +1,6 @@
 use nic_netlink::{
-    Address, AddressFlags, ChildKind, HexBytes, IpVersion, Link, LinkAddress, LinkLayer, Neighbour, NextHop,
-    OperState, Port, Prefix, RawAttribute, Route, Rule, StackedLink, VlanProtocol,
+    Address, AddressFlags, ChildKind, HexBytes, IpVersion, Link, LinkAddress, Neighbour, NextHop, OperState,
+    Port, Prefix, RawAttribute, Route, Rule, StackedLink, VlanProtocol,
 };
 
 use super::*;
@@ -10,34 +10,14 @@ const NOW: Duration = Duration::ZERO;
 
 fn link(index: u32, name: &str, kind: Option<&str>) -> StackedLink {
     let link = Link {
-        index: IfIndex(index),
-        name: name.parse().unwrap(),
-        altnames: Vec::new(),
         kind: kind.map(str::to_owned),
-        link_layer: LinkLayer::Ethernet,
         address: LinkAddress(vec![2, 0, 0, 0, 0, u8::try_from(index % 100).unwrap()]),
-        permanent_address: None,
         mtu: 1500,
-        min_mtu: None,
-        max_mtu: None,
         up: true,
         running: true,
         oper_state: OperState::Up,
         tx_queue_length: 1000,
-        alias: None,
-        group: 0,
-        promiscuous: false,
-        all_multicast: false,
-        master: None,
-        parent_device: None,
-        parent_bus: None,
-        phys_port_name: None,
-        phys_switch_id: None,
-        link: None,
-        link_netns_id: None,
-        num_vf: 0,
-        vfs: Vec::new(),
-        vfs_truncated: false,
+        ..Link::new(IfIndex(index), name.parse().unwrap())
     };
     StackedLink { link, child: None, port: None }
 }
@@ -265,8 +245,8 @@ fn reloaded() -> Network {
 }
 
 fn words(saved: &NetworkState, now: &Network, age: Duration) -> Vec<String> {
-    let at = Identified::new(saved, now, &new_indexes());
-    plan(saved, &at, age).iter().map(|step| step.in_words(saved)).collect()
+    let mapping = LinkMapping::new(saved, now, &new_indexes());
+    plan(saved, &mapping, age).iter().map(|step| step.iproute2_text(saved)).collect()
 }
 
 #[test]
@@ -299,7 +279,7 @@ fn nothing_is_missing_of_a_restored_machine() {
     let saved = NetworkState::standing_on(&node(), &PFS);
     let now = restored();
     assert_eq!(words(&saved, &now, NOW), [""; 0]);
-    assert_eq!(compare(&saved, &Identified::new(&saved, &now, &new_indexes()), NOW), []);
+    assert_eq!(compare(&saved, &LinkMapping::new(&saved, &now, &new_indexes()), NOW), []);
 }
 
 #[test]
@@ -339,10 +319,10 @@ fn a_missing_device_is_named_and_nothing_is_tried_on_it() {
     let saved = NetworkState::standing_on(&node(), &PFS);
     let mut now = reloaded();
     now.links.remove(&IfIndex(104));
-    let at = Identified::new(&saved, &now, &new_indexes());
-    let left: Vec<_> = plan(&saved, &at, NOW).iter().map(|step| step.in_words(&saved)).collect();
+    let mapping = LinkMapping::new(&saved, &now, &new_indexes());
+    let left: Vec<_> = plan(&saved, &mapping, NOW).iter().map(|step| step.iproute2_text(&saved)).collect();
     assert!(left.iter().all(|step| !step.contains("pf2")), "{left:?}");
-    let differences = compare(&saved, &at, NOW);
+    let differences = compare(&saved, &mapping, NOW);
     let missing = differences.iter().find(|difference| difference.what == "link pf2").unwrap();
     assert_eq!((missing.found.as_str(), missing.gravity), ("missing", Gravity::Wrong));
 }
@@ -354,9 +334,9 @@ fn a_route_in_the_place_of_another_stays_and_is_named() {
     let mine =
         now.routes.iter_mut().find(|route| route.goes_through(IfIndex(104)) && route.has_gateway()).unwrap();
     mine.next_hops[0].gateway = Some("192.0.2.10".parse().unwrap());
-    let at = Identified::new(&saved, &now, &new_indexes());
-    assert_eq!(plan(&saved, &at, NOW), []);
-    let differences: Vec<String> = compare(&saved, &at, NOW).iter().map(ToString::to_string).collect();
+    let mapping = LinkMapping::new(&saved, &now, &new_indexes());
+    assert_eq!(plan(&saved, &mapping, NOW), []);
+    let differences: Vec<String> = compare(&saved, &mapping, NOW).iter().map(ToString::to_string).collect();
     assert_eq!(
         differences,
         [
@@ -396,8 +376,8 @@ fn what_has_run_out_meanwhile_is_not_given_back() {
     let saved = NetworkState::standing_on(&node, &PFS);
     let mut now = restored();
     (now.addresses, now.routes) = (Vec::new(), Vec::new());
-    let at = Identified::new(&saved, &now, &new_indexes());
-    let steps = plan(&saved, &at, Duration::from_secs(25));
+    let mapping = LinkMapping::new(&saved, &now, &new_indexes());
+    let steps = plan(&saved, &mapping, Duration::from_secs(25));
     let lifetimes: Vec<_> = steps
         .iter()
         .filter_map(|step| match &step.action {
@@ -408,7 +388,7 @@ fn what_has_run_out_meanwhile_is_not_given_back() {
         .collect();
     let address = (Some(0), Some(35));
     assert_eq!(lifetimes, [address, address, address, address, (None, Some(5))]);
-    assert_eq!(plan(&saved, &at, Duration::from_secs(60)), []);
+    assert_eq!(plan(&saved, &mapping, Duration::from_secs(60)), []);
 }
 
 #[test]
@@ -418,10 +398,10 @@ fn a_route_through_an_object_is_its_owners() {
         vec![Route { next_hop_object: Some(7), ..route("10.0.0.0/8", vec![hop(4, Some("192.0.2.9"))]) }];
     let saved = NetworkState::standing_on(&node, &PFS);
     let now = Network { routes: Vec::new(), ..restored() };
-    let at = Identified::new(&saved, &now, &new_indexes());
-    assert_eq!(plan(&saved, &at, NOW), []);
-    let differences = compare(&saved, &at, NOW);
-    assert_eq!(differences.iter().map(|one| one.gravity).collect::<Vec<_>>(), [Gravity::Stated]);
+    let mapping = LinkMapping::new(&saved, &now, &new_indexes());
+    assert_eq!(plan(&saved, &mapping, NOW), []);
+    let differences = compare(&saved, &mapping, NOW);
+    assert_eq!(differences.iter().map(|one| one.gravity).collect::<Vec<_>>(), [Gravity::CannotRestore]);
 }
 
 #[test]
@@ -433,8 +413,8 @@ fn a_kind_that_cannot_be_made_is_named() {
     node.addresses.push(address(30, "10.9.9.1/24"));
     let saved = NetworkState::standing_on(&node, &PFS);
     let now = restored();
-    let at = Identified::new(&saved, &now, &new_indexes());
-    let differences: Vec<String> = compare(&saved, &at, NOW).iter().map(ToString::to_string).collect();
+    let mapping = LinkMapping::new(&saved, &now, &new_indexes());
+    let differences: Vec<String> = compare(&saved, &mapping, NOW).iter().map(ToString::to_string).collect();
     assert_eq!(differences, ["link macsec0: missing: a macsec on pf2, which cannot be made again"]);
 }
 

@@ -1,6 +1,6 @@
-//! The course of a restore: the stages of `restore.rs` and `work.rs`, step for step, on the model.
+//! The course of a restore: the stages of `restore.rs` and `stages.rs`, step for step, on the model.
 
-use nic_netlink::{IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, OperState, VfChange};
+use nic_netlink::{IfIndex, Link, LinkChange, LinkName, Links, VfChange};
 use rustix::io::Errno;
 
 use super::machine::{Killed, Machine};
@@ -11,20 +11,21 @@ use crate::plan::{
     plan_prepare, plan_rates_before, vfs_need_binding, vfs_to_unbind, without_blocked_pfs,
     without_vfs_to_unbind,
 };
-use crate::restore::{StepFailure, weigh};
+use crate::restore::StepFailure;
+use crate::restore::verify::excuse_unsupported;
 use crate::step::{Activity, Step};
-use crate::{Difference, NetdevState, NicState, Part, PfState, VfNetdev, VfState, compare, plan_ofed};
+use crate::{Component, Difference, NetdevState, NicState, PfState, VfNetdev, VfState, compare, plan_ofed};
 
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) failures: Vec<StepFailure>,
     pub(super) differences: Vec<Difference>,
-    pub(super) retried: Vec<Part>,
+    pub(super) retried: Vec<Component>,
 }
 
 impl Outcome {
-    /// The parts that are not as saved.
+    /// The components that are not as saved.
     pub(super) fn wrong(&self) -> Vec<&Difference> {
         self.differences.iter().filter(|difference| difference.is_wrong()).collect()
     }
@@ -53,7 +54,7 @@ pub(super) fn restore(machine: &mut Machine, saved: &NicState, seed: u64) -> Res
     course.give_contested_names()?;
     let Course { failures, retried, .. } = course;
     let mut differences = compare(saved, &machine.state);
-    weigh(&mut differences, &failures);
+    excuse_unsupported(&mut differences, &failures);
     Ok(Outcome { failures, differences, retried })
 }
 
@@ -62,8 +63,8 @@ struct Course<'m> {
     seed: u64,
     failures: Vec<StepFailure>,
     contested: Vec<Contested>,
-    nameless: Vec<(Part, IfIndex)>,
-    retried: Vec<Part>,
+    nameless: Vec<(Component, IfIndex)>,
+    retried: Vec<Component>,
 }
 
 /// Why a VF could not be bound, or has no netdev.
@@ -86,14 +87,14 @@ impl Course<'_> {
         items
     }
 
-    fn fail(&mut self, part: &Part, step: &dyn Step, errno: Option<Errno>) {
-        self.fail_as(part, step, errno, errno == Some(Errno::OPNOTSUPP));
+    fn fail(&mut self, component: &Component, step: &dyn Step, errno: Option<Errno>) {
+        self.fail_as(component, step, errno, errno == Some(Errno::OPNOTSUPP));
     }
 
-    fn fail_as(&mut self, part: &Part, step: &dyn Step, errno: Option<Errno>, unsupported: bool) {
+    fn fail_as(&mut self, component: &Component, step: &dyn Step, errno: Option<Errno>, unsupported: bool) {
         let cause = errno.map_or("none".to_owned(), |errno| errno.to_string());
         self.failures.push(StepFailure {
-            part: part.clone(),
+            component: component.clone(),
             step: step.to_string(),
             attributes: step.attributes().to_vec(),
             cause,
@@ -101,59 +102,61 @@ impl Course<'_> {
         });
     }
 
-    fn note(&mut self, part: &Part, step: &dyn Step, result: Result<(), Errno>) {
+    fn note(&mut self, component: &Component, step: &dyn Step, result: Result<(), Errno>) {
         if let Err(errno) = result {
-            self.fail(part, step, Some(errno));
+            self.fail(component, step, Some(errno));
         }
     }
 
     fn admin_step(
         &mut self,
         pf: usize,
-        part: &Part,
+        component: &Component,
         found: &PfState,
         vf: &VfState,
         change: &VfChange,
     ) -> Result<(), Killed> {
         match self.machine.admin_step(pf, vf.index, change)? {
-            Err(errno) if is_refused_by_mode(found, change) => self.fail_as(part, change, Some(errno), false),
-            result => self.note(part, change, result),
+            Err(errno) if is_refused_by_mode(found, change) => {
+                self.fail_as(component, change, Some(errno), false);
+            }
+            result => self.note(component, change, result),
         }
         Ok(())
     }
 
-    fn look(&self, pf: usize) -> PfState {
+    fn observe_pf(&self, pf: usize) -> PfState {
         self.machine.state.pfs[pf].clone()
     }
 
     fn restore_pf(&mut self, pf: usize, saved: &PfState) -> Result<(), Killed> {
-        let part = Part::Pf(saved.address.clone());
-        let found = self.look(pf);
+        let component = Component::Pf(saved.address.clone());
+        let found = self.observe_pf(pf);
         let steps = plan_prepare(saved, &found);
         if changes_mode_under_vfs(&steps) {
             self.unbind_for_mode(saved, &found)?;
         }
         for step in steps {
-            self.pf_step(pf, &part, &found, &step)?;
+            self.pf_step(pf, &component, &found, &step)?;
         }
 
-        let found = self.look(pf);
-        for (vf, now) in self.vfs_at_hand(saved, &without_vfs_to_unbind(saved, &found)) {
-            let part = Part::of_vf(saved, vf);
+        let found = self.observe_pf(pf);
+        for (vf, now) in self.restorable_vfs(saved, &without_vfs_to_unbind(saved, &found)) {
+            let component = Component::of_vf(saved, vf);
             for change in plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now)) {
-                self.admin_step(pf, &part, &found, vf, &change)?;
+                self.admin_step(pf, &component, &found, vf, &change)?;
             }
             for step in plan_ofed(vf.ofed.as_ref(), now.ofed.as_ref()) {
                 let result = self.machine.ofed_step(pf, vf.index, step)?;
-                self.note(&part, &step, result);
+                self.note(&component, &step, result);
             }
         }
 
         let found = self.change_eswitch(pf, saved, found)?;
         if vfs_need_binding(saved, &found) && found.drivers_autoprobe == Some(false) {
-            self.pf_step(pf, &part, &found, &PfStep::Autoprobe(true))?;
+            self.pf_step(pf, &component, &found, &PfStep::Autoprobe(true))?;
         }
-        let vfs = self.vfs_at_hand(saved, &found);
+        let vfs = self.restorable_vfs(saved, &found);
         // All are bound, in some order, and then their netdevs come, in another.
         let mut results = Vec::new();
         for vf in self.shuffled(0..vfs.len()) {
@@ -171,22 +174,26 @@ impl Course<'_> {
             self.configure_vf(pf, saved, saved_vf, result)?;
         }
 
-        let found = self.look(pf);
-        for (vf, now) in self.vfs_at_hand(saved, &found) {
+        let found = self.observe_pf(pf);
+        for (vf, now) in self.restorable_vfs(saved, &found) {
             if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
-                self.nameless.push((Part::of_vf(saved, vf), netdev.index));
+                self.nameless.push((Component::of_vf(saved, vf), netdev.index));
             }
             for change in plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now)) {
-                self.admin_step(pf, &Part::of_vf(saved, vf), &found, vf, &change)?;
+                self.admin_step(pf, &Component::of_vf(saved, vf), &found, vf, &change)?;
             }
         }
         for step in plan_finish(saved, &found) {
-            self.pf_step(pf, &part, &found, &step)?;
+            self.pf_step(pf, &component, &found, &step)?;
         }
         Ok(())
     }
 
-    fn vfs_at_hand<'s>(&mut self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
+    fn restorable_vfs<'s>(
+        &mut self,
+        saved: &'s PfState,
+        found: &'s PfState,
+    ) -> Vec<(&'s VfState, &'s VfState)> {
         let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
         let pairs: Vec<_> = pairs.filter(|(_, now)| !now.is_in_use()).collect();
         let (used, free): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(_, now)| {
@@ -194,9 +201,9 @@ impl Course<'_> {
                 && now.address.is_some_and(|address| self.machine.is_in_use(address))
         });
         for (vf, _) in used {
-            let part = Part::of_vf(saved, vf);
-            if !self.failures.iter().any(|failure| failure.part == part) {
-                self.fail(&part, &Activity("restore"), None);
+            let component = Component::of_vf(saved, vf);
+            if !self.failures.iter().any(|failure| failure.component == component) {
+                self.fail(&component, &Activity("restore"), None);
             }
         }
         free
@@ -205,13 +212,13 @@ impl Course<'_> {
     fn unbind_for_mode(&mut self, saved: &PfState, found: &PfState) -> Result<(), Killed> {
         for vf in vfs_to_unbind(saved, found) {
             let (Some(address), Some(driver)) = (vf.address, &vf.driver) else { continue };
-            let part = Part::of_vf(saved, vf);
+            let component = Component::of_vf(saved, vf);
             if self.machine.is_in_use(address) {
-                self.fail(&part, &BindStep::Unbind(driver.clone()), None);
+                self.fail(&component, &BindStep::Unbind(driver.clone()), None);
                 continue;
             }
             let result = self.machine.bind_step(address, &BindStep::Unbind(driver.clone()))?;
-            self.note(&part, &BindStep::Unbind(driver.clone()), result);
+            self.note(&component, &BindStep::Unbind(driver.clone()), result);
         }
         Ok(())
     }
@@ -222,20 +229,20 @@ impl Course<'_> {
             return Ok(found);
         }
         self.unbind_for_mode(saved, &found)?;
-        let part = Part::Pf(saved.address.clone());
+        let component = Component::Pf(saved.address.clone());
         for step in plan_eswitch(saved, &found) {
-            self.pf_step(pf, &part, &found, &step)?;
+            self.pf_step(pf, &component, &found, &step)?;
         }
         if changes {
-            found = self.look(pf);
+            found = self.observe_pf(pf);
         }
         for representor in &saved.representors {
-            let part = Part::Representor { pf: saved.address.clone(), port: representor.port };
+            let component = Component::Representor { pf: saved.address.clone(), port: representor.port };
             match self.machine.await_port(pf, representor.port) {
-                None => self.fail(&part, &Activity("wait for its netdev"), None),
+                None => self.fail(&component, &Activity("wait for its netdev"), None),
                 Some(found) => {
                     let steps = plan_netdev(&representor.netdev, &found);
-                    self.netdev_steps(&part, found.index, steps)?;
+                    self.netdev_steps(&component, found.index, steps)?;
                 }
             }
         }
@@ -271,12 +278,12 @@ impl Course<'_> {
         saved: &VfState,
         mut result: Result<Option<NetdevState>, BindError>,
     ) -> Result<(), Killed> {
-        let part = Part::of_vf(saved_pf, saved);
+        let component = Component::of_vf(saved_pf, saved);
         if let (Err(error), Some(driver)) = (&result, &saved.driver)
             && !matches!(error, BindError::InUse)
         {
-            self.retried.push(part.clone());
-            let now = self.look(pf);
+            self.retried.push(component.clone());
+            let now = self.observe_pf(pf);
             let mut steps = now.vf(saved.index).map(|now| plan_binding(saved, now)).unwrap_or_default();
             if !steps.iter().any(|step| matches!(step, BindStep::Bind(_))) {
                 steps = vec![BindStep::Unbind(driver.clone()), BindStep::Bind(driver.clone())];
@@ -286,38 +293,49 @@ impl Course<'_> {
         }
         match (result, &saved.netdev) {
             (Ok(Some(found)), VfNetdev::Here(wanted)) => {
-                self.netdev_steps(&part, found.index, plan_netdev(wanted, &found))
+                self.netdev_steps(&component, found.index, plan_netdev(wanted, &found))
             }
             (Ok(_), _) => Ok(()),
             (Err(error), _) => {
                 let errno = if let BindError::Refused(errno) = error { Some(errno) } else { None };
-                self.fail(&part, &Activity("bind and wait for the netdev"), errno);
+                self.fail(&component, &Activity("bind and wait for the netdev"), errno);
                 Ok(())
             }
         }
     }
 
-    fn netdev_steps(&mut self, part: &Part, index: IfIndex, steps: Vec<NetdevStep>) -> Result<(), Killed> {
+    fn netdev_steps(
+        &mut self,
+        component: &Component,
+        index: IfIndex,
+        steps: Vec<NetdevStep>,
+    ) -> Result<(), Killed> {
         for step in steps {
             match self.machine.netdev_step(index, &step)? {
                 Ok(()) => {}
                 Err(Errno::EXIST)
                     if matches!(step, NetdevStep::Link(LinkChange::Name(_) | LinkChange::AddAltName(_))) =>
                 {
-                    self.contested.push(Contested { part: part.clone(), index, step });
+                    self.contested.push(Contested { component: component.clone(), index, step });
                 }
-                Err(errno) => self.fail(part, &step, Some(errno)),
+                Err(errno) => self.fail(component, &step, Some(errno)),
             }
         }
         Ok(())
     }
 
-    fn pf_step(&mut self, pf: usize, part: &Part, found: &PfState, step: &PfStep) -> Result<(), Killed> {
+    fn pf_step(
+        &mut self,
+        pf: usize,
+        component: &Component,
+        found: &PfState,
+        step: &PfStep,
+    ) -> Result<(), Killed> {
         if let (PfStep::Netdev(step), Some(netdev)) = (step, &found.netdev) {
-            return self.netdev_steps(part, netdev.index, vec![step.clone()]);
+            return self.netdev_steps(component, netdev.index, vec![step.clone()]);
         }
         let result = self.machine.pf_step(pf, step)?;
-        self.note(part, step, result);
+        self.note(component, step, result);
         Ok(())
     }
 
@@ -329,13 +347,13 @@ impl Course<'_> {
         let nameless = std::mem::take(&mut self.nameless);
         let plan = plan_contested(&contested, &nameless, &links(self.machine));
         for (entry, _) in plan.taken {
-            self.fail(&entry.part, &entry.step, Some(Errno::EXIST));
+            self.fail(&entry.component, &entry.step, Some(Errno::EXIST));
         }
-        for Contested { part, index, step } in plan.steps {
-            self.netdev_steps(&part, index, vec![step])?;
+        for Contested { component, index, step } in plan.steps {
+            self.netdev_steps(&component, index, vec![step])?;
         }
         for entry in std::mem::take(&mut self.contested) {
-            self.fail(&entry.part, &entry.step, Some(Errno::EXIST));
+            self.fail(&entry.component, &entry.step, Some(Errno::EXIST));
         }
         Ok(())
     }
@@ -343,34 +361,9 @@ impl Course<'_> {
 
 fn links(machine: &Machine) -> Links {
     let link = |(index, name, altnames, up): (IfIndex, LinkName, Vec<String>, bool)| Link {
-        index,
-        name,
         altnames,
-        kind: None,
-        link_layer: LinkLayer::Ethernet,
-        address: LinkAddress::default(),
-        permanent_address: None,
-        mtu: 1500,
-        min_mtu: None,
-        max_mtu: None,
         up,
-        running: false,
-        oper_state: OperState::Down,
-        tx_queue_length: 1000,
-        alias: None,
-        group: 0,
-        promiscuous: false,
-        all_multicast: false,
-        master: None,
-        parent_device: None,
-        parent_bus: None,
-        phys_port_name: None,
-        phys_switch_id: None,
-        link: None,
-        link_netns_id: None,
-        num_vf: 0,
-        vfs: Vec::new(),
-        vfs_truncated: false,
+        ..Link::new(index, name)
     };
     Links::new(machine.names().into_iter().map(link))
 }

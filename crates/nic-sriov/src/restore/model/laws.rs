@@ -9,7 +9,7 @@ use super::machine::{Faults, Killed, Machine};
 use super::states::{Names, any_kind, any_machine};
 use crate::plan::obstacles;
 use crate::restore::StepFailure;
-use crate::{Attribute, Difference, Gravity, NicState, Part, PciAddress, VfNetdev, VfState};
+use crate::{Attribute, Component, Difference, Gravity, NicState, PciAddress, VfNetdev, VfState};
 
 fn run(machine: &mut Machine, saved: &NicState, seed: u64) -> Outcome {
     machine.life = None;
@@ -51,10 +51,12 @@ fn converges(machine: &mut Machine, saved: &NicState, seed: u64) -> TestCaseResu
 
 /// An attribute for legacy mode, which a VF that works in another namespace keeps the eswitch from; the failure names it.
 fn is_held_by_away(wrong: &Difference, saved: &NicState, outcome: &Outcome) -> bool {
-    let Part::Vf { pf, .. } = &wrong.part else { return false };
+    let Component::Vf { pf, .. } = &wrong.component else { return false };
     let away = saved.pf(pf).unwrap().vfs.iter().any(|vf| vf.netdev.is_elsewhere());
     let named = |failure: &StepFailure| {
-        failure.part == wrong.part && !failure.unsupported && failure.attributes.contains(&wrong.attribute)
+        failure.component == wrong.component
+            && !failure.unsupported
+            && failure.attributes.contains(&wrong.attribute)
     };
     away && outcome.failures.iter().any(named)
 }
@@ -74,10 +76,10 @@ fn two_machines() -> impl Strategy<Value = (Machine, Machine)> {
 }
 
 /// The VFs that have a driver.
-fn bound_vfs(state: &NicState) -> Vec<(Part, PciAddress)> {
+fn bound_vfs(state: &NicState) -> Vec<(Component, PciAddress)> {
     let vfs = state.pfs.iter().flat_map(|pf| pf.vfs.iter().map(move |vf| (pf, vf)));
     let bound = vfs.filter(|(_, vf)| vf.driver.is_some());
-    bound.filter_map(|(pf, vf)| Some((Part::of_vf(pf, vf), vf.address?))).collect()
+    bound.filter_map(|(pf, vf)| Some((Component::of_vf(pf, vf), vf.address?))).collect()
 }
 
 /// How a VF can be lost.
@@ -160,7 +162,7 @@ proptest! {
         let (saved, mut machine) = (machine.state.clone(), machine);
         let vfs = bound_vfs(&saved);
         prop_assume!(!vfs.is_empty());
-        let (part, address) = which.get(&vfs);
+        let (component, address) = which.get(&vfs);
         // A kernel that binds VFs as they are made binds this one too, and an eswitch that wants it unbound stays as it is.
         machine.rules.mode_needs_unbound = false;
         machine.reload();
@@ -168,9 +170,9 @@ proptest! {
         let outcome = run(&mut machine, &saved, seed);
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
         let wrong = outcome.wrong();
-        prop_assert!(wrong.iter().all(|difference| difference.part == *part), "{}", texts(&wrong));
+        prop_assert!(wrong.iter().all(|difference| difference.component == *component), "{}", texts(&wrong));
         // Not every loss hurts: of a VF that was in another namespace no netdev is asked for.
-        let of_vf = |failure: &StepFailure| failure.part == *part;
+        let of_vf = |failure: &StepFailure| failure.component == *component;
         prop_assert!(wrong.is_empty() || outcome.failures.iter().any(of_vf), "{}", texts(&wrong));
         if matches!(loss, Loss::ProbesFail) {
             prop_assert!(wrong.iter().any(|difference| difference.attribute == Attribute::Driver), "{}", texts(&wrong));
@@ -202,12 +204,12 @@ proptest! {
         machine.settle();
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
         prop_assert_eq!(machine.state.pf(&back.address), blocked.as_ref(), "it was not left alone");
-        let is_of_blocked = |part: &Part| match part {
-            Part::Pf(pf) | Part::Vf { pf, .. } | Part::Representor { pf, .. } => *pf == back.address,
+        let is_of_blocked = |component: &Component| match component {
+            Component::Pf(pf) | Component::Vf { pf, .. } | Component::Representor { pf, .. } => *pf == back.address,
         };
         let wrong = outcome.wrong();
-        prop_assert!(wrong.iter().any(|wrong| is_of_blocked(&wrong.part)), "it is not named");
-        prop_assert!(wrong.iter().all(|wrong| is_of_blocked(&wrong.part)), "{}", texts(&wrong));
+        prop_assert!(wrong.iter().any(|wrong| is_of_blocked(&wrong.component)), "it is not named");
+        prop_assert!(wrong.iter().all(|wrong| is_of_blocked(&wrong.component)), "{}", texts(&wrong));
 
         // When it is there again, the next restore goes on from there.
         machine.state.pfs.retain(|pf| pf.address != back.address);
@@ -225,12 +227,12 @@ proptest! {
         let (saved, mut machine) = (machine.state.clone(), machine);
         let vfs = bound_vfs(&saved);
         prop_assume!(!vfs.is_empty());
-        let (part, address) = which.get(&vfs);
+        let (component, address) = which.get(&vfs);
         machine.reload();
         loss.strike(&mut machine.faults, *address, 1);
         let outcome = run(&mut machine, &saved, seed);
         prop_assert!(outcome.wrong().is_empty(), "{}", texts(&outcome.wrong()));
-        prop_assert!(outcome.retried.iter().all(|retried| retried == part));
+        prop_assert!(outcome.retried.iter().all(|retried| retried == component));
         converges(&mut machine, &saved, seed)?;
     }
 
@@ -260,7 +262,7 @@ proptest! {
             .pfs
             .iter_mut()
             .flat_map(|pf| &mut pf.vfs)
-            .filter(|vf| vf.netdev == VfNetdev::Away)
+            .filter(|vf| vf.netdev == VfNetdev::NotVisible)
             .map(|vf| {
                 vf.netdev = VfNetdev::InNamespace;
                 vf.clone()
@@ -273,7 +275,7 @@ proptest! {
             prop_assert_eq!(now, Some(given_away));
         }
         for difference in outcome.wrong() {
-            let Part::Vf { address: Some(address), .. } = &difference.part else {
+            let Component::Vf { address: Some(address), .. } = &difference.component else {
                 return Err(TestCaseError::fail(difference.to_string()));
             };
             prop_assert!(machine.in_use.contains(address), "{difference}");

@@ -434,13 +434,13 @@ impl Machine {
         let netdev = if driver == NETWORK_DRIVER {
             let silent = spend(&mut self.faults.silent, address);
             if silent || (self.rules.probes_need_link && !has_link) {
-                VfNetdev::Away
+                VfNetdev::NotVisible
             } else {
                 let mac = mac.unwrap_or_else(|| self.random_mac());
                 let netdev = self.register(vf_name(pf, index), mac.into());
                 if self.rules.late_netdevs {
                     self.late.insert(address, netdev);
-                    VfNetdev::Away
+                    VfNetdev::NotVisible
                 } else {
                     VfNetdev::Here(netdev)
                 }

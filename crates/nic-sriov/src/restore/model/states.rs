@@ -221,7 +221,7 @@ fn vf_state(kind: Kind, pf: usize, index: u32, wish: &VfWish, pf_mtu: u32, fresh
     });
     let (driver, state) = match wish.driver {
         DriverWish::Network => (Some(NETWORK_DRIVER), VfNetdev::Here(netdev(&wish.netdev, own.0, pf_mtu))),
-        DriverWish::Away => (Some(NETWORK_DRIVER), VfNetdev::Away),
+        DriverWish::Away => (Some(NETWORK_DRIVER), VfNetdev::NotVisible),
         DriverWish::UserSpace => (Some(USER_SPACE_DRIVER), VfNetdev::OtherDriver),
         DriverWish::None => (None, VfNetdev::Unbound),
     };

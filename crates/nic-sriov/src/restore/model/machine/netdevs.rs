@@ -1,6 +1,8 @@
 //! The netdevs of the machine: how they come, what udev calls them, and what can be set on them.
 
-use nic_netlink::{IfIndex, LinkAddress, LinkChange, LinkLayer, LinkName, PhysPortName, Setting};
+use nic_netlink::{
+    IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, PhysPortName, Setting,
+};
 use rustix::io::Errno;
 
 use super::{Attempt, Machine, Owner};
@@ -203,19 +205,6 @@ impl Machine {
 
 /// A netdev as it is when it has just been registered.
 pub(super) fn netdev(index: IfIndex, name: LinkName, address: LinkAddress) -> NetdevState {
-    NetdevState {
-        index,
-        name,
-        altnames: Vec::new(),
-        link_layer: LinkLayer::Ethernet,
-        address,
-        mtu: 1500,
-        up: false,
-        tx_queue_length: 1000,
-        alias: None,
-        group: 0,
-        promiscuous: false,
-        all_multicast: false,
-        master: None,
-    }
+    let link = Link { address, mtu: 1500, tx_queue_length: 1000, ..Link::new(index, name) };
+    NetdevState::of(&link, &Links::default())
 }

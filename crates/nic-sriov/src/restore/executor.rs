@@ -1,0 +1,109 @@
+//! What every stage of a restore works with: the machine, the ledger, and how a failure is recorded.
+//!
+//! The files beside this one decide retries, waiting and naming rounds; what is to be set is for the plans to say.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nic_host::{Host, error_chain};
+use rustix::io::Errno;
+use tokio::sync::Semaphore;
+
+use super::event::{RestoreEvent, Stage};
+use super::ledger::{InProgress, InProgressEntry, Ledger};
+use super::outcome::StepFailure;
+use super::step_error::StepError;
+use crate::arrivals::Arrivals;
+use crate::observe::{KernelLinks, LinkSource, observe_within};
+use crate::step::{Activity, Step};
+use crate::{Component, DeviceSelector, NicState, PfState};
+
+/// Carries out one restore. Its methods stand in the files of this folder: single steps (`steps.rs`), one VF (`vf.rs`), the
+/// eswitch (`eswitch.rs`), a PF's stages (`stages.rs`) and contested names (`naming.rs`).
+pub(super) struct Executor<'a> {
+    pub(super) host: &'a Host,
+    pub(super) kernel: &'a KernelLinks,
+    pub(super) source: &'a LinkSource,
+    pub(super) selector: &'a DeviceSelector,
+    pub(super) arrivals: Arrivals,
+    pub(super) deadline: Duration,
+    pub(super) binds: Semaphore,
+    pub(super) ledger: Mutex<Ledger>,
+    /// What is being done now, to be named when it comes to no end.
+    pub(super) in_progress: InProgress,
+    pub(super) on_event: &'a (dyn Fn(RestoreEvent) + Sync),
+}
+
+impl Executor<'_> {
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn observe_pf(&self, saved: &PfState) -> Option<PfState> {
+        let address = std::slice::from_ref(&saved.address);
+        let component = Component::Pf(saved.address.clone());
+        let _in_progress = self.in_progress(&component, &Activity("observe"));
+        match observe_within(self.host, self.source, self.selector, address, self.deadline).await {
+            Ok(mut state) => state.pfs.pop(),
+            Err(error) => {
+                self.fail(&component, &Activity("observe"), &StepError::Observe(error));
+                None
+            }
+        }
+    }
+
+    pub(super) fn in_progress(&self, component: &Component, step: &dyn Step) -> InProgressEntry<'_> {
+        self.in_progress.begin(component, step.to_string())
+    }
+
+    /// Records all that had begun and has not ended as failed.
+    pub(super) fn fail_in_progress(&self, saved: &NicState, total: Duration) {
+        let mut in_progress = self.in_progress.entries();
+        if in_progress.is_empty() {
+            let pfs = saved.pfs.iter().map(|pf| Component::Pf(pf.address.clone()));
+            in_progress.extend(pfs.map(|component| (component, "restore".to_owned())));
+        }
+        for (component, step) in in_progress {
+            self.fail(&component, &Activity(&step), &StepError::OutOfTime(total));
+        }
+    }
+
+    pub(super) fn begin(&self, pf: &PfState, stage: Stage) -> (Stage, Instant) {
+        (self.on_event)(RestoreEvent::StageBegan { pf: pf.address.clone(), stage });
+        (stage, Instant::now())
+    }
+
+    pub(super) fn end(&self, pf: &PfState, (stage, began): (Stage, Instant)) {
+        tracing::debug!(pf = %pf.address, ?stage, took = ?began.elapsed(), "stage of a restore ended");
+        (self.on_event)(RestoreEvent::StageEnded { pf: pf.address.clone(), stage });
+    }
+
+    pub(super) fn note_step(&self, component: &Component, step: &dyn Step, result: Result<(), StepError>) {
+        match result {
+            Ok(()) => self.ledger().steps += 1,
+            Err(error) => self.fail(component, step, &error),
+        }
+    }
+
+    pub(super) fn fail(&self, component: &Component, step: &dyn Step, error: &StepError) {
+        self.fail_as(component, step, error, error.errno() == Some(Errno::OPNOTSUPP));
+    }
+
+    pub(super) fn fail_as(
+        &self,
+        component: &Component,
+        step: &dyn Step,
+        error: &StepError,
+        unsupported: bool,
+    ) {
+        let cause = error_chain(error);
+        tracing::warn!(%component, %step, cause, "step of a restore failed");
+        self.ledger().failures.push(StepFailure {
+            component: component.clone(),
+            step: step.to_string(),
+            attributes: step.attributes().to_vec(),
+            cause,
+            unsupported,
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! What a restore has done so far: steps, failures, VFs, and what has begun and not ended. It decides nothing; at the
+//! end the verification reads it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nic_netlink::IfIndex;
+
+use super::outcome::StepFailure;
+use crate::Component;
+use crate::names::Contested;
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) steps: usize,
+    pub(super) failures: Vec<StepFailure>,
+    pub(super) vfs: Vec<VfProgress>,
+    pub(super) contested: Vec<Contested>,
+    /// Netdevs that have come back from another network namespace and have no name to be given.
+    pub(super) nameless: Vec<(Component, IfIndex)>,
+}
+
+/// How far one VF has come.
+#[derive(Debug)]
+pub(super) struct VfProgress {
+    pub(super) component: Component,
+    pub(super) first_seen_as: Option<String>,
+    pub(super) waited: Option<Duration>,
+    pub(super) steps: usize,
+    pub(super) retried: bool,
+}
+
+impl VfProgress {
+    pub(super) fn new(component: Component) -> Self {
+        Self { component, first_seen_as: None, waited: None, steps: 0, retried: false }
+    }
+}
+
+/// What has begun and has not ended, to be named when the time for all of it is over.
+#[derive(Debug, Default)]
+pub(super) struct InProgress(Mutex<Vec<(Component, String)>>);
+
+impl InProgress {
+    /// Adds a step, which counts as in progress until the entry is dropped.
+    pub(super) fn begin(&self, component: &Component, step: String) -> InProgressEntry<'_> {
+        let entry = (component.clone(), step);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
+        InProgressEntry { list: self, entry }
+    }
+
+    pub(super) fn entries(&self) -> Vec<(Component, String)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A step that is in progress, until this is dropped.
+#[derive(Debug)]
+pub(super) struct InProgressEntry<'a> {
+    list: &'a InProgress,
+    entry: (Component, String),
+}
+
+impl Drop for InProgressEntry<'_> {
+    fn drop(&mut self) {
+        let mut list = self.list.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = list.iter().position(|entry| *entry == self.entry) {
+            list.swap_remove(at);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The stages of one PF, in their order; what one stage leaves is observed before the next. They decide which VFs can be
+//! worked on, and how long the PF's link is waited for.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use nic_netlink::VfChange;
+
+use super::event::Stage;
+use super::executor::Executor;
+use super::step_error::StepError;
+use crate::ofed::plan_ofed;
+use crate::plan::{
+    PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_admin_mac_again, plan_finish,
+    plan_prepare, plan_rates_before, vfs_need_binding, without_vfs_to_unbind,
+};
+use crate::step::Activity;
+use crate::sysfs::VfWriteError;
+use crate::{Component, PfState, VfNetdev, VfState, vfio_group_in_use};
+
+/// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
+const LINK_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Executor<'_> {
+    pub(super) async fn restore_pf(&self, saved: &PfState) {
+        let Some(found) = self.observe_pf(saved).await else { return };
+        self.prepare(saved, &found).await;
+        let Some(found) = self.observe_pf(saved).await else { return };
+        self.set_admin(saved, &found).await;
+        let Some(found) = self.change_eswitch(saved, found).await else { return };
+        self.restore_vfs(saved, &found).await;
+        let Some(found) = self.observe_pf(saved).await else { return };
+        self.finish(saved, &found).await;
+    }
+
+    /// [`Stage::Prepare`].
+    async fn prepare(&self, saved: &PfState, found: &PfState) {
+        let stage = self.begin(saved, Stage::Prepare);
+        let component = Component::Pf(saved.address.clone());
+        let steps = plan_prepare(saved, found);
+        if changes_mode_under_vfs(&steps) {
+            self.unbind_for_mode(saved, found).await;
+        }
+        for step in steps {
+            self.pf_step(&component, found, &step).await;
+        }
+        self.end(saved, stage);
+    }
+
+    /// [`Stage::Admin`].
+    async fn set_admin(&self, saved: &PfState, found: &PfState) {
+        let stage = self.begin(saved, Stage::Admin);
+        for (vf, now) in self.restorable_vfs(saved, &without_vfs_to_unbind(saved, found)) {
+            for change in plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now)) {
+                self.admin_step(saved, found, vf, &change).await;
+            }
+            for step in plan_ofed(vf.ofed.as_ref(), now.ofed.as_ref()) {
+                self.ofed_step(saved, vf, step).await;
+            }
+        }
+        self.end(saved, stage);
+    }
+
+    /// [`Stage::Vfs`].
+    async fn restore_vfs(&self, saved: &PfState, found: &PfState) {
+        let stage = self.begin(saved, Stage::Vfs);
+        if vfs_need_binding(saved, found) && found.drivers_autoprobe == Some(false) {
+            self.pf_step(&Component::Pf(saved.address.clone()), found, &PfStep::Autoprobe(true)).await;
+        }
+        let vfs = self.restorable_vfs(saved, found);
+        join_all(vfs.into_iter().map(|(vf, now)| self.restore_vf(saved, now, vf))).await;
+        self.end(saved, stage);
+    }
+
+    /// [`Stage::Finish`].
+    async fn finish(&self, saved: &PfState, found: &PfState) {
+        let stage = self.begin(saved, Stage::Finish);
+        let component = Component::Pf(saved.address.clone());
+        let mut link_awaited = false;
+        for (vf, now) in self.restorable_vfs(saved, found) {
+            if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
+                self.ledger().nameless.push((Component::of_vf(saved, vf), netdev.index));
+            }
+            for change in plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now)) {
+                if matches!(change, VfChange::Rate { .. }) && !std::mem::replace(&mut link_awaited, true) {
+                    self.await_link(saved, &component).await;
+                }
+                self.admin_step(saved, found, vf, &change).await;
+            }
+        }
+        for step in plan_finish(saved, found) {
+            self.pf_step(&component, found, &step).await;
+        }
+        self.end(saved, stage);
+    }
+
+    /// The saved VFs that exist and that nobody uses, each with what it is now. One that is in use is left alone; in another
+    /// network namespace that is as it should be, and the comparison states it.
+    fn restorable_vfs<'s>(&self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
+        let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
+        pairs
+            .filter(|(_, now)| !now.is_in_use())
+            .filter(|(vf, now)| {
+                let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address) else { return true };
+                let Some(group) = vfio_group_in_use(self.host, address) else { return true };
+                let component = Component::of_vf(saved, vf);
+                let known = self.ledger().failures.iter().any(|failure| failure.component == component);
+                if !known {
+                    let error = StepError::Vf(VfWriteError::InUse { address, group });
+                    self.fail(&component, &Activity("restore"), &error);
+                }
+                false
+            })
+            .collect()
+    }
+
+    async fn await_link(&self, saved: &PfState, component: &Component) {
+        match self.arrivals.wait_running(&saved.address, LINK_PATIENCE).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(%component, "the PF's link has not come up; rates may be refused"),
+            Err(error) => self.fail(component, &Activity("wait for the link"), &error.into()),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Single steps, each carried out once on the kernel, and recorded. A name that another interface holds is no failure
+//! yet: it is put aside for `naming.rs`.
+
+use nic_netlink::{IfIndex, LinkChange, VfChange};
+use rustix::io::Errno;
+
+use super::event::RestoreEvent;
+use super::executor::Executor;
+use super::ledger::VfProgress;
+use super::step_error::StepError;
+use crate::names::Contested;
+use crate::observe::devlink_handle;
+use crate::ofed::{self, OfedStep};
+use crate::plan::{BindStep, NetdevStep, PfStep, is_refused_by_mode};
+use crate::sysfs;
+use crate::{Component, PfState, VfState};
+
+impl Executor<'_> {
+    pub(super) async fn pf_step(&self, component: &Component, found: &PfState, step: &PfStep) {
+        (self.on_event)(RestoreEvent::PfStepBegan { pf: found.address.clone(), step: step.to_string() });
+        let in_progress = self.in_progress(component, step);
+        self.try_pf_step(component, found, step).await;
+        drop(in_progress);
+        (self.on_event)(RestoreEvent::PfStep { pf: found.address.clone(), step: step.to_string() });
+    }
+
+    async fn try_pf_step(&self, component: &Component, found: &PfState, step: &PfStep) {
+        let result = match step {
+            PfStep::Netdev(step) => match &found.netdev {
+                Some(netdev) => {
+                    self.netdev_steps(component, netdev.index, vec![step.clone()]).await;
+                    return;
+                }
+                None => Err(StepError::NoUplink),
+            },
+            PfStep::Autoprobe(on) => sysfs::set_autoprobe(self.host, &found.address, *on, self.deadline)
+                .await
+                .map_err(StepError::from),
+            PfStep::NumVfs(count) => sysfs::set_num_vfs(self.host, &found.address, *count, self.deadline)
+                .await
+                .map_err(StepError::from),
+            PfStep::Eswitch(change) => match &self.kernel.devlink {
+                None => Err(StepError::NoDevlink),
+                Some(devlink) => devlink
+                    .set_eswitch(&devlink_handle(&found.address), *change, self.deadline)
+                    .await
+                    .map_err(StepError::from),
+            },
+        };
+        self.note_step(component, step, result);
+    }
+
+    pub(super) async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &VfChange) {
+        let component = Component::of_vf(pf, vf);
+        let _in_progress = self.in_progress(&component, change);
+        let result = match &found.netdev {
+            None => Err(StepError::NoUplink),
+            Some(uplink) => {
+                self.kernel.netlink.change_vf(uplink.index, vf.index, change).await.map_err(StepError::from)
+            }
+        };
+        match result {
+            Err(error) if is_refused_by_mode(found, change) => {
+                self.fail_as(&component, change, &error, false);
+            }
+            result => self.note_step(&component, change, result),
+        }
+    }
+
+    pub(super) async fn ofed_step(&self, pf: &PfState, vf: &VfState, step: OfedStep) {
+        let result = ofed::apply(self.host, &pf.address, vf.index, step, self.deadline).await;
+        self.note_step(&Component::of_vf(pf, vf), &step, result.map_err(StepError::from));
+    }
+
+    pub(super) async fn bind_step(
+        &self,
+        saved: &VfState,
+        step: &BindStep,
+        progress: &mut VfProgress,
+    ) -> Result<(), StepError> {
+        let address = saved.address.ok_or(StepError::NoAddress)?;
+        // The semaphore is never closed, so an error here cannot come; without a permit the step is still right.
+        let _permit = self.binds.acquire().await.ok();
+        match step {
+            BindStep::Unbind(driver) => sysfs::unbind(self.host, address, driver, self.deadline).await?,
+            BindStep::Override(driver) => {
+                sysfs::set_driver_override(self.host, address, driver.as_deref(), self.deadline).await?;
+            }
+            BindStep::Bind(driver) => {
+                sysfs::bind(self.host, address, driver, self.deadline).await?;
+                (self.on_event)(RestoreEvent::VfBound { component: progress.component.clone() });
+            }
+        }
+        progress.steps += 1;
+        self.ledger().steps += 1;
+        Ok(())
+    }
+
+    /// Carries out steps on a netdev; returns how many succeeded.
+    pub(super) async fn netdev_steps(
+        &self,
+        component: &Component,
+        index: IfIndex,
+        steps: Vec<NetdevStep>,
+    ) -> usize {
+        let mut done = 0;
+        for step in steps {
+            let _in_progress = self.in_progress(component, &step);
+            match self.netdev_step(index, &step).await {
+                Ok(()) => done += 1,
+                Err(error) if error.errno() == Some(Errno::EXIST) && gives_name(&step) => {
+                    self.ledger().contested.push(Contested { component: component.clone(), index, step });
+                }
+                Err(error) => self.fail(component, &step, &error),
+            }
+        }
+        self.ledger().steps += done;
+        done
+    }
+
+    async fn netdev_step(&self, index: IfIndex, step: &NetdevStep) -> Result<(), StepError> {
+        let change = match step {
+            NetdevStep::Link(change) => change.clone(),
+            NetdevStep::Master(None) => LinkChange::Master(None),
+            NetdevStep::Master(Some(name)) => {
+                let links = self.source.links().await?;
+                let master = links.by_name(name.as_str()).ok_or_else(|| StepError::NoMaster(name.clone()))?;
+                LinkChange::Master(Some(master.index))
+            }
+        };
+        Ok(self.kernel.netlink.change(index, &change).await?)
+    }
+}
+
+/// Whether the step gives a name, which another interface may have.
+fn gives_name(step: &NetdevStep) -> bool {
+    matches!(step, NetdevStep::Link(LinkChange::Name(_) | LinkChange::AddAltName(_)))
+}

@@ -1,0 +1,121 @@
+//! One VF: bound, waited for, its netdev configured. It decides on the second try of a binding.
+
+use nic_host::error_chain;
+use nic_netlink::Links;
+
+use super::event::RestoreEvent;
+use super::executor::Executor;
+use super::ledger::VfProgress;
+use super::step_error::StepError;
+use crate::arrivals::Arrival;
+use crate::observe::observe_within;
+use crate::plan::{BindStep, plan_binding, plan_netdev};
+use crate::step::Activity;
+use crate::sysfs::VfWriteError;
+use crate::{Component, DeviceAddress, NetdevState, PfState, VfNetdev, VfState};
+
+const BIND_AND_WAIT: Activity<'static> = Activity("bind and wait for the netdev");
+
+impl Executor<'_> {
+    pub(super) async fn restore_vf(&self, pf: &PfState, found: &VfState, saved: &VfState) {
+        let mut progress = VfProgress::new(Component::of_vf(pf, saved));
+        let _in_progress = self.in_progress(&progress.component, &BIND_AND_WAIT);
+        let mut result = self.bind_and_await(saved, plan_binding(saved, found), &mut progress).await;
+        // Bound and yet without a netdev, or a probe that failed: a second probe is what can help.
+        if let (Err(error), Some(driver)) = (&result, &saved.driver)
+            && !matches!(error, StepError::Vf(VfWriteError::NotVf(_) | VfWriteError::InUse { .. }))
+        {
+            tracing::warn!(
+                vf = %progress.component,
+                error = error_chain(error),
+                "binding the VF failed; binding it once more"
+            );
+            progress.retried = true;
+            result = self.rebind(pf, saved, driver, &mut progress).await;
+        }
+        let failure = match result {
+            Ok(Some(arrival)) => {
+                progress.first_seen_as.clone_from(&arrival.first_seen_as);
+                progress.waited = Some(arrival.waited);
+                (self.on_event)(RestoreEvent::VfArrived {
+                    component: progress.component.clone(),
+                    name: arrival.link.name.clone(),
+                    first_seen_as: arrival.first_seen_as.clone(),
+                });
+                if !arrival.udev_finished {
+                    tracing::warn!(
+                        vf = %progress.component,
+                        "udev has not finished with the VF's netdev in time"
+                    );
+                }
+                self.restore_netdev(saved, &arrival, &mut progress).await;
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                let cause = error_chain(&error);
+                self.fail(&progress.component, &BIND_AND_WAIT, &error);
+                Some(cause)
+            }
+        };
+        (self.on_event)(RestoreEvent::VfDone {
+            component: progress.component.clone(),
+            steps: progress.steps,
+            failure,
+        });
+        self.ledger().vfs.push(progress);
+    }
+
+    /// Gives the VF its driver, and waits for its netdev where it had one.
+    async fn bind_and_await(
+        &self,
+        saved: &VfState,
+        steps: Vec<BindStep>,
+        progress: &mut VfProgress,
+    ) -> Result<Option<Arrival>, StepError> {
+        // A netdev that was in another namespace comes back in this one, with the binding.
+        let comes_here =
+            saved.netdev.is_elsewhere() && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
+        for step in steps {
+            self.bind_step(saved, &step, progress).await?;
+        }
+        match saved.address {
+            Some(address) if comes_here || saved.netdev.here().is_some() => {
+                Ok(Some(self.arrivals.wait(&DeviceAddress::from(address), self.deadline).await?))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    async fn rebind(
+        &self,
+        pf: &PfState,
+        saved: &VfState,
+        driver: &str,
+        progress: &mut VfProgress,
+    ) -> Result<Option<Arrival>, StepError> {
+        let address = std::slice::from_ref(&pf.address);
+        let now = observe_within(self.host, self.source, self.selector, address, self.deadline).await?;
+        let found = now.pf(&pf.address).and_then(|pf| pf.vf(saved.index)).ok_or(StepError::Gone)?;
+        let mut steps = plan_binding(saved, found);
+        if !steps.iter().any(|step| matches!(step, BindStep::Bind(_))) {
+            steps = vec![BindStep::Unbind(driver.to_owned()), BindStep::Bind(driver.to_owned())];
+        }
+        self.bind_and_await(saved, steps, progress).await
+    }
+
+    async fn restore_netdev(&self, saved: &VfState, arrival: &Arrival, progress: &mut VfProgress) {
+        let VfNetdev::Here(wanted) = &saved.netdev else { return };
+        let links = match (&arrival.link.master, self.source.links().await) {
+            (None, _) => Links::default(),
+            (Some(_), Ok(links)) => links,
+            (Some(_), Err(error)) => {
+                self.fail(&progress.component, &Activity("read the links"), &StepError::Observe(error));
+                return;
+            }
+        };
+        let found = NetdevState::of(&arrival.link, &links);
+        progress.steps +=
+            self.netdev_steps(&progress.component, found.index, plan_netdev(wanted, &found)).await;
+    }
+}

@@ -35,7 +35,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "nic-topology",
         ],
     ),
-    ("lab-guest", &[]),
+    // The lab looks at the machine with its own eyes: never through nic-sriov, nic-netlink and the like. What the program
+    // itself says (exit codes, journal, stored state) is read by the program's own types.
+    ("lab-guest", &["nic-driver"]),
     ("xtask", &["lab-guest"]),
 ];
 
@@ -89,6 +91,12 @@ fn dependencies(metadata: &Metadata) -> Vec<String> {
             if !allowed.contains(&dependency.name.as_str()) && dependency.name != package.name.as_str() {
                 let kind = if dependency.kind == DependencyKind::Development { " in its tests" } else { "" };
                 violations.push(format!("{} must not use {}{kind}", package.name, dependency.name));
+            }
+            // Its program brings nic-driver, and with it the headers of libudev that xtask is there to install.
+            if package.name == "xtask" && dependency.name == "lab-guest" && dependency.uses_default_features {
+                violations.push(
+                    "xtask must use lab-guest's library alone, without its default features".to_owned(),
+                );
             }
         }
     }

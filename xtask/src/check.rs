@@ -1,6 +1,7 @@
 //! `cargo xtask check`: rules that the compiler does not know.
 
 mod circles;
+mod messages;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,6 +68,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         if let Some(sources) = sources {
             let found = circles::find(sources.as_std_path())?;
             violations.extend(found.into_iter().map(|circle| format!("{}: {circle}", package.name)));
+            violations.extend(messages::find(sources.as_std_path(), root)?);
         }
     }
     violations.extend(forbidden_text(root)?);

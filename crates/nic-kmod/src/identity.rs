@@ -32,7 +32,7 @@ impl OnDisk {
                     if index.root_of(name).is_some()
                         && error.source.kind() == std::io::ErrorKind::NotFound =>
                 {
-                    tracing::debug!(module = %name, %error, "not in the tree behind either");
+                    tracing::debug!(module = %name, %error, "the module is not in the tree behind either");
                     Self::Absent
                 }
                 read => Self::File(Box::new(read?)),

@@ -23,7 +23,7 @@ pub fn find_module_files(host: &Host, folder: &Path, names: &[ModuleName]) -> Ve
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                tracing::info!(%error, "not searched for modules");
+                tracing::info!(%error, "a folder or file was not searched for modules");
                 continue;
             }
         };

@@ -221,7 +221,7 @@ async fn unload_with(
             let references = seen.refcount.unwrap_or_else(|| "unknown".to_owned());
             return Err(UnloadError::InUse { module: module.clone(), references, after: deadline, source });
         }
-        tracing::debug!(%module, refcount = seen.refcount, state = seen.state, %error, "not unloaded yet");
+        tracing::debug!(%module, refcount = seen.refcount, state = seen.state, %error, "the module is not unloaded yet");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

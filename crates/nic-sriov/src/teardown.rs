@@ -52,19 +52,19 @@ async fn unbind_vfs(host: &Host, pfs: &[DeviceAddress], jobs: usize, deadline: D
     let mut bound = Vec::new();
     for pf in pfs {
         let vfs = vf_addresses(host, pf).unwrap_or_else(|error| {
-            tracing::warn!(%pf, %error, "its VFs could not be listed");
+            tracing::warn!(%pf, %error, "the PF's VFs could not be listed");
             Vec::new()
         });
         for vf in vfs {
             match host.link_name(format!("{}/driver", DeviceAddress::from(vf).sysfs())) {
                 Ok(driver) => bound.extend(driver.map(|driver| (vf, driver))),
-                Err(error) => tracing::warn!(%vf, %error, "its driver could not be read"),
+                Err(error) => tracing::warn!(%vf, %error, "the VF's driver could not be read"),
             }
         }
     }
     let unbind_one = |(vf, driver): (PciAddress, String)| async move {
         if let Err(error) = unbind(host, vf, &driver, deadline).await {
-            tracing::warn!(%vf, driver, %error, "not unbound");
+            tracing::warn!(%vf, driver, %error, "the VF was not unbound");
         }
     };
     futures_util::stream::iter(bound).map(unbind_one).buffer_unordered(jobs.max(1)).collect::<()>().await;
@@ -122,7 +122,7 @@ async fn probe_fails(
                 failed += 1;
                 let path = format!("/sys/bus/{}/drivers_probe", device.bus());
                 if let Err(error) = host.write_attribute_within(path, device.name(), deadline).await {
-                    tracing::warn!(%device, %error, "not offered to the drivers");
+                    tracing::warn!(%device, %error, "the device was not offered to the drivers");
                 }
             }
             Err(error) => return error.into(),

@@ -18,7 +18,11 @@ mod armed {
         let text = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())?;
         let line = text.parse().ok().filter(|line| *line > 0);
         if line.is_none() {
-            tracing::error!(VARIABLE, text, "not a line's number: this process is not going to kill itself");
+            tracing::error!(
+                VARIABLE,
+                text,
+                "the variable is no line's number: this process is not going to kill itself"
+            );
         }
         line
     });

@@ -24,7 +24,7 @@ impl FoundModule {
         };
         read()
             .inspect_err(|error| {
-                tracing::info!(path = %path.display(), error, "not a readable module, and no backup candidate");
+                tracing::info!(path = %path.display(), error, "the file is no module that can be read, and no backup candidate");
             })
             .ok()
     }

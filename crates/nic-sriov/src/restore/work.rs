@@ -92,7 +92,7 @@ enum StepError {
     Taken(crate::NameTaken),
     #[error("another interface has the name")]
     StillTaken,
-    #[error("not finished when the {} s for the whole restore were over", .0.as_secs())]
+    #[error("the restore had not finished when the {} s for the whole restore were over", .0.as_secs())]
     OutOfTime(Duration),
     #[error("the VF is gone")]
     Gone,
@@ -291,7 +291,7 @@ impl Work<'_> {
     async fn await_link(&self, saved: &PfState, part: &Part) {
         match self.arrivals.wait_running(&saved.address, LINK_PATIENCE).await {
             Ok(true) => {}
-            Ok(false) => tracing::warn!(%part, "its link has not come up; rates may be refused"),
+            Ok(false) => tracing::warn!(%part, "the PF's link has not come up; rates may be refused"),
             Err(error) => self.fail(part, &Activity("wait for the link"), &error.into()),
         }
     }

@@ -10,6 +10,7 @@ mod lab;
 mod lab_verb;
 mod soak;
 mod test;
+mod touched;
 mod workspace;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Verb {
     Soak(soak::Arguments),
     /// List, run or enter the lab's virtual machines
     Lab(lab_verb::Arguments),
+    /// Say which crates' tests and which scenarios a change touches, and how to run them
+    Touched(touched::Arguments),
     /// Check the rules that the workspace keeps
     Check,
     /// Write the fixture trees anew
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Lab(arguments) => lab_verb::run(&arguments),
+        Verb::Touched(arguments) => touched::run(&arguments),
         Verb::Check => check::run(),
         Verb::Fixtures => fixtures::run(),
     };

@@ -71,7 +71,7 @@ pub enum Outdated {
         difference: String,
     },
     /// They were built with something else.
-    #[error("they were built with {stored:?}, and now {wanted:?} is asked for")]
+    #[error("the packages were built with {stored:?}, and now {wanted:?} is asked for")]
     BuildConfig {
         /// What is stored; empty where that is missing.
         stored: String,

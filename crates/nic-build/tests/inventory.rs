@@ -147,7 +147,7 @@ mod tests {
             Stored::Outdated(Outdated::BuildConfig { stored: "other flags".into(), wanted: "flags".into() })
         );
         fs::remove_file(fixture.host.path(&fixture.entry.build_config)).unwrap();
-        assert_eq!(fixture.outdated(), "they were built with \"\", and now \"flags\" is asked for");
+        assert_eq!(fixture.outdated(), "the packages were built with \"\", and now \"flags\" is asked for");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod swap;
 
 mod context;
 
+pub mod default_paths;
 pub mod family;
 pub mod report;
 pub mod state;

@@ -196,16 +196,16 @@ pub enum ModuleFileError {
 #[derive(Debug, thiserror::Error)]
 pub enum ParseModuleError {
     /// They are no complete ELF file.
-    #[error("it is not a complete ELF file")]
+    #[error("the content is not a complete ELF file")]
     Elf(#[source] object::read::Error),
     /// They have no section `.modinfo`.
-    #[error("it has no section .modinfo")]
+    #[error("the ELF file has no section .modinfo")]
     NoModinfo,
     /// Neither the content nor the file's name says which module it is.
-    #[error("it does not say which module it is")]
+    #[error("the file does not say which module it is")]
     NoName,
     /// An entry of `.modinfo` has an impossible value.
-    #[error("its .modinfo has the entry {key}={value:?}")]
+    #[error("the section .modinfo has the entry {key}={value:?}")]
     Entry {
         /// The entry's key.
         key: String,
@@ -309,13 +309,13 @@ mod tests {
         };
         let other =
             object::write::Object::new(object::BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
-        assert_eq!(chain(&other.write().unwrap()), "it has no section .modinfo: ");
-        assert!(chain(b"").starts_with("it is not a complete ELF file: "));
-        assert!(chain(b"<html>404</html>").starts_with("it is not a complete ELF file: "));
+        assert_eq!(chain(&other.write().unwrap()), "the ELF file has no section .modinfo: ");
+        assert!(chain(b"").starts_with("the content is not a complete ELF file: "));
+        assert!(chain(b"<html>404</html>").starts_with("the content is not a complete ELF file: "));
         let odd = fixture::module(&["name=a b"], None);
-        assert_eq!(chain(&odd), "its .modinfo has the entry name=\"a b\": ");
+        assert_eq!(chain(&odd), "the section .modinfo has the entry name=\"a b\": ");
         let empty = fixture::module(&["srcversion="], None);
-        assert_eq!(chain(&empty), "its .modinfo has the entry srcversion=\"\": ");
+        assert_eq!(chain(&empty), "the section .modinfo has the entry srcversion=\"\": ");
         let unnamed = ModuleFile::parse(Path::new("/tmp/x"), &fixture::module(&["license=GPL"], None));
         assert!(matches!(unnamed, Err(ParseModuleError::NoName)));
     }

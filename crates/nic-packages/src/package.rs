@@ -30,13 +30,13 @@ pub struct PackageFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ParsePackageError {
     /// It begins like neither format.
-    #[error("it is neither an rpm nor a deb: it begins with {beginning:02x?}")]
+    #[error("the file is neither an rpm nor a deb: it begins with {beginning:02x?}")]
     Format {
         /// Its first bytes, at most 8.
         beginning: Vec<u8>,
     },
     /// It could not be read, or a part of it is not what that part must be.
-    #[error("cannot read its {part}")]
+    #[error("cannot read the part {part}")]
     Read {
         /// Which part: `first bytes`, `archive`, `control.tar.xz`…
         part: String,
@@ -45,19 +45,19 @@ pub enum ParsePackageError {
         source: io::Error,
     },
     /// Its rpm header does not parse.
-    #[error("its rpm header does not parse")]
+    #[error("the rpm header does not parse")]
     RpmHeader(#[source] rpm::Error),
     /// It holds sources, which are not installed but built.
-    #[error("it is a source package")]
+    #[error("the package holds sources, which are built and not installed")]
     Source,
     /// A part that every package has is missing.
-    #[error("it has no {part}")]
+    #[error("the package has no {part}")]
     Missing {
         /// Which part: `control.tar`, `data.tar`, `field Version`…
         part: &'static str,
     },
     /// A part is compressed in a way that is not supported.
-    #[error("its {part} is compressed in an unknown way")]
+    #[error("the part {part} is compressed in an unknown way")]
     Compression {
         /// The name of the part, whose suffix tells the compression.
         part: String,

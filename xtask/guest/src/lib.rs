@@ -3,6 +3,7 @@
 //!
 //! It holds no mechanism. Start reading at [`scenario`]: the table of scenarios is there.
 
+pub mod areas;
 pub mod bench;
 pub mod lines;
 pub mod scenario;

@@ -1,7 +1,8 @@
 //! PID 1 of the lab's guest: brings the machine up, runs the scenario named on the kernel command line, prints one
 //! verdict and powers off.
 //!
-//! A scenario judges by what the kernel and iproute2 say ([`observe`]), never through this project's own crates.
+//! A scenario judges the machine by what the kernel and iproute2 say ([`observe`]), never through this project's own crates.
+//! What the program itself says (exit codes, journal, stored snapshot, where its files are) is read by the program's types.
 
 mod boot;
 mod command;
@@ -12,9 +13,9 @@ mod hooks;
 mod journal;
 mod netdevs;
 mod netdevsim;
-mod nic_driver;
 mod observe;
 mod pinger;
+mod program;
 mod rdma;
 mod readiness;
 mod restored;

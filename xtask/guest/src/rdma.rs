@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, ensure};
 
 use crate::command::run;
-use crate::nic_driver::NicDriver;
+use crate::program::NicDriver;
 use crate::{read, write};
 
 /// The NIC family `mlx5`, as it is built in, but with igb for its NIC: the guest has no other that it could take away.

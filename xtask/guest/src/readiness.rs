@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use crate::observe::Nics;
 
 /// The readiness file.
-pub(crate) const READY: &str = "/run/mellanox/drivers/.driver-ready";
+pub(crate) const READY: &str = nic_driver::default_paths::READINESS_FILE;
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A watch that goes on until it is ended.

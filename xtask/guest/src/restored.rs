@@ -1,15 +1,15 @@
 //! What `restore-sriov --output json` says of itself, for comparing it with what was seen.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::{fmt, fs};
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
+use nic_driver::state::StateStore;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::nic_driver::{NicDriver, Outcome, snapshot_of};
-use crate::read;
+use crate::program::{NicDriver, Outcome, snapshot_of, store};
 
 /// A restore, as the program tells it.
 #[derive(Debug, Deserialize)]
@@ -51,42 +51,41 @@ pub(crate) struct ToldDifference {
 /// A snapshot that was taken by hand, kept so that it can be owed again: a restore from it makes it a record.
 #[derive(Debug)]
 pub(crate) struct ByHand {
-    file: PathBuf,
+    store: StateStore,
     content: Vec<u8>,
 }
 
 impl ByHand {
     /// Keeps the one that is stored.
     pub(crate) fn keep(family: &str) -> anyhow::Result<Self> {
-        let file = snapshot_of(family);
+        let (store, file) = (store(family), snapshot_of(family));
         let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        Ok(Self { file, content })
+        Ok(Self { store, content })
     }
 
     /// Puts it in the place of a record. An armed one stays: a restore from it goes on.
     pub(crate) fn owe_again(&self) -> anyhow::Result<()> {
-        let stored: Value =
-            serde_json::from_str(&read(&self.file)?).context("the stored snapshot does not parse")?;
-        if stored.pointer("/stage/stage").and_then(Value::as_str) == Some("armed") {
+        if self.store.snapshot()?.context("there is no snapshot")?.is_armed() {
             return Ok(());
         }
-        fs::write(&self.file, &self.content).with_context(|| format!("cannot write {}", self.file.display()))
+        let file = self.store.snapshot_path();
+        fs::write(&file, &self.content).with_context(|| format!("cannot write {}", file.display()))
     }
 }
 
 impl Restored {
-    /// Runs `restore-sriov` for `family`, which must end with `code`, and reads what it says.
-    pub(crate) fn run(family: &str, arguments: &[&str], code: i32) -> anyhow::Result<(Self, Outcome)> {
+    /// Runs `restore-sriov` for `family`, which must end with `exit`, and reads what it says.
+    pub(crate) fn run(family: &str, arguments: &[&str], exit: Exit) -> anyhow::Result<(Self, Outcome)> {
         let words = ["--family", family, "--output", "json", "restore-sriov"];
         let outcome = NicDriver::bare(words.iter().chain(arguments)).quietly().run()?;
         let told = serde_json::from_str::<Self>(&outcome.stdout);
-        let outcome = match (&told, outcome.code == Some(code)) {
+        let outcome = match (&told, outcome.is(exit)) {
             // The exit code alone would not tell what is wrong.
             (Ok(told), false) => {
                 let told = told.to_string();
-                outcome.expect_code(code).context(told)?
+                outcome.expect(exit).context(told)?
             }
-            _ => outcome.expect_code(code)?,
+            _ => outcome.expect(exit)?,
         };
         let told =
             told.with_context(|| format!("the restore printed no such JSON: {}", outcome.stdout.trim()))?;

@@ -10,6 +10,9 @@ use std::time::Instant;
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
+/// With what the name of a folder begins that is being made.
+const MAKING: &str = ".making-";
+
 /// The folder of all cached folders.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
@@ -24,10 +27,13 @@ pub(crate) struct Cached {
 }
 
 impl Cache {
-    /// The cache below `root`; removes what an interrupted run left half made.
+    /// The cache below `root`; removes what an interrupted run left half made. The caller sees to it that nobody else makes
+    /// something there meanwhile.
     pub(crate) fn open(root: PathBuf) -> anyhow::Result<Self> {
         fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
-        Ok(Self { root })
+        let cache = Self { root };
+        cache.remove_where(|entry| name_of(entry).starts_with(MAKING))?;
+        Ok(cache)
     }
 
     /// The folder `name` made by the recipe that `ingredients` describe. `make` fills an empty folder when there is none.
@@ -43,7 +49,7 @@ impl Cache {
         if !path.exists() {
             let start = Instant::now();
             let making = tempfile::Builder::new()
-                .prefix(&format!(".making-{name}-"))
+                .prefix(&format!("{MAKING}{name}-"))
                 .tempdir_in(&self.root)
                 .with_context(|| format!("cannot make a folder in {}", self.root.display()))?;
             make(making.path()).with_context(|| format!("cannot make {name} for the lab"))?;
@@ -59,17 +65,25 @@ impl Cache {
     /// Removes the folders of `name` that older recipes made.
     fn remove_others(&self, name: &str, keep: &Path) -> anyhow::Result<()> {
         let prefix = format!("{name}@");
+        self.remove_where(|entry| name_of(entry).starts_with(&prefix) && entry.path() != keep)
+    }
+
+    fn remove_where(&self, goes: impl Fn(&fs::DirEntry) -> bool) -> anyhow::Result<()> {
         for entry in
             fs::read_dir(&self.root).with_context(|| format!("cannot list {}", self.root.display()))?
         {
             let entry = entry.with_context(|| format!("cannot list {}", self.root.display()))?;
-            if entry.file_name().to_string_lossy().starts_with(&prefix) && entry.path() != keep {
+            if goes(&entry) {
                 fs::remove_dir_all(entry.path())
                     .with_context(|| format!("cannot remove {}", entry.path().display()))?;
             }
         }
         Ok(())
     }
+}
+
+fn name_of(entry: &fs::DirEntry) -> String {
+    entry.file_name().to_string_lossy().into_owned()
 }
 
 impl Cached {
@@ -118,6 +132,26 @@ mod tests {
         let cache = Cache::open(root.path().to_owned()).unwrap();
         cache.folder("thing", &["1"], |_| anyhow::bail!("no")).unwrap_err();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_an_interrupted_run_left_half_made_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let open = || Cache::open(root.path().to_owned()).unwrap();
+        let whole = open().folder("thing", &["1"], |_| Ok(())).unwrap();
+        // A run that is killed does not come to removing it.
+        let half = open().folder("other", &["1"], |folder| {
+            fs::write(folder.join("file"), "half")?;
+            let killed =
+                folder.with_file_name(folder.file_name().unwrap().to_string_lossy().into_owned() + "-killed");
+            fs::rename(folder, killed)?;
+            anyhow::bail!("killed")
+        });
+        half.unwrap_err();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "nothing was left half made");
+        open();
+        assert!(whole.path().exists(), "a whole folder was removed");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::modules::{ModuleArguments, parse_bool};
 use crate::context::{ManagementNic, ReloadWith};
+use crate::default_paths;
 
 /// Swaps a NIC's kernel driver and gives every SR-IOV virtual function back exactly as it was.
 #[derive(Debug, Parser)]
@@ -55,7 +56,7 @@ pub struct Cli {
         long,
         global = true,
         env = "MLX_DRIVERS_MOUNT",
-        default_value = "/run/mellanox/drivers",
+        default_value = default_paths::DRIVERS_MOUNT,
         hide = true
     )]
     pub drivers_mount: PathBuf,
@@ -64,7 +65,7 @@ pub struct Cli {
         long,
         global = true,
         env = "DRIVER_READY_PATH",
-        default_value = "/run/mellanox/drivers/.driver-ready",
+        default_value = default_paths::READINESS_FILE,
         hide = true
     )]
     pub readiness_file: PathBuf,

@@ -7,6 +7,7 @@ use nic_host::{HOST_MOUNT, Host};
 
 use super::arguments::{Cli, Command};
 use crate::context::Settings;
+use crate::default_paths;
 use crate::state::StateStore;
 
 pub(super) fn host(cli: &Cli) -> Host {
@@ -14,7 +15,7 @@ pub(super) fn host(cli: &Cli) -> Host {
 }
 
 pub(super) fn store(cli: &Cli) -> StateStore {
-    let default = || host(cli).path(&cli.drivers_mount).join(".nic-driver");
+    let default = || host(cli).path(&cli.drivers_mount).join(default_paths::STATE_FOLDER);
     StateStore::new(cli.state_dir.clone().unwrap_or_else(default))
 }
 
@@ -22,13 +23,13 @@ pub(super) fn settings(cli: &Cli) -> Settings {
     // In the container the host's /etc is mounted below /host, and it is the host's udev that must not load modules.
     let of_host = Path::new(HOST_MOUNT);
     let machine = if host(cli).exists(of_host.join("etc")) { of_host } else { Path::new("/") };
-    let default = || machine.join("etc/modprobe.d/blacklist-ofed-modules.conf");
+    let default = || machine.join(default_paths::BLACKLIST_FILE.trim_start_matches('/'));
     Settings {
         timeout: Duration::from_secs(cli.timeout),
         jobs: usize::from(cli.jobs),
         readiness_file: cli.readiness_file.clone(),
         blacklist_file: cli.blacklist_file.clone().unwrap_or_else(default),
-        lock_file: cli.lock_file.clone().unwrap_or_else(|| cli.drivers_mount.join(".lock")),
+        lock_file: cli.lock_file.clone().unwrap_or_else(|| cli.drivers_mount.join(default_paths::LOCK_FILE)),
         management_nic: cli.management_nic,
         kubernetes_api: kubernetes_api(),
         grace: cli.grace.map(Duration::from_secs),

@@ -4,12 +4,15 @@
 //! nothing is cleaned up, as after an out-of-memory kill. Journal lines stand before and after every step, so that
 //! N = 1, 2, 3… goes through all moments a crash can fall into.
 
+/// The variable that says at which line. A release build does not look at it.
+pub const KILL_AT_LINE: &str = "NIC_DRIVER_KILL_AT_LINE";
+
 #[cfg(debug_assertions)]
 mod armed {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    const VARIABLE: &str = "NIC_DRIVER_KILL_AT_LINE";
+    use super::KILL_AT_LINE as VARIABLE;
 
     static KILL_AT: LazyLock<Option<usize>> = LazyLock::new(|| {
         let text = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty())?;

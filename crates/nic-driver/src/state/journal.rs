@@ -95,6 +95,26 @@ pub enum Entry {
     },
 }
 
+impl Entry {
+    /// Whether it says that this step begins.
+    #[must_use]
+    pub fn begins(&self, step: &Step) -> bool {
+        matches!(self, Self::StepBegan { step: begun, .. } if step.is(begun))
+    }
+
+    /// Whether it says that any step begins, of the phase or within a restore.
+    #[must_use]
+    pub fn begins_any_step(&self) -> bool {
+        match self {
+            Self::StepBegan { .. } => true,
+            Self::Restore { restore } => {
+                matches!(restore, RestoreEvent::StageBegan { .. } | RestoreEvent::PfStepBegan { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Whether a step succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -334,6 +354,10 @@ mod tests {
             Journal::read(&store).unwrap().into_iter().map(|event| event.entry).collect();
         assert_eq!(entries.len(), 6);
         assert_eq!(entries[0], Entry::PhaseBegan { phase: "reload".into() });
+        let begins: Vec<bool> = entries.iter().map(Entry::begins_any_step).collect();
+        assert_eq!(begins, [false, true, false, true, false, false]);
+        let load = Step::Load { module: "igb".parse().unwrap() };
+        assert_eq!(entries.iter().position(|entry| entry.begins(&load)), Some(3));
         assert!(
             matches!(&entries[4], Entry::StepEnded { outcome: StepOutcome::Failed, detail: Some(detail), .. }
             if detail == "no such module")

@@ -12,6 +12,7 @@ mod store;
 
 pub(crate) use backups::sha256;
 pub use backups::{BackupFileError, ModuleBackup, ModuleBackups};
+pub use failpoint::KILL_AT_LINE;
 pub use journal::{
     Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord,
 };

@@ -72,7 +72,9 @@ impl StateStore {
         self.folder.join("journal.jsonl")
     }
 
-    fn installed_path(&self) -> PathBuf {
+    /// The file that says what was installed.
+    #[must_use]
+    pub fn installed_path(&self) -> PathBuf {
         self.folder.join("installed.json")
     }
 

@@ -93,19 +93,19 @@ fn what_is_no_package_is_said() {
     for (bytes, message) in [
         (
             b"#!/bin/sh\n".to_vec(),
-            "it is neither an rpm nor a deb: it begins with [23, 21, 2f, 62, 69, 6e, 2f, 73]",
+            "the file is neither an rpm nor a deb: it begins with [23, 21, 2f, 62, 69, 6e, 2f, 73]",
         ),
-        (Vec::new(), "it is neither an rpm nor a deb: it begins with []"),
-        (truncated_rpm, "its rpm header does not parse: "),
-        (deb(&[]), "it has no control file"),
-        (deb(&[("control.tar", control("Package: a\n"))]), "it has no data.tar"),
+        (Vec::new(), "the file is neither an rpm nor a deb: it begins with []"),
+        (truncated_rpm, "the rpm header does not parse: "),
+        (deb(&[]), "the package has no control file"),
+        (deb(&[("control.tar", control("Package: a\n"))]), "the package has no data.tar"),
         (
             deb(&[("control.tar", control("Package: a\nArchitecture: all\n")), ("data.tar", control(""))]),
-            "it has no field Version",
+            "the package has no field Version",
         ),
-        (deb(&[("control.tar.lz4", Vec::new())]), "its control.tar.lz4 is compressed in an unknown way"),
-        (deb(&[("control.tar.xz", truncated_xz)]), "cannot read its control.tar.xz: "),
-        (deb(&[("control.tar.zst", b"not zstd".to_vec())]), "cannot read its control.tar.zst: "),
+        (deb(&[("control.tar.lz4", Vec::new())]), "the part control.tar.lz4 is compressed in an unknown way"),
+        (deb(&[("control.tar.xz", truncated_xz)]), "cannot read the part control.tar.xz: "),
+        (deb(&[("control.tar.zst", b"not zstd".to_vec())]), "cannot read the part control.tar.zst: "),
     ] {
         let error = PackageFile::parse("/a", bytes.as_slice()).unwrap_err();
         let text = error_chain(&error);

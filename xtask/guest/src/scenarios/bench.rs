@@ -1,16 +1,17 @@
 //! How long a restore takes, against what the kernel takes for the VFs alone, in the same machine and in turns.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use lab_guest::bench::{MEASUREMENTS_FILE, Measurement, Measurements, journal_file};
 use lab_guest::wiring::VFS_PER_PF;
+use nic_driver::Exit;
+use nic_driver::state::StateStore;
 
 use crate::command::{ip_batch, run as command};
 use crate::guest::Guest;
-use crate::nic_driver::NicDriver;
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
+use crate::program::NicDriver;
 use crate::vfs::{self, VF_DRIVER, concurrently};
 use crate::{boot, report, say, wait, write};
 
@@ -48,7 +49,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
             ));
             runs.push(run);
             let journal = guest.share().join(journal_file(size.vfs));
-            std::fs::copy(Path::new(&size.state).join("journal.jsonl"), &journal)
+            std::fs::copy(StateStore::new(&size.state).journal_path(), &journal)
                 .with_context(|| format!("cannot write {}", journal.display()))?;
         }
     }
@@ -88,7 +89,7 @@ fn prepare(pfs: &[String]) -> anyhow::Result<Size<'_>> {
     boot::settle_udev()?;
     let before = Nics::observe()?;
     let state = format!("/run/bench-{}", all.len());
-    NicDriver::new(["--state-dir", &state, "snapshot"]).quietly().run()?.expect_code(0)?;
+    NicDriver::new(["--state-dir", &state, "snapshot"]).quietly().run()?.expect(Exit::Success)?;
     remove(pfs)?;
     Ok(Size { pfs, vfs: all.len(), state, before })
 }
@@ -103,10 +104,10 @@ fn measure(size: &Size<'_>, round: u32) -> anyhow::Result<Measurement> {
 
     // Logs would be written to the serial console while the clock runs.
     let call = |words: [&str; 3]| NicDriver::new(["--log", "warn"].into_iter().chain(words)).quietly().run();
-    let restore = call(["--state-dir", &size.state, "restore-sriov"])?.expect_code(0)?.time;
+    let restore = call(["--state-dir", &size.state, "restore-sriov"])?.expect(Exit::Success)?.time;
     let differences = size.before.differences(&Nics::observe()?);
     ensure!(differences.is_empty(), "a fast restore that is not right: {differences}");
-    let snapshot = call(["--state-dir", SCRATCH, "snapshot"])?.expect_code(0)?.time;
+    let snapshot = call(["--state-dir", SCRATCH, "snapshot"])?.expect(Exit::Success)?.time;
     remove(size.pfs)?;
     let [floor, restore, snapshot] = [floor, restore, snapshot].map(|time| time.as_secs_f64());
     Ok(Measurement { vfs: size.vfs, round, floor, restore, snapshot })

@@ -1,24 +1,20 @@
 //! How long the modules' part of a reload takes, against bare modprobe, in the same machine and in turns.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use lab_guest::bench::{RELOADS_FILE, ReloadMeasurement, Reloads};
-use serde_json::Value;
+use nic_driver::Exit;
+use nic_driver::state::{Entry, JournalEvent, Step};
 
 use super::bench::all_named;
 use crate::command::run as command;
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::{Nics, igb_pfs};
+use crate::program::NicDriver;
 use crate::vfs::VF_DRIVER;
-use crate::{report, say, write};
-
-/// The journal's words for what is measured: from the first module that goes until the PFs are back.
-const FIRST_STEP: &str = "unload ";
-const LAST_STEP: &str = "wait for the PFs";
+use crate::{journal, report, say, write};
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let rounds: u32 = guest.parameter("rounds")?;
@@ -30,7 +26,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         say(&format!("== run {round}"));
         let bare = bare(&pfs)?;
         let (modules, reload) = reloaded()?;
-        guest.keep(&Path::new(STATE).join("journal.jsonl"))?;
+        guest.keep(&journal::path())?;
         let differences = before.differences(&Nics::observe()?);
         ensure!(differences.is_empty(), "a fast reload that is not right: {differences}");
         report(&format!(
@@ -56,28 +52,29 @@ fn bare(pfs: &[String]) -> anyhow::Result<f64> {
 
 /// What its modules took by the journal, and all of the command, in seconds.
 fn reloaded() -> anyhow::Result<(f64, f64)> {
-    let journal = Path::new(STATE).join("journal.jsonl");
+    let journal = journal::path();
     if journal.exists() {
         fs::remove_file(&journal).context("cannot remove the journal")?;
     }
     // Logs would be written to the serial console while the clock runs.
     let call =
         |words: &[&str]| NicDriver::new(["--log", "warn"].iter().chain(words).copied()).quietly().run();
-    let reload = call(&["reload", "--force"])?.expect_code(0)?.time;
-    let text = fs::read_to_string(&journal).context("cannot read the journal")?;
-    call(&["restore-sriov"])?.expect_code(0)?;
-    Ok((modules_part(&text)?.as_secs_f64(), reload.as_secs_f64()))
+    let reload = call(&["reload", "--force"])?.expect(Exit::Success)?.time;
+    let lines = journal::lines()?;
+    call(&["restore-sriov"])?.expect(Exit::Success)?;
+    Ok((modules_part(&lines)?.as_secs_f64(), reload.as_secs_f64()))
 }
 
-fn modules_part(journal: &str) -> anyhow::Result<Duration> {
+/// From the first module that goes until the PFs are back.
+fn modules_part(journal: &[JournalEvent]) -> anyhow::Result<Duration> {
+    let [vf_driver, pf_driver] =
+        [VF_DRIVER, "igb"].map(|module| module.parse().map(|module| Step::Unload { module }));
+    let first = [vf_driver?, pf_driver?];
     let (mut began, mut ended) = (None, None);
-    for line in journal.lines() {
-        let event: Value = serde_json::from_str(line).context("a line of the journal does not parse")?;
-        let text = |field: &str| event.get(field).and_then(Value::as_str).unwrap_or_default();
-        let at = event.get("uptime_ms").and_then(Value::as_u64);
-        match text("kind") {
-            "step_began" if text("step").starts_with(FIRST_STEP) => began = began.or(at),
-            "step_ended" if text("step") == LAST_STEP => ended = at,
+    for JournalEvent { uptime_ms, entry, .. } in journal {
+        match entry {
+            entry if first.iter().any(|step| entry.begins(step)) => began = began.or(Some(*uptime_ms)),
+            Entry::StepEnded { step, .. } if Step::AwaitPfs.is(step) => ended = Some(*uptime_ms),
             _ => {}
         }
     }
@@ -87,17 +84,31 @@ fn modules_part(journal: &str) -> anyhow::Result<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use nic_driver::state::{Phase, StepOutcome};
+    use serde_json::json;
+
     use super::*;
+
+    fn line(uptime_ms: u64, entry: &Entry) -> JournalEvent {
+        let mut line =
+            json!({"at": "2026-01-02T03:04:05Z", "uptime_ms": uptime_ms, "boot_id": "boot", "pid": 1});
+        let entry = serde_json::to_value(entry).unwrap();
+        line.as_object_mut().unwrap().extend(entry.as_object().unwrap().clone());
+        serde_json::from_value(line).unwrap()
+    }
 
     #[test]
     fn the_modules_part_is_from_the_first_module_to_the_pfs() {
-        let line = |at: u32, kind: &str, step: &str| {
-            format!("{{\"uptime_ms\":{at},\"kind\":\"{kind}\",\"step\":\"{step}\"}}\n")
-        };
-        let began = [(10, "arm the snapshot"), (20, "unload igbvf"), (30, "unload igb")];
-        let mut journal: String = began.iter().map(|(at, step)| line(*at, "step_began", step)).collect();
+        let phase = Phase::Reload.to_string();
+        let unload = |module: &str| Step::Unload { module: module.parse().unwrap() };
+        let began = [(10, Step::ArmSnapshot), (20, unload(VF_DRIVER)), (30, unload("igb"))];
+        let mut journal: Vec<_> = began
+            .iter()
+            .map(|(at, step)| line(*at, &Entry::StepBegan { phase: phase.clone(), step: step.to_string() }))
+            .collect();
         modules_part(&journal).unwrap_err();
-        journal.push_str(&line(90, "step_ended", "wait for the PFs"));
+        let (step, outcome) = (Step::AwaitPfs.to_string(), StepOutcome::Ok);
+        journal.push(line(90, &Entry::StepEnded { phase, step, outcome, detail: None, took_ms: 60 }));
         assert_eq!(modules_part(&journal).unwrap(), Duration::from_millis(70));
     }
 }

@@ -6,19 +6,18 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
+use nic_driver::default_paths::{BLACKLIST_FILE, STATE_DIR};
 
 use super::kill_matrix::install;
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::{Nics, igb_pfs, pci_device};
+use crate::program::NicDriver;
 use crate::{boot, journal, read, report, say, vfs, write};
 
-/// The exit code of docs/exit-codes.md.
-const BLOCKED: i32 = 3;
-
-const PATH: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
+const PATH: &str = BLACKLIST_FILE;
 /// What a driver container of the kind that this program replaces writes.
 const OF_OTHER_CONTAINER: &str = "# blacklist driver modules on the host\nblacklist igb\nblacklist igbvf\n";
 /// What an administrator writes.
@@ -41,11 +40,11 @@ fn cut_off_in_mid_swap() -> anyhow::Result<()> {
     install("B")?;
     let pfs = igb_pfs()?;
     let reload = NicDriver::new(["reload"]).quietly().start()?;
-    journal::wait_for_step(&reload, "load igb")?;
+    journal::wait_for_step(&reload, &journal::load("igb")?)?;
     reload.signal("KILL")?;
     ensure!(reload.wait()?.was_killed(), "it was not killed");
     let target = fs::read_link(PATH).with_context(|| format!("{PATH} is no link"))?;
-    ensure!(target.starts_with(STATE), "the link leads to {}", target.display());
+    ensure!(target.starts_with(STATE_DIR), "the link leads to {}", target.display());
     ensure!(is_blacklisted("igb")?, "modprobe does not follow the link");
 
     say("== a reset: the state directory is gone");
@@ -54,7 +53,7 @@ fn cut_off_in_mid_swap() -> anyhow::Result<()> {
             command("modprobe", ["-r", module])?;
         }
     }
-    fs::remove_dir_all(STATE).with_context(|| format!("cannot remove {STATE}"))?;
+    fs::remove_dir_all(STATE_DIR).with_context(|| format!("cannot remove {STATE_DIR}"))?;
     fs::symlink_metadata(PATH).context("nothing was left on the disk")?;
     ensure!(!is_blacklisted("igb")?, "the blacklist has outlived the boot");
     // As udev does at boot, for each device.
@@ -76,7 +75,7 @@ fn of_other_container() -> anyhow::Result<()> {
     for phase in ["reload", "restore-sriov", "terminate"] {
         say(&format!("== {phase}: another driver container has left its blacklist"));
         write(PATH, OF_OTHER_CONTAINER)?;
-        NicDriver::new([phase]).run()?.expect_code(0)?;
+        NicDriver::new([phase]).run()?.expect(Exit::Success)?;
         ensure!(!is_there(), "{phase} has not removed {PATH}");
     }
     report("another driver container's blacklist: removed by reload, restore-sriov and terminate");
@@ -86,24 +85,24 @@ fn of_other_container() -> anyhow::Result<()> {
 fn somebody_elses() -> anyhow::Result<()> {
     say("== somebody else's file is in the blacklist's place");
     write(PATH, FOREIGN)?;
-    NicDriver::new(["reload"]).run()?.expect_code(0)?;
+    NicDriver::new(["reload"]).run()?.expect(Exit::Success)?;
     is_untouched()?;
     drivers::new_container()?;
     install("A")?;
     let before = Nics::observe()?;
     for phase in ["preflight", "reload"] {
-        let told = NicDriver::new([phase]).run()?.expect_code(BLOCKED)?;
+        let told = NicDriver::new([phase]).run()?.expect(Exit::Blocked)?;
         told.expect_words(&[PATH, "neither this program's nor a driver container's"])?;
         is_untouched()?;
     }
-    NicDriver::new(["terminate"]).run()?.expect_code(0)?;
+    NicDriver::new(["terminate"]).run()?.expect(Exit::Success)?;
     is_untouched()?;
 
     say("== somebody else's link is");
     let elsewhere = "/etc/lab-blacklist";
     fs::rename(PATH, elsewhere).context("cannot move the file")?;
     symlink(elsewhere, PATH).context("cannot make the link")?;
-    NicDriver::new(["reload"]).run()?.expect_code(BLOCKED)?.expect_words(&[PATH])?;
+    NicDriver::new(["reload"]).run()?.expect(Exit::Blocked)?.expect_words(&[PATH])?;
     is_untouched()?;
     let differences = before.differences(&Nics::observe()?);
     ensure!(differences.is_empty(), "{differences}");
@@ -134,7 +133,7 @@ fn is_blacklisted(module: &str) -> anyhow::Result<bool> {
 
 fn finish(letter: &str) -> anyhow::Result<()> {
     for phase in ["reload", "restore-sriov"] {
-        NicDriver::new([phase]).run()?.expect_code(0)?;
+        NicDriver::new([phase]).run()?.expect(Exit::Success)?;
     }
     drivers::expect_loaded(&drivers::version(letter)?)
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use lab_guest::wiring::BYSTANDER_MACS;
+use nic_driver::Exit;
+use nic_driver::default_paths::BLACKLIST_FILE;
 
 use crate::command::run as command;
 use crate::guest::Guest;
@@ -22,7 +24,6 @@ const ADDRESS: &str = "10.9.0.1";
 const UNKNOWN: &str = "/lab/packages/lab_unknown.ko";
 const STORAGE: &str = "--unload-storage-modules";
 const THIRD_PARTY: &str = "--unload-third-party-rdma-modules";
-const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
 const LATECOMER: &str = "rpcrdma";
 
 /// The node as it is to stay.
@@ -37,9 +38,9 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
     for module in LISTED {
         command("modprobe", [module])?;
     }
-    let found = nic_driver(&["preflight"]).run()?.expect_code(0)?;
+    let found = nic_driver(&["preflight"]).run()?.expect(Exit::Success)?;
     ensure!(found.stdout.contains("no reload is due"), "{}", found.stdout);
-    nic_driver(&["preflight", "--force"]).run()?.expect_code(0)?;
+    nic_driver(&["preflight", "--force"]).run()?.expect(Exit::Success)?;
 
     say("== a module that no family knows");
     command("insmod", [UNKNOWN])?;
@@ -96,9 +97,9 @@ fn first_bystander() -> anyhow::Result<&'static str> {
 fn blocked(nics: &Nics, allowed: &[&str], words: &[&str]) -> anyhow::Result<()> {
     let before = loaded()?;
     let with = |command: &[&'static str]| nic_driver(&[allowed, command].concat());
-    let table = with(&["preflight", "--force"]).run()?.expect_code(3)?;
-    let json = with(&["preflight", "--force", "--output", "json"]).quietly().run()?.expect_code(3)?;
-    let reload = with(&["reload", "--force"]).run()?.expect_code(3)?;
+    let table = with(&["preflight", "--force"]).run()?.expect(Exit::Blocked)?;
+    let json = with(&["preflight", "--force", "--output", "json"]).quietly().run()?.expect(Exit::Blocked)?;
+    let reload = with(&["reload", "--force"]).run()?.expect(Exit::Blocked)?;
     serde_json::from_str::<serde_json::Value>(&json.stdout).context("the preflight's JSON does not parse")?;
     for word in words {
         for (what, text) in [("table", &table.stdout), ("JSON", &json.stdout), ("reload", &reload.stderr)] {
@@ -172,7 +173,7 @@ fn when_it_is_too_late(
 ) -> thread::JoinHandle<anyhow::Result<()>> {
     thread::spawn(move || {
         let start = Instant::now();
-        while !Path::new(BLACKLIST).exists() {
+        while !Path::new(BLACKLIST_FILE).exists() {
             if start.elapsed() > Duration::from_secs(60) {
                 bail!("no blacklist came");
             }
@@ -189,7 +190,7 @@ fn raced(racer: thread::JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
 fn race_named(node: &Node) -> anyhow::Result<()> {
     say("== a module that no family knows comes up behind the last look");
     let racer = when_it_is_too_late("insmod", UNKNOWN);
-    let reload = nic_driver(&["reload", "--force"]).run()?.expect_code(4)?;
+    let reload = nic_driver(&["reload", "--force"]).run()?.expect(Exit::PutBack)?;
     raced(racer)?;
     ensure!(reload.stderr.contains("lab_unknown"), "it is not named: {}", reload.stderr);
     command("rmmod", ["lab_unknown"])?;
@@ -201,9 +202,9 @@ fn race_handled(node: &Node) -> anyhow::Result<()> {
     command("modprobe", ["sunrpc"])?;
     let racer = when_it_is_too_late("modprobe", LATECOMER);
     // What stood in the way before was not this driver's fault: it is tried again unasked.
-    nic_driver(&[STORAGE, "reload", "--force"]).run()?.expect_code(0)?;
+    nic_driver(&[STORAGE, "reload", "--force"]).run()?.expect(Exit::Success)?;
     raced(racer)?;
-    nic_driver(&["restore-sriov"]).run()?.expect_code(0)?;
+    nic_driver(&["restore-sriov"]).run()?.expect(Exit::Success)?;
     let now = loaded()?;
     ensure!(now.contains(LATECOMER), "{LATECOMER} was not loaded again");
     command("modprobe", ["-r", LATECOMER])?;
@@ -218,7 +219,7 @@ fn taken_back_with_others(node: &Node) -> anyhow::Result<()> {
     say("== the driver does not load, and a storage module was unloaded for it");
     command("modprobe", [LATECOMER])?;
     write(RULE, "install mlx5_ib /bin/false\n")?;
-    nic_driver(&[STORAGE, "reload", "--force"]).run()?.expect_code(4)?;
+    nic_driver(&[STORAGE, "reload", "--force"]).run()?.expect(Exit::PutBack)?;
     fs::remove_file(RULE).context("cannot remove the rule")?;
     let now = loaded()?;
     ensure!(now.contains(LATECOMER), "{LATECOMER} was not loaded again");

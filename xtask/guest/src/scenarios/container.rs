@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
 
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::Nics;
+use crate::program::{NicDriver, store};
 use crate::rdma::loaded;
 use crate::{read, report, say, vfs, write};
 
@@ -37,7 +38,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     for letter in ["A", "B"] {
         say(&format!("== driver {letter}"));
         let packages = drivers::folder(letter, Flow::Rpm).display().to_string();
-        nic_driver(&["install", "--packages", &packages]).run()?.expect_code(0)?;
+        nic_driver(&["install", "--packages", &packages]).run()?.expect(Exit::Success)?;
         let link = fs::read_link(format!("/lib/modules/{}/extra/lab-igb", guest.kernel()));
         ensure!(link.context("the container's folder is no link")? == copies, "the link leads elsewhere");
         ensure!(
@@ -49,19 +50,19 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
             ensure!(label_of(&file)? == LABEL, "{} is labelled {:?}", file.display(), label_of(&file)?);
         }
     }
-    nic_driver(&["reload"]).run()?.expect_code(0)?;
+    nic_driver(&["reload"]).run()?.expect(Exit::Success)?;
     ensure!(loaded()?.contains(BEFOREHAND), "{BEFOREHAND} was not loaded from the host's tree");
-    let kept = modules_below(&Path::new(STATE).join("igb/previous-modules"))?;
+    let kept = modules_below(&store("igb").backup_folder())?;
     ensure!(!kept.is_empty(), "no module was kept");
     for file in kept {
         ensure!(label_of(&file)? == LABEL, "{} is labelled {:?}", file.display(), label_of(&file)?);
     }
-    nic_driver(&["restore-sriov"]).run()?.expect_code(0)?;
+    nic_driver(&["restore-sriov"]).run()?.expect(Exit::Success)?;
     drivers::expect_loaded(&drivers::version("B")?)?;
     same(&before)?;
 
     say("== back to the host's own driver");
-    let terminated = nic_driver(&["terminate", "--restore-driver"]).run()?.expect_code(0)?;
+    let terminated = nic_driver(&["terminate", "--restore-driver"]).run()?.expect(Exit::Success)?;
     ensure!(terminated.stdout.contains("taken out of the host's modules"), "{}", terminated.stdout);
     ensure!(!copies.exists(), "{} is still there", copies.display());
     ensure!(found_on_host("igb")? == inbox_file, "the host would load {}", found_on_host("igb")?);

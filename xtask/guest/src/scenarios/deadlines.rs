@@ -6,21 +6,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
+use nic_driver::state::Step;
+use rustix::process::Signal;
 
 use super::faults::{fault, load_faulty_drivers};
 use super::kill_matrix::set_up;
 use crate::command::run as command;
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, Outcome, Running};
 use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
+use crate::program::{NicDriver, Outcome, Running};
 use crate::readiness::READY;
 use crate::vfs::VF_DRIVER;
 use crate::{boot, drivers, journal, report, say, wait, write};
-
-/// The exit codes of docs/exit-codes.md.
-const PUT_BACK: i32 = 4;
-const DEGRADED: i32 = 5;
-const TERMINATED: i32 = 143;
 
 /// What one operation may take, as it is given to the program, which adds 2 s for each VF.
 const TIMEOUT: [&str; 2] = ["--timeout", "4"];
@@ -42,7 +40,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
     let pf = igb_pfs()?.into_iter().next().context("there is no PF")?;
     let (_, vf) = vfs_of(&pf)?.into_iter().nth(1).context("there is no VF 1")?;
-    NicDriver::new(["snapshot"]).quietly().run()?.expect_code(0)?;
+    NicDriver::new(["snapshot"]).quietly().run()?.expect(Exit::Success)?;
     command("rmmod", [VF_DRIVER])?;
     load_faulty_drivers()?;
     recovers(&before)?;
@@ -59,12 +57,12 @@ fn command_hangs(before: &Nics) -> anyhow::Result<()> {
     say("== a command that does not return");
     write(RULE, "install igb /bin/sleep 1000\n")?;
     let reload = start(&["reload", "--force"])?;
-    journal::wait_for_step(&reload, "load igb")?;
+    journal::wait_for_step(&reload, &journal::load("igb")?)?;
     wait::until("modprobe's child", AT_ONCE, || Ok((!sleepers()?.is_empty()).then_some(())))?;
     reload.signal("TERM")?;
     reload.wait_until_it_says("asked to stop")?;
     ensure!(!sleepers()?.is_empty(), "the signal was answered only when the command was over");
-    let taken_back = reload.wait()?.expect_code(PUT_BACK)?;
+    let taken_back = reload.wait()?.expect(Exit::PutBack)?;
     taken_back.expect_words(&["modprobe", "igb", "has not ended after 8s"])?;
     ensure!(sleepers()?.is_empty(), "what modprobe has started was left behind");
     before.expect_unchanged()?;
@@ -76,16 +74,16 @@ fn command_hangs(before: &Nics) -> anyhow::Result<()> {
 fn command_hangs_and_is_left(before: &Nics) -> anyhow::Result<()> {
     say("== a command that does not return, and two signals");
     let reload = start(&["reload", "--force", "--retry-rolled-back"])?;
-    journal::wait_for_step(&reload, "load igb")?;
+    journal::wait_for_step(&reload, &journal::load("igb")?)?;
     let took = told_twice(&reload)?;
-    reload.wait()?.expect_code(TERMINATED)?;
+    reload.wait()?.expect_ended_by(Signal::TERM)?;
     report(&format!("two signals while a command hangs: ended after {:.1} s", took.as_secs_f64()));
     fs::remove_file(RULE).context("cannot remove the rule")?;
     for process in sleepers()? {
         command("kill", ["-KILL", &process])?;
     }
     for phase in ["reload", "restore-sriov"] {
-        NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
+        NicDriver::new([phase]).quietly().run()?.expect(Exit::Success)?;
     }
     before.expect_unchanged()?;
     drivers::expect_loaded(&drivers::version("A")?)
@@ -97,12 +95,12 @@ fn num_vfs_hangs(before: &Nics, pf: &str) -> anyhow::Result<()> {
     lose_vfs(pf)?;
     fault("igb", "hang_numvfs", NUM_VFS_HANGS)?;
     let restore = start(&["restore-sriov"])?;
-    journal::wait_for_step(&restore, "restore and verify")?;
+    journal::wait_for_step(&restore, &Step::RestoreNics)?;
     restore.signal("TERM")?;
     let told = Instant::now();
     restore.wait_until_it_says("asked to stop")?;
     ensure!(told.elapsed() < AT_ONCE, "the signal was answered after {:.1} s", told.elapsed().as_secs_f64());
-    let failed = restore.wait()?.expect_code(DEGRADED)?;
+    let failed = restore.wait()?.expect(Exit::Degraded)?;
     failed.expect_words(&["sriov_numvfs", "has not returned after 8s"])?;
     ensure!(!Path::new(READY).exists(), "ready although the VFs were not verified");
     report(&format!("sriov_numvfs hangs: {}", overdue(&failed)));
@@ -118,9 +116,9 @@ fn num_vfs_hangs_and_is_left(before: &Nics, pf: &str) -> anyhow::Result<()> {
     let restore = start(&["restore-sriov"])?;
     wait::until("the write hangs", Duration::from_secs(20), || in_the_kernel(&restore))?;
     let took = told_twice(&restore)?;
-    NicDriver::new(["terminate"]).run()?.expect_code(0)?;
+    NicDriver::new(["terminate"]).run()?.expect(Exit::Success)?;
     ensure!(in_the_kernel(&restore)?.is_some(), "the write did not hang any more: nothing was shown");
-    restore.wait()?.expect_code(TERMINATED)?;
+    restore.wait()?.expect_ended_by(Signal::TERM)?;
     report(&format!(
         "two signals while sriov_numvfs hangs: the lock was free after {:.1} s",
         took.as_secs_f64()
@@ -134,7 +132,7 @@ fn bind_hangs(before: &Nics, pf: &str, vf: &str) -> anyhow::Result<()> {
     lose_vfs(pf)?;
     fault(VF_DRIVER, "slow_probe_s", PROBE_HANGS)?;
     fault(VF_DRIVER, "slow_probe", vf)?;
-    let failed = start(&["restore-sriov"])?.wait()?.expect_code(DEGRADED)?;
+    let failed = start(&["restore-sriov"])?.wait()?.expect(Exit::Degraded)?;
     failed.expect_words(&[vf, "bind", "has not returned after 8s"])?;
     ensure!(!Path::new(READY).exists(), "ready although a VF was not verified");
     report(&format!("a bind hangs: {}", overdue(&failed)));
@@ -151,7 +149,7 @@ fn recovers(before: &Nics) -> anyhow::Result<()> {
     fault("igb", "hang_numvfs", "0")?;
     fault(VF_DRIVER, "slow_probe", "")?;
     boot::settle_udev()?;
-    NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+    NicDriver::new(["restore-sriov"]).quietly().run()?.expect(Exit::Success)?;
     before.expect_unchanged()
 }
 

@@ -6,25 +6,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
+use nic_driver::Exit;
+use nic_driver::default_paths::{BLACKLIST_FILE, STATE_DIR};
+use nic_driver::state::Step;
 
 use super::kill_matrix::set_up;
 use crate::command::run as command;
 use crate::drivers;
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, Outcome, STATE, snapshot_of};
 use crate::observe::Nics;
+use crate::program::{FAMILY, NicDriver, Outcome, snapshot_of, store};
 use crate::readiness::{self, READY};
 use crate::{journal, read, report, say, wait, write};
 
-/// The exit codes of docs/exit-codes.md.
-const FAILED: i32 = 1;
-const BLOCKED: i32 = 3;
-const DEGRADED: i32 = 5;
-const BAD_SNAPSHOT: i32 = 14;
-
 /// The first step that changes something.
-const FIRST_CHANGE: &str = "remove the VFs";
-const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
+const FIRST_CHANGE: Step = Step::RemoveVfs;
 /// Keeps igb from being loaded.
 const RULE: &str = "/etc/modprobe.d/lab-no-igb.conf";
 /// Takes all space that is left.
@@ -64,9 +60,9 @@ impl Node {
         say(&format!("== {what}"));
         let (indices, files) = (Nics::interface_indices()?, files()?);
         arrange()?;
-        let blocked = NicDriver::new(RELOAD).run()?.expect_code(BLOCKED)?;
+        let blocked = NicDriver::new(RELOAD).run()?.expect(Exit::Blocked)?;
         undo()?;
-        blocked.expect_words(&[words, STATE])?;
+        blocked.expect_words(&[words, STATE_DIR])?;
         ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
         ensure!(self::files()? == files, "files were left in the state directory: {:?}", self::files()?);
         ensure!(Path::new(READY).exists(), "readiness was taken away");
@@ -80,9 +76,9 @@ impl Node {
         say("== full after the first change, and the driver does not load");
         write(RULE, "install igb /bin/false\n")?;
         let reload = NicDriver::new(RELOAD).start()?;
-        journal::wait_for_step(&reload, FIRST_CHANGE)?;
+        journal::wait_for_step(&reload, &FIRST_CHANGE)?;
         fill()?;
-        let failed = reload.wait()?.expect_code(DEGRADED)?;
+        let failed = reload.wait()?.expect(Exit::Degraded)?;
         failed.expect_words(&["No space left on device", "cannot load igb", "a journal line is lost"])?;
         fs::remove_file(RULE).context("cannot remove the rule")?;
         // All but the record of it.
@@ -98,9 +94,9 @@ impl Node {
     fn read_only_in_the_midst(&self) -> anyhow::Result<()> {
         say("== read-only after the first change");
         let reload = NicDriver::new(RELOAD).start()?;
-        journal::wait_for_step(&reload, FIRST_CHANGE)?;
+        journal::wait_for_step(&reload, &FIRST_CHANGE)?;
         remount("ro")?;
-        let reloaded = reload.wait()?.expect_code(0)?;
+        let reloaded = reload.wait()?.expect(Exit::Success)?;
         reloaded.expect_words(&["Read-only file system", "a journal line is lost"])?;
         let restored = self.restored_and_not_recorded()?;
         restored.expect_words(&["Read-only file system"])?;
@@ -111,8 +107,8 @@ impl Node {
     }
 
     fn restored_and_not_recorded(&self) -> anyhow::Result<Outcome> {
-        let restored = NicDriver::new(["restore-sriov"]).run()?.expect_code(FAILED)?;
-        restored.expect_words(&["snapshot.json"])?;
+        let restored = NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Failed)?;
+        restored.expect_words(&[&snapshot().display().to_string()])?;
         self.is_what_it_was()?;
         ensure!(!Path::new(READY).exists(), "ready although that could not be recorded");
         Ok(restored)
@@ -120,10 +116,10 @@ impl Node {
 
     fn recorded(&self) -> anyhow::Result<()> {
         for phase in ["reload", "restore-sriov"] {
-            NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
+            NicDriver::new([phase]).quietly().run()?.expect(Exit::Success)?;
         }
         ensure!(Path::new(READY).exists(), "not ready although verified");
-        ensure!(!Path::new(BLACKLIST).exists(), "the blacklist was left behind");
+        ensure!(!Path::new(BLACKLIST_FILE).exists(), "the blacklist was left behind");
         self.is_what_it_was()
     }
 
@@ -135,12 +131,12 @@ impl Node {
         write(snapshot(), half)?;
         let indices = Nics::interface_indices()?;
         for call in [&RELOAD[..], &["restore-sriov"], &["terminate"]] {
-            let refused = NicDriver::new(call).run()?.expect_code(BAD_SNAPSHOT)?;
-            refused.expect_words(&["snapshot.json"])?;
+            let refused = NicDriver::new(call).run()?.expect(Exit::BadSnapshot)?;
+            refused.expect_words(&[&snapshot().display().to_string()])?;
             ensure!(read(snapshot())? == half, "the damaged snapshot was replaced");
         }
         ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
-        self.set_aside(half, &["snapshot"], "igb/snapshot.json.aside-")?;
+        self.set_aside(half, &["snapshot"], &snapshot())?;
         report("a truncated snapshot: refused by name, set aside by `snapshot` alone");
         Ok(())
     }
@@ -152,17 +148,17 @@ impl Node {
             file.and_then(|mut file| file.write_all(text.as_bytes())).context("cannot append to the journal")
         };
         append("{\"at\":\"2026-")?;
-        NicDriver::new(["report"]).quietly().run()?.expect_code(0)?.expect_words(&["passed over"])?;
+        NicDriver::new(["report"]).quietly().run()?.expect(Exit::Success)?.expect_words(&["passed over"])?;
         let lines = journal::lines()?.len();
-        NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+        NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
         ensure!(journal::lines()?.len() > lines, "nothing was appended to the journal");
-        NicDriver::new(["report"]).quietly().run()?.expect_code(0)?;
+        NicDriver::new(["report"]).quietly().run()?.expect(Exit::Success)?;
 
         append("no journal line\n")?;
         let damaged = read(journal::path())?;
-        let failed = NicDriver::new(["report"]).quietly().run()?.expect_code(FAILED)?;
-        failed.expect_words(&["journal.jsonl line"])?;
-        self.set_aside(&damaged, &["restore-sriov"], "journal.jsonl.aside-")?;
+        let failed = NicDriver::new(["report"]).quietly().run()?.expect(Exit::Failed)?;
+        failed.expect_words(&[&format!("{} line", journal::path().display())])?;
+        self.set_aside(&damaged, &["restore-sriov"], &journal::path())?;
         report("a torn last line of the journal: passed over; a damaged journal: set aside");
         Ok(())
     }
@@ -174,25 +170,26 @@ impl Node {
         let other: Vec<_> = other.lines().filter(|line| !line.contains("\"checksum\":")).collect();
         write(snapshot(), &other.join("\n"))?;
         for phase in ["reload", "restore-sriov"] {
-            let told = NicDriver::new([phase]).run()?.expect_code(0)?;
+            let told = NicDriver::new([phase]).run()?.expect(Exit::Success)?;
             ensure!(told.says_any(&["not due", "nothing is owed"]), "`{phase}`: {}", told.last_words());
             ensure!(read(snapshot())? == other.join("\n"), "the snapshot of another boot was replaced");
         }
-        self.set_aside(&other.join("\n"), &["snapshot"], "igb/snapshot.json.aside-")?;
+        self.set_aside(&other.join("\n"), &["snapshot"], &snapshot())?;
         report("a snapshot of another boot: nothing is owed; set aside by `snapshot`");
         Ok(())
     }
 
-    /// The command sets a file with this content aside, says where, and changes nothing else.
-    fn set_aside(&self, content: &str, call: &[&str], prefix: &str) -> anyhow::Result<()> {
+    /// The command sets this file, which has this content, aside, says where, and changes nothing else.
+    fn set_aside(&self, content: &str, call: &[&str], file: &Path) -> anyhow::Result<()> {
         let before = files()?;
-        let outcome = NicDriver::new(call).run()?.expect_code(0)?;
-        let is_new = |name: &&String| name.starts_with(prefix) && !before.contains(name);
+        let outcome = NicDriver::new(call).run()?.expect(Exit::Success)?;
+        let prefix = format!("{}.aside-", file.strip_prefix(STATE_DIR).unwrap_or(file).display());
+        let is_new = |name: &&String| name.starts_with(&prefix) && !before.contains(name);
         let name =
             files()?.iter().find(is_new).cloned().with_context(|| format!("there is no new {prefix}…"))?;
         let file = name.rsplit('/').next().unwrap_or(&name);
         outcome.expect_words(&[file])?;
-        ensure!(read(Path::new(STATE).join(&name))? == content, "{name} is another file");
+        ensure!(read(Path::new(STATE_DIR).join(&name))? == content, "{name} is another file");
         self.is_what_it_was()
     }
 
@@ -209,12 +206,12 @@ fn snapshot() -> PathBuf {
 /// The names of the files in the state directory and in the family's folder in it, without the folder of kept modules.
 fn files() -> anyhow::Result<Vec<String>> {
     let list = |folder: &str| -> std::io::Result<Vec<String>> {
-        let names = fs::read_dir(Path::new(STATE).join(folder))?;
+        let names = fs::read_dir(Path::new(STATE_DIR).join(folder))?;
         names.map(|entry| Ok(format!("{folder}{}", entry?.file_name().to_string_lossy()))).collect()
     };
-    let mut names = list("").with_context(|| format!("cannot list {STATE}"))?;
-    names.extend(list("igb/").context("cannot list the family's folder")?);
-    names.retain(|name| name != "igb" && name != "igb/previous-modules");
+    let mut names = list("").with_context(|| format!("cannot list {STATE_DIR}"))?;
+    names.extend(list(&format!("{FAMILY}/")).context("cannot list the family's folder")?);
+    names.retain(|name| name != FAMILY && Path::new(STATE_DIR).join(name) != store(FAMILY).backup_folder());
     names.sort_unstable();
     Ok(names)
 }
@@ -222,13 +219,13 @@ fn files() -> anyhow::Result<Vec<String>> {
 /// Puts the state directory on a small file system of its own.
 fn own_file_system() -> anyhow::Result<()> {
     let copy = "/tmp/state";
-    command("cp", ["-a", STATE, copy])?;
-    command("mount", ["-t", "tmpfs", "-o", "size=4m", "state", STATE])?;
-    command("cp", ["-a", &format!("{copy}/."), STATE]).map(drop)
+    command("cp", ["-a", STATE_DIR, copy])?;
+    command("mount", ["-t", "tmpfs", "-o", "size=4m", "state", STATE_DIR])?;
+    command("cp", ["-a", &format!("{copy}/."), STATE_DIR]).map(drop)
 }
 
 fn fill() -> anyhow::Result<()> {
-    let path = Path::new(STATE).join(BALLAST);
+    let path = Path::new(STATE_DIR).join(BALLAST);
     let mut file = fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     loop {
         match file.write(&[7; 512]) {
@@ -240,13 +237,13 @@ fn fill() -> anyhow::Result<()> {
 }
 
 fn free() -> anyhow::Result<()> {
-    fs::remove_file(Path::new(STATE).join(BALLAST)).context("cannot free the state directory")
+    fs::remove_file(Path::new(STATE_DIR).join(BALLAST)).context("cannot free the state directory")
 }
 
 /// While a journal line is written, it is refused.
 fn remount(mode: &str) -> anyhow::Result<()> {
     wait::until(&format!("remounted {mode}"), Duration::from_secs(5), || {
-        Ok(command("mount", ["-o", &format!("remount,{mode}"), STATE]).ok())
+        Ok(command("mount", ["-o", &format!("remount,{mode}"), STATE_DIR]).ok())
     })
     .map(drop)
 }

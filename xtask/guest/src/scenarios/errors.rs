@@ -1,16 +1,18 @@
 //! Each foreseeable error is told apart by its exit code, is explained, and leaves the machine as it was.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use lab_guest::wiring::{PEER_MAC, VFS_PER_PF};
+use nic_driver::Exit;
+use nic_driver::default_paths::STATE_DIR;
 
 use crate::command::run as run_program;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, Outcome, STATE, snapshot_of};
 use crate::observe::{Nics, igb_pfs, netdev_by_mac};
+use crate::program::{FAMILY, NicDriver, Outcome, snapshot_of, store};
 use crate::{read, report, say, vfs, write};
 
 /// A user that is not root.
@@ -21,8 +23,7 @@ struct Case {
     name: &'static str,
     arrange: fn() -> anyhow::Result<()>,
     call: fn() -> NicDriver,
-    /// From the table in docs/exit-codes.md.
-    code: i32,
+    exit: Exit,
     undo: fn() -> anyhow::Result<()>,
 }
 
@@ -31,49 +32,49 @@ const CASES: &[Case] = &[
         name: "no such command",
         arrange: || Ok(()),
         call: || NicDriver::new(["no-such-command"]),
-        code: 2,
+        exit: Exit::Usage,
         undo: || Ok(()),
     },
     Case {
         name: "no such family",
         arrange: || Ok(()),
         call: || NicDriver::bare(["--family", "no-such-family", "reload"]),
-        code: 2,
+        exit: Exit::Usage,
         undo: || Ok(()),
     },
     Case {
         name: "not root",
         arrange: || Ok(()),
         call: || NicDriver::new(["reload"]).with_uid(NOBODY),
-        code: 10,
+        exit: Exit::NotRoot,
         undo: || Ok(()),
     },
     Case {
         name: "no PF of the family",
         arrange: || Ok(()),
         call: || NicDriver::bare(["--family", "mlx5", "snapshot"]),
-        code: 11,
+        exit: Exit::NoPf,
         undo: || Ok(()),
     },
     Case {
         name: "PF offers fewer VFs",
         arrange: ask_for_too_many_vfs,
         call: || NicDriver::new(["restore-sriov"]),
-        code: 5,
+        exit: Exit::Degraded,
         undo: remove_state,
     },
     Case {
         name: "PF without SR-IOV",
         arrange: ask_a_nic_without_sriov,
         call: || NicDriver::new(["restore-sriov"]),
-        code: 5,
+        exit: Exit::Degraded,
         undo: remove_state,
     },
     Case {
         name: "missing module file",
         arrange: hide_module,
         call: || NicDriver::new(["reload"]),
-        code: 13,
+        exit: Exit::NoModule,
         undo: || {
             remove_state()?;
             unhide_module()
@@ -82,19 +83,19 @@ const CASES: &[Case] = &[
     Case {
         name: "unreadable snapshot",
         arrange: || {
-            let folder = Path::new(STATE).join("igb");
+            let folder = store(FAMILY).family_folder().to_path_buf();
             fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
             write(snapshot(), "{ \"schema\": ")
         },
         call: || NicDriver::new(["restore-sriov"]),
-        code: 14,
+        exit: Exit::BadSnapshot,
         undo: remove_state,
     },
     Case {
         name: "no record",
         arrange: remove_state,
         call: || NicDriver::new(["restore-sriov", "--from-record"]),
-        code: 15,
+        exit: Exit::NoSnapshot,
         undo: remove_state,
     },
     Case {
@@ -104,7 +105,7 @@ const CASES: &[Case] = &[
             let packages = drivers::folder_for_another_kernel(Flow::Rpm);
             NicDriver::install(&packages)
         },
-        code: 16,
+        exit: Exit::BadPackage,
         undo: remove_state,
     },
 ];
@@ -128,8 +129,8 @@ pub(crate) fn run(_: &Guest) -> anyhow::Result<()> {
         );
         ensure!(loaded_modules()? == modules, "{}: other modules are loaded than before", case.name);
         report(&format!("{:<28} {:>3}: {}", case.name, code(&outcome), outcome.last_words()));
-        if outcome.code != Some(case.code) {
-            faults.push(format!("{}: exit code {}, not {}", case.name, code(&outcome), case.code));
+        if !outcome.is(case.exit) {
+            faults.push(format!("{}: ended with {}, not {:?}", case.name, outcome.ended_with(), case.exit));
         }
         if outcome.stderr.trim().is_empty() {
             faults.push(format!("{}: nothing on standard error says why", case.name));
@@ -156,9 +157,9 @@ fn snapshot() -> PathBuf {
 }
 
 fn remove_state() -> anyhow::Result<()> {
-    match fs::remove_dir_all(STATE) {
+    match fs::remove_dir_all(STATE_DIR) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {STATE}"))
+            Err(error).with_context(|| format!("cannot remove {STATE_DIR}"))
         }
         _ => Ok(()),
     }
@@ -166,7 +167,7 @@ fn remove_state() -> anyhow::Result<()> {
 
 /// A snapshot as if the PFs had had more VFs than they offer: another card sits in the slot now.
 fn ask_for_too_many_vfs() -> anyhow::Result<()> {
-    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+    NicDriver::new(["snapshot"]).run()?.expect(Exit::Success)?;
     let text = read(snapshot())?;
     let more = text.replace(&format!("\"num_vfs\": {VFS_PER_PF}"), "\"num_vfs\": 60");
     ensure!(more != text, "the snapshot does not say how many VFs a PF has where this scenario looks for it");
@@ -182,7 +183,7 @@ fn write_edited(text: &str) -> anyhow::Result<()> {
 
 /// A snapshot whose PF is now a NIC without SR-IOV: the e1000e at the far end of the data path.
 fn ask_a_nic_without_sriov() -> anyhow::Result<()> {
-    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+    NicDriver::new(["snapshot"]).run()?.expect(Exit::Success)?;
     let text = read(snapshot())?;
     let pf = igb_pfs()?.into_iter().next().context("there is no igb PF")?;
     let far_end = netdev_by_mac(PEER_MAC)?;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use lab_guest::wiring::VFS_PER_PF;
+use nic_driver::Exit;
 
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::netdevs::swap_names;
-use crate::nic_driver::{NicDriver, snapshot_of};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
+use crate::program::{NicDriver, snapshot_of};
 use crate::restored::{Restored, ToldDifference};
 use crate::vfs::{self, VF_DRIVER, concurrently};
 use crate::{boot, journal, report, say, wait, write};
@@ -103,7 +104,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     say(&format!("{} VFs are configured, each in its own way", before.vf_count()));
 
     say("== the driver is swapped by hand");
-    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+    NicDriver::new(["snapshot"]).run()?.expect(Exit::Success)?;
     guest.keep(&snapshot_of("igb"))?;
     vfs::swap_driver_by_hand()?;
     restore_and_compare(&pfs, &before)?;
@@ -111,8 +112,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     say("== the driver is swapped by the program");
     give_to_namespace(&pfs)?;
     let folder = drivers::folder("A", Flow::Rpm);
-    NicDriver::install(&folder).run()?.expect_code(0)?;
-    NicDriver::new(["reload"]).run()?.expect_code(0)?;
+    NicDriver::install(&folder).run()?.expect(Exit::Success)?;
+    NicDriver::new(["reload"]).run()?.expect(Exit::Success)?;
     let result = restore_and_compare(&pfs, &before);
     for file in [snapshot_of("igb"), journal::path()] {
         guest.keep(&file)?;
@@ -127,7 +128,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 /// A container has taken a VF since, and its network plugin has given it a VLAN: a restore does not take it away again.
 fn leave_to_its_user(pfs: &[String]) -> anyhow::Result<()> {
     say("== a VF is taken to another namespace");
-    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+    NicDriver::new(["snapshot"]).run()?.expect(Exit::Success)?;
     let (vf, netdev) = (address(pfs, TAKEN)?, name(pfs, TAKEN)?);
     command("ip", ["link", "set", "dev", &netdev, "netns", NAMESPACE])?;
     let Vf(pf, index) = TAKEN else { bail!("{TAKEN:?} is no VF") };
@@ -135,7 +136,7 @@ fn leave_to_its_user(pfs: &[String]) -> anyhow::Result<()> {
     command("ip", ["link", "set", "dev", &name(pfs, Pf(pf))?, "vf", &index, "vlan", "77"])?;
     boot::settle_udev()?;
     let before = Nics::observe()?;
-    let (told, _) = Restored::run("igb", &[], 0)?;
+    let (told, _) = Restored::run("igb", &[], Exit::Success)?;
     let differences = before.differences(&Nics::observe()?);
     ensure!(differences.is_empty(), "the VF was not left alone: {differences}");
     command("ip", ["-netns", NAMESPACE, "link", "show", "dev", &netdev])?;
@@ -149,7 +150,7 @@ fn leave_to_its_user(pfs: &[String]) -> anyhow::Result<()> {
 }
 
 fn restore_and_compare(pfs: &[String], before: &Nics) -> anyhow::Result<()> {
-    let (told, _) = Restored::run("igb", &[], 0)?;
+    let (told, _) = Restored::run("igb", &[], Exit::Success)?;
     let now = Nics::observe()?;
     // The kernel brings a netdev back into the namespace that it is told nothing about.
     let away = address(pfs, IN_NAMESPACE)?;
@@ -177,7 +178,7 @@ fn restore_and_compare(pfs: &[String], before: &Nics) -> anyhow::Result<()> {
     }
     told.expect_failed(&[])?;
 
-    let plan = NicDriver::new(["plan", "restore-sriov", "--from-record"]).run()?.expect_code(0)?;
+    let plan = NicDriver::new(["plan", "restore-sriov", "--from-record"]).run()?.expect(Exit::Success)?;
     ensure!(
         plan.stdout.contains("nothing to do"),
         "the plan of a restored machine is not empty: {}",

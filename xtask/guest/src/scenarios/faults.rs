@@ -8,14 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
 
 use crate::command::run as command;
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
+use crate::program::NicDriver;
 use crate::restored::{ByHand, Restored};
 use crate::vfs::{self, VF_DRIVER};
-use crate::{boot, report, say, wait, write};
+use crate::{boot, journal, report, say, wait, write};
 
 /// What one operation may take, as it is given to the program. It adds 2 s for each VF.
 const TIMEOUT: &str = "20";
@@ -143,8 +144,6 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// The exit code for a snapshot that does not fit the PFs as they are.
-const DEGRADED: i32 = 5;
 /// The name of VF 1.
 const TAKEN: &str = "enp1s0v1";
 
@@ -156,7 +155,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let vfs = Vfs(vfs_of(pf)?.into_iter().map(|(_, vf)| vf).collect());
     let name = before.attribute(vfs.at(1)?, "name").unwrap_or("not there");
     ensure!(name == TAKEN, "VF 1 is called {name}, not {TAKEN}");
-    NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+    NicDriver::new(["snapshot"]).run()?.expect(Exit::Success)?;
     let by_hand = ByHand::keep("igb")?;
 
     let mut faults = Vec::new();
@@ -172,7 +171,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
             }
         };
         report(&format!("{:<34} {text}", case.name));
-        guest.keep(&Path::new(STATE).join("journal.jsonl"))?;
+        guest.keep(&journal::path())?;
         (case.undo)(users).with_context(|| format!("cannot undo: {}", case.name))?;
         by_hand.owe_again()?;
         if let Err(error) = recover(&before) {
@@ -181,7 +180,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
             // The next case starts from what this one should have left.
             start_over(pf, &vfs)?;
             by_hand.owe_again()?;
-            Restored::run("igb", &[], 0)?;
+            Restored::run("igb", &[], Exit::Success)?;
         }
     }
     ensure!(faults.is_empty(), "{}", faults.join("; "));
@@ -199,7 +198,7 @@ fn fewer_vfs_and_one_in_use(pf: &str, vfs: &Vfs, before: &Nics) -> anyhow::Resul
     let user = take_with_vfio(vfs.at(2)?)?;
     boot::settle_udev()?;
     let (indices, was) = (Nics::interface_indices()?, Nics::observe()?);
-    let refused = NicDriver::new(["restore-sriov"]).run()?.expect_code(DEGRADED)?;
+    let refused = NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Degraded)?;
     ensure!(
         refused.says_any(&["is in use"]) && refused.stderr.contains(vfs.at(2)?),
         "the VF in use is not named: {}",
@@ -223,8 +222,11 @@ fn arrange(case: &Case, pf: &str, vfs: &Vfs) -> anyhow::Result<Users> {
 }
 
 fn undergo(case: &Case, vfs: &Vfs, before: &Nics) -> anyhow::Result<Duration> {
-    let (told, outcome) =
-        Restored::run("igb", &["--timeout", TIMEOUT], if case.failed.is_empty() { 0 } else { 5 })?;
+    let (told, outcome) = Restored::run(
+        "igb",
+        &["--timeout", TIMEOUT],
+        if case.failed.is_empty() { Exit::Success } else { Exit::Degraded },
+    )?;
     let time = outcome.time;
     ensure!(time < BOUND, "it took {:.1} s", time.as_secs_f64());
     let mut failed = Vec::new();
@@ -272,7 +274,7 @@ fn lacking_is_told(case: &Case, vfs: &Vfs, before: &Nics, told: &Restored) -> an
 /// The fault is gone: the same command finishes the work.
 fn recover(before: &Nics) -> anyhow::Result<()> {
     boot::settle_udev()?;
-    let (told, _) = Restored::run("igb", &[], 0)?;
+    let (told, _) = Restored::run("igb", &[], Exit::Success)?;
     let differences = before.differences(&Nics::observe()?);
     ensure!(differences.is_empty(), "{differences}; {told}");
     Ok(())

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::ensure;
+use nic_driver::Exit;
 
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
@@ -47,8 +48,9 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
 
     say("== an init script that is not there");
     for arguments in [["preflight", "--force"], ["reload", "--force"]] {
-        let blocked =
-            nic_driver(&[&[STORAGE, BY_SCRIPT], arguments.as_slice()].concat()).run()?.expect_code(3)?;
+        let blocked = nic_driver(&[&[STORAGE, BY_SCRIPT], arguments.as_slice()].concat())
+            .run()?
+            .expect(Exit::Blocked)?;
         ensure!(blocked.says_any(&["the init script /etc/init.d/openibd is not there"]), "it is not named");
     }
     hooks::expect_none()?;
@@ -56,9 +58,9 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
 
     say("== an init script that says that all is well, and does nothing");
     let packages = drivers::folder("A", Flow::Rpm).display().to_string();
-    nic_driver(&["install", "--packages", &packages]).run()?.expect_code(0)?;
+    nic_driver(&["install", "--packages", &packages]).run()?.expect(Exit::Success)?;
     hooks::write_script(SCRIPT, DOES_NOTHING)?;
-    let reload = nic_driver(&[STORAGE, BY_SCRIPT, "reload"]).run()?.expect_code(4)?;
+    let reload = nic_driver(&[STORAGE, BY_SCRIPT, "reload"]).run()?.expect(Exit::PutBack)?;
     let words = "said that all is well, and yet these are not the installed ones: igb";
     ensure!(reload.stderr.contains(words), "{}", reload.stderr);
     hooks::expect_none()?;
@@ -67,14 +69,14 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
 
     say("== one that does what it is there for");
     hooks::write_script(SCRIPT, OPENIBD)?;
-    nic_driver(&[STORAGE, BY_SCRIPT, "reload", "--retry-rolled-back"]).run()?.expect_code(0)?;
+    nic_driver(&[STORAGE, BY_SCRIPT, "reload", "--retry-rolled-back"]).run()?.expect(Exit::Success)?;
     hooks::expect_each_once()?;
     drivers::expect_loaded(&drivers::version("A")?)?;
-    nic_driver(&["restore-sriov"]).run()?.expect_code(0)?;
+    nic_driver(&["restore-sriov"]).run()?.expect(Exit::Success)?;
     same(&modules, &nics)?;
 
     say("== back to the inbox driver, with the whole stack");
-    nic_driver(&[STORAGE, BY_SCRIPT, "terminate", "--restore-driver"]).run()?.expect_code(0)?;
+    nic_driver(&[STORAGE, BY_SCRIPT, "terminate", "--restore-driver"]).run()?.expect(Exit::Success)?;
     hooks::expect_each_once()?;
     ensure!(drivers::loaded("igb")? == inbox, "the loaded igb is not the inbox one");
     same(&modules, &nics)?;

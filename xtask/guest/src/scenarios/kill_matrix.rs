@@ -6,27 +6,22 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use serde_json::Value;
+use nic_driver::Exit;
+use nic_driver::state::{JournalEvent, KILL_AT_LINE, Phase, Step};
 
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::netdevs::swap_names;
-use crate::nic_driver::{NicDriver, STATE, snapshot_of};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
+use crate::program::{FAMILY, NicDriver, snapshot_of, store};
 use crate::readiness::{self, READY};
-use crate::{boot, journal, read, report, say, vfs, write};
-
-/// The exit codes of docs/exit-codes.md.
-const BLOCKED: i32 = 3;
-const PUT_BACK: i32 = 4;
+use crate::{boot, journal, report, say, vfs, write};
 
 /// Where the armed snapshot is kept.
 const ARMED: &str = "/tmp/armed.json";
 /// A driver that is rolled back at once: nothing is waited for.
 const BROKEN: &str = "wrong-vermagic";
-/// The step with which a rollback begins.
-const ROLLBACK: &str = "record that the driver is taken back";
 const TERMINATE: &[&str] = &["terminate", "--restore-driver"];
 
 /// The command that is killed.
@@ -127,7 +122,7 @@ fn go_through(
     killed.prepare(before)?;
     let whole = NicDriver::new(killed.call()).quietly().start()?;
     let process = whole.id();
-    whole.wait()?.expect_code(killed.code())?;
+    whole.wait()?.expect(killed.exit())?;
     killed.settle()?;
     let lines = journal::lines_of(process)?;
     let mut tally = Tally { lines: lines.len(), ..Tally::default() };
@@ -144,8 +139,8 @@ fn go_through(
         } else {
             wrong.push(format!("{killed}, line {line}: {differences}"));
             report(&format!("{killed}, line {line}: {differences}"));
-            guest.keep(&Path::new(STATE).join("journal.jsonl"))?;
-            NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+            guest.keep(&journal::path())?;
+            NicDriver::new(["restore-sriov"]).quietly().run()?.expect(Exit::Success)?;
             let differences = before.differences(&Nics::observe()?);
             ensure!(differences.is_empty(), "nothing can be told after {killed}, line {line}: {differences}");
         }
@@ -156,21 +151,18 @@ fn go_through(
 /// Kills at one line and goes on. Returns what is different then, or nothing when the command had fewer lines: a
 /// step that is tried again has lines of its own.
 fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Option<String>> {
-    let outcome = NicDriver::new(killed.call())
-        .with_env("NIC_DRIVER_KILL_AT_LINE", line.to_string())
-        .quietly()
-        .run()?;
+    let outcome = NicDriver::new(killed.call()).with_env(KILL_AT_LINE, line.to_string()).quietly().run()?;
     if !outcome.was_killed() {
-        outcome.expect_code(killed.code())?;
+        outcome.expect(killed.exit())?;
         killed.settle()?;
         return Ok(None);
     }
     let ways = killed.resumed_by();
     let resumed_by = ways.get(line % ways.len()).context("no command goes on")?;
     for call in *resumed_by {
-        let code = killed.code_of_resuming(call)?;
+        let exit = killed.exit_of_resuming(call)?;
         let outcome = NicDriver::new(*call).quietly().run()?;
-        if let Err(error) = outcome.expect_code(code) {
+        if let Err(error) = outcome.expect(exit) {
             return Ok(Some(format!("{error:#}")));
         }
     }
@@ -195,19 +187,16 @@ fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Optio
 
 impl Points {
     /// The numbers of the lines, from 1.
-    fn of(self, killed: Killed, lines: &[Value]) -> anyhow::Result<Vec<usize>> {
-        let begins = |line: &Value| {
-            let text = |pointer| line.pointer(pointer).and_then(Value::as_str);
-            text("/kind") == Some("step_began")
-                || ["stage_began", "pf_step_began"].map(Some).contains(&text("/restore/event"))
-        };
+    fn of(self, killed: Killed, lines: &[JournalEvent]) -> anyhow::Result<Vec<usize>> {
         // `line` counts from 1, so that this is the next one.
-        let is_point = |line: &usize| self.every_line || !lines.get(*line).is_some_and(begins);
+        let is_point = |line: &usize| {
+            self.every_line || !lines.get(*line).is_some_and(|line| line.entry.begins_any_step())
+        };
         let first = match killed {
             Killed::Rollback => {
-                let begun = lines.iter().position(|line| journal::begins(line, ROLLBACK));
+                let begun = lines.iter().position(|line| line.entry.begins(&Step::RecordRollback));
                 // From the line that ends it: until it is recorded, what is killed is a reload whose driver does not load.
-                begun.with_context(|| format!("the journal has no step {ROLLBACK:?}"))? + 2
+                begun.context("the journal does not tell of a rollback")? + 2
             }
             Killed::Reload | Killed::Restore | Killed::Terminate => 1,
         };
@@ -225,10 +214,11 @@ impl Killed {
 
     fn name(self) -> &'static str {
         match self {
-            Self::Reload => "reload",
-            Self::Restore => "restore-sriov",
+            Self::Reload => Phase::Reload.as_str(),
+            Self::Restore => Phase::RestoreSriov.as_str(),
+            // No phase: a part of a reload.
             Self::Rollback => "rollback",
-            Self::Terminate => "terminate",
+            Self::Terminate => Phase::Terminate.as_str(),
         }
     }
 
@@ -242,10 +232,10 @@ impl Killed {
     }
 
     /// How it ends when it is not killed.
-    fn code(self) -> i32 {
+    fn exit(self) -> Exit {
         match self {
-            Self::Reload | Self::Restore | Self::Terminate => 0,
-            Self::Rollback => PUT_BACK,
+            Self::Reload | Self::Restore | Self::Terminate => Exit::Success,
+            Self::Rollback => Exit::PutBack,
         }
     }
 
@@ -260,12 +250,12 @@ impl Killed {
     }
 
     /// How a command ends that goes on.
-    fn code_of_resuming(self, call: &[&str]) -> anyhow::Result<i32> {
+    fn exit_of_resuming(self, call: &[&str]) -> anyhow::Result<Exit> {
         Ok(match (self, call) {
-            (Self::Rollback, ["reload"]) if is_armed()? => PUT_BACK,
+            (Self::Rollback, ["reload"]) if is_armed()? => Exit::PutBack,
             // At its last lines nothing is left to be ended.
-            (Self::Rollback, ["reload"]) => BLOCKED,
-            _ => 0,
+            (Self::Rollback, ["reload"]) => Exit::Blocked,
+            _ => Exit::Success,
         })
     }
 
@@ -295,7 +285,7 @@ impl Killed {
                 drivers::put_files(BROKEN)?;
             }
             Self::Terminate => {
-                let is_due = Path::new(READY).exists() && Path::new(STATE).join("installed.json").exists();
+                let is_due = Path::new(READY).exists() && store(FAMILY).installed_path().exists();
                 if !is_due || !is_loaded("A")? {
                     install("A")?;
                     finish("A", before)?;
@@ -308,7 +298,7 @@ impl Killed {
     /// Ends what it has left when it was not killed.
     fn settle(self) -> anyhow::Result<()> {
         if self == Self::Reload || self == Self::Restore {
-            NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+            NicDriver::new(["restore-sriov"]).quietly().run()?.expect(Exit::Success)?;
         }
         Ok(())
     }
@@ -334,16 +324,13 @@ fn keep_files(killed: &[Killed], before: &Nics) -> anyhow::Result<()> {
 
 /// Whether the stored snapshot is armed.
 pub(crate) fn is_armed() -> anyhow::Result<bool> {
-    let snapshot = read(snapshot_of("igb"))?;
-    let snapshot: Value = serde_json::from_str(&snapshot).context("the snapshot does not parse")?;
-    let stage = snapshot.pointer("/stage/stage").and_then(Value::as_str);
-    Ok(stage.context("the snapshot has no stage")? == "armed")
+    Ok(store(FAMILY).snapshot()?.context("there is no snapshot")?.is_armed())
 }
 
 /// A reload leaves an armed snapshot; this is the one that every restore that is killed starts from.
 fn keep_armed_snapshot(before: &Nics) -> anyhow::Result<()> {
     install("B")?;
-    NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
+    NicDriver::new(["reload"]).quietly().run()?.expect(Exit::Success)?;
     fs::copy(snapshot_of("igb"), ARMED).context("cannot keep the armed snapshot")?;
     finish("B", before)
 }
@@ -370,14 +357,14 @@ pub(crate) fn install(name: &str) -> anyhow::Result<()> {
     let folder = drivers::folder(name, Flow::Rpm);
     // A container's package database goes with it; the modules stay.
     drivers::new_container()?;
-    NicDriver::install(&folder).quietly().run()?.expect_code(0)?;
+    NicDriver::install(&folder).quietly().run()?.expect(Exit::Success)?;
     Ok(())
 }
 
 /// Whatever has been done: this driver runs, and the machine is what it was.
 pub(crate) fn finish(letter: &str, before: &Nics) -> anyhow::Result<()> {
     for phase in ["reload", "restore-sriov"] {
-        NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
+        NicDriver::new([phase]).quietly().run()?.expect(Exit::Success)?;
     }
     drivers::expect_loaded(&drivers::version(letter)?)?;
     before.expect_unchanged()

@@ -6,21 +6,17 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
+use nic_driver::Exit;
+use nic_driver::state::Step;
 
 use super::kill_matrix::{install, set_up};
 use crate::command::{ip_batch, run as command};
 use crate::drivers;
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, snapshot_of};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
+use crate::program::{FAMILY, NicDriver, store};
 use crate::readiness::{self, READY};
-use crate::{boot, journal, read, report, say, write};
-
-/// The exit codes of docs/exit-codes.md.
-const USAGE: i32 = 2;
-const BLOCKED: i32 = 3;
-const PUT_BACK: i32 = 4;
-const DEGRADED: i32 = 5;
+use crate::{boot, journal, report, say, write};
 
 /// Loses the PF in the moment in which its driver is to be loaded.
 const LOSING_RULE: &str = "/etc/modprobe.d/lab-lost.conf";
@@ -61,22 +57,22 @@ impl Node {
     fn lost_and_there_again(&self) -> anyhow::Result<()> {
         say("== a PF is lost between the reload and the restore");
         install("B")?;
-        NicDriver::new(["reload"]).run()?.expect_code(0)?;
+        NicDriver::new(["reload"]).run()?.expect(Exit::Success)?;
         self.lose()?;
-        let restored = NicDriver::new(["restore-sriov"]).run()?.expect_code(DEGRADED)?;
+        let restored = NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Degraded)?;
         restored.expect_words(&["left alone", &self.lost, "the device is gone"])?;
         self.other_is_what_it_was()?;
         report(&format!("a lost PF: {}", restored.last_words()));
 
         say("== what cannot be let go");
         let there = NicDriver::new(["restore-sriov", "--forget-pf", &self.stays]).run()?;
-        there.expect_code(BLOCKED)?.expect_words(&[&self.stays, "it is there"])?;
+        there.expect(Exit::Blocked)?.expect_words(&[&self.stays, "it is there"])?;
         let unknown = NicDriver::new(["restore-sriov", "--forget-pf", "0000:7f:00.0"]).run()?;
-        unknown.expect_code(USAGE)?.expect_words(&["0000:7f:00.0", "not in the snapshot", &self.lost])?;
+        unknown.expect(Exit::Usage)?.expect_words(&["0000:7f:00.0", "not in the snapshot", &self.lost])?;
 
         say("== it is there again");
         self.find()?;
-        NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+        NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
         self.before.expect_unchanged()?;
         expect_addresses(&["192.0.2.1/24", "198.51.100.1/24"])?;
         ensure!(Path::new(READY).exists(), "not ready although all is back");
@@ -89,7 +85,7 @@ impl Node {
         install("A")?;
         let lose = pci_device(&self.lost).join("remove");
         write(LOSING_RULE, &format!("install igb /bin/sh -c 'echo 1 > {}; exit 1'\n", lose.display()))?;
-        let failed = NicDriver::new(["reload"]).run()?.expect_code(DEGRADED)?;
+        let failed = NicDriver::new(["reload"]).run()?.expect(Exit::Degraded)?;
         failed.expect_words(&[&self.lost, "left alone", "cannot load igb"])?;
         ensure!(!pci_device(&self.lost).exists(), "{} was not lost", self.lost);
         drivers::expect_loaded(&drivers::version("B")?)?;
@@ -98,30 +94,30 @@ impl Node {
 
         fs::remove_file(LOSING_RULE).context("cannot remove the rule")?;
         self.find()?;
-        NicDriver::new(["reload"]).run()?.expect_code(PUT_BACK)?;
+        NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
         self.before.expect_unchanged()?;
         expect_addresses(&["192.0.2.1/24", "198.51.100.1/24"])
     }
 
     fn let_go(&self) -> anyhow::Result<()> {
         say("== a lost PF is let go");
-        NicDriver::new(["reload", "--retry-rolled-back"]).run()?.expect_code(0)?;
+        NicDriver::new(["reload", "--retry-rolled-back"]).run()?.expect(Exit::Success)?;
         self.lose()?;
-        let again = NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(DEGRADED)?;
+        let again = NicDriver::new(["restore-sriov"]).quietly().run()?.expect(Exit::Degraded)?;
         again.expect_words(&[&self.lost])?;
-        NicDriver::new(["restore-sriov", "--forget-pf", &self.lost]).run()?.expect_code(0)?;
+        NicDriver::new(["restore-sriov", "--forget-pf", &self.lost]).run()?.expect(Exit::Success)?;
         self.other_is_what_it_was_and_ready(true)?;
         drivers::expect_loaded(&drivers::version("A")?)?;
-        let snapshot: serde_json::Value =
-            serde_json::from_str(&read(snapshot_of("igb"))?).context("the snapshot does not parse")?;
-        let forgotten = snapshot.get("forgotten").context("nothing is recorded as forgotten")?;
-        ensure!(forgotten.to_string().contains(&self.lost), "recorded as forgotten: {forgotten}");
-        let told = |line: &serde_json::Value| journal::begins(line, "let the lost PF");
-        ensure!(journal::lines()?.iter().any(told), "the journal does not tell of it");
+        let forgotten = store(FAMILY).snapshot()?.context("there is no snapshot")?.forgotten;
+        let [pf] = forgotten.as_slice() else { bail!("recorded as forgotten: {forgotten:?}") };
+        ensure!(pf.to_string() == self.lost, "recorded as forgotten: {pf}");
+        let step = Step::ForgetPf { pf: pf.clone() };
+        let told = journal::lines()?.iter().any(|line| line.entry.begins(&step));
+        ensure!(told, "the journal does not tell of it");
 
         say("== and comes back");
         self.find()?;
-        let nothing = NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+        let nothing = NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
         nothing.expect_words(&["nothing is owed"])?;
         ensure!(vfs_of(&self.lost)?.is_empty(), "a PF that was let go has VFs again");
         report("a lost PF is let go: recorded, ready, and nothing is owed to it");

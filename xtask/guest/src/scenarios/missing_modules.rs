@@ -5,19 +5,18 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
 
 use crate::boot;
 use crate::command::run as command;
 use crate::guest::Guest;
-use crate::nic_driver::Outcome;
 use crate::observe::Nics;
+use crate::program::Outcome;
 use crate::rdma::{LISTED, auxiliary, describe_family, expect_loaded, loaded, nic_driver};
 use crate::readiness::READY;
 use crate::untouched::Watch;
 use crate::{journal, report, say, vfs, write};
 
-/// The exit code of docs/exit-codes.md.
-const FAILED: i32 = 1;
 /// The driver works without this one.
 const OPTIONAL: &str = "ib_umad";
 /// And not without this one.
@@ -32,60 +31,69 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     }
     boot::settle_udev()?;
     let all = loaded()?;
-    untouched(&["reload"], 0)?.expect_words(&["not due"])?;
+    untouched(&["reload"], Exit::Success)?.expect_words(&["not due"])?;
 
     say("== modules that are merely not loaded");
     // modprobe -r would take away what they depend on as well.
     for module in [OPTIONAL, REQUIRED] {
         command("rmmod", [module])?;
     }
-    let asked = nic_driver(&["restore-sriov"]).run()?.expect_code(0)?;
+    let asked = nic_driver(&["restore-sriov"]).run()?.expect(Exit::Success)?;
     asked.expect_words(&["not ready", &format!("not loaded: {REQUIRED}")])?;
     ensure!(!Path::new(READY).exists(), "ready without {REQUIRED}");
-    nic_driver(&["preflight"]).run()?.expect_code(0)?.expect_words(&[
+    nic_driver(&["preflight"]).run()?.expect(Exit::Success)?.expect_words(&[
         "no swap is due",
         REQUIRED,
         OPTIONAL,
     ])?;
-    nic_driver(&["plan", "reload"]).run()?.expect_code(0)?.expect_words(&["load mlx5_ib", "load ib_umad"])?;
-    untouched(&["reload"], 0)?.expect_words(&["not due", &beside(REQUIRED), &beside(OPTIONAL)])?;
+    nic_driver(&["plan", "reload"])
+        .run()?
+        .expect(Exit::Success)?
+        .expect_words(&["load mlx5_ib", "load ib_umad"])?;
+    untouched(&["reload"], Exit::Success)?.expect_words(&[
+        "not due",
+        &beside(REQUIRED),
+        &beside(OPTIONAL),
+    ])?;
     expect_loaded(&all)?;
-    untouched(&["restore-sriov"], 0)?;
+    untouched(&["restore-sriov"], Exit::Success)?;
     ensure!(Path::new(READY).exists(), "not ready although all modules are loaded");
     report("modules that are not loaded: loaded, without a touch of the NIC");
 
     say("== one that the driver works without cannot be loaded");
     cannot_be_loaded(OPTIONAL)?;
-    untouched(&["reload"], 0)?.expect_words(&["not due", &format!("works without it: {OPTIONAL}")])?;
+    untouched(&["reload"], Exit::Success)?
+        .expect_words(&["not due", &format!("works without it: {OPTIONAL}")])?;
     for module in auxiliary()? {
         command("rmmod", [module])?;
     }
-    let swapped = nic_driver(&["reload", "--force"]).run()?.expect_code(0)?;
+    let swapped = nic_driver(&["reload", "--force"]).run()?.expect(Exit::Success)?;
     swapped.expect_words(&["module not loaded; the driver works without this one", OPTIONAL])?;
-    nic_driver(&["restore-sriov"]).run()?.expect_code(0)?;
+    nic_driver(&["restore-sriov"]).run()?.expect(Exit::Success)?;
     for module in auxiliary()? {
         ensure!(loaded()?.contains(module), "the swap has not loaded {module}, which comes with the driver");
     }
     let differences = before.differences(&Nics::observe()?);
     ensure!(differences.is_empty(), "{differences}");
     can_be_loaded()?;
-    untouched(&["reload"], 0)?.expect_words(&[&beside(OPTIONAL)])?;
+    untouched(&["reload"], Exit::Success)?.expect_words(&[&beside(OPTIONAL)])?;
     expect_loaded(&all)?;
     report("one that the driver works without: named, exit 0, and no driver is taken back for it");
 
     say("== one that the driver does not work without cannot be loaded");
     cannot_be_loaded(REQUIRED)?;
-    untouched(&["reload"], FAILED)?.expect_words(&["a module without which it does not work", REQUIRED])?;
+    untouched(&["reload"], Exit::Failed)?
+        .expect_words(&["a module without which it does not work", REQUIRED])?;
     can_be_loaded()?;
-    untouched(&["reload"], 0)?.expect_words(&[&beside(REQUIRED)])?;
+    untouched(&["reload"], Exit::Success)?.expect_words(&[&beside(REQUIRED)])?;
     expect_loaded(&all)?;
     report("one that it does not work without: named, exit 1, and the NIC is not touched");
 
     say("== one that only the host's tree has");
     only_on_host(guest.kernel(), OPTIONAL)?;
-    untouched(&["reload"], 0)?.expect_words(&["ib_umad: only in the host's tree", "not due"])?;
+    untouched(&["reload"], Exit::Success)?.expect_words(&["ib_umad: only in the host's tree", "not due"])?;
     command("rmmod", [OPTIONAL])?;
-    untouched(&["reload"], 0)?.expect_words(&["ib_umad: only in the host's tree", "not due"])?;
+    untouched(&["reload"], Exit::Success)?.expect_words(&["ib_umad: only in the host's tree", "not due"])?;
     ensure!(!loaded()?.contains(OPTIONAL), "{OPTIONAL} was loaded, which is not of the installed driver");
     guest.keep(&journal::path())?;
     report("one that only the host's tree has decides nothing, loaded or not");
@@ -93,9 +101,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 }
 
 /// Runs a command, which must touch nothing: neither over netlink nor in sysfs.
-fn untouched(arguments: &[&str], code: i32) -> anyhow::Result<Outcome> {
+fn untouched(arguments: &[&str], exit: Exit) -> anyhow::Result<Outcome> {
     let watch = Watch::begin()?;
-    let outcome = nic_driver(arguments).run()?.expect_code(code)?;
+    let outcome = nic_driver(arguments).run()?.expect(exit)?;
     let touched = watch.end()?;
     ensure!(touched.is_empty(), "{arguments:?}: touched {touched:?}");
     Ok(outcome)

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use lab_guest::wiring::{PEER_MAC, pf_mac};
+use nic_driver::Exit;
 
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::netdevs::{await_carrier, expect_bond, make_bond};
-use crate::nic_driver::NicDriver;
 use crate::observe::{Nics, netdev_by_mac};
 use crate::pinger::{self, FarEnd};
+use crate::program::NicDriver;
 use crate::{report, say, wait};
 
 const LINKS: [&str; 7] = ["pf0", "pf1", "pf2", "pf2.7", "bond1", "bond1.5", "bridge0"];
@@ -37,17 +38,17 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     }
 
     let packages = drivers::folder("A", Flow::Rpm);
-    NicDriver::install(&packages).run()?.expect_code(0)?;
+    NicDriver::install(&packages).run()?.expect(Exit::Success)?;
     refused()?;
 
     let from = pinger::now()?;
-    let warned = NicDriver::new(["reload"]).run()?.expect_code(0)?;
+    let warned = NicDriver::new(["reload"]).run()?.expect(Exit::Success)?;
     ensure!(
         warned.says_any(&["the node itself is reached"]),
         "reload does not say that the default route goes"
     );
     ensure!(warned.says_any(&["dev bond1.5"]), "reload does not name the default route");
-    NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+    NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
     drivers::expect_loaded(&drivers::version("A")?)?;
     over_bond.wait_for_reply(CARRIES_AGAIN).context("the VLAN on the bond carries no more")?;
     to_pf.wait_for_reply(CARRIES_AGAIN).context("the PF answers no more")?;
@@ -57,7 +58,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     // What is changed after a verified restore stays changed.
     ip_batch("address del 192.0.2.2/24 dev pf2\n")?;
     let changed = seen()?;
-    NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+    NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
     compare(&changed, "a second restore")?;
 
     report("Longest interruption, measured by ping from a peer every 20 ms:");
@@ -72,7 +73,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 /// With `refuse` nothing is changed, and what is behind the NICs is named.
 fn refused() -> anyhow::Result<()> {
     let (indices, driver) = (Nics::interface_indices()?, drivers::loaded("igb")?);
-    let refused = NicDriver::new(["reload", "--management-nic", "refuse"]).run()?.expect_code(3)?;
+    let refused = NicDriver::new(["reload", "--management-nic", "refuse"]).run()?.expect(Exit::Blocked)?;
     for word in ["default via 10.5.0.254 dev bond1.5", "bond bond1"] {
         ensure!(refused.says_any(&[word]), "the refusal does not name {word:?}");
     }

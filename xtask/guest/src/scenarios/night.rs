@@ -1,19 +1,19 @@
 //! The night this project is for: a node with configured VFs gets another driver, then a newer one, then its inbox driver
 //! back. After each step every VF is compared with what it was, and the network is watched throughout.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use lab_guest::wiring::{BYSTANDER_MACS, PEER_MAC};
+use nic_driver::Exit;
 
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::{Nics, netdev_by_mac};
 use crate::pinger::{self, FarEnd, Pinger};
-use crate::{report, say, vfs};
+use crate::program::{FAMILY, NicDriver, snapshot_of};
+use crate::{journal, report, say, vfs};
 
 /// How long a path may take to carry again once the program says that all is well. It is then expected to carry already;
 /// the rest is for a slow machine.
@@ -41,9 +41,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         drivers::new_container()?;
         let packages = drivers::folder(letter, Flow::Rpm);
         let from = pinger::now()?;
-        NicDriver::install(&packages).run()?.expect_code(0)?;
-        NicDriver::new(["reload"]).run()?.expect_code(0)?;
-        NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+        NicDriver::install(&packages).run()?.expect(Exit::Success)?;
+        NicDriver::new(["reload"]).run()?.expect(Exit::Success)?;
+        NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
         data.wait_for_reply(CARRIES_AGAIN).context("VF 0 does not answer after the restore")?;
         steps.push(Step { title: format!("to {letter} ({})", version.version), from, to: pinger::now()? });
         drivers::expect_loaded(&version)?;
@@ -52,19 +52,19 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
     say("== back to the inbox driver");
     let from = pinger::now()?;
-    NicDriver::new(["terminate", "--restore-driver"]).run()?.expect_code(0)?;
+    NicDriver::new(["terminate", "--restore-driver"]).run()?.expect(Exit::Success)?;
     data.wait_for_reply(CARRIES_AGAIN).context("VF 0 does not answer under the inbox driver")?;
     steps.push(Step { title: "to the inbox driver".to_owned(), from, to: pinger::now()? });
     ensure!(drivers::loaded("igb")? == inbox, "the loaded igb is not the inbox one");
     compare(&before, "the inbox driver", &mut faults)?;
 
     let (data, bystander) = (data.stop()?, bystander.stop()?);
-    let text = NicDriver::new(["report"]).quietly().run()?.expect_code(0)?.stdout;
+    let text = NicDriver::new(["report"]).quietly().run()?.expect(Exit::Success)?.stdout;
     report(&text);
-    let json = NicDriver::new(["report", "--output", "json"]).quietly().run()?.expect_code(0)?.stdout;
+    let json = NicDriver::new(["report", "--output", "json"]).quietly().run()?.expect(Exit::Success)?.stdout;
     std::fs::write(guest.share().join("report.json"), json).context("cannot write report.json")?;
-    for file in ["snapshot.json", "journal.jsonl"] {
-        guest.keep(&Path::new(STATE).join(file))?;
+    for file in [snapshot_of(FAMILY), journal::path()] {
+        guest.keep(&file)?;
     }
 
     report("");

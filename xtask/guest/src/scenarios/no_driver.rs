@@ -5,24 +5,17 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
+use nic_driver::default_paths::{BLACKLIST_FILE, DRIVERS_MOUNT};
 
 use super::kill_matrix::install;
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
-use crate::nic_driver::NicDriver;
 use crate::observe::{igb_pfs, netdev_of, pci_device};
+use crate::program::NicDriver;
 use crate::readiness::READY;
 use crate::{boot, journal, report, say, vfs, write};
-
-/// The exit codes of docs/exit-codes.md.
-const DEGRADED: i32 = 5;
-const NO_PF: i32 = 11;
-
-/// What a boot empties: the state directory, the readiness file, the lock.
-const RUN: &str = "/run/mellanox";
-/// What a reset leaves on the disk of the host.
-const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     drivers::pretend_distribution(Flow::Rpm)?;
@@ -34,14 +27,14 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     reset_in_mid_swap()?;
 
     say("== the start after the reset");
-    let nothing = NicDriver::new(["snapshot"]).run()?.expect_code(NO_PF)?;
+    let nothing = NicDriver::new(["snapshot"]).run()?.expect(Exit::NoPf)?;
     nothing.expect_words(&["there is no PF"])?;
     finish("B")?;
     ensure!(igb_pfs()? == pfs, "these PFs have come up: {:?}, not {pfs:?}", igb_pfs()?);
     for pf in &pfs {
         netdev_of(pf).with_context(|| format!("{pf} has come up without a netdev"))?;
     }
-    ensure!(!Path::new(BLACKLIST).exists(), "the blacklist was left behind");
+    ensure!(!Path::new(BLACKLIST_FILE).exists(), "the blacklist was left behind");
     report("a reset in mid-swap: driver and PFs come up with the next start, and the node is ready");
 
     say("== one PF is held by another driver, one has none");
@@ -68,10 +61,10 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
     say("== the installed driver does not come up, and there is none to roll back to");
     install("failing-probe")?;
-    let failed = NicDriver::new(["reload"]).run()?.expect_code(DEGRADED)?;
+    let failed = NicDriver::new(["reload"]).run()?.expect(Exit::Degraded)?;
     failed.expect_words(&["has not come up", "no driver of the family ran", held])?;
     ensure!(!Path::new(READY).exists(), "ready without a PF");
-    let restored = NicDriver::new(["restore-sriov", "--timeout", "10"]).run()?.expect_code(DEGRADED)?;
+    let restored = NicDriver::new(["restore-sriov", "--timeout", "10"]).run()?.expect(Exit::Degraded)?;
     restored.expect_words(&["not ready", "no driver has taken it", held, free])?;
     ensure!(!Path::new(READY).exists(), "ready without a PF");
     install("A")?;
@@ -86,12 +79,13 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 fn reset_in_mid_swap() -> anyhow::Result<()> {
     say("== a reset in mid-swap");
     let reload = NicDriver::new(["reload"]).quietly().start()?;
-    journal::wait_for_step(&reload, "load igb")?;
+    journal::wait_for_step(&reload, &journal::load("igb")?)?;
     reload.signal("KILL")?;
     ensure!(reload.wait()?.was_killed(), "it was not killed");
     unload()?;
-    fs::symlink_metadata(BLACKLIST).context("nothing was left on the disk")?;
-    fs::remove_dir_all(RUN).with_context(|| format!("cannot empty {RUN}"))?;
+    fs::symlink_metadata(BLACKLIST_FILE).context("nothing was left on the disk")?;
+    // The state directory, the readiness file, the lock.
+    fs::remove_dir_all(DRIVERS_MOUNT).with_context(|| format!("cannot remove {DRIVERS_MOUNT}"))?;
     // As udev does at boot, for each device: the blacklist is not to be in the way for ever.
     command("udevadm", ["trigger", "--action=add", "--subsystem-match=pci"])?;
     boot::settle_udev()?;
@@ -110,7 +104,7 @@ fn unload() -> anyhow::Result<()> {
 /// `reload` and `restore-sriov` end well, the driver runs, and the node is ready.
 fn finish(letter: &str) -> anyhow::Result<()> {
     for phase in ["reload", "restore-sriov"] {
-        NicDriver::new([phase]).run()?.expect_code(0)?;
+        NicDriver::new([phase]).run()?.expect(Exit::Success)?;
     }
     drivers::expect_loaded(&drivers::version(letter)?)?;
     ensure!(Path::new(READY).exists(), "not ready");

@@ -6,26 +6,26 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use lab_guest::wiring::pf_mac;
+use nic_driver::Exit;
+use nic_driver::default_paths::STATE_DIR;
+use nic_driver::state::{Entry, Step};
 
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::netdevs::{expect_bond, make_bond};
-use crate::nic_driver::{NicDriver, STATE, snapshot_of};
 use crate::observe::{Nics, netdev_by_mac};
+use crate::program::{NicDriver, snapshot_of};
 use crate::readiness::READY;
 use crate::untouched::Watch;
 use crate::{boot, journal, read, report, say, vfs};
 
-/// The exit code of docs/exit-codes.md.
-const NO_SNAPSHOT: i32 = 15;
-
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     say("== a swap without VFs");
     drivers::pretend_distribution(Flow::Rpm)?;
-    NicDriver::install(&drivers::folder("A", Flow::Rpm)).run()?.expect_code(0)?;
+    NicDriver::install(&drivers::folder("A", Flow::Rpm)).run()?.expect(Exit::Success)?;
     for phase in ["reload", "restore-sriov"] {
-        NicDriver::new([phase]).run()?.expect_code(0)?;
+        NicDriver::new([phase]).run()?.expect(Exit::Success)?;
     }
     drivers::expect_loaded(&drivers::version("A")?)?;
     ensure!(Path::new(READY).exists(), "not ready after a verified swap");
@@ -57,12 +57,13 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     report(&format!("{} VFs, a bond, a VLAN and addresses made after the swap: untouched", nics.vf_count()));
 
     say("== another NIC family on the same node");
-    let other = NicDriver::bare(["--family", "netdevsim", "plan", "restore-sriov"]).run()?.expect_code(0)?;
+    let other =
+        NicDriver::bare(["--family", "netdevsim", "plan", "restore-sriov"]).run()?.expect(Exit::Success)?;
     other.expect_words(&["nothing is owed", "snapshot: none"])?;
 
     say("== a boot with the right driver in place");
     ready_without_swap("no state, as after a boot", || {
-        fs::remove_dir_all(STATE).context("cannot remove the state")
+        fs::remove_dir_all(STATE_DIR).context("cannot remove the state")
     })?;
     say("== a snapshot of another boot");
     ready_without_swap("another boot's snapshot", || {
@@ -80,14 +81,14 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     say("== other modules are installed than run");
     fs::remove_file(READY).context("cannot take readiness away")?;
     drivers::new_container()?;
-    NicDriver::install(&drivers::folder("B", Flow::Rpm)).quietly().run()?.expect_code(0)?;
-    let told = NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+    NicDriver::install(&drivers::folder("B", Flow::Rpm)).quietly().run()?.expect(Exit::Success)?;
+    let told = NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
     told.expect_words(&["nothing is owed", "not ready", "a reload is due"])?;
     ensure!(!Path::new(READY).exists(), "ready although a reload is due");
 
     say("== on demand alone is it gone back to the record");
     let told = NicDriver::new(["restore-sriov", "--from-record"]).run()?;
-    told.expect_code(NO_SNAPSHOT)?.expect_words(&["restored from"])?;
+    told.expect(Exit::NoSnapshot)?.expect_words(&["restored from"])?;
     guest.keep(&journal::path())?;
     report("ready without a swap, without a touch; not ready while a reload is due");
     Ok(())
@@ -101,20 +102,22 @@ fn untouched(what: &str, commands: &[&str]) -> anyhow::Result<()> {
     for name in commands {
         let running = NicDriver::new([*name]).start()?;
         let process = running.id();
-        running.wait()?.expect_code(0)?;
+        running.wait()?.expect(Exit::Success)?;
         let lines = journal::lines_of(process)?;
-        steps.extend(lines.iter().filter(|line| journal::begins(line, "")).map(ToString::to_string));
+        let begun = lines.iter().filter_map(|line| match &line.entry {
+            Entry::StepBegan { step, .. } => Some(step.clone()),
+            _ => None,
+        });
+        steps.extend(begun);
         ensure!(
-            !lines.iter().any(|line| line.get("restore").is_some()),
+            !lines.iter().any(|line| matches!(line.entry, Entry::Restore { .. })),
             "`{name}` has begun a restore: {lines:?}"
         );
     }
     let touched = watch.end()?;
     ensure!(touched.is_empty(), "{what}: touched {touched:?}");
     // What is kept for the next swap is copied into the state directory; no NIC is touched for it.
-    steps.retain(|step| {
-        !step.contains("give readiness") && !step.contains("keep the modules of the verified driver")
-    });
+    steps.retain(|step| !Step::GiveReadiness.is(step) && !Step::BackUpVerifiedDriver.is(step));
     ensure!(steps.is_empty(), "{what}: steps were taken: {steps:?}");
     Ok(())
 }

@@ -2,10 +2,11 @@
 //! again, because the races it must survive do not show at the first try.
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
 
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, snapshot_of};
 use crate::observe::Nics;
+use crate::program::{NicDriver, snapshot_of};
 use crate::{journal, report, say, vfs};
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
@@ -14,11 +15,11 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let mut times = Vec::new();
     for round in 1..=rounds {
         say(&format!("round {round} of {rounds}"));
-        NicDriver::new(["snapshot"]).run()?.expect_code(0)?;
+        NicDriver::new(["snapshot"]).run()?.expect(Exit::Success)?;
         vfs::swap_driver_by_hand()?;
         let lost = before.differences(&Nics::observe()?);
         ensure!(!lost.is_empty(), "the swap by hand lost nothing, so this round shows nothing");
-        let outcome = NicDriver::new(["restore-sriov"]).run()?.expect_code(0);
+        let outcome = NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success);
         for file in [snapshot_of("igb"), journal::path()] {
             guest.keep(&file)?;
         }

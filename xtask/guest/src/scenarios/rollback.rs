@@ -5,22 +5,18 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
+use nic_driver::default_paths::BLACKLIST_FILE;
 
 use super::kill_matrix::{finish, install, is_armed, set_up};
 use crate::drivers::{self, DriverVersion};
 use crate::guest::Guest;
-use crate::nic_driver::NicDriver;
 use crate::observe::{Nics, igb_pfs, pci_device};
+use crate::program::NicDriver;
 use crate::readiness::{self, READY};
 use crate::{boot, report, say, write};
 
-/// The exit codes of docs/exit-codes.md.
-const BLOCKED: i32 = 3;
-const PUT_BACK: i32 = 4;
-const DEGRADED: i32 = 5;
-
 const RETRY: &str = "--retry-rolled-back";
-const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
 /// Loses a PF, as a NIC is lost whose firmware has died, in the moment in which its driver is to be loaded.
 const LOSING_RULE: &str = "/etc/modprobe.d/lab-lost.conf";
 
@@ -65,7 +61,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 fn taken_back(node: &Node, broken: &Broken) -> anyhow::Result<()> {
     say(&format!("== {}", broken.name));
     install(broken.name)?;
-    let reload = NicDriver::new(["reload"]).run()?.expect_code(PUT_BACK)?;
+    let reload = NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
     reload.expect_words(broken.words)?;
     node.is_back()?;
     not_tried_again(node)?;
@@ -76,15 +72,16 @@ fn taken_back(node: &Node, broken: &Broken) -> anyhow::Result<()> {
 
 fn not_tried_again(node: &Node) -> anyhow::Result<()> {
     let indices = Nics::interface_indices()?;
-    let refused = NicDriver::new(["reload"]).run()?.expect_code(BLOCKED)?;
+    let refused = NicDriver::new(["reload"]).run()?.expect(Exit::Blocked)?;
     refused.expect_words(&[RETRY, "taken back"])?;
     ensure!(Nics::interface_indices()? == indices, "the NIC was taken down for the same driver");
     // Nothing is owed, and yet the driver that was wanted does not run.
-    let restored = NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+    let restored = NicDriver::new(["restore-sriov"]).quietly().run()?.expect(Exit::Success)?;
     restored.expect_words(&["nothing is owed", "not ready", "a reload is due"])?;
     ensure!(!Path::new(READY).exists(), "ready although the driver was rolled back");
     // Whoever is content with what runs says so.
-    let restored = NicDriver::new(["restore-sriov", "--from-record"]).quietly().run()?.expect_code(0)?;
+    let restored =
+        NicDriver::new(["restore-sriov", "--from-record"]).quietly().run()?.expect(Exit::Success)?;
     restored.expect_words(&["nothing to do"])?;
     ensure!(Nics::interface_indices()? == indices, "netdevs were made anew although nothing was missing");
     ensure!(Path::new(READY).exists(), "not ready although asked for");
@@ -98,20 +95,20 @@ fn going_back_fails(node: &Node) -> anyhow::Result<()> {
     install("A")?;
     let lose = pci_device(&pf).join("remove");
     write(LOSING_RULE, &format!("install igb /bin/sh -c 'echo 1 > {}; exit 1'\n", lose.display()))?;
-    let failed = NicDriver::new(["reload"]).run()?.expect_code(DEGRADED)?;
+    let failed = NicDriver::new(["reload"]).run()?.expect(Exit::Degraded)?;
     failed.expect_words(&[&pf, "the rollback did not put everything back", "cannot load igb"])?;
     ensure!(!pci_device(&pf).exists(), "{pf} was not lost");
     ensure!(!Path::new(READY).exists(), "ready although degraded");
     ensure!(is_armed()?, "the snapshot is not armed any more");
     drivers::expect_loaded(&node.runs)?;
-    let again = NicDriver::new(["reload"]).quietly().run()?.expect_code(DEGRADED)?;
+    let again = NicDriver::new(["reload"]).quietly().run()?.expect(Exit::Degraded)?;
     again.expect_words(&[&pf])?;
 
     say("== the PF is there again");
     fs::remove_file(LOSING_RULE).context("cannot remove the rule")?;
     write("/sys/bus/pci/rescan", "1")?;
     boot::settle_udev()?;
-    NicDriver::new(["reload"]).run()?.expect_code(PUT_BACK)?;
+    NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
     node.is_back()?;
     report(&format!("the going back fails: {}; put right when the cause was gone", failed.last_words()));
     Ok(())
@@ -128,7 +125,7 @@ impl Node {
 
     fn is_what_it_was(&self) -> anyhow::Result<()> {
         drivers::expect_loaded(&self.runs)?;
-        ensure!(!Path::new(BLACKLIST).exists(), "the blacklist was left behind");
+        ensure!(!Path::new(BLACKLIST_FILE).exists(), "the blacklist was left behind");
         self.nics.expect_unchanged()
     }
 }

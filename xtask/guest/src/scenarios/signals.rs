@@ -6,25 +6,22 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
+use nic_driver::state::Step;
+use rustix::process::Signal;
 
 use super::kill_matrix::{install, set_up};
 use crate::drivers;
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, Running};
 use crate::observe::Nics;
+use crate::program::{NicDriver, Running};
 use crate::readiness::{self, READY};
 use crate::{journal, report, say, wait, write};
 
-/// The exit codes of docs/exit-codes.md.
-const BLOCKED: i32 = 3;
-const LOCKED: i32 = 17;
-const INTERRUPTED: i32 = 18;
-
-/// Steps of a reload: the first one of all, and one after the first change.
-const BEFORE: &str = "look for what stands in the way";
-const WITHIN: &str = "unload igb";
+/// Before the first change of a reload.
+const BEFORE: Step = Step::FindBlockers;
 /// The step of a restore.
-const RESTORING: &str = "restore and verify";
+const RESTORING: Step = Step::RestoreNics;
 /// A control group for the processes that end together, as those of a container do.
 const GROUP: &str = "/sys/fs/cgroup/lab-container";
 
@@ -38,8 +35,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     node.within_a_restore()?;
     node.too_little_time()?;
     install("B")?;
-    NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
-    NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+    NicDriver::new(["reload"]).quietly().run()?.expect(Exit::Success)?;
+    NicDriver::new(["restore-sriov"]).quietly().run()?.expect(Exit::Success)?;
     install("A")?;
     node.hung_up_within_a_reload()?;
     install("B")?;
@@ -58,9 +55,9 @@ impl Node {
         let indices = Nics::interface_indices()?;
         for signal in ["TERM", "INT", "HUP"] {
             say(&format!("== SIG{signal} before the first change"));
-            let reload = start_and_wait_for("reload", BEFORE)?;
+            let reload = start_and_wait_for("reload", &BEFORE)?;
             reload.signal(signal)?;
-            let stopped = reload.wait()?.expect_code(INTERRUPTED)?;
+            let stopped = reload.wait()?.expect(Exit::Interrupted)?;
             report(&format!("SIG{signal} before the first change: {}", stopped.last_words()));
             ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
             ensure!(Path::new(READY).exists(), "readiness was taken away");
@@ -72,17 +69,17 @@ impl Node {
     /// A second instance is told who the first one is; the first one ends what it has begun.
     fn one_at_a_time_and_within_a_reload(&self) -> anyhow::Result<()> {
         say("== a second instance, and SIGTERM after the first change");
-        let reload = start_and_wait_for("reload", WITHIN)?;
+        let reload = start_and_wait_for("reload", &within()?)?;
         reload.signal("TERM")?;
         for second in ["reload", "restore-sriov", "terminate", "snapshot"] {
-            let refused = NicDriver::new([second]).run()?.expect_code(LOCKED)?;
+            let refused = NicDriver::new([second]).run()?.expect(Exit::Locked)?;
             refused.expect_words(&[&format!("pid {}", reload.id()), "command reload", "since"])?;
         }
-        let finished = reload.wait()?.expect_code(0)?;
+        let finished = reload.wait()?.expect(Exit::Success)?;
         finished.expect_words(&["asked to stop, and so restored at once"])?;
         self.is_what_it_was("B")?;
         ensure!(!Path::new(READY).exists(), "ready although it was told to stop");
-        NicDriver::new(["restore-sriov"]).quietly().run()?.expect_code(0)?;
+        NicDriver::new(["restore-sriov"]).quietly().run()?.expect(Exit::Success)?;
         report("a second instance was told of the first");
         report(&format!(
             "SIGTERM after the first change: finished after {:.1} s",
@@ -94,15 +91,15 @@ impl Node {
     /// The session that a reload was started from goes with the NIC: twice, and the reload ends as if nobody had asked.
     fn hung_up_within_a_reload(&self) -> anyhow::Result<()> {
         say("== SIGHUP after the first change");
-        let reload = start_and_wait_for("reload", WITHIN)?;
+        let reload = start_and_wait_for("reload", &within()?)?;
         reload.signal("HUP")?;
         reload.wait_until_it_says("SIGHUP after the first change: ignored")?;
         reload.signal("HUP")?;
-        let finished = reload.wait()?.expect_code(0)?;
+        let finished = reload.wait()?.expect(Exit::Success)?;
         ensure!(!finished.says_any(&["asked to stop"]), "SIGHUP was taken for a request to stop");
-        let restore = start_and_wait_for("restore-sriov", RESTORING)?;
+        let restore = start_and_wait_for("restore-sriov", &RESTORING)?;
         restore.signal("HUP")?;
-        restore.wait()?.expect_code(0)?;
+        restore.wait()?.expect(Exit::Success)?;
         self.is_what_it_was("A")?;
         ensure!(Path::new(READY).exists(), "not ready although nobody asked to stop");
         report("SIGHUP after the first change: ignored, in a reload and in a restore");
@@ -111,12 +108,12 @@ impl Node {
 
     /// Ended at once by the second SIGINT, it is gone on with; that, told once, ends what it has begun.
     fn within_a_restore(&self) -> anyhow::Result<()> {
-        NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
-        twice("INT", 130, "restore-sriov", RESTORING)?;
+        NicDriver::new(["reload"]).quietly().run()?.expect(Exit::Success)?;
+        twice(("INT", Signal::INT), "restore-sriov", &RESTORING)?;
         say("== SIGTERM in a restore");
-        let restore = start_and_wait_for("restore-sriov", RESTORING)?;
+        let restore = start_and_wait_for("restore-sriov", &RESTORING)?;
         restore.signal("TERM")?;
-        restore.wait()?.expect_code(0)?;
+        restore.wait()?.expect(Exit::Success)?;
         self.is_what_it_was("A")?;
         report("SIGTERM in a restore: finished");
         Ok(())
@@ -126,7 +123,7 @@ impl Node {
         say("== a grace period that is too short");
         let indices = Nics::interface_indices()?;
         let terminate = NicDriver::new(["terminate", "--restore-driver", "--grace", "1"]);
-        let refused = terminate.run()?.expect_code(BLOCKED)?;
+        let refused = terminate.run()?.expect(Exit::Blocked)?;
         refused.expect_words(&["not begun"])?;
         ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
         self.is_what_it_was("A")?;
@@ -141,17 +138,17 @@ impl Node {
         fs::create_dir(GROUP).with_context(|| format!("cannot create {GROUP}"))?;
         let reload = NicDriver::new(["reload"]).quietly().start()?;
         write(Path::new(GROUP).join("cgroup.procs"), &reload.id().to_string())?;
-        journal::wait_for_step(&reload, "load igb")?;
+        journal::wait_for_step(&reload, &journal::load("igb")?)?;
         write(Path::new(GROUP).join("cgroup.kill"), "1")?;
         ensure!(reload.wait()?.was_killed(), "it was not killed");
         // The kernel takes a moment to let go of what it has killed.
         wait::until("the control group is empty", Duration::from_secs(20), || {
             Ok(fs::remove_dir(GROUP).is_ok().then_some(()))
         })?;
-        NicDriver::new(["reload"]).quietly().run()?.expect_code(0)?;
-        twice("TERM", 143, "restore-sriov", RESTORING)?;
+        NicDriver::new(["reload"]).quietly().run()?.expect(Exit::Success)?;
+        twice(("TERM", Signal::TERM), "restore-sriov", &RESTORING)?;
         for phase in ["reload", "restore-sriov"] {
-            NicDriver::new([phase]).quietly().run()?.expect_code(0)?;
+            NicDriver::new([phase]).quietly().run()?.expect(Exit::Success)?;
         }
         self.is_what_it_was("B")?;
         ensure!(Path::new(READY).exists(), "not ready although verified");
@@ -166,23 +163,28 @@ impl Node {
 }
 
 /// The second signal is obeyed at once, whatever is under way.
-fn twice(signal: &str, code: i32, command: &str, step: &str) -> anyhow::Result<()> {
-    say(&format!("== SIG{signal} twice in `{command}`"));
+fn twice((name, signal): (&str, Signal), command: &str, step: &Step) -> anyhow::Result<()> {
+    say(&format!("== SIG{name} twice in `{command}`"));
     let running = start_and_wait_for(command, step)?;
-    running.signal(signal)?;
+    running.signal(name)?;
     running.wait_until_it_says("asked to stop")?;
-    running.signal(signal)?;
+    running.signal(name)?;
     let told = Instant::now();
-    running.wait()?.expect_code(code)?;
+    let ended = running.wait()?.expect_ended_by(signal)?;
     let took = told.elapsed();
     // The kernel lets no thread go that makes VFs or binds one, which takes it a second or two.
     ensure!(took < Duration::from_secs(5), "it took {:.1} s", took.as_secs_f64());
     ensure!(!Path::new(READY).exists(), "ready although it was ended in the midst");
-    report(&format!("SIG{signal} twice: {code} after {:.1} s", took.as_secs_f64()));
+    report(&format!("SIG{name} twice: {} after {:.1} s", ended.ended_with(), took.as_secs_f64()));
     Ok(())
 }
 
-fn start_and_wait_for(command: &str, step: &str) -> anyhow::Result<Running> {
+/// A step after the first change of a reload.
+fn within() -> anyhow::Result<Step> {
+    Ok(Step::Unload { module: "igb".parse()? })
+}
+
+fn start_and_wait_for(command: &str, step: &Step) -> anyhow::Result<Running> {
     let running = NicDriver::new([command]).start()?;
     journal::wait_for_step(&running, step)?;
     Ok(running)

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
 
 use super::kill_matrix::{finish, install, set_up};
 use crate::guest::Guest;
-use crate::nic_driver::NicDriver;
+use crate::program::NicDriver;
 use crate::readiness;
 use crate::{report, say};
 
@@ -37,7 +38,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
             if outcome.was_killed() {
                 kills += 1;
             } else {
-                outcome.expect_code(0).with_context(|| format!("in round {rounds}, with the seed {seed}"))?;
+                outcome
+                    .expect(Exit::Success)
+                    .with_context(|| format!("in round {rounds}, with the seed {seed}"))?;
             }
         }
         let start = Instant::now();

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
 
 use crate::command::run as command;
 use crate::guest::Guest;
@@ -43,7 +44,7 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
         let modules = loaded()?;
         let were = copies(user)?;
         let reload = ["--unload-storage-modules", "--unload-third-party-rdma-modules", "reload", "--force"];
-        let reloaded = nic_driver(&reload).run()?.expect_code(0)?;
+        let reloaded = nic_driver(&reload).run()?.expect(Exit::Success)?;
         ensure!(!reloaded.stdout.contains("not loaded any more"), "{}", reloaded.stdout);
         expect_loaded(&modules).with_context(|| format!("after a reload with {user}"))?;
         hooks::expect_each_once()?;
@@ -52,7 +53,7 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
             ensure!(*before != now, "{} was not reloaded", now.0);
         }
         ensure!(read(&file)? == value, "{module} came back with {parameter}={}", read(&file)?);
-        nic_driver(&["restore-sriov"]).run()?.expect_code(0)?;
+        nic_driver(&["restore-sriov"]).run()?.expect(Exit::Success)?;
         let differences = before.differences(&Nics::observe()?);
         ensure!(differences.is_empty(), "with {user}: {differences}");
     }
@@ -66,27 +67,27 @@ fn with_nfsrdma() -> anyhow::Result<()> {
     say("== NFS over RDMA is asked for");
     let with =
         |value: &str, arguments: &[&str]| nic_driver(arguments).with_env("ENABLE_NFSRDMA", value.to_owned());
-    with("perhaps", &["reload"]).run()?.expect_code(2)?;
-    let unset = with("", &["reload"]).run()?.expect_code(0)?;
+    with("perhaps", &["reload"]).run()?.expect(Exit::Usage)?;
+    let unset = with("", &["reload"]).run()?.expect(Exit::Success)?;
     ensure!(unset.stdout.contains("not due"), "{}", unset.stdout);
     hooks::expect_none()?;
-    let told = with("True", &["reload"]).run()?.expect_code(0)?;
+    let told = with("True", &["reload"]).run()?.expect(Exit::Success)?;
     told.expect_words(&["not due", "loaded beside the driver: rpcrdma"])?;
     let now = loaded()?;
     ensure!(now.contains("rpcrdma") && !now.contains("nvme_rdma"), "loaded are {now:?}");
-    let again = with("true", &["reload"]).run()?.expect_code(0)?;
+    let again = with("true", &["reload"]).run()?.expect(Exit::Success)?;
     ensure!(again.stdout.contains("rpcrdma: equal") && again.stdout.contains("not due"), "{}", again.stdout);
     // They are of the driver now, and still not unloaded unasked.
-    let blocked = with("1", &["reload", "--force"]).run()?.expect_code(3)?;
+    let blocked = with("1", &["reload", "--force"]).run()?.expect(Exit::Blocked)?;
     ensure!(blocked.stderr.contains("the storage module rpcrdma is loaded"), "{}", blocked.stderr);
     command("modprobe", ["nvme_rdma"])?;
-    let loaded = with("true", &["reload"]).run()?.expect_code(0)?;
+    let loaded = with("true", &["reload"]).run()?.expect(Exit::Success)?;
     loaded.expect_words(&["nvme_rdma: equal", "not due"])?;
     hooks::expect_none()
 }
 
 fn expect_hook_failure_told() -> anyhow::Result<()> {
-    let told = nic_driver(&["report", "--output", "json"]).quietly().run()?.expect_code(0)?;
+    let told = nic_driver(&["report", "--output", "json"]).quietly().run()?.expect(Exit::Success)?;
     ensure!(
         told.stdout.contains(hooks::FAILURE),
         "the report does not name the hook that failed: {}",
@@ -101,7 +102,7 @@ fn expect_version_told() -> anyhow::Result<()> {
     let ethtool = command("ethtool", ["-i", &netdev_of(&pf)?])?;
     let version = ethtool.lines().find_map(|line| line.strip_prefix("version: "));
     let line = format!("igb reports version {} on 1 netdevs", version.context("ethtool tells no version")?);
-    let status = nic_driver(&["status"]).quietly().run()?.expect_code(0)?;
+    let status = nic_driver(&["status"]).quietly().run()?.expect(Exit::Success)?;
     ensure!(status.stdout.contains(&line), "no {line:?} in {}", status.stdout);
     Ok(())
 }

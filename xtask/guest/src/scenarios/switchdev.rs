@@ -2,12 +2,13 @@
 //! user's own, through the removal of the device and back.
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
 
 use crate::command::ip_batch;
 use crate::guest::Guest;
 use crate::netdevs::swap_names;
-use crate::nic_driver::{NicDriver, snapshot_of};
 use crate::observe::Nics;
+use crate::program::{NicDriver, snapshot_of};
 use crate::restored::{ByHand, Restored};
 use crate::{boot, journal, netdevsim, report, say};
 
@@ -110,11 +111,11 @@ fn anew() -> anyhow::Result<()> {
 }
 
 fn snapshot() -> anyhow::Result<()> {
-    NicDriver::bare(["--family", FAMILY, "snapshot"]).run()?.expect_code(0).map(drop)
+    NicDriver::bare(["--family", FAMILY, "snapshot"]).run()?.expect(Exit::Success).map(drop)
 }
 
 fn restore_and_compare(before: &Nics, title: &str) -> anyhow::Result<()> {
-    let (told, outcome) = Restored::run(FAMILY, &[], 0)?;
+    let (told, outcome) = Restored::run(FAMILY, &[], Exit::Success)?;
     // The second port is no part of what the program restores: a PF has one uplink. Its MAC is a new random one, and so
     // are those of representors that got none from a user.
     let given = |nics: Nics| {

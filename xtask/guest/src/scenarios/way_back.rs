@@ -8,23 +8,21 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
+use nic_driver::Exit;
+use nic_driver::default_paths::BLACKLIST_FILE;
+use nic_driver::state::{JournalEvent, Step};
 
 use super::kill_matrix::{finish, install, set_up};
 use crate::command::run as command;
 use crate::drivers::{self, LoadedModule};
 use crate::guest::Guest;
-use crate::nic_driver::{NicDriver, STATE};
 use crate::observe::Nics;
+use crate::program::{FAMILY, NicDriver, store};
 use crate::readiness::{self, READY};
 use crate::{journal, read, report, say};
 
-/// The exit codes of docs/exit-codes.md.
-const BLOCKED: i32 = 3;
-const PUT_BACK: i32 = 4;
-
 /// Holds a driver's module while it is loaded.
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
-const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
 /// Where the distribution's modules are while they are nowhere.
 const AWAY: &str = "/lab/away";
 /// How long a driver is held after its unload has begun.
@@ -65,7 +63,7 @@ impl Node {
     fn kept_files(&self) -> anyhow::Result<()> {
         say("== the old container's files are gone, and the new driver does not come up");
         self.next_container("failing-probe", &["backup of 25.07-0.9.7.0 (2 modules)"])?;
-        let reload = NicDriver::new(["reload"]).run()?.expect_code(PUT_BACK)?;
+        let reload = NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
         reload.expect_words(&["no driver has taken"])?;
         drivers::expect_loaded(&drivers::version("A")?)?;
         self.nics.expect_unchanged()?;
@@ -89,7 +87,7 @@ impl Node {
         self.status(&[inbox, &name, "is damaged"])?;
         install("wrong-vermagic")?;
         self.status(&[inbox])?;
-        let reload = NicDriver::new(["reload"]).run()?.expect_code(PUT_BACK)?;
+        let reload = NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
         reload.expect_words(&["cannot load igb"])?;
         ensure!(drivers::loaded("igb")? == self.inbox, "the loaded igb is not the inbox one");
         self.nics.expect_unchanged()?;
@@ -103,13 +101,13 @@ impl Node {
         say("== no way back");
         install("A")?;
         finish("A", &self.nics)?;
-        fs::remove_dir_all(family_state().join("previous-modules")).context("cannot remove what was kept")?;
+        fs::remove_dir_all(store(FAMILY).backup_folder()).context("cannot remove what was kept")?;
         let away = self.take_inbox_away()?;
         self.next_container("B", &["none: no file of igb", "and the distribution's modules have no igb"])?;
         let indices = Nics::interface_indices()?;
         let words = ["there is no way back", "NIC_DRIVER_WITHOUT_WAY_BACK"];
-        NicDriver::new(["preflight"]).run()?.expect_code(BLOCKED)?.expect_words(&words)?;
-        let blocked = NicDriver::new(["reload"]).run()?.expect_code(BLOCKED)?;
+        NicDriver::new(["preflight"]).run()?.expect(Exit::Blocked)?.expect_words(&words)?;
+        let blocked = NicDriver::new(["reload"]).run()?.expect(Exit::Blocked)?;
         blocked.expect_words(&words)?;
         ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
         ensure!(Path::new(READY).exists(), "readiness was taken away");
@@ -120,9 +118,10 @@ impl Node {
         say("== no way back, and that is allowed");
         let allowed = NicDriver::new(["reload", "--without-way-back"]).start()?;
         let process = allowed.id();
-        allowed.wait()?.expect_code(0)?;
-        NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
-        let said = |line: &serde_json::Value| line.to_string().contains("--without-way-back allows that");
+        allowed.wait()?.expect(Exit::Success)?;
+        NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
+        let said =
+            |line: &JournalEvent| format!("{:?}", line.entry).contains("--without-way-back allows that");
         ensure!(journal::lines_of(process)?.iter().any(said), "the journal does not say what was allowed");
         drivers::expect_loaded(&drivers::version("B")?)?;
         self.nics.expect_unchanged()?;
@@ -140,20 +139,20 @@ impl Node {
         let (runs, other) = running_and_other()?;
         install(other)?;
         hold()?;
-        NicDriver::new(SHORT).run()?.expect_code(BLOCKED)?.expect_words(&["user of igb"])?;
+        NicDriver::new(SHORT).run()?.expect(Exit::Blocked)?.expect_words(&["user of igb"])?;
         release()?;
         let racer = thread::spawn(|| {
-            wait_until("the blacklist", || Ok(Path::new(BLACKLIST).exists()))?;
+            wait_until("the blacklist", || Ok(Path::new(BLACKLIST_FILE).exists()))?;
             hold()
         });
-        let reload = NicDriver::new(SHORT).run()?.expect_code(PUT_BACK)?;
+        let reload = NicDriver::new(SHORT).run()?.expect(Exit::PutBack)?;
         raced(racer)?;
         reload.expect_words(&["cannot unload igb", "still in use", "the next reload tries it again"])?;
         drivers::expect_loaded(&drivers::version(runs)?)?;
         self.nics.expect_unchanged()?;
         release()?;
-        NicDriver::new(SHORT).run()?.expect_code(0)?;
-        NicDriver::new(["restore-sriov"]).run()?.expect_code(0)?;
+        NicDriver::new(SHORT).run()?.expect(Exit::Success)?;
+        NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
         drivers::expect_loaded(&drivers::version(other)?)?;
         self.nics.expect_unchanged()?;
         report(&format!("in use too early: {}; tried again", reload.last_words()));
@@ -168,13 +167,14 @@ impl Node {
         let reload = NicDriver::new(["reload"]).start()?;
         let process = reload.id();
         let racer = thread::spawn(move || {
-            wait_until("the new driver", || has_begun(process, "wait for the PFs"))?;
+            wait_until("the new driver", || journal::has_begun(process, &Step::AwaitPfs))?;
             hold()?;
-            wait_until("its unload", || has_begun(process, "unload the new igb"))?;
+            let unload = Step::UnloadNew { module: "igb".parse()? };
+            wait_until("its unload", || journal::has_begun(process, &unload))?;
             thread::sleep(HELD);
             release()
         });
-        let reload = reload.wait()?.expect_code(PUT_BACK)?;
+        let reload = reload.wait()?.expect(Exit::PutBack)?;
         raced(racer)?;
         drivers::expect_loaded(&drivers::version(runs)?)?;
         self.nics.expect_unchanged()?;
@@ -198,7 +198,7 @@ impl Node {
     }
 
     fn status(&self, words: &[&str]) -> anyhow::Result<()> {
-        let status = NicDriver::new(["status"]).quietly().run()?.expect_code(0)?;
+        let status = NicDriver::new(["status"]).quietly().run()?.expect(Exit::Success)?;
         let line = status.stdout.lines().find(|line| line.starts_with("way back: "));
         let line = line.context("the status does not tell the way back")?;
         for word in words {
@@ -234,13 +234,9 @@ fn running_and_other() -> anyhow::Result<(&'static str, &'static str)> {
     Ok(if runs_a { ("A", "B") } else { ("B", "A") })
 }
 
-fn family_state() -> PathBuf {
-    Path::new(STATE).join("igb")
-}
-
 /// The only kept file whose name begins so.
 fn kept(prefix: &str) -> anyhow::Result<PathBuf> {
-    let folder = family_state().join("previous-modules");
+    let folder = store(FAMILY).backup_folder();
     let found = command("find", [folder.as_os_str(), "-name".as_ref(), format!("{prefix}*").as_ref()])?;
     let mut files = found.lines();
     match (files.next(), files.next()) {
@@ -256,10 +252,6 @@ fn hold() -> anyhow::Result<()> {
 
 fn release() -> anyhow::Result<()> {
     command("rmmod", ["lab_holder"]).map(drop)
-}
-
-fn has_begun(process: u32, step: &str) -> anyhow::Result<bool> {
-    Ok(journal::lines_of(process)?.iter().any(|line| journal::begins(line, step)))
 }
 
 /// In haste: what is waited for may be over soon.

@@ -12,6 +12,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use nic_driver::Exit;
+use nic_driver::default_paths::STATE_DIR;
+use nic_driver::state::StateStore;
+use rustix::process::Signal;
 
 use crate::command::run;
 use crate::{say, wait};
@@ -20,12 +24,17 @@ use crate::{say, wait};
 pub(crate) const BINARY: &str = "/usr/bin/nic-driver";
 /// No call may take longer. The longest wait of the program's own, for 50 VFs, is below it.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// The default state directory.
-pub(crate) const STATE: &str = "/run/mellanox/drivers/.nic-driver";
+/// What `--family` is where a scenario says nothing else.
+pub(crate) const FAMILY: &str = "igb";
+
+/// What is stored of a family, in the default state directory.
+pub(crate) fn store(family: &str) -> StateStore {
+    StateStore::new(STATE_DIR).of_family(family)
+}
 
 /// The stored snapshot of a family, in the default state directory.
 pub(crate) fn snapshot_of(family: &str) -> PathBuf {
-    Path::new(STATE).join(family).join("snapshot.json")
+    store(family).snapshot_path()
 }
 
 /// One call of `nic-driver --family igb …`, each in its own process.
@@ -51,9 +60,9 @@ pub(crate) struct Outcome {
 }
 
 impl NicDriver {
-    /// A call with the family `igb`.
+    /// A call with the family [`FAMILY`].
     pub(crate) fn new<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Self {
-        let mut all: Vec<OsString> = vec!["--family".into(), "igb".into()];
+        let mut all: Vec<OsString> = vec!["--family".into(), FAMILY.into()];
         all.extend(arguments.into_iter().map(Into::into));
         Self::bare(all)
     }
@@ -182,17 +191,35 @@ impl Running {
 }
 
 impl Outcome {
-    /// An error unless it ended with this exit code.
-    pub(crate) fn expect_code(self, expected: i32) -> anyhow::Result<Self> {
+    /// An error unless it ended so.
+    pub(crate) fn expect(self, expected: Exit) -> anyhow::Result<Self> {
+        if self.is(expected) {
+            return Ok(self);
+        }
+        let (is, line, words) = (self.ended_with(), &self.line, self.last_words());
+        bail!("`{line}` ended with {is}, not {expected:?} ({}): {words}", expected as u8)
+    }
+
+    /// An error unless it ended at once because it was told a second time by this signal: then it says so as a shell does.
+    pub(crate) fn expect_ended_by(self, signal: Signal) -> anyhow::Result<Self> {
+        let expected = 128 + signal.as_raw();
         if self.code == Some(expected) {
             return Ok(self);
         }
-        bail!(
-            "`{}` ended with {}, not {expected}: {}",
-            self.line,
-            self.code.map_or_else(|| "a signal".to_owned(), |code| code.to_string()),
-            self.last_words()
-        )
+        let (is, line, words) = (self.ended_with(), &self.line, self.last_words());
+        bail!("`{line}` ended with {is}, not {expected}: {words}")
+    }
+
+    /// Whether it ended so.
+    pub(crate) fn is(&self, exit: Exit) -> bool {
+        self.code == Some(i32::from(exit as u8))
+    }
+
+    /// Its exit code, with the name that it has.
+    pub(crate) fn ended_with(&self) -> String {
+        let Some(code) = self.code else { return "a signal".to_owned() };
+        let name = Exit::ALL.into_iter().find(|exit| self.is(*exit));
+        name.map_or_else(|| code.to_string(), |name| format!("{name:?} ({code})"))
     }
 
     /// An error unless it said all of this, on either stream.

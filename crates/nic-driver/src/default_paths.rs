@@ -1,0 +1,32 @@
+//! Where files are when nobody says otherwise. Other containers, the kubelet and operators go by these paths.
+
+/// The folder in which other containers find this one's files.
+pub const DRIVERS_MOUNT: &str = "/run/mellanox/drivers";
+
+/// The state directory, in [`DRIVERS_MOUNT`].
+pub const STATE_FOLDER: &str = ".nic-driver";
+
+/// The lock, in [`DRIVERS_MOUNT`].
+pub const LOCK_FILE: &str = ".lock";
+
+/// The file whose existence says that the node is ready.
+pub const READINESS_FILE: &str = "/run/mellanox/drivers/.driver-ready";
+
+/// The blacklist that exists while the modules are swapped, below the host's root.
+pub const BLACKLIST_FILE: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
+
+/// The state directory.
+pub const STATE_DIR: &str = "/run/mellanox/drivers/.nic-driver";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn all_but_the_blacklist_are_in_the_mount() {
+        assert_eq!(Path::new(DRIVERS_MOUNT).join(STATE_FOLDER), Path::new(STATE_DIR));
+        assert_eq!(Path::new(READINESS_FILE).parent(), Some(Path::new(DRIVERS_MOUNT)));
+    }
+}

@@ -2,6 +2,7 @@
 
 mod circles;
 mod messages;
+mod pages;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,6 +73,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
     }
     violations.extend(forbidden_text(root)?);
+    violations.extend(pages::find(root)?);
     violations.extend(fixtures::differences(root)?);
     if violations.is_empty() {
         return Ok(());

@@ -62,3 +62,33 @@ impl From<Exit> for std::process::ExitCode {
         Self::from(exit as u8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn the_numbers_are_the_contract() {
+        // A new one does not compile here until it has its number; then `ALL` is to have it, too.
+        let number = |exit: Exit| match exit {
+            Exit::Success => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Blocked => 3,
+            Exit::PutBack => 4,
+            Exit::Degraded => 5,
+            Exit::NotRoot => 10,
+            Exit::NoPf => 11,
+            Exit::PfUnsuitable => 12,
+            Exit::NoModule => 13,
+            Exit::BadSnapshot => 14,
+            Exit::NoSnapshot => 15,
+            Exit::BadPackage => 16,
+            Exit::Locked => 17,
+            Exit::Interrupted => 18,
+        };
+        let numbers: Vec<u8> = Exit::ALL.into_iter().map(number).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 16, 17, 18]);
+        assert!(Exit::ALL.into_iter().all(|exit| exit as u8 == number(exit)));
+    }
+}

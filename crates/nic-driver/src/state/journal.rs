@@ -110,7 +110,12 @@ impl Entry {
             Self::Restore { restore } => {
                 matches!(restore, RestoreEvent::StageBegan { .. } | RestoreEvent::PfStepBegan { .. })
             }
-            _ => false,
+            Self::PhaseBegan { .. }
+            | Self::PhaseEnded { .. }
+            | Self::StepEnded { .. }
+            | Self::Checkpoint { .. }
+            | Self::RestoreResult { .. }
+            | Self::NetworkResult { .. } => false,
         }
     }
 }

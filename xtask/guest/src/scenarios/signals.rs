@@ -16,6 +16,7 @@ use crate::guest::Guest;
 use crate::observe::Nics;
 use crate::program::{NicDriver, Running};
 use crate::readiness::{self, READY};
+use crate::vfs::VF_DRIVER;
 use crate::{journal, report, say, wait, write};
 
 /// Before the first change of a reload.
@@ -179,9 +180,9 @@ fn twice((name, signal): (&str, Signal), command: &str, step: &Step) -> anyhow::
     Ok(())
 }
 
-/// A step after the first change of a reload.
+/// The first module goes: a step after the first change of a reload.
 fn within() -> anyhow::Result<Step> {
-    Ok(Step::Unload { module: "igb".parse()? })
+    Ok(Step::Unload { module: VF_DRIVER.parse()? })
 }
 
 fn start_and_wait_for(command: &str, step: &Step) -> anyhow::Result<Running> {

@@ -75,7 +75,7 @@ mod tests {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Blocked => 3,
-            Exit::PutBack => 4,
+            Exit::RolledBack => 4,
             Exit::Degraded => 5,
             Exit::NotRoot => 10,
             Exit::NoPf => 11,

@@ -190,7 +190,7 @@ fn raced(racer: thread::JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
 fn race_named(node: &Node) -> anyhow::Result<()> {
     say("== a module that no family knows comes up behind the last look");
     let racer = when_it_is_too_late("insmod", UNKNOWN);
-    let reload = nic_driver(&["reload", "--force"]).run()?.expect(Exit::PutBack)?;
+    let reload = nic_driver(&["reload", "--force"]).run()?.expect(Exit::RolledBack)?;
     raced(racer)?;
     ensure!(reload.stderr.contains("lab_unknown"), "it is not named: {}", reload.stderr);
     command("rmmod", ["lab_unknown"])?;
@@ -219,7 +219,7 @@ fn taken_back_with_others(node: &Node) -> anyhow::Result<()> {
     say("== the driver does not load, and a storage module was unloaded for it");
     command("modprobe", [LATECOMER])?;
     write(RULE, "install mlx5_ib /bin/false\n")?;
-    nic_driver(&[STORAGE, "reload", "--force"]).run()?.expect(Exit::PutBack)?;
+    nic_driver(&[STORAGE, "reload", "--force"]).run()?.expect(Exit::RolledBack)?;
     fs::remove_file(RULE).context("cannot remove the rule")?;
     let now = loaded()?;
     ensure!(now.contains(LATECOMER), "{LATECOMER} was not loaded again");

@@ -62,7 +62,7 @@ fn command_hangs(before: &Nics) -> anyhow::Result<()> {
     reload.signal("TERM")?;
     reload.wait_until_it_says("asked to stop")?;
     ensure!(!sleepers()?.is_empty(), "the signal was answered only when the command was over");
-    let taken_back = reload.wait()?.expect(Exit::PutBack)?;
+    let taken_back = reload.wait()?.expect(Exit::RolledBack)?;
     taken_back.expect_words(&["modprobe", "igb", "has not ended after 8s"])?;
     ensure!(sleepers()?.is_empty(), "what modprobe has started was left behind");
     before.expect_unchanged()?;

@@ -60,7 +60,7 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
     let packages = drivers::folder("A", Flow::Rpm).display().to_string();
     nic_driver(&["install", "--packages", &packages]).run()?.expect(Exit::Success)?;
     hooks::write_script(SCRIPT, DOES_NOTHING)?;
-    let reload = nic_driver(&[STORAGE, BY_SCRIPT, "reload"]).run()?.expect(Exit::PutBack)?;
+    let reload = nic_driver(&[STORAGE, BY_SCRIPT, "reload"]).run()?.expect(Exit::RolledBack)?;
     let words = "said that all is well, and yet these are not the installed ones: igb";
     ensure!(reload.stderr.contains(words), "{}", reload.stderr);
     hooks::expect_none()?;

@@ -235,7 +235,7 @@ impl Killed {
     fn exit(self) -> Exit {
         match self {
             Self::Reload | Self::Restore | Self::Terminate => Exit::Success,
-            Self::Rollback => Exit::PutBack,
+            Self::Rollback => Exit::RolledBack,
         }
     }
 
@@ -252,7 +252,7 @@ impl Killed {
     /// How a command ends that goes on.
     fn exit_of_resuming(self, call: &[&str]) -> anyhow::Result<Exit> {
         Ok(match (self, call) {
-            (Self::Rollback, ["reload"]) if is_armed()? => Exit::PutBack,
+            (Self::Rollback, ["reload"]) if is_armed()? => Exit::RolledBack,
             // At its last lines nothing is left to be ended.
             (Self::Rollback, ["reload"]) => Exit::Blocked,
             _ => Exit::Success,

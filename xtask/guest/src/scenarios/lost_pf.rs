@@ -94,7 +94,7 @@ impl Node {
 
         fs::remove_file(LOSING_RULE).context("cannot remove the rule")?;
         self.find()?;
-        NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
+        NicDriver::new(["reload"]).run()?.expect(Exit::RolledBack)?;
         self.before.expect_unchanged()?;
         expect_addresses(&["192.0.2.1/24", "198.51.100.1/24"])
     }

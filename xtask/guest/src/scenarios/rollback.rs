@@ -61,7 +61,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 fn taken_back(node: &Node, broken: &Broken) -> anyhow::Result<()> {
     say(&format!("== {}", broken.name));
     install(broken.name)?;
-    let reload = NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
+    let reload = NicDriver::new(["reload"]).run()?.expect(Exit::RolledBack)?;
     reload.expect_words(broken.words)?;
     node.is_back()?;
     not_tried_again(node)?;
@@ -108,7 +108,7 @@ fn going_back_fails(node: &Node) -> anyhow::Result<()> {
     fs::remove_file(LOSING_RULE).context("cannot remove the rule")?;
     write("/sys/bus/pci/rescan", "1")?;
     boot::settle_udev()?;
-    NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
+    NicDriver::new(["reload"]).run()?.expect(Exit::RolledBack)?;
     node.is_back()?;
     report(&format!("the going back fails: {}; put right when the cause was gone", failed.last_words()));
     Ok(())

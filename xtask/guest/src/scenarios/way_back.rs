@@ -63,7 +63,7 @@ impl Node {
     fn kept_files(&self) -> anyhow::Result<()> {
         say("== the old container's files are gone, and the new driver does not come up");
         self.next_container("failing-probe", &["backup of 25.07-0.9.7.0 (2 modules)"])?;
-        let reload = NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
+        let reload = NicDriver::new(["reload"]).run()?.expect(Exit::RolledBack)?;
         reload.expect_words(&["no driver has taken"])?;
         drivers::expect_loaded(&drivers::version("A")?)?;
         self.nics.expect_unchanged()?;
@@ -87,7 +87,7 @@ impl Node {
         self.status(&[inbox, &name, "is damaged"])?;
         install("wrong-vermagic")?;
         self.status(&[inbox])?;
-        let reload = NicDriver::new(["reload"]).run()?.expect(Exit::PutBack)?;
+        let reload = NicDriver::new(["reload"]).run()?.expect(Exit::RolledBack)?;
         reload.expect_words(&["cannot load igb"])?;
         ensure!(drivers::loaded("igb")? == self.inbox, "the loaded igb is not the inbox one");
         self.nics.expect_unchanged()?;
@@ -145,7 +145,7 @@ impl Node {
             wait_until("the blacklist", || Ok(Path::new(BLACKLIST_FILE).exists()))?;
             hold()
         });
-        let reload = NicDriver::new(SHORT).run()?.expect(Exit::PutBack)?;
+        let reload = NicDriver::new(SHORT).run()?.expect(Exit::RolledBack)?;
         raced(racer)?;
         reload.expect_words(&["cannot unload igb", "still in use", "the next reload tries it again"])?;
         drivers::expect_loaded(&drivers::version(runs)?)?;
@@ -174,7 +174,7 @@ impl Node {
             thread::sleep(HELD);
             release()
         });
-        let reload = reload.wait()?.expect(Exit::PutBack)?;
+        let reload = reload.wait()?.expect(Exit::RolledBack)?;
         raced(racer)?;
         drivers::expect_loaded(&drivers::version(runs)?)?;
         self.nics.expect_unchanged()?;

@@ -29,6 +29,7 @@ mod read_package;
 mod remove;
 mod rpm_header;
 mod set;
+mod weak_links;
 
 pub use distribution::{Architecture, DistributionFamily, PackageFormat, UnknownDistributionError};
 pub use dkms::DkmsModule;
@@ -40,4 +41,5 @@ pub use installed::{InstalledError, InstalledPackage, installed};
 pub use package::{PackageFile, ParsePackageError};
 pub use read_package::ReadPackageError;
 pub use remove::{RemovalError, RemovalPlan, RemovalStep};
-pub use set::{CheckError, PackageSet, ReadSetError};
+pub use set::{CheckError, ModuleOrigin, PackageSet, ReadSetError};
+pub use weak_links::WeakLinksError;

@@ -48,7 +48,7 @@ fn read_set(context: &Context, folder: &Path) -> Result<(PackageSet, Option<Inst
     let host = &context.host;
     let format = DistributionFamily::of(&host.os_release()?)?.package_format();
     let set = PackageSet::read(host, folder, format)?;
-    set.check(&context.kernel, &Architecture::of_this_program())?;
+    set.check(host, &context.kernel, &Architecture::of_this_program())?;
     Ok((set, context.store.installed()?))
 }
 

@@ -12,3 +12,5 @@ mod plans;
 mod reading;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod weak_links;

@@ -33,7 +33,7 @@ mod weak_links;
 
 pub use distribution::{Architecture, DistributionFamily, PackageFormat, UnknownDistributionError};
 pub use dkms::DkmsModule;
-pub use host_tree::{HostTree, HostTreeError, Withdrawn};
+pub use host_tree::{HostFolderOwner, HostTree, HostTreeError, OwnerError, Withdrawn};
 pub use install::{
     InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, ObserveError, RecordedPackage,
 };

@@ -4,6 +4,11 @@
 //! be labelled so. Therefore the folders below `extra/` that packages have brought go to the host's `/lib/modules` as
 //! well, and the container's become links to those. They outlive the container and the boot, so what was put there must
 //! be known there: a manifest in each folder tells the files with their checksums.
+//!
+//! The incumbent puts one folder there, of a fixed name, and leaves it without a note. Where nobody else is known to own it,
+//! it gets a manifest, and so is replaced and taken out as if this program had put it there.
+
+mod owner;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,6 +23,10 @@ use walkdir::WalkDir;
 
 use crate::install::DEPMOD_DEADLINE;
 
+pub use owner::{HostFolderOwner, OwnerError};
+
+/// The folder that the incumbent leaves.
+const OF_INCUMBENT: &str = "mlnx-ofa_kernel";
 const HOST: &str = "/host";
 const MANIFEST: &str = ".nic-driver.json";
 /// What a folder's name ends in, with a dot in front, while it is being made or removed. No module is looked for there
@@ -38,6 +47,15 @@ struct Manifest {
     made_by: String,
     /// SHA-256 of each file, by its path in the folder.
     files: BTreeMap<PathBuf, String>,
+    /// The files that the incumbent had left here, before this program took the folder over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    taken_over: Vec<PathBuf>,
+}
+
+impl Manifest {
+    fn new() -> Self {
+        Self { made_by: "nic-driver".to_owned(), files: BTreeMap::new(), taken_over: Vec::new() }
+    }
 }
 
 /// What was taken out.
@@ -53,10 +71,21 @@ pub struct Withdrawn {
 #[derive(Debug, thiserror::Error)]
 pub enum HostTreeError {
     /// Somebody else has put modules in the place.
-    #[error("{} is not of this program: it has no {MANIFEST}", folder.display())]
+    #[error("{} is not of this program: it has no {MANIFEST}, and {owner}", folder.display())]
     Foreign {
         /// The folder on the host.
         folder: PathBuf,
+        /// Who that may be.
+        owner: HostFolderOwner,
+    },
+    /// It cannot be told whether somebody else has put modules in the place.
+    #[error("cannot tell whose {} is", folder.display())]
+    Owner {
+        /// The folder on the host.
+        folder: PathBuf,
+        /// The reason.
+        #[source]
+        source: OwnerError,
     },
     /// A manifest is damaged, so that it is not known whose the files are.
     #[error("{} does not tell what was put there", path.display())]
@@ -105,7 +134,8 @@ impl HostTree {
         let Some(text) = host.read_if_exists(Path::new(HOST).join("etc/os-release"))? else {
             return Ok(false);
         };
-        Ok(OF_RED_HAT.contains(&nic_host::OsRelease::parse(&text).id.as_str()))
+        let is_red_hat = OF_RED_HAT.contains(&nic_host::OsRelease::parse(&text).id.as_str());
+        Ok(is_red_hat && !text.lines().any(is_of_an_image))
     }
 
     /// Takes the container's links to the host's tree away. A package manager must not write through them.
@@ -131,6 +161,13 @@ impl HostTree {
             .collect();
         let is_linked = |name: &&str| self.is_link_to(host, &self.extra_of_container().join(name), name);
         for name in names.into_iter().filter(|name| !is_linked(name)) {
+            let folder = self.extra().join(name);
+            if host.exists(&folder) && self.manifest(host, &folder)?.is_none() {
+                match self.take_over(host, name).await? {
+                    None => {}
+                    Some(owner) => return Err(HostTreeError::Foreign { folder: host.path(&folder), owner }),
+                }
+            }
             self.copy(host, name)?;
             folders.push(self.extra().join(name));
         }
@@ -146,12 +183,18 @@ impl HostTree {
         Ok(folders)
     }
 
-    /// Takes everything out of the host's tree that [`HostTree::put`] has put there, and builds its index anew.
+    /// Takes everything out of the host's tree that [`HostTree::put`] or the incumbent has put there, and builds its index
+    /// anew.
     pub async fn take_out(&self, host: &Host) -> Result<Withdrawn, HostTreeError> {
         self.unlink(host)?;
         let mut withdrawn = Withdrawn::default();
         for name in host.list_if_exists(self.extra())? {
             let folder = self.extra().join(&name);
+            if name == OF_INCUMBENT && self.manifest(host, &folder)?.is_none() && self.wants_modules(host)? {
+                if let Some(owner) = self.take_over(host, &name).await? {
+                    tracing::warn!(folder = %folder.display(), %owner, "the folder of modules on the host stays");
+                }
+            }
             if is_unfinished(&name) {
                 remove_folder(host, &folder)?;
             } else if let Some(manifest) = self.manifest(host, &folder)? {
@@ -199,16 +242,56 @@ impl HostTree {
             .map_err(|source| HostTreeError::Manifest { path: host.path(&path), source })
     }
 
+    /// Makes a folder that the incumbent has left one of this program's, by a manifest of what is in it. Returns whose it is,
+    /// where it is not the incumbent's.
+    async fn take_over(&self, host: &Host, name: &str) -> Result<Option<HostFolderOwner>, HostTreeError> {
+        let folder = self.extra().join(name);
+        let is_folder = fs::symlink_metadata(host.path(&folder)).is_ok_and(|metadata| metadata.is_dir());
+        if name != OF_INCUMBENT || !is_folder {
+            return Ok(Some(HostFolderOwner::Unknown));
+        }
+        match owner::owner(host, &folder, name).await {
+            Ok(HostFolderOwner::Unknown) => {}
+            Ok(owner) => return Ok(Some(owner)),
+            Err(source) => return Err(HostTreeError::Owner { folder: host.path(&folder), source }),
+        }
+        let mut manifest = Manifest::new();
+        for entry in WalkDir::new(host.path(&folder)).min_depth(1).sort_by_file_name() {
+            let entry =
+                entry.map_err(|source| HostTreeError::Search { folder: host.path(&folder), source })?;
+            if let Ok(below) = entry.path().strip_prefix(host.path(&folder))
+                && !entry.file_type().is_dir()
+            {
+                manifest.files.insert(below.to_path_buf(), checksum(host, &folder.join(below))?);
+                manifest.taken_over.push(below.to_path_buf());
+            }
+        }
+        self.write_manifest(host, &folder, &manifest)?;
+        tracing::info!(
+            folder = %folder.display(),
+            files = manifest.taken_over.len(),
+            "modules on the host that an earlier entrypoint left are taken over"
+        );
+        Ok(None)
+    }
+
+    fn write_manifest(&self, host: &Host, folder: &Path, manifest: &Manifest) -> Result<(), HostTreeError> {
+        let path = folder.join(MANIFEST);
+        let text = serde_json::to_vec_pretty(manifest)
+            .map_err(|source| HostTreeError::Manifest { path: host.path(&path), source })?;
+        Ok(host.write_durably(path, &text)?)
+    }
+
     /// Copies one folder beside its place and then puts it there, so that no half of it is ever found.
     fn copy(&self, host: &Host, name: &str) -> Result<(), HostTreeError> {
         let (from, to) = (self.extra_of_container().join(name), self.extra().join(name));
         let [new, old] = UNFINISHED.map(|suffix| self.extra().join(format!(".{name}{suffix}")));
-        if host.exists(&to) && self.manifest(host, &to)?.is_none() {
-            return Err(HostTreeError::Foreign { folder: host.path(&to) });
+        let mut manifest = Manifest::new();
+        if let Some(replaced) = self.manifest(host, &to)? {
+            manifest.taken_over = replaced.taken_over;
         }
         remove_folder(host, &new)?;
         remove_folder(host, &old)?;
-        let mut manifest = Manifest { made_by: "nic-driver".to_owned(), files: BTreeMap::new() };
         let mut labelled = vec![new.clone()];
         create_folder(host, &new)?;
         for entry in WalkDir::new(host.path(&from)).min_depth(1).sort_by_file_name() {
@@ -223,9 +306,7 @@ impl HostTree {
             }
             labelled.push(target);
         }
-        let text = serde_json::to_vec_pretty(&manifest)
-            .map_err(|source| HostTreeError::Manifest { path: host.path(new.join(MANIFEST)), source })?;
-        host.write_durably(new.join(MANIFEST), &text)?;
+        self.write_manifest(host, &new, &manifest)?;
         if let Err(error) = host.label_module_files(&labelled) {
             // Whether that matters is for the policy to say; loading the module tells.
             tracing::warn!(
@@ -249,6 +330,13 @@ impl HostTree {
         remove_folder(host, folder)?;
         rename(host, &new, folder)
     }
+}
+
+/// Whether a line of os-release says that the system is updated as a whole image: OpenShift's, CoreOS, or any other of OSTree.
+fn is_of_an_image(line: &str) -> bool {
+    let Some((key, value)) = line.trim().split_once('=') else { return false };
+    matches!(key, "OPENSHIFT_VERSION" | "OSTREE_VERSION")
+        || (key == "VARIANT_ID" && value.trim_matches(['"', '\'']) == "coreos")
 }
 
 fn is_unfinished(name: &str) -> bool {

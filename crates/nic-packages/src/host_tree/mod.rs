@@ -8,27 +8,32 @@
 //! The incumbent puts one folder there, of a fixed name, and leaves it without a note. Where nobody else is known to own it,
 //! it gets a manifest, and so is replaced and taken out as if this program had put it there.
 
+mod error;
+mod files;
+mod manifest;
 mod owner;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use nic_host::{CommandError, Host, Invocation, KernelRelease, ListError, ReadError, WriteError};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use nic_host::{Host, Invocation, KernelRelease, ReadError};
+use serde::Serialize;
 use walkdir::WalkDir;
 
+use self::files::{
+    checksum, copy_file, create_folder, remove_empty_folders, remove_files, remove_folder, rename,
+    write_error,
+};
+use self::manifest::{HOST, MANIFEST, Manifest};
 use crate::install::DEPMOD_DEADLINE;
 
+pub use error::HostTreeError;
 pub use owner::{HostFolderOwner, OwnerError};
 
 /// The folder that the incumbent leaves.
 const OF_INCUMBENT: &str = "mlnx-ofa_kernel";
-const HOST: &str = "/host";
-const MANIFEST: &str = ".nic-driver.json";
 /// What a folder's name ends in, with a dot in front, while it is being made or removed. No module is looked for there
 /// under a name that anybody else would choose.
 const UNFINISHED: [&str; 2] = [".nic-driver-new", ".nic-driver-old"];
@@ -39,25 +44,6 @@ pub struct HostTree {
     kernel: KernelRelease,
 }
 
-/// What was put into one folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    /// Who is to be asked.
-    made_by: String,
-    /// SHA-256 of each file, by its path in the folder.
-    files: BTreeMap<PathBuf, String>,
-    /// The files that the incumbent had left here, before this program took the folder over.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    taken_over: Vec<PathBuf>,
-}
-
-impl Manifest {
-    fn new() -> Self {
-        Self { made_by: "nic-driver".to_owned(), files: BTreeMap::new(), taken_over: Vec::new() }
-    }
-}
-
 /// What was taken out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Withdrawn {
@@ -65,58 +51,6 @@ pub struct Withdrawn {
     pub folders: Vec<PathBuf>,
     /// Files in them that somebody else has put there or changed, and which stay.
     pub left: Vec<PathBuf>,
-}
-
-/// The host's tree could not be changed. It can be tried anew.
-#[derive(Debug, thiserror::Error)]
-pub enum HostTreeError {
-    /// Somebody else has put modules in the place.
-    #[error("{} is not of this program: it has no {MANIFEST}, and {owner}", folder.display())]
-    Foreign {
-        /// The folder on the host.
-        folder: PathBuf,
-        /// Who that may be.
-        owner: HostFolderOwner,
-    },
-    /// It cannot be told whether somebody else has put modules in the place.
-    #[error("cannot tell whose {} is", folder.display())]
-    Owner {
-        /// The folder on the host.
-        folder: PathBuf,
-        /// The reason.
-        #[source]
-        source: OwnerError,
-    },
-    /// A manifest is damaged, so that it is not known whose the files are.
-    #[error("{} does not tell what was put there", path.display())]
-    Manifest {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// A folder could not be searched.
-    #[error("cannot search {}", folder.display())]
-    Search {
-        /// The folder.
-        folder: PathBuf,
-        /// The reason.
-        #[source]
-        source: walkdir::Error,
-    },
-    /// A folder could not be listed.
-    #[error(transparent)]
-    List(#[from] ListError),
-    /// A file could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A file could not be written or removed.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// The host's index could not be built.
-    #[error("cannot build the index of the host's modules")]
-    Depmod(#[from] CommandError),
 }
 
 impl HostTree {
@@ -190,10 +124,12 @@ impl HostTree {
         let mut withdrawn = Withdrawn::default();
         for name in host.list_if_exists(self.extra())? {
             let folder = self.extra().join(&name);
-            if name == OF_INCUMBENT && self.manifest(host, &folder)?.is_none() && self.wants_modules(host)? {
-                if let Some(owner) = self.take_over(host, &name).await? {
-                    tracing::warn!(folder = %folder.display(), %owner, "the folder of modules on the host stays");
-                }
+            if name == OF_INCUMBENT
+                && self.manifest(host, &folder)?.is_none()
+                && self.wants_modules(host)?
+                && let Some(owner) = self.take_over(host, &name).await?
+            {
+                tracing::warn!(folder = %folder.display(), %owner, "the folder of modules on the host stays");
             }
             if is_unfinished(&name) {
                 remove_folder(host, &folder)?;
@@ -341,81 +277,4 @@ fn is_of_an_image(line: &str) -> bool {
 
 fn is_unfinished(name: &str) -> bool {
     name.starts_with('.') && UNFINISHED.iter().any(|suffix| name.ends_with(suffix))
-}
-
-fn checksum(host: &Host, file: &Path) -> Result<String, ReadError> {
-    // Of a link, what it says and not what it leads to.
-    let content = match fs::read_link(host.path(file)) {
-        Ok(target) => target.into_os_string().into_encoded_bytes(),
-        Err(_) => host.read_bytes(file)?,
-    };
-    Ok(hex::encode(Sha256::digest(content)))
-}
-
-/// Removes the files of a manifest as they were put there. Returns those that have been changed since, and those that
-/// are in no manifest.
-fn remove_files(host: &Host, folder: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>, HostTreeError> {
-    for (below, digest) in &manifest.files {
-        let file = folder.join(below);
-        if host.exists(&file) && checksum(host, &file)? == *digest {
-            host.remove_file(&file)?;
-        }
-    }
-    let mut left = Vec::new();
-    for entry in WalkDir::new(host.path(folder)).sort_by_file_name() {
-        let entry = entry.map_err(|source| HostTreeError::Search { folder: host.path(folder), source })?;
-        let Ok(below) = entry.path().strip_prefix(host.path(folder)) else { continue };
-        if !entry.file_type().is_dir() && below != Path::new(MANIFEST) {
-            left.push(folder.join(below));
-        }
-    }
-    Ok(left)
-}
-
-fn remove_empty_folders(host: &Host, folder: &Path) -> Result<(), HostTreeError> {
-    for entry in WalkDir::new(host.path(folder)).contents_first(true) {
-        let entry = entry.map_err(|source| HostTreeError::Search { folder: host.path(folder), source })?;
-        if !entry.file_type().is_dir() {
-            continue;
-        }
-        match fs::remove_dir(entry.path()) {
-            Err(source) if source.kind() != io::ErrorKind::DirectoryNotEmpty => {
-                return Err(write_error(host, "remove", folder, source));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn remove_folder(host: &Host, folder: &Path) -> Result<(), HostTreeError> {
-    match fs::remove_dir_all(host.path(folder)) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(write_error(host, "remove", folder, source))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn create_folder(host: &Host, folder: &Path) -> Result<(), HostTreeError> {
-    fs::create_dir_all(host.path(folder)).map_err(|source| write_error(host, "create", folder, source))
-}
-
-fn rename(host: &Host, from: &Path, to: &Path) -> Result<(), HostTreeError> {
-    fs::rename(host.path(from), host.path(to)).map_err(|source| write_error(host, "rename", from, source))
-}
-
-/// Copies a file with its permissions, or a link as a link, and has it on the disk when it returns.
-fn copy_file(from: &Path, to: &Path) -> Result<(), HostTreeError> {
-    let copied = match fs::read_link(from) {
-        Ok(target) => symlink(target, to),
-        Err(_) => fs::copy(from, to).and_then(|_| fs::File::open(to)?.sync_all()),
-    };
-    copied.map_err(|source| {
-        WriteError { path: to.to_path_buf(), action: "copy a module to".to_owned(), source }.into()
-    })
-}
-
-fn write_error(host: &Host, action: &str, path: &Path, source: io::Error) -> HostTreeError {
-    WriteError { path: host.path(path), action: action.to_owned(), source }.into()
 }

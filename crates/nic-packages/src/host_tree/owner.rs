@@ -7,7 +7,7 @@ use std::time::Duration;
 use nic_host::{CommandError, Host, Invocation, ListError};
 use walkdir::WalkDir;
 
-use super::HOST;
+use super::manifest::HOST;
 
 /// Where the host's package database may lie, of what a container is given of the host.
 const DATABASES: [&str; 3] = ["usr/lib/sysimage/rpm", "usr/share/rpm", "var/lib/rpm"];

@@ -3,6 +3,8 @@
 //! Only what stands below `cfg(test)` counts as test code for clippy, in this folder too.
 
 #[cfg(test)]
+mod contents;
+#[cfg(test)]
 mod dkms;
 #[cfg(test)]
 mod host_tree;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use nic_host::{Host, ListError};
 
 use super::entry::InventoryEntry;
-use super::lock::{InventoryLock, LOCK_FILE, is_held};
+use super::lock::{InventoryLock, LOCK_FILE, lock_out};
 use super::remove::{RemoveError, remove_anything};
 
 /// What a driver that was loaded and verified makes superfluous, by the incumbent's rules: the folders of other kernels, and in
@@ -46,10 +46,9 @@ impl CleanUpPlan {
             if path == entry.kernel_folder || !is_folder(host, &path) {
                 continue;
             }
-            if is_held(&host.path(&path)) {
-                plan.in_use.push(path);
-            } else {
-                plan.remove.push(path);
+            match lock_out(&host.path(&path)) {
+                None => plan.in_use.push(path),
+                Some(_) => plan.remove.push(path),
             }
         }
         let names = host.list_if_exists(&entry.kernel_folder).unwrap_or_else(|error| {
@@ -71,6 +70,11 @@ impl CleanUpPlan {
             tracing::info!(folder = %path.display(), "another process is storing packages for this kernel: the folder stays");
         }
         for path in &self.remove {
+            // Another process may have begun since the plan was made.
+            let Some(_locked_out) = lock_out(&host.path(path)) else {
+                tracing::info!(folder = %path.display(), "another process has begun to store packages for this kernel: the folder stays");
+                continue;
+            };
             match remove_anything(&host.path(path)) {
                 Ok(true) => cleaned.removed.push(path.clone()),
                 Ok(false) => {}

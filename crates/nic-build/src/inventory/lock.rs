@@ -56,7 +56,8 @@ pub enum InventoryLockError {
 
 impl InventoryLock {
     /// Locks the kernel's folder of `entry`, which is made if need be, for `holder`: a name that tells a waiting process, or an
-    /// administrator, who is at work. Waits at most `deadline` for another holder.
+    /// administrator, who is at work. Waits at most `deadline` for another holder, who may have stored what was to be built:
+    /// [`InventoryEntry::look_up`] afterwards tells.
     pub async fn acquire(
         host: &Host,
         entry: &InventoryEntry,
@@ -87,10 +88,18 @@ impl InventoryLock {
     }
 }
 
-/// Whether another process is at work in a kernel's folder. Where that cannot be told, nobody is taken to be.
-pub(super) fn is_held(kernel_folder: &Path) -> bool {
-    let Ok(file) = File::open(kernel_folder.join(LOCK_FILE)) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+/// Locks out who would begin to store packages in a kernel's folder, while the value lives. `None` where another process is at work
+/// in it. Without a lock's file, as the incumbent leaves its folders, nobody is.
+pub(super) fn lock_out(kernel_folder: &Path) -> Option<Option<File>> {
+    let Ok(file) = File::open(kernel_folder.join(LOCK_FILE)) else { return Some(None) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => None,
+        Ok(()) => Some(Some(file)),
+        Err(TryLockError::Error(error)) => {
+            tracing::debug!(folder = %kernel_folder.display(), %error, "nobody is taken to be at work in the folder");
+            Some(None)
+        }
+    }
 }
 
 /// The lock, or who holds it.

@@ -107,6 +107,12 @@ async fn a_kernel_that_is_being_built_for_stays() {
     assert_eq!((plan.remove.len(), plan.in_use.as_slice()), (0, [other.kernel_folder.clone()].as_slice()));
     drop(building);
     let plan = fixture.inventory.plan_clean_up(&fixture.host, &fixture.entry).unwrap();
-    assert_eq!(plan.remove, [other.kernel_folder]);
+    assert_eq!(plan.remove, std::slice::from_ref(&other.kernel_folder));
+    // Who begins after the plan was made is left alone, too.
+    let late = InventoryLock::acquire(&fixture.host, &other, "another node", Duration::ZERO).await.unwrap();
+    assert_eq!(plan.apply(&fixture.host, fixture.lock().await).removed, Vec::<PathBuf>::new());
+    assert!(fixture.host.exists(&other.kernel_folder));
+    drop(late);
+    assert_eq!(plan.apply(&fixture.host, fixture.lock().await).removed, [other.kernel_folder]);
     assert!(fixture.host.exists(FOLDER));
 }

@@ -97,3 +97,15 @@ async fn a_read_only_inventory_is_read_and_not_written() {
     let refused = InventoryLock::acquire(&host, &entry, "test", std::time::Duration::ZERO).await.unwrap_err();
     assert!(error_chain(&refused).contains("Read-only file system"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_checksum_that_cannot_be_stored_leaves_no_entry() {
+    let fixture = Fixture::new();
+    // A mount point is neither replaced nor removed.
+    let Some(_disk) = SmallDisk::mount(&fixture.host.path(&fixture.entry.sha256), false) else { return };
+    let lock = fixture.lock().await;
+    let error = fixture.entry.store(&fixture.host, &lock, &fixture.packages, &key("flags")).unwrap_err();
+    assert!(error_chain(&error).contains("25.10-1.2.8.0.sha256"), "{}", error_chain(&error));
+    assert_eq!(fixture.trust(&key("flags")), None);
+    assert!(!fixture.incumbent_reuses(&key("flags").settings));
+}

@@ -109,7 +109,8 @@ fn read_rpm<E>(mut content: impl BufRead, receive: &mut Receive<'_, E>) -> Resul
     };
     // Of several names of one file all but the last are without its content.
     let mut waiting: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
-    cpio::read(deb::decompressed(content, &format!("payload.tar{suffix}"))?, |member, content| {
+    let mut payload = deb::decompressed(content, &format!("payload.tar{suffix}"))?;
+    cpio::read(&mut payload, |member, content| {
         let path = absolute(Path::new(&member.name))?;
         match member.mode & cpio::TYPE {
             cpio::REGULAR if member.links > 1 && member.size == 0 => {
@@ -135,6 +136,7 @@ fn read_rpm<E>(mut content: impl BufRead, receive: &mut Receive<'_, E>) -> Resul
             _ => Ok(()),
         }
     })?;
+    drain(payload)?;
     // Several names of an empty file: none of them has a content.
     waiting.into_values().flatten().try_for_each(|path| {
         let kind = ContainedKind::File { executable: false };
@@ -165,9 +167,14 @@ fn read_deb<E>(content: impl BufRead, receive: &mut Receive<'_, E>) -> Result<()
             };
             receive(&ContainedFile { path, kind }, &mut entry).map_err(Stop::Receiver)?;
         }
-        return Ok(());
+        return Ok(drain(files.into_inner())?);
     }
     Err(ParsePackageError::Missing { part: "data.tar" }.into())
+}
+
+/// Reads what is behind an archive's end. The checksums of a compressed one are there, and compared when they are reached.
+fn drain(mut archive: impl Read) -> io::Result<()> {
+    io::copy(&mut archive, &mut io::sink()).map(|_| ())
 }
 
 /// The path below `/` that a name in an archive means. One that leads out of it is refused.

@@ -13,9 +13,8 @@ mod files;
 mod manifest;
 mod owner;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use nic_host::{Host, Invocation, KernelRelease, ReadError};
@@ -24,7 +23,6 @@ use walkdir::WalkDir;
 
 use self::files::{
     checksum, copy_file, create_folder, remove_empty_folders, remove_files, remove_folder, rename,
-    write_error,
 };
 use self::manifest::{HOST, MANIFEST, Manifest};
 use crate::install::DEPMOD_DEADLINE;
@@ -85,16 +83,23 @@ impl HostTree {
 
     /// Puts the folders below `extra/` that hold one of `modules` into the host's tree, builds its index, and makes the
     /// container's folders links to them. Returns the host's folders; nothing is changed when all is so already.
+    ///
+    /// Modules of another kernel, which this one uses through links, are put into this one's folder: where their own is, the
+    /// host knows no kernel.
     pub async fn put(&self, host: &Host, modules: &[PathBuf]) -> Result<Vec<PathBuf>, HostTreeError> {
         let mut folders = Vec::new();
-        let below_extra =
-            modules.iter().filter_map(|module| module.strip_prefix(self.extra_of_container()).ok());
-        let names: BTreeSet<&str> = below_extra
-            .filter(|path| path.components().count() > 1)
-            .filter_map(|path| path.components().next()?.as_os_str().to_str())
+        // This kernel's own come last, and so replace another's of the same name.
+        let (own, others): (Vec<_>, Vec<_>) = modules
+            .iter()
+            .filter_map(|module| folder_below_extra(module))
+            .partition(|folder| folder.starts_with(self.extra_of_container()));
+        let sources: BTreeMap<&str, &Path> = others
+            .into_iter()
+            .chain(own)
+            .filter_map(|folder| Some((folder.file_name()?.to_str()?, folder)))
             .collect();
-        let is_linked = |name: &&str| self.is_link_to(host, &self.extra_of_container().join(name), name);
-        for name in names.into_iter().filter(|name| !is_linked(name)) {
+        let is_linked = |name: &str| self.is_link_to(host, &self.extra_of_container().join(name), name);
+        for (name, source) in sources.into_iter().filter(|(name, _)| !is_linked(name)) {
             let folder = self.extra().join(name);
             if host.exists(&folder) && self.manifest(host, &folder)?.is_none() {
                 match self.take_over(host, name).await? {
@@ -102,7 +107,7 @@ impl HostTree {
                     Some(owner) => return Err(HostTreeError::Foreign { folder: host.path(&folder), owner }),
                 }
             }
-            self.copy(host, name)?;
+            self.copy(host, name, source)?;
             folders.push(self.extra().join(name));
         }
         if folders.is_empty() {
@@ -219,8 +224,8 @@ impl HostTree {
     }
 
     /// Copies one folder beside its place and then puts it there, so that no half of it is ever found.
-    fn copy(&self, host: &Host, name: &str) -> Result<(), HostTreeError> {
-        let (from, to) = (self.extra_of_container().join(name), self.extra().join(name));
+    fn copy(&self, host: &Host, name: &str, from: &Path) -> Result<(), HostTreeError> {
+        let to = self.extra().join(name);
         let [new, old] = UNFINISHED.map(|suffix| self.extra().join(format!(".{name}{suffix}")));
         let mut manifest = Manifest::new();
         if let Some(replaced) = self.manifest(host, &to)? {
@@ -230,9 +235,9 @@ impl HostTree {
         remove_folder(host, &old)?;
         let mut labelled = vec![new.clone()];
         create_folder(host, &new)?;
-        for entry in WalkDir::new(host.path(&from)).min_depth(1).sort_by_file_name() {
-            let entry = entry.map_err(|source| HostTreeError::Search { folder: host.path(&from), source })?;
-            let Ok(below) = entry.path().strip_prefix(host.path(&from)) else { continue };
+        for entry in WalkDir::new(host.path(from)).min_depth(1).sort_by_file_name() {
+            let entry = entry.map_err(|source| HostTreeError::Search { folder: host.path(from), source })?;
+            let Ok(below) = entry.path().strip_prefix(host.path(from)) else { continue };
             let target = new.join(below);
             if entry.file_type().is_dir() {
                 create_folder(host, &target)?;
@@ -261,11 +266,20 @@ impl HostTree {
     fn link(&self, host: &Host, folder: &Path, target: &Path) -> Result<(), HostTreeError> {
         let new = folder.with_extension("nic-driver-link");
         host.remove_file(&new)?;
-        symlink(target, host.path(&new))
-            .map_err(|source| write_error(host, "create the link", &new, source))?;
+        host.make_link(&new, target)?;
         remove_folder(host, folder)?;
         rename(host, &new, folder)
     }
+}
+
+/// The folder below a kernel's `extra/` that holds a module. One that lies in none of its own stays where it is.
+fn folder_below_extra(module: &Path) -> Option<&Path> {
+    module.ancestors().skip(1).find(|folder| {
+        folder.parent().is_some_and(|extra| {
+            extra.ends_with("extra")
+                && extra.parent().and_then(Path::parent) == Some(Path::new("/lib/modules"))
+        })
+    })
 }
 
 /// Whether a line of os-release says that the system is updated as a whole image: OpenShift's, CoreOS, or any other of OSTree.

@@ -35,9 +35,19 @@ fn files_come_out_as_they_went_in() {
     {
         let expected = FILES.map(|path| (file(path), path.to_owned()));
         assert_eq!(read(&bytes).unwrap(), expected);
-        let cut = read(&bytes[..bytes.len() - 900]).unwrap_err();
+        let cut = read(&bytes[..bytes.len() / 2]).unwrap_err();
         assert!(cut.starts_with("cannot understand the package "), "{cut}");
     }
+    // Behind the last file is what the compression checks.
+    for suffix in [".gz", ".xz", ".zst"] {
+        let bytes = sample.deb(suffix);
+        let cut = read(&bytes[..bytes.len() - 8]).unwrap_err();
+        assert!(cut.starts_with("cannot understand the package "), "{suffix} {cut}");
+    }
+    let mut damaged = sample.deb(".xz");
+    let at = damaged.len() - 40;
+    damaged[at] ^= 1;
+    assert!(read(&damaged).is_err());
     assert!(read(b"<html>404</html>").unwrap_err().contains("neither an rpm nor a deb"));
 }
 
@@ -50,12 +60,10 @@ fn deb_of(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
         header.set_mode(0o755);
         // By hand: the crate itself refuses names that lead out.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        let content = if *kind == tar::EntryType::Regular {
-            text.as_bytes()
-        } else {
+        let content = if *kind == tar::EntryType::Regular { text.as_bytes() } else { b"" };
+        if matches!(kind, tar::EntryType::Link | tar::EntryType::Symlink) {
             header.set_link_name(text).unwrap();
-            b""
-        };
+        }
         header.set_size(content.len() as u64);
         header.set_cksum();
         builder.append(&header, content).unwrap();

@@ -124,6 +124,28 @@ async fn what_is_put_there_is_found_through_a_link_and_taken_out_again() {
 }
 
 #[tokio::test]
+async fn modules_of_another_kernel_go_into_the_running_ones_folder() {
+    let node = Node::new();
+    let other = |path: &str| format!("/lib/modules/5.14.0-570.12.1.el9_6.x86_64/extra/{path}");
+    node.write(&other("kmod-x/x.ko"), "linked");
+    node.write(&other("mlnx-ofa_kernel/core/mlx5_core.ko"), "hidden by the kernel's own");
+    let linked = ["kmod-x/x.ko", "mlnx-ofa_kernel/core/mlx5_core.ko"].map(|path| PathBuf::from(other(path)));
+    let all: Vec<PathBuf> = modules().into_iter().chain(linked).collect();
+    let folders = node.tree().put(&node.host(), &all).await.unwrap();
+    assert_eq!(folders, [host("extra/kmod-x"), host("extra/mlnx-ofa_kernel")].map(PathBuf::from));
+    let linked = ["extra/kmod-x/.nic-driver.json", "extra/kmod-x/x.ko: linked"];
+    let expected: Vec<&str> = linked.into_iter().chain(PUT).collect();
+    assert_eq!(node.files(&host("")), expected);
+    assert_eq!(
+        fs::read_link(node.path(&container("extra/kmod-x"))).unwrap(),
+        Path::new(&host("extra/kmod-x"))
+    );
+    assert!(node.path(&other("kmod-x/x.ko")).is_file(), "the package's files stay");
+    node.tree().take_out(&node.host()).await.unwrap();
+    assert_eq!(node.files(&host("")), ["kernel/mlx5_core.ko.xz: inbox"]);
+}
+
+#[tokio::test]
 async fn a_new_container_replaces_what_an_older_one_has_put_there() {
     let node = Node::new();
     node.put().await.unwrap();

@@ -76,7 +76,11 @@ fn field(control: &str, name: &str) -> Option<String> {
         .map(|(_, value)| value.trim().to_owned())
 }
 
-fn decompressed<'a>(member: impl Read + 'a, part: &str) -> Result<Box<dyn Read + 'a>, ParsePackageError> {
+/// What is in a part, by the end of the part's name.
+pub(crate) fn decompressed<'a>(
+    member: impl Read + 'a,
+    part: &str,
+) -> Result<Box<dyn Read + 'a>, ParsePackageError> {
     match part.split_once(".tar").map(|(_, suffix)| suffix) {
         Some("") => Ok(Box::new(member)),
         Some(".gz") => Ok(Box::new(flate2::read::MultiGzDecoder::new(member))),

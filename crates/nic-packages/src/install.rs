@@ -7,6 +7,7 @@ use nic_host::{CommandError, Host, Invocation, KernelRelease, WriteError};
 use serde::{Deserialize, Serialize};
 
 use crate::dkms::source_folders;
+use crate::weak_links::{WeakLinksError, unlinked};
 use crate::{InstalledError, InstalledPackage, PackageFile, PackageFormat, PackageSet, installed};
 
 /// A package's scriptlets may rebuild an initramfs for each kernel of the machine.
@@ -18,7 +19,8 @@ pub(crate) const DEPMOD_DEADLINE: Duration = Duration::from_secs(5 * 60);
 pub struct InstallState {
     /// Which of the set's packages are installed, in whatever version.
     pub installed: Vec<InstalledPackage>,
-    /// The set's modules for the kernel that are not on the disk.
+    /// The set's modules that the kernel uses, and that are not on the disk or, where they are another kernel's, not
+    /// linked into its folder.
     pub missing_modules: BTreeSet<PathBuf>,
     /// Files that depmod(8) needs in the kernel's module folder, and which are not there. They come with the
     /// kernel, whose packages a container may lack.
@@ -34,6 +36,9 @@ pub enum ObserveError {
     /// The installed packages could not be listed.
     #[error(transparent)]
     Installed(#[from] InstalledError),
+    /// The kernel's links to other kernels' modules could not be read.
+    #[error(transparent)]
+    Links(#[from] WeakLinksError),
     /// apt could not be asked for the kernel's other modules.
     #[error("cannot ask apt for the package {package}")]
     ModulesExtra {
@@ -56,7 +61,10 @@ impl InstallState {
         let folder = Path::new("/lib/modules").join(kernel.as_str());
         Ok(Self {
             installed: installed(host, set.format, set.packages.iter().map(|package| &package.name)).await?,
-            missing_modules: missing(host, set.modules_for(kernel)).map(Path::to_path_buf).collect(),
+            missing_modules: missing(host, set.modules_to_use(kernel))
+                .map(Path::to_path_buf)
+                .chain(unlinked(host, kernel, set.modules_to_use(kernel))?)
+                .collect(),
             missing_indexes: ["modules.order", "modules.builtin"]
                 .map(|name| folder.join(name))
                 .into_iter()
@@ -112,7 +120,7 @@ pub struct InstallRecord {
     pub packages: Vec<RecordedPackage>,
     /// The kernel for which they were installed.
     pub kernel: KernelRelease,
-    /// The modules for that kernel which they hold.
+    /// The modules that the kernel uses of them: for it, or for another kernel and linked into its folder.
     pub files: Vec<PathBuf>,
     /// The folders of sources that they hold for DKMS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -248,7 +256,7 @@ impl InstallPlan {
         let needed: Vec<(&PackageFile, Presence)> = set
             .packages
             .iter()
-            .map(|package| (package, Presence::of(package, kernel, state)))
+            .map(|package| (package, Presence::of(package, state)))
             .filter(|(_, presence)| *presence != Presence::Whole)
             .collect();
         let files = |wanted: &[Presence]| -> Option<Vec<PathBuf>> {
@@ -288,7 +296,7 @@ impl InstallPlan {
                 })
                 .collect(),
             kernel: kernel.clone(),
-            files: set.modules_for(kernel).map(Path::to_path_buf).collect(),
+            files: set.modules_to_use(kernel).map(Path::to_path_buf).collect(),
             dkms_sources: set.packages.iter().flat_map(source_folders).collect(),
         };
         Self { steps, record }
@@ -333,10 +341,14 @@ impl InstallPlan {
                 });
             }
         }
-        match missing(host, record.files.iter().map(PathBuf::as_path)).next() {
-            None => Ok(()),
-            Some(path) => Err(InstallError::MissingModule { path: path.to_path_buf() }),
+        if let Some(path) = missing(host, record.files.iter().map(PathBuf::as_path)).next() {
+            return Err(InstallError::MissingModule { path: path.to_path_buf() });
         }
+        let unlinked = unlinked(host, &record.kernel, record.files.iter().map(PathBuf::as_path))?;
+        unlinked
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |module| Err(InstallError::NotLinked { module, kernel: record.kernel.clone() }))
     }
 }
 
@@ -367,7 +379,7 @@ enum Presence {
 }
 
 impl Presence {
-    fn of(package: &PackageFile, kernel: &KernelRelease, state: &InstallState) -> Self {
+    fn of(package: &PackageFile, state: &InstallState) -> Self {
         let mut versions =
             state.installed.iter().filter(|installed| installed.name == package.name).peekable();
         if versions.peek().is_none() {
@@ -375,7 +387,7 @@ impl Presence {
         } else if versions.clone().any(|installed| installed.version != package.version) {
             Self::OtherVersion
         } else if versions.all(|installed| installed.complete)
-            && !package.modules_for(kernel).any(|module| state.missing_modules.contains(module))
+            && !package.modules().any(|module| state.missing_modules.contains(module))
         {
             Self::Whole
         } else {
@@ -421,4 +433,19 @@ pub enum InstallError {
         /// The module's file.
         path: PathBuf,
     },
+    /// The package manager reported success, and the kernel was given no link to a module that was built for another one.
+    #[error(
+        "the package was installed, and yet weak-modules has not linked {} into the modules of the kernel {kernel}: \
+         they may differ in symbols that the module needs",
+        module.display()
+    )]
+    NotLinked {
+        /// The module's file.
+        module: PathBuf,
+        /// The kernel that was to use it.
+        kernel: KernelRelease,
+    },
+    /// The kernel's links to other kernels' modules could not be read.
+    #[error("all packages were installed, but that cannot be verified")]
+    VerifyLinks(#[from] WeakLinksError),
 }

@@ -10,7 +10,8 @@
 //!    undo it.
 //! 4. [`RemovalPlan`] undoes it, so that the inbox driver is found again; what the packages have registered with DKMS
 //!    ([`DkmsModule`]) is taken out first.
-//! 5. [`HostTree`] is for a container on a host that wants the modules in its own tree, and takes them out again.
+//! 5. [`read_contents`] hands out the files of a package without installing it.
+//! 6. [`HostTree`] is for a container on a host that wants the modules in its own tree, and takes them out again.
 //!
 //! What it is not: it does not build packages, does not fetch them, and knows nothing of loaded modules. Package
 //! managers (`rpm`, `apt-get`, `dpkg`) are used to change and to query the machine's package database and for
@@ -18,6 +19,8 @@
 //!
 //! Start reading at [`PackageSet`], then [`InstallPlan`].
 
+mod contents;
+mod cpio;
 mod deb;
 mod distribution;
 mod dkms;
@@ -29,10 +32,12 @@ mod read_package;
 mod remove;
 mod rpm_header;
 mod set;
+mod weak_links;
 
+pub use contents::{ContainedFile, ContainedKind, ReadContentsError, read_contents};
 pub use distribution::{Architecture, DistributionFamily, PackageFormat, UnknownDistributionError};
 pub use dkms::DkmsModule;
-pub use host_tree::{HostTree, HostTreeError, Withdrawn};
+pub use host_tree::{HostFolderOwner, HostTree, HostTreeError, OwnerError, Withdrawn};
 pub use install::{
     InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, ObserveError, RecordedPackage,
 };
@@ -40,4 +45,5 @@ pub use installed::{InstalledError, InstalledPackage, installed};
 pub use package::{PackageFile, ParsePackageError};
 pub use read_package::ReadPackageError;
 pub use remove::{RemovalError, RemovalPlan, RemovalStep};
-pub use set::{CheckError, PackageSet, ReadSetError};
+pub use set::{CheckError, ModuleOrigin, PackageSet, ReadSetError};
+pub use weak_links::WeakLinksError;

@@ -90,7 +90,7 @@ impl PackageFile {
 }
 
 /// The kernel whose module folder `file` lies in. A folder there that cannot be a kernel release belongs to none.
-fn kernel_of(file: &Path) -> Option<KernelRelease> {
+pub(crate) fn kernel_of(file: &Path) -> Option<KernelRelease> {
     let below = ["/lib/modules", "/usr/lib/modules"].iter().find_map(|root| file.strip_prefix(root).ok())?;
     let mut components = below.components();
     let release = components.next()?.as_os_str().to_str()?.parse().ok()?;

@@ -1,8 +1,11 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nic_host::{Host, KernelRelease, ListError};
 use serde::{Deserialize, Serialize};
 
+use crate::dkms::source_folders;
+use crate::weak_links;
 use crate::{Architecture, PackageFile, PackageFormat, ReadPackageError};
 
 /// The packages of one folder, which are installed together.
@@ -14,6 +17,24 @@ pub struct PackageSet {
     pub format: PackageFormat,
     /// The packages, by file name; never empty when read from a folder.
     pub packages: Vec<PackageFile>,
+}
+
+/// How the running kernel comes by the modules of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModuleOrigin {
+    /// The packages hold modules for it.
+    Built,
+    /// At least one package holds modules for another kernel of the same release, and links to them come with its
+    /// installation: see [`InstallError::NotLinked`](crate::InstallError::NotLinked).
+    Linked {
+        /// Those kernels.
+        kernels: Vec<KernelRelease>,
+    },
+    /// The packages hold no modules but sources, which DKMS builds: the caller must register them.
+    Dkms {
+        /// The folders of sources.
+        sources: Vec<PathBuf>,
+    },
 }
 
 /// A folder that is no set of packages.
@@ -75,6 +96,19 @@ pub enum CheckError {
         /// The running kernel.
         running: KernelRelease,
     },
+    /// A package's modules could be used through links, and there is no program that makes them.
+    #[error(
+        "the package {package} is for the kernel {built}, whose modules the running {running} could use through links, \
+         and this machine has no weak-modules to make them"
+    )]
+    NoWeakModules {
+        /// The package's name.
+        package: String,
+        /// The kernel whose modules could be used.
+        built: KernelRelease,
+        /// The running kernel.
+        running: KernelRelease,
+    },
     /// A package is for another architecture.
     #[error("the package {package} is for the architecture {architecture}, and this machine is {machine}")]
     OtherArchitecture {
@@ -85,7 +119,7 @@ pub enum CheckError {
         /// The machine's, as `uname -m` prints it.
         machine: Architecture,
     },
-    /// No package holds a module for the running kernel.
+    /// No package holds a module for the running kernel, nor sources for DKMS.
     #[error("no package in {} holds a module for the running kernel {running}", folder.display())]
     NoModules {
         /// The folder of the packages.
@@ -122,11 +156,18 @@ impl PackageSet {
         Ok(Self { folder, format, packages })
     }
 
-    /// Whether these packages are for a machine of this kernel and architecture.
+    /// Whether these packages are for a machine of this kernel and architecture, and how the kernel comes by their modules.
     ///
     /// A package without modules (tools, scripts) is fine, and so is one with modules for several kernels, if the
-    /// running one is among them. At least one package must hold a module for the running kernel.
-    pub fn check(&self, running: &KernelRelease, machine: &Architecture) -> Result<(), CheckError> {
+    /// running one is among them, or can be given links to those of another one. At least one package must hold a module for
+    /// the running kernel to use, or sources for DKMS.
+    pub fn check(
+        &self,
+        host: &Host,
+        running: &KernelRelease,
+        machine: &Architecture,
+    ) -> Result<ModuleOrigin, CheckError> {
+        let (mut is_built, mut linked) = (false, BTreeSet::new());
         for package in &self.packages {
             if !machine.takes(self.format, &package.architecture) {
                 return Err(CheckError::OtherArchitecture {
@@ -136,18 +177,46 @@ impl PackageSet {
                 });
             }
             let kernels = package.kernels();
-            if !kernels.is_empty() && !kernels.contains(running) {
-                return Err(CheckError::OtherKernel {
-                    package: package.name.clone(),
-                    kernels: kernels.into_iter().collect(),
-                    running: running.clone(),
-                });
+            match weak_links::kernel_to_use(package, running) {
+                Some(kernel) if kernel == *running => {
+                    is_built |= package.modules_for(running).next().is_some();
+                }
+                Some(built) if package.modules_for(&built).next().is_none() => {}
+                Some(built) if !weak_links::can_be_made(host) => {
+                    return Err(CheckError::NoWeakModules {
+                        package: package.name.clone(),
+                        built,
+                        running: running.clone(),
+                    });
+                }
+                Some(built) => {
+                    linked.insert(built);
+                }
+                None if kernels.is_empty() => {}
+                None => {
+                    return Err(CheckError::OtherKernel {
+                        package: package.name.clone(),
+                        kernels: kernels.into_iter().collect(),
+                        running: running.clone(),
+                    });
+                }
             }
         }
-        if self.modules_for(running).next().is_none() {
-            return Err(CheckError::NoModules { folder: self.folder.clone(), running: running.clone() });
+        let sources: Vec<PathBuf> = self.packages.iter().flat_map(source_folders).collect();
+        if !linked.is_empty() {
+            Ok(ModuleOrigin::Linked { kernels: linked.into_iter().collect() })
+        } else if is_built {
+            Ok(ModuleOrigin::Built)
+        } else if !sources.is_empty() {
+            Ok(ModuleOrigin::Dkms { sources })
+        } else {
+            Err(CheckError::NoModules { folder: self.folder.clone(), running: running.clone() })
         }
-        Ok(())
+    }
+
+    /// The kernel modules of all packages that `kernel` uses: those for it, and those for another one to which it is given links.
+    pub fn modules_to_use(&self, kernel: &KernelRelease) -> impl Iterator<Item = &Path> {
+        self.packages.iter().flat_map(move |package| weak_links::modules_to_use(package, kernel))
     }
 
     /// The kernel modules of all packages for `kernel`.

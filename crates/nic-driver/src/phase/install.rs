@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nic_packages::{
     Architecture, DistributionFamily, HostTree, HostTreeError, InstallPlan, InstallRecord, InstallState,
-    PackageSet,
+    ModuleOrigin, PackageSet,
 };
 use serde::Serialize;
 
@@ -48,7 +48,14 @@ fn read_set(context: &Context, folder: &Path) -> Result<(PackageSet, Option<Inst
     let host = &context.host;
     let format = DistributionFamily::of(&host.os_release()?)?.package_format();
     let set = PackageSet::read(host, folder, format)?;
-    set.check(&context.kernel, &Architecture::of_this_program())?;
+    if let ModuleOrigin::Dkms { sources } =
+        set.check(host, &context.kernel, &Architecture::of_this_program())?
+    {
+        tracing::warn!(
+            ?sources,
+            "the packages hold no modules: they must be built by DKMS before a reload finds them"
+        );
+    }
     Ok((set, context.store.installed()?))
 }
 

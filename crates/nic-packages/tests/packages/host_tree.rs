@@ -124,6 +124,28 @@ async fn what_is_put_there_is_found_through_a_link_and_taken_out_again() {
 }
 
 #[tokio::test]
+async fn modules_of_another_kernel_go_into_the_running_ones_folder() {
+    let node = Node::new();
+    let other = |path: &str| format!("/lib/modules/5.14.0-570.12.1.el9_6.x86_64/extra/{path}");
+    node.write(&other("kmod-x/x.ko"), "linked");
+    node.write(&other("mlnx-ofa_kernel/core/mlx5_core.ko"), "hidden by the kernel's own");
+    let linked = ["kmod-x/x.ko", "mlnx-ofa_kernel/core/mlx5_core.ko"].map(|path| PathBuf::from(other(path)));
+    let all: Vec<PathBuf> = modules().into_iter().chain(linked).collect();
+    let folders = node.tree().put(&node.host(), &all).await.unwrap();
+    assert_eq!(folders, [host("extra/kmod-x"), host("extra/mlnx-ofa_kernel")].map(PathBuf::from));
+    let linked = ["extra/kmod-x/.nic-driver.json", "extra/kmod-x/x.ko: linked"];
+    let expected: Vec<&str> = linked.into_iter().chain(PUT).collect();
+    assert_eq!(node.files(&host("")), expected);
+    assert_eq!(
+        fs::read_link(node.path(&container("extra/kmod-x"))).unwrap(),
+        Path::new(&host("extra/kmod-x"))
+    );
+    assert!(node.path(&other("kmod-x/x.ko")).is_file(), "the package's files stay");
+    node.tree().take_out(&node.host()).await.unwrap();
+    assert_eq!(node.files(&host("")), ["kernel/mlx5_core.ko.xz: inbox"]);
+}
+
+#[tokio::test]
 async fn a_new_container_replaces_what_an_older_one_has_put_there() {
     let node = Node::new();
     node.put().await.unwrap();
@@ -152,14 +174,125 @@ async fn a_package_manager_does_not_write_through_the_link() {
 }
 
 #[tokio::test]
-async fn what_is_not_of_this_program_is_left_alone() {
+async fn what_the_incumbent_left_is_taken_over_and_taken_out() {
     let node = Node::new();
-    node.write(&host("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "of the host's own package");
+    node.write(&host("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "the incumbent's");
+    node.write(&host("extra/mlnx-ofa_kernel/old/gone_in_the_new.ko"), "the incumbent's");
+    node.put().await.unwrap();
+    assert_eq!(node.files(&host("")), PUT);
+    let manifest = fs::read_to_string(node.path(&host("extra/mlnx-ofa_kernel/.nic-driver.json"))).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["taken_over"], serde_json::json!(["core/mlx5_core.ko", "old/gone_in_the_new.ko"]));
+    assert_eq!(node.tree().take_out(&node.host()).await.unwrap().left, Vec::<PathBuf>::new());
+    assert_eq!(node.files(&host("")), ["kernel/mlx5_core.ko.xz: inbox"]);
+
+    // Also where this program has not put anything: the inbox driver is asked for.
+    let node = Node::new();
+    node.write(&host("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "the incumbent's");
+    let withdrawn = node.tree().take_out(&node.host()).await.unwrap();
+    assert_eq!(withdrawn.folders, [PathBuf::from(host("extra/mlnx-ofa_kernel"))]);
+    assert_eq!(node.files(&host("")), ["kernel/mlx5_core.ko.xz: inbox"]);
+    assert_eq!(node.replay.asked(), [DEPMOD]);
+
+    // Not where the host is none into which the incumbent puts anything.
+    for os_release in ["ID=rhel\nVERSION_ID=9.6\nOPENSHIFT_VERSION=\"4.19\"\n", "ID=ubuntu\n"] {
+        let node = Node::new();
+        node.write("/host/etc/os-release", os_release);
+        node.write(&host("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "the image's");
+        assert_eq!(node.tree().take_out(&node.host()).await.unwrap(), Default::default());
+        assert_eq!(node.files(&host("extra")), ["mlnx-ofa_kernel/core/mlx5_core.ko: the image's"]);
+    }
+}
+
+const OWNER_QUERY: &str = r"rpm --dbpath /host/usr/lib/sysimage/rpm -q --qf '%{NAME}-%{VERSION}-%{RELEASE}\n' -f /lib/modules/5.14.0-570.73.1.el9_6.x86_64/extra/mlnx-ofa_kernel/core/mlx5_core.ko /usr/lib/modules/5.14.0-570.73.1.el9_6.x86_64/extra/mlnx-ofa_kernel/core/mlx5_core.ko";
+const NOT_OWNED: &str = "file /lib/modules/5.14.0-570.73.1.el9_6.x86_64/extra/mlnx-ofa_kernel/core/mlx5_core.ko is not owned by any package\n";
+const NO_SUCH_FILE: &str = "error: file /usr/lib/modules/5.14.0-570.73.1.el9_6.x86_64/extra/mlnx-ofa_kernel/core/mlx5_core.ko: No such file or directory\n";
+
+#[tokio::test]
+async fn what_a_package_of_the_host_owns_is_not_touched() {
+    let answered = |code, stdout: &str, stderr: &str| {
+        let mut node = Node::new();
+        node.write("/host/usr/lib/sysimage/rpm/rpmdb.sqlite", "");
+        node.write(&host("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "somebody's");
+        let answer = Captured { code: Some(code), stdout: stdout.to_owned(), stderr: stderr.to_owned() };
+        node.replay = node.replay.answer(OWNER_QUERY, answer);
+        node
+    };
+    let owned = answered(1, &format!("{NOT_OWNED}kmod-mlnx-ofa_kernel-25.10-1\n"), "");
+    let error = owned.put().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{} is not of this program: it has no .nic-driver.json, and it belongs to the host's package \
+             kmod-mlnx-ofa_kernel-25.10-1",
+            owned.path(&host("extra/mlnx-ofa_kernel")).display()
+        )
+    );
+    assert_eq!(owned.tree().take_out(&owned.host()).await.unwrap(), Default::default());
+    assert_eq!(owned.files(&host("extra")), ["mlnx-ofa_kernel/core/mlx5_core.ko: somebody's"]);
+
+    for (stdout, stderr) in
+        [(NOT_OWNED, NO_SUCH_FILE), ("", NO_SUCH_FILE), (NOT_OWNED, "warning: Found BDB database\n")]
+    {
+        let nobodys = answered(2, stdout, stderr);
+        nobodys.put().await.unwrap();
+        assert_eq!(nobodys.files(&host("")), PUT);
+    }
+    // A database that cannot be asked is no empty one.
+    for (stdout, stderr) in
+        [("", "error: cannot open Packages database\n"), (NOT_OWNED, "error: rpmdb: failed\n"), ("", "")]
+    {
+        let node = answered(1, stdout, stderr);
+        let error = node.put().await.unwrap_err();
+        assert!(matches!(error, HostTreeError::Owner { .. }), "{error}");
+        assert_eq!(node.files(&host("extra")), ["mlnx-ofa_kernel/core/mlx5_core.ko: somebody's"]);
+    }
+}
+
+#[tokio::test]
+async fn without_the_hosts_database_traces_of_an_installation_count() {
+    for trace in [
+        "/host/etc/infiniband/openib.conf",
+        "/host/etc/init.d/openibd",
+        "/host/usr/lib/systemd/system/openibd.service",
+        "/host/etc/depmod.d/zz01-mlnx-ofa_kernel-mlx5_core.conf",
+    ] {
+        let node = Node::new();
+        node.write(trace, "");
+        node.write(&host("extra/mlnx-ofa_kernel/core/mlx5_core.ko"), "of the host's own package");
+        let error = node.put().await.unwrap_err();
+        assert!(
+            error.to_string().ends_with(&format!("installed on the host itself, which has {trace}")),
+            "{error}"
+        );
+        assert!(node.path(&container("extra/mlnx-ofa_kernel")).is_dir());
+        assert_eq!(node.tree().take_out(&node.host()).await.unwrap(), Default::default());
+        assert_eq!(
+            node.files(&host("extra")),
+            ["mlnx-ofa_kernel/core/mlx5_core.ko: of the host's own package"]
+        );
+        assert_eq!(node.replay.asked(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_of_this_program_is_left_alone() {
+    // Another name, and a link or a file in the folder's place.
+    let node = Node::new();
+    node.write(&host("extra/other/mlx5_core.ko"), "another's");
+    node.write(&container("extra/other/mlx5_core.ko"), "new");
+    let modules = [PathBuf::from(container("extra/other/mlx5_core.ko"))];
+    let error = node.tree().put(&node.host(), &modules).await.unwrap_err();
+    assert!(error.to_string().ends_with("and nothing tells who has put it there"), "{error}");
+    node.write(&host("elsewhere/mlx5_core.ko"), "another's");
+    symlink("../elsewhere", node.path(&host("extra/mlnx-ofa_kernel"))).unwrap();
     let error = node.put().await.unwrap_err();
     assert!(matches!(error, HostTreeError::Foreign { .. }), "{error}");
-    assert!(node.path(&container("extra/mlnx-ofa_kernel")).is_dir());
     assert_eq!(node.tree().take_out(&node.host()).await.unwrap(), Default::default());
-    assert_eq!(node.files(&host("extra")), ["mlnx-ofa_kernel/core/mlx5_core.ko: of the host's own package"]);
+    assert_eq!(
+        node.files(&host("extra")),
+        ["mlnx-ofa_kernel -> ../elsewhere", "other/mlx5_core.ko: another's"]
+    );
     assert_eq!(node.replay.asked(), Vec::<String>::new());
 
     // What was changed since it was put there, or added.
@@ -196,8 +329,17 @@ async fn a_removal_that_was_cut_off_is_begun_anew() {
 #[test]
 fn only_a_plain_red_hat_wants_modules() {
     let node = Node::new();
-    for (id, wants) in [("rhel", true), ("rocky", true), ("rhcos", false), ("ubuntu", false), ("sles", false)]
-    {
+    for (id, wants) in [
+        ("rhel", true),
+        ("rocky", true),
+        ("rhcos", false),
+        ("rhel\nOPENSHIFT_VERSION=\"4.19\"", false),
+        ("rhel\nVARIANT_ID=coreos", false),
+        ("rhel\nVARIANT_ID=\"server\"", true),
+        ("rhel\nOSTREE_VERSION='9.6.20251023-0'", false),
+        ("ubuntu", false),
+        ("sles", false),
+    ] {
         node.write("/host/etc/os-release", &format!("ID={id}\n"));
         assert_eq!(node.tree().wants_modules(&node.host()).unwrap(), wants, "{id}");
     }

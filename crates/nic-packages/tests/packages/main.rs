@@ -3,6 +3,8 @@
 //! Only what stands below `cfg(test)` counts as test code for clippy, in this folder too.
 
 #[cfg(test)]
+mod contents;
+#[cfg(test)]
 mod dkms;
 #[cfg(test)]
 mod host_tree;
@@ -12,3 +14,5 @@ mod plans;
 mod reading;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod weak_links;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::sample::{Sample, ar, compressed};
 use nic_host::{Host, KernelRelease, error_chain};
 use nic_packages::{
-    Architecture, PackageFile, PackageFormat, PackageSet, ParsePackageError, ReadPackageError, ReadSetError,
+    Architecture, ModuleOrigin, PackageFile, PackageFormat, PackageSet, ParsePackageError, ReadPackageError,
+    ReadSetError,
 };
 
 const KERNEL: &str = "5.14.0-570.73.1.el9_6.x86_64";
@@ -163,7 +164,7 @@ fn a_set_is_all_packages_of_one_format_sorted_by_file_name() {
             "/packages/mlnx-tools-25.10-OFED.25.10.1.2.8.1.noarch.rpm",
         ]
     );
-    set.check(&kernel(), &machine()).unwrap();
+    assert_eq!(set.check(&host, &kernel(), &machine()).unwrap(), ModuleOrigin::Built);
     assert_eq!(strings(set.modules_for(&kernel())), [MODULE]);
     let debs = PackageSet::read(&host, "/packages", PackageFormat::Deb).unwrap();
     assert_eq!(debs.packages.len(), 1);
@@ -234,7 +235,8 @@ fn a_set_for_another_machine_is_found_out() {
             Err("no package in /packages holds a module for the running kernel 5.14.0-570.73.1.el9_6.x86_64"),
         ),
     ] {
-        let checked = set_of(&samples).check(&kernel(), &machine()).map_err(|error| error.to_string());
+        let checked = set_of(&samples).check(&Host::at("/nonexistent"), &kernel(), &machine());
+        let checked = checked.map(|_| ()).map_err(|error| error.to_string());
         assert_eq!(checked.as_ref().map_err(String::as_str).copied(), result);
     }
 }

@@ -1,0 +1,153 @@
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nic_host::Host;
+
+use super::entry::InventoryEntry;
+
+/// In a kernel's folder. Also a name that tells an administrator whose it is.
+pub(super) const LOCK_FILE: &str = ".nic-driver.lock";
+/// The kernel tells nobody that a lock was lifted, other than who sleeps on it and then cannot be called back.
+const RETRY: Duration = Duration::from_millis(250);
+/// A name is a line; more than this is somebody else's file.
+const LONGEST_NAME: u64 = 256;
+
+/// One at a time stores packages for a kernel: `flock(2)` on a file in the kernel's folder, which the kernel lifts when the
+/// holder is gone, however it went.
+///
+/// The driver container's own lock is one node's. This one also serves where several nodes, or a build in advance, share an
+/// inventory.
+#[derive(Debug)]
+pub struct InventoryLock {
+    file: File,
+    path: PathBuf,
+}
+
+/// The inventory could not be locked. Nothing was changed in it.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryLockError {
+    /// Another process has held it all the time.
+    #[error(
+        "{} has stored packages in {} for more than {waited:?}",
+        if holder.is_empty() { "another process" } else { holder.as_str() },
+        folder.display()
+    )]
+    Held {
+        /// The kernel's folder as this process sees it.
+        folder: PathBuf,
+        /// How the holder named itself; empty when it has not yet.
+        holder: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The file cannot be made, locked or written.
+    #[error("cannot lock {}", path.display())]
+    File {
+        /// The file as this process sees it.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl InventoryLock {
+    /// Locks the kernel's folder of `entry`, which is made if need be, for `holder`: a name that tells a waiting process, or an
+    /// administrator, who is at work. Waits at most `deadline` for another holder, who may have stored what was to be built:
+    /// [`InventoryEntry::look_up`] afterwards tells.
+    pub async fn acquire(
+        host: &Host,
+        entry: &InventoryEntry,
+        holder: &str,
+        deadline: Duration,
+    ) -> Result<Self, InventoryLockError> {
+        let folder = host.path(&entry.kernel_folder);
+        let started = tokio::time::Instant::now();
+        let mut told = false;
+        loop {
+            let held_by = match try_lock(&folder, holder)? {
+                Ok(lock) => return Ok(lock),
+                Err(held_by) => held_by,
+            };
+            if started.elapsed() >= deadline {
+                return Err(InventoryLockError::Held { folder, holder: held_by, waited: deadline });
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(folder = %folder.display(), holder = held_by, "waiting for another holder of the inventory's lock");
+            }
+            tokio::time::sleep(RETRY.min(deadline.saturating_sub(started.elapsed()))).await;
+        }
+    }
+
+    /// Whether it is the lock of the entry's folder.
+    pub(super) fn is_of(&self, host: &Host, entry: &InventoryEntry) -> bool {
+        self.path.parent() == Some(&host.path(&entry.kernel_folder))
+    }
+}
+
+/// Locks out who would begin to store packages in a kernel's folder, while the value lives. `None` where another process is at work
+/// in it. Without a lock's file, as the incumbent leaves its folders, nobody is.
+pub(super) fn lock_out(kernel_folder: &Path) -> Option<Option<File>> {
+    let Ok(file) = File::open(kernel_folder.join(LOCK_FILE)) else { return Some(None) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => None,
+        Ok(()) => Some(Some(file)),
+        Err(TryLockError::Error(error)) => {
+            tracing::debug!(folder = %kernel_folder.display(), %error, "nobody is taken to be at work in the folder");
+            Some(None)
+        }
+    }
+}
+
+/// The lock, or who holds it.
+fn try_lock(folder: &Path, holder: &str) -> Result<Result<InventoryLock, String>, InventoryLockError> {
+    let path = folder.join(LOCK_FILE);
+    let failed = |source| InventoryLockError::File { path: path.clone(), source };
+    loop {
+        fs::create_dir_all(folder).map_err(failed)?;
+        // Not truncated: what is in it is another's until the lock is ours.
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut name = String::new();
+                (&mut file).take(LONGEST_NAME).read_to_string(&mut name).map_err(failed)?;
+                return Ok(Err(name.trim().to_owned()));
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        // The incumbent's clean-up removes the file, and its folder: a lock on a file that is gone locks nobody out.
+        if !is_at(&file, &path).map_err(failed)? {
+            continue;
+        }
+        let name: String = holder.chars().filter(|c| !c.is_control()).take(128).collect();
+        file.set_len(0).and_then(|()| writeln!(file, "{name}")).map_err(failed)?;
+        return Ok(Ok(InventoryLock { file, path }));
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let of_file = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(at_path) => Ok((of_file.dev(), of_file.ino()) == (at_path.dev(), at_path.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl Drop for InventoryLock {
+    fn drop(&mut self) {
+        // Only for whoever reads the file: a free lock with a holder's name in it would mislead.
+        if let Err(error) = self.file.rewind().and_then(|()| self.file.set_len(0)) {
+            tracing::debug!(path = %self.path.display(), %error, "the inventory's lock file keeps its text");
+        }
+        // Closing alone leaves it to a child that was forked just now and has not yet executed its program.
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(path = %self.path.display(), %error, "the inventory's lock goes with its file");
+        }
+    }
+}

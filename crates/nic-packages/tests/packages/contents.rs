@@ -101,7 +101,7 @@ fn links_and_what_leads_out() {
         assert!(error.contains("leads out of the package"), "{error}");
     }
     let missing = ar(&[("debian-binary", b"2.0\n".to_vec())]);
-    assert!(read(&missing).unwrap_err().contains("it has no data.tar"));
+    assert!(read(&missing).unwrap_err().contains("has no data.tar"));
 }
 
 #[test]

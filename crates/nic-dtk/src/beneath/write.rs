@@ -84,6 +84,15 @@ impl Folder {
     /// Removes whatever is at `name`, also a folder with all that is in it, durably. No link is followed. Returns
     /// whether there was anything.
     pub(crate) fn remove(&self, name: &str) -> Result<bool, FolderError> {
+        let was_there = self.remove_soon(name)?;
+        if was_there {
+            self.sync()?;
+        }
+        Ok(was_there)
+    }
+
+    /// The same, but on the disk only with whatever is synced next: for what does no harm when it comes back.
+    pub(crate) fn remove_soon(&self, name: &str) -> Result<bool, FolderError> {
         let stat = match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(false),
@@ -97,7 +106,6 @@ impl Folder {
         } else {
             unlinkat(&self.fd, name, AtFlags::empty()).map_err(|errno| self.io("remove", name, errno))?;
         }
-        self.sync()?;
         Ok(true)
     }
 

@@ -21,6 +21,8 @@ pub enum DriverEvent {
     },
     /// The sidecar gives no sign of life for so long. It may be started again.
     Silent(Duration),
+    /// The packages are built, and are copied next.
+    Built,
     /// A done flag, of a build of something else, was removed, and the start flag put again.
     StaleDoneFlag,
 }

@@ -3,7 +3,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nic_host::Host;
+use nic_host::{Host, error_chain};
 
 use crate::beneath::{Folder, FolderError, absent_is_none};
 use crate::blocking::Abort;
@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::driver_side::Prepared;
 use crate::packages::{FindPackagesError, PackageLimits, find};
 use crate::result::{BuildResult, LARGEST_RESULT, Outcome, PackageRecord};
-use crate::shared_folder::{OWN_FOLDER, RESULT_FILE};
+use crate::shared_folder::{OWN_FOLDER, RESULT_FILE, done_flag_name};
 
 /// What was taken out of the shared folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,8 +116,36 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// Whether it is about what lies in the shared folder, so that trying again is of no use without another build.
+    fn is_of_shared_folder(&self) -> bool {
+        !matches!(self, Self::NotEmpty { .. } | Self::Private { .. })
+    }
+}
+
+/// Takes the packages. What is refused is not offered again: its done flag is taken off, so that the next start has them
+/// built anew.
+pub(super) fn fetch_or_refuse(
+    host: &Host,
+    prepared: &Prepared,
+    limits: &PackageLimits,
+    into: &Path,
+    abort: &Abort,
+) -> Result<FetchedPackages, FetchError> {
+    fetch(host, prepared, limits, into, abort).inspect_err(|error| {
+        if abort.check().is_ok() && error.is_of_shared_folder() {
+            let folder = &prepared.request.folder;
+            let kernels = Folder::open(host, folder.base()).and_then(|base| base.folder(folder.name()));
+            let flag = done_flag_name(&prepared.request.version);
+            if let Err(error) = kernels.and_then(|kernels| kernels.remove(&flag)) {
+                tracing::warn!(flag, error = %error_chain(&error), "the done flag of packages that were refused stays");
+            }
+        }
+    })
+}
+
 /// Copies the packages into the folder `into`, and checks what was copied.
-pub(super) fn fetch(
+fn fetch(
     host: &Host,
     prepared: &Prepared,
     limits: &PackageLimits,

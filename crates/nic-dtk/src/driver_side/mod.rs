@@ -122,7 +122,7 @@ pub async fn build_in_sidecar(
             wait::wait(host, &prepared, &attempt, options, &mut events).await?;
         }
         let (host, limits, into) = (host.clone(), *limits, into.to_path_buf());
-        let fetch = move |abort: &_| fetch::fetch(&host, &prepared, &limits, &into, abort);
+        let fetch = move |abort: &_| fetch::fetch_or_refuse(&host, &prepared, &limits, &into, abort);
         Ok(blocking.run(fetch).await?)
     };
     tokio::select! {

@@ -14,6 +14,7 @@ use crate::request::{AttemptId, Inputs, LARGEST_REQUEST, Request};
 use crate::result::{BuildResult, LARGEST_RESULT, Outcome};
 use crate::shared_folder::{OWN_FOLDER, REQUEST_FILE, RESULT_FILE, START_FLAG, done_flag_name};
 use crate::sources::{self, SourcesError};
+use crate::status::{self, SidecarState};
 
 /// What is to be built, with its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +93,8 @@ pub struct FolderState {
     pub done_flag: bool,
     pub(super) request: Option<(AttemptId, Digest)>,
     pub(super) result: Option<ResultState>,
+    /// The attempt that the sidecar's status says has failed: with a full disk, all that it can say.
+    pub(super) failed: Option<AttemptId>,
 }
 
 /// What the sidecar says about a build.
@@ -118,7 +121,10 @@ pub async fn observe_folder(
         let own = sound(absent_is_none(kernels.folder(OWN_FOLDER)))?.flatten();
         let request: Option<Request> = json(own.as_ref(), REQUEST_FILE, LARGEST_REQUEST)?;
         let result: Option<BuildResult> = json(own.as_ref(), RESULT_FILE, LARGEST_RESULT)?;
+        let status = own.as_ref().map(|own| sound(status::read(own))).transpose()?.flatten().flatten();
+        let failed = status.filter(|status| status.state == SidecarState::Failed);
         Ok(FolderState {
+            failed: failed.and_then(|status| status.attempt),
             start_flag: sound(kernels.has_flag(START_FLAG))?.unwrap_or_default(),
             done_flag: sound(kernels.has_flag(&done_flag_name(&version)))?.unwrap_or_default(),
             request: request.map(|request| (request.attempt, request.digest)),

@@ -87,7 +87,9 @@ pub fn plan(prepared: &Prepared, state: &FolderState) -> DriverPlan {
 }
 
 fn has_failed(state: &FolderState, attempt: &AttemptId) -> bool {
-    state.result.as_ref().is_some_and(|result| !result.is_built && result.attempt.as_ref() == Some(attempt))
+    let by_result =
+        state.result.as_ref().filter(|result| !result.is_built).and_then(|result| result.attempt.as_ref());
+    by_result == Some(attempt) || state.failed.as_ref() == Some(attempt)
 }
 
 fn set_up(prepared: &Prepared) -> Vec<SetUpStep> {
@@ -249,6 +251,7 @@ mod tests {
                     digest: Some(digest(of)),
                     is_built,
                 }),
+                failed: None,
             };
             let found = match plan(&prepared, &state) {
                 DriverPlan::Fetch => "fetch",
@@ -259,6 +262,16 @@ mod tests {
                 DriverPlan::SetUp { .. } => "set up",
             };
             assert_eq!(found, expected, "{state:?}");
+        }
+        // Where the disk was too full for a result.
+        for (failed, waits) in [(&attempt, false), (&AttemptId::new().unwrap(), true)] {
+            let state = FolderState {
+                start_flag: true,
+                request: Some((attempt.clone(), digest(Ours))),
+                failed: Some(failed.clone()),
+                ..FolderState::default()
+            };
+            assert_eq!(matches!(plan(&prepared, &state), DriverPlan::Wait(_)), waits);
         }
     }
 }

@@ -86,7 +86,10 @@ pub(super) async fn wait(
         let Look { verdict, status } = look(host, prepared, attempt, &watch)?;
         let life = observer.tell(status.as_ref(), attempt, events);
         match verdict {
-            Verdict::Built => return Ok(()),
+            Verdict::Built => {
+                events(DriverEvent::Built);
+                return Ok(());
+            }
             Verdict::Failed(failed) => return Err(WaitError::Failed(failed)),
             Verdict::Stale => {
                 replace_stale_flag(host, prepared)?;

@@ -117,5 +117,5 @@ fn reserve(own: &Folder) -> Result<(), FolderError> {
 
 /// Gives the space back, so that there is room for the report.
 pub(super) fn release_reserve(own: &Folder) -> Result<(), FolderError> {
-    own.remove(RESERVE_FILE).map(|_| ())
+    own.remove_soon(RESERVE_FILE).map(|_| ())
 }

@@ -118,15 +118,23 @@ async fn a_build_that_fills_the_disk_is_told_with_its_reason() {
 async fn a_disk_without_room_for_the_report_still_tells_the_reason() {
     let pod = Pod::new();
     let Some(_disk) = SmallDisk::at(pod.request.folder.base(), 2048) else { return };
+    let first = std::cell::Cell::new(true);
     let sidecar = pod.sidecar(async |plan, _| {
+        if !first.replace(false) {
+            build_by_hand(&plan);
+            return Ok(());
+        }
         // Somebody else takes the room that the sidecar has kept for its report.
         fs::remove_file(pod.own("reserve")).unwrap();
         Err(BuildFailure::new(format!("install.pl: {}", fill(&plan.folder.join("object.o")))))
     });
-    let (result, _) = tokio::select! {
+    let driver = async { (pod.driver().await.0, pod.driver().await.0) };
+    let (result, next) = tokio::select! {
         ended = sidecar => panic!("{ended:?}"),
-        ended = pod.driver() => ended,
+        ended = driver => ended,
     };
+    // And the next start asks again: the sources are replaced, and what filled the disk goes with them.
+    assert_eq!(names(&next.unwrap()).len(), 2);
     let Err(DriverSideError::Wait(WaitError::Failed(failed))) = result else { panic!("{result:?}") };
     assert!(failed.reason.contains("No space left on device"), "{}", failed.reason);
 }

@@ -227,6 +227,14 @@ async fn packages_that_are_not_what_was_built() {
         });
         assert_eq!(empty.count(), 1);
     };
+    // What was refused is built anew by the next start.
+    let pod = built().await;
+    cut_off(&pod.rpms().join(PACKAGE));
+    refused(&pod).await;
+    let (fetched, events) = with_sidecar(&pod).await;
+    assert_eq!(fetched.unwrap().packages.len(), 2);
+    assert!(!events.is_empty());
+
     is_refused(&cut_off, |error| matches!(error, FetchError::Differs { .. })).await;
     is_refused(&replaced, |error| matches!(error, FetchError::Differs { .. })).await;
     is_refused(&|path| fs::remove_file(path).unwrap(), |error| matches!(error, FetchError::Missing { .. }))
@@ -257,6 +265,7 @@ async fn packages_are_bounded_in_number_and_together() {
         ),
         "{error:?}"
     );
+    let mut pod = built().await;
     pod.limits = PackageLimits { total: 10, ..PackageLimits::default() };
     let error = refused(&pod).await;
     assert!(matches!(error, DriverSideError::Fetch(FetchError::TooLarge { .. })), "{error:?}");
@@ -280,8 +289,12 @@ async fn a_package_that_is_replaced_again_and_again_while_it_is_fetched() {
         }
     });
     let mut outcomes = Vec::new();
+    let flag = pod.request.folder.done_flag(&pod.request.version);
     for _ in 0..50 {
         outcomes.push(pod.driver().await.0);
+        // What was refused is not offered again, but here.
+        assert_eq!(flag.exists(), outcomes.last().unwrap().is_ok());
+        fs::write(&flag, "").unwrap();
     }
     ended.store(true, Ordering::Relaxed);
     writer.join().unwrap();

@@ -30,7 +30,9 @@ async fn our_driver_container_with_the_incumbents_sidecar() {
         let fetched = fetched.unwrap();
         assert_eq!(names(&fetched), ["mlnx-ofa_kernel-25.10-1.rpm", "mlnx-tools-25.10-0.rpm"]);
         assert_eq!(fetched.proof, Proof::DoneFlag);
-        assert!(events.iter().all(|event| matches!(event, DriverEvent::Step(_))), "{events:?}");
+        let (last, steps) = events.split_last().unwrap();
+        assert_eq!(*last, DriverEvent::Built);
+        assert!(steps.iter().all(|event| matches!(event, DriverEvent::Step(_))), "{events:?}");
 
         let arguments = arguments_of(&fetched.packages[0].path);
         let expected = pod.request.appended_flags.as_slice();

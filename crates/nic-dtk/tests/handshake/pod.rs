@@ -50,7 +50,7 @@ impl Pod {
         let options = WaitOptions {
             deadline: PATIENCE,
             recheck: Duration::from_millis(100),
-            silent_after: Duration::from_millis(500),
+            silent_after: PATIENCE / 2,
             give_up_after: PATIENCE,
         };
         Self { dir, request, options, limits: PackageLimits::default() }

@@ -76,6 +76,7 @@ async fn progress_is_told() {
 async fn a_sidecar_that_is_killed_in_mid_build_and_started_again_builds_whole_packages() {
     let mut pod = Pod::new();
     pod.request.entrypoint = our_sidecar();
+    pod.options.silent_after = Duration::from_millis(500);
     let (runs, gate) = (pod.runs(), pod.dir.path().join("gate"));
     let variables = [("INSTALL_PL_RUNS", runs.as_path()), ("INSTALL_PL_GATE", gate.as_path())];
     let events = RefCell::new(Vec::new());
@@ -106,19 +107,19 @@ async fn a_sidecar_that_is_killed_in_mid_build_and_started_again_builds_whole_pa
 async fn a_sidecar_that_dies_for_good_is_named() {
     let mut pod = Pod::new();
     pod.request.entrypoint = our_sidecar();
-    pod.options.give_up_after = Duration::from_millis(900);
+    pod.options.give_up_after = Duration::from_secs(3);
     let gate = pod.dir.path().join("gate");
     let mut container = pod.container(&[("INSTALL_PL_GATE", &gate)]);
-    let reached = pod.dir.path().join("gate.reached");
+    let events = RefCell::new(Vec::new());
+    let is_building = |event: &DriverEvent| matches!(event, DriverEvent::Progress { progress, .. } if progress.last_line == "Building mlnx-ofa_kernel-25.10-1");
     let killed = async {
-        until(|| reached.exists()).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until(|| events.borrow().iter().any(is_building)).await;
         container.kill();
         std::future::pending::<()>().await;
     };
-    let (failed, _) = tokio::select! {
+    let failed = tokio::select! {
         () = killed => unreachable!(),
-        ended = pod.driver() => ended,
+        ended = pod.driver_until(std::future::pending(), |event| events.borrow_mut().push(event)) => ended,
     };
     let error = failed.unwrap_err();
     assert!(matches!(error, DriverSideError::Wait(WaitError::Died { .. })), "{error:?}");

@@ -81,7 +81,7 @@ pub(super) async fn wait(
 ) -> Result<(), WaitError> {
     let watch = Watch::new(options.recheck);
     let begin = Instant::now();
-    let mut observer = Observer::new(options.silent_after);
+    let mut observer = Observer::new(options.silent_after.min(options.give_up_after));
     loop {
         let Look { verdict, status } = look(host, prepared, attempt, &watch)?;
         let life = observer.tell(status.as_ref(), attempt, events);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use nic_dtk::{DriverEvent, NfsRdma, Proof, appended_flags};
+use nic_dtk::{DriverEvent, DriverSideError, NfsRdma, Proof, WaitError, appended_flags};
 use rustix::process::{Signal, kill_process};
 
 use crate::pod::{self, Container, Pod, names, our_sidecar, peer};
@@ -95,4 +95,27 @@ async fn both_sides_are_ours() {
     let arguments = arguments_of(&other.unwrap().packages[0].path);
     assert_eq!(arguments.last().unwrap(), "--with-something");
     assert_eq!(pod.run_count(), 2);
+}
+
+#[tokio::test]
+async fn what_the_build_needs_and_cannot_be_installed_is_named() {
+    for lacks in ["perl", "automake"] {
+        let mut pod = Pod::new();
+        pod.request.entrypoint = our_sidecar();
+        let runs = pod.runs();
+        let _sidecar = pod.container(&[("DNF_LACKS", Path::new(lacks)), ("INSTALL_PL_RUNS", &runs)]);
+        let (result, _) = pod.driver().await;
+        let Err(DriverSideError::Wait(WaitError::Failed(failed))) = result else { panic!("{result:?}") };
+        assert!(failed.reason.starts_with("dnf ended with"), "{}", failed.reason);
+        assert_eq!(failed.log_tail, [format!("No match for argument: {lacks}")]);
+        assert_eq!(pod.run_count(), 0);
+    }
+}
+
+#[test]
+fn a_sidecar_without_its_variables_is_refused() {
+    let output = Command::new(our_sidecar()).arg("dtk-build").env_clear().output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("DTK_OCP_NIC_SHARED_DIR"), "{said}");
 }

@@ -12,3 +12,4 @@ mod hostile;
 mod interop;
 mod pod;
 mod restarts;
+mod stale;

@@ -3,6 +3,7 @@
 //! Absolute times say little: guests run by software emulation, beside whatever else this machine does. Both sides are
 //! measured in the same run and in turns, so their ratio says something. Nothing is asserted about it.
 
+mod handshake;
 mod identity;
 mod reload;
 mod restore;
@@ -41,6 +42,8 @@ enum Subject {
     Reload,
     /// The comparison of the mlx5 family's modules with those on the disk, against modinfo
     Identity,
+    /// How soon the build sidecar's answer is noticed, beside a poll
+    Handshake,
 }
 
 /// What all measurements need.
@@ -62,14 +65,25 @@ struct Report {
     reload: Option<reload::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<identity::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake: Option<handshake::Report>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    lab::set_up_machine()?;
     let metadata = workspace::metadata()?;
     let target = metadata.target_directory.as_std_path();
     let folder = target.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let wanted = |subject| arguments.only.is_none_or(|only| only == subject);
+    let mut report = Report::default();
+    if wanted(Subject::Handshake) {
+        report.handshake = Some(handshake::measure(arguments.rounds)?);
+    }
+    if arguments.only == Some(Subject::Handshake) {
+        // Neither a kernel nor a guest is needed.
+        return write(&folder, &report);
+    }
+    lab::set_up_machine()?;
     let bench = Bench {
         programs: Programs::build_released(&metadata)?,
         lab: Lab::open(target, &[arguments.kernel])?,
@@ -77,8 +91,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         rounds: arguments.rounds,
         folder,
     };
-    let wanted = |subject| arguments.only.is_none_or(|only| only == subject);
-    let mut report = Report::default();
     if wanted(Subject::Identity) {
         report.identity = Some(identity::measure(&bench)?);
     }
@@ -88,8 +100,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if wanted(Subject::Restore) {
         report.restore = Some(restore::measure(&bench)?);
     }
-    let text = serde_json::to_string_pretty(&report).context("cannot write the results as JSON")?;
-    bench.write("bench.json", &text)
+    write(&bench.folder, &report)
+}
+
+fn write(folder: &Path, report: &Report) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(report).context("cannot write the results as JSON")?;
+    write_file(folder, "bench.json", &text)
+}
+
+/// Writes a result.
+fn write_file(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    let file = folder.join(name);
+    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    println!("{}", file.display());
+    Ok(())
 }
 
 impl Bench {
@@ -109,10 +133,7 @@ impl Bench {
 
     /// Writes a result.
     fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
-        let file = self.folder.join(name);
-        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        println!("{}", file.display());
-        Ok(())
+        write_file(&self.folder, name, text)
     }
 }
 

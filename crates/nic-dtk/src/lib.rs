@@ -1,11 +1,11 @@
-//! The handshake with the build sidecar, from both sides: the names and places they meet at.
+//! The handshake with the build sidecar, both sides of it.
 //!
 //! # The protocol
 //!
 //! On OpenShift the driver container cannot build for the node's kernel: the headers and the compiler are in another
 //! image, the Driver Toolkit. The operator's pod therefore starts a *sidecar* from that image beside the *driver
 //! container*, and mounts one *shared folder* into both. All they say to each other is files in
-//! `$DTK_OCP_NIC_SHARED_DIR/<kernel>` ([`SharedFolder`]).
+//! `/mnt/shared-doca-driver-toolkit/<kernel>` ([`SharedFolder`]).
 //!
 //! | file | [`SharedFolder`] | what it is |
 //! |---|---|---|
@@ -19,41 +19,106 @@
 //! `<kernel>` is `uname -r` with the characters of a Kubernetes label's value only ([`kernel_folder_name`]). No other
 //! folder is so named: `/lib/modules` and the packages themselves have `uname -r` as it is.
 //!
-//! ## The order of things
-//!
 //! 1. Driver container: writes the sources, `entrypoint`, `dtk.env`, `dtk_nic_driver_build.sh`, **and last**
-//!    `dtk_start_compile`. The order is the protocol: the flag is all the sidecar looks at, so what it finds beside
-//!    the flag must be whole.
-//! 2. Sidecar: the shell loop in the pod's own description waits for `dtk_start_compile` and executes
-//!    `dtk_nic_driver_build.sh`. From there on, the driver container's own binary runs on the sidecar's side too.
-//! 3. Sidecar: installs what `install.pl` needs with dnf, then runs it for the kernel and for
-//!    `--distro rhel<X.Y>` ([`RhelRelease`]). The packages come out at
-//!    `MLNX_OFED_SRC-<version>/RPMS/redhat-release-*/<arch>/*.rpm` ([`SharedFolder::built_packages`]).
-//! 4. Sidecar: creates `dtk_done_compile_<version>`, **then** removes `dtk_start_compile`, and sleeps until it is told
-//!    to stop. (The other way round, a driver container that starts in between would find neither flag and begin
-//!    anew.)
-//! 5. Driver container: waits for `dtk_done_compile_<version>` and takes the packages.
+//!    `dtk_start_compile`. The order is the protocol: the flag is all the sidecar looks at.
+//! 2. Sidecar: the shell loop in the pod's own description waits for the flag and executes
+//!    `dtk_nic_driver_build.sh`. From there on, the driver container's own binary runs on the sidecar's side, too. It
+//!    installs what `install.pl` needs, and runs it. The packages come out at
+//!    `MLNX_OFED_SRC-<version>/RPMS/redhat-release-*/<arch>/*.rpm`.
+//! 3. Sidecar: puts `dtk_done_compile_<version>`, **then** takes `dtk_start_compile` off, and stays until it is told to
+//!    stop. (The other way round, a driver container that starts in between would find neither.)
+//! 4. Driver container: waits for `dtk_done_compile_<version>` and takes the packages.
 //!
-//! ## What the protocol does not say
+//! # What this crate adds
 //!
-//! A build that fails leaves no trace: the start flag stays, the done flag never comes, and the driver container waits
-//! until its own deadline. There is no progress either. And a done flag carries nothing but a version: it does not
-//! prove that it belongs to these sources, to these flags, or to this kernel's headers.
+//! A protocol of two flags knows no failure, no progress, and no dead sidecar; and a done flag says a version, not
+//! sources, flags or a kernel. So there are three more files, in the folder `.nic-driver` beside the flags, which the
+//! incumbent's sides do not look at. Either side works with the incumbent's on the other, and then does without them.
 //!
-//! # What is here and what is not
+//! | file | by | what it is |
+//! |---|---|---|
+//! | `request.json` | driver container | what is asked for: every source file by digest, flags, kernel; and the digest of it all |
+//! | `result.json` | sidecar | that digest, and each package by digest; or why the build failed, with its log's end |
+//! | `status` | sidecar | a number that changes each second, and how far the build is |
 //!
-//! This version has the protocol's names and paths, the text of `dtk.env` in both directions, the deduction of the
-//! RHEL release, and the look-up of the packages. It does not carry the handshake out: nothing here writes a flag,
-//! waits for one, renders the build script, or runs a build.
+//! Nothing is polled where the kernel tells (inotify); each wait has a slow look behind it, for file systems that do
+//! not. Times are of the monotonic clock, and no file's time is asked.
 //!
-//! Start reading at [`SharedFolder`].
+//! The driver container is privileged, and the sidecar is not. So what comes out of the shared folder is not trusted: no
+//! link is followed, nothing but regular files is opened, sizes are bounded, and packages are judged by what was copied
+//! into a private folder ([`FolderError`], [`FetchError`]).
+//!
+//! # What is not here
+//!
+//! - How to build, and what is a sound package: [`serve`] is given the build as a closure, and the private folder of
+//!   [`build_in_sidecar`] is the caller's to look through.
+//! - A lock. Two driver containers at once must be kept apart by the caller.
+//! - Signals, and the chores of PID 1. Both sides are given a future that ends them.
+//! - The RHEL release for `--distro`: [`appended_flags`] is given it.
+//!
+//! # Where to start
+//!
+//! [`build_in_sidecar`] is the driver container's side and [`serve`] the sidecar's; `examples/sidecar.rs` is the latter
+//! as a program. [`plan`] shows what the former would do.
+//!
+//! ```no_run
+//! # async fn run(kernel: nic_host::KernelRelease) -> Result<(), Box<dyn std::error::Error>> {
+//! use nic_dtk::{BuildRequest, NfsRdma, PackageLimits, SharedFolder, WaitOptions, appended_flags, build_in_sidecar};
+//!
+//! let request = BuildRequest {
+//!     folder: SharedFolder::new("/mnt/shared-doca-driver-toolkit", &kernel),
+//!     appended_flags: appended_flags(NfsRdma::LeftOut, &kernel, "rhel9.6", &[]),
+//!     kernel,
+//!     version: "25.10-1.2.8.0".parse()?,
+//!     architecture: "x86_64".to_owned(),
+//!     sources: "/run/mellanox/src/MLNX_OFED_SRC-25.10-1.2.8.0".into(),
+//!     entrypoint: "/usr/bin/nic-driver".into(),
+//!     use_dkms: false,
+//! };
+//! let fetched = build_in_sidecar(
+//!     &nic_host::Host::running(),
+//!     &request,
+//!     &WaitOptions::default(),
+//!     &PackageLimits::default(),
+//!     "/run/nic-driver/packages".as_ref(),
+//!     |event| tracing::info!("{event:?}"),
+//!     std::future::pending(),
+//! )
+//! .await?;
+//! # Ok(())
+//! # }
+//! ```
 
+mod beneath;
+mod blocking;
+mod digest;
+mod driver_side;
 mod env;
+mod flags;
 mod packages;
-mod rhel;
+mod registered;
+mod request;
+mod result;
 mod shared_folder;
+mod sidecar_side;
+mod sources;
+mod status;
+mod text;
+mod wait;
 
-pub use env::{DtkEnv, ParseDtkEnvError};
-pub use packages::BuiltPackagesError;
-pub use rhel::{RhelRelease, RhelReleaseError};
+pub use beneath::FolderError;
+pub use digest::Digest;
+pub use driver_side::{
+    BuildRequest, DriverEvent, DriverPlan, DriverSideError, FetchError, FetchedPackage, FetchedPackages,
+    FolderState, Place, PrepareError, Prepared, Proof, SetUpError, SetUpStep, WaitError, WaitOptions,
+    build_in_sidecar, observe_folder, plan,
+};
+pub use env::{DtkEnv, DtkEnvError};
+pub use flags::{AppendedFlagsError, NfsRdma, appended_flags, install_arguments, prerequisites};
+pub use packages::{FindPackagesError, PackageLimits};
+pub use request::AttemptId;
+pub use result::BuildFailed;
 pub use shared_folder::{SharedFolder, kernel_folder_name};
+pub use sidecar_side::{BuildFailure, BuildPlan, Reporter, SidecarError, SidecarOptions, serve};
+pub use sources::SourcesError;
+pub use status::{BuildProgress, SidecarState, SignOfLife};

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
+use crate::Distribution;
 use crate::install::DEPMOD_DEADLINE;
+use crate::node::{BootedImage, os_release_of_host};
 
 const HOST: &str = "/host";
 const MANIFEST: &str = ".nic-driver.json";
@@ -98,14 +100,13 @@ impl HostTree {
         host.path(tree.folder()).is_dir().then_some(tree)
     }
 
-    /// Whether modules belong there: the host is a RHEL or its like, and none that is updated as a whole image, whose
-    /// `/usr` cannot be written.
+    /// Whether modules belong there: the host is a RHEL or its like, and none that is updated as a whole image (OpenShift's,
+    /// image mode), whose `/usr` cannot be written.
     pub fn wants_modules(&self, host: &Host) -> Result<bool, ReadError> {
-        const OF_RED_HAT: [&str; 5] = ["rhel", "centos", "rocky", "almalinux", "ol"];
-        let Some(text) = host.read_if_exists(Path::new(HOST).join("etc/os-release"))? else {
-            return Ok(false);
-        };
-        Ok(OF_RED_HAT.contains(&nic_host::OsRelease::parse(&text).id.as_str()))
+        let Some((_, os)) = os_release_of_host(host)? else { return Ok(false) };
+        let booted = BootedImage::read(host)?;
+        // Fedora is of the family, and no host that a driver is built for.
+        Ok(os.id != "fedora" && Distribution::of(&os, &os, booted) == Ok(Distribution::RedHat))
     }
 
     /// Takes the container's links to the host's tree away. A package manager must not write through them.

@@ -12,6 +12,10 @@ use crate::{InstalledError, InstalledPackage, PackageFile, PackageFormat, Packag
 /// A package's scriptlets may rebuild an initramfs for each kernel of the machine.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(30 * 60);
 pub(crate) const DEPMOD_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// How long an air-gapped node waits for its package lists before it goes on without the kernel's other modules…
+const LISTS_DEADLINE: Duration = Duration::from_secs(60);
+/// …and how long for those, where its lists know them. Together these are all that an installation waits for a network.
+const FETCH_DEADLINE: Duration = Duration::from_secs(3 * 60);
 
 /// What of the machine decides how a set of packages is installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,36 +27,18 @@ pub struct InstallState {
     /// Files that depmod(8) needs in the kernel's module folder, and which are not there. They come with the
     /// kernel, whose packages a container may lack.
     pub missing_indexes: Vec<PathBuf>,
-    /// The Debian package with the rest of the kernel's own modules, where apt could install it and it is not
-    /// installed.
+    /// Ubuntu's package with the rest of the kernel's own modules, where it is not installed. Whether apt knows one is not
+    /// asked: images carry no package lists.
     pub modules_extra: Option<String>,
 }
 
-/// The machine could not be read before an installation.
-#[derive(Debug, thiserror::Error)]
-pub enum ObserveError {
-    /// The installed packages could not be listed.
-    #[error(transparent)]
-    Installed(#[from] InstalledError),
-    /// apt could not be asked for the kernel's other modules.
-    #[error("cannot ask apt for the package {package}")]
-    ModulesExtra {
-        /// The package asked for.
-        package: String,
-        /// Why.
-        #[source]
-        source: CommandError,
-    },
-}
-
 impl InstallState {
-    /// Reads the machine: its package database, its module folder, and with Debian packages what apt knows. apt's
-    /// lists are taken as they are.
+    /// Reads the machine: its package database and its module folder.
     pub async fn observe(
         host: &Host,
         set: &PackageSet,
         kernel: &KernelRelease,
-    ) -> Result<Self, ObserveError> {
+    ) -> Result<Self, InstalledError> {
         let folder = Path::new("/lib/modules").join(kernel.as_str());
         Ok(Self {
             installed: installed(host, set.format, set.packages.iter().map(|package| &package.name)).await?,
@@ -74,21 +60,14 @@ fn missing<'a>(host: &Host, files: impl Iterator<Item = &'a Path>) -> impl Itera
     files.filter(|file| !host.exists(file))
 }
 
-async fn modules_extra(host: &Host, kernel: &KernelRelease) -> Result<Option<String>, ObserveError> {
-    let package = format!("linux-modules-extra-{kernel}");
-    // `apt-cache policy` prints nothing, and succeeds, for a package it does not know; `show` fails.
-    let query = Invocation::new("apt-cache").args(["policy", &package]);
-    match host.run(&query).await {
-        Ok(captured) => Ok(is_installable(&captured.stdout).then_some(package)),
-        Err(source) => Err(ObserveError::ModulesExtra { package, source }),
+async fn modules_extra(host: &Host, kernel: &KernelRelease) -> Result<Option<String>, InstalledError> {
+    // Debian has no such package. Where the distribution cannot be told, the attempt costs little.
+    if host.os_release().is_ok_and(|os| os.id == "debian") {
+        return Ok(None);
     }
-}
-
-/// Whether the output of `apt-cache policy` for one package says that it is not installed and could be.
-fn is_installable(policy: &str) -> bool {
-    let value = |key| policy.lines().find_map(|line| line.trim().strip_prefix(key)).map(str::trim);
-    value("Installed:") == Some("(none)")
-        && value("Candidate:").is_some_and(|candidate| candidate != "(none)")
+    let package = format!("linux-modules-extra-{kernel}");
+    let present = installed(host, PackageFormat::Deb, [&package]).await?;
+    Ok((!present.iter().any(|package| package.complete)).then_some(package))
 }
 
 /// A package by name and version.
@@ -137,7 +116,15 @@ pub enum InstallStep {
         /// The file.
         path: PathBuf,
     },
-    /// Install the rest of the kernel's own modules, on which the new ones may depend.
+    /// Get apt's package lists, which images do not carry. It may fail.
+    AptUpdate,
+    /// Fetch the rest of the kernel's own modules, on which the new ones may depend. It may fail: not every kernel has such
+    /// a package, and not every node a network.
+    FetchModulesExtra {
+        /// The package.
+        package: String,
+    },
+    /// Install them as they were fetched. It may fail.
     ModulesExtra {
         /// The package.
         package: String,
@@ -175,42 +162,51 @@ pub enum InstallStep {
 }
 
 impl InstallStep {
+    /// Whether the installation goes on when it fails.
+    #[must_use]
+    pub fn may_fail(&self) -> bool {
+        matches!(self, Self::AptUpdate | Self::FetchModulesExtra { .. } | Self::ModulesExtra { .. })
+    }
+
     /// The command that carries it out; `None` for a step that is none.
     #[must_use]
     pub fn invocation(&self) -> Option<Invocation> {
         let rpm = |files| Invocation::new("rpm").args(files).deadline(INSTALL_DEADLINE);
         Some(match self {
             Self::CreateIndex { .. } => return None,
-            Self::ModulesExtra { package } => apt_install().arg(package),
+            Self::AptUpdate => apt(&["update"], &BRIEFLY).deadline(LISTS_DEADLINE),
+            Self::FetchModulesExtra { package } => {
+                apt_install(&BRIEFLY).args(["--download-only", package]).deadline(FETCH_DEADLINE)
+            }
+            // Not from the network: an installation that is cut off leaves a package half unpacked.
+            Self::ModulesExtra { package } => apt_install(&[]).args(["--no-download", package]),
             Self::RpmUpgrade { files } => {
                 rpm(["-Uvh", "--replacepkgs", "--oldpackage", "--nodeps"].as_slice()).args(files)
             }
             Self::RpmInstall { files } => rpm(["-ivh", "--replacepkgs", "--nodeps"].as_slice()).args(files),
-            Self::AptInstall { files } => apt_install().arg("--allow-downgrades").args(files),
+            Self::AptInstall { files } => apt_install(&[]).arg("--allow-downgrades").args(files),
             Self::AptReinstall { files } => {
-                apt_install().args(["--allow-downgrades", "--reinstall"]).args(files)
+                apt_install(&[]).args(["--allow-downgrades", "--reinstall"]).args(files)
             }
             Self::Depmod { kernel } => depmod(kernel),
         })
     }
 }
 
-fn apt_install() -> Invocation {
-    Invocation::new("apt-get")
-        .args([
-            "install",
-            "-y",
-            // On a machine that is no container, its own unattended upgrades may hold the lock.
-            "-o",
-            "DPkg::Lock::Timeout=600",
-            // There is nobody to answer what to do with a configuration file that was edited: it is kept.
-            "-o",
-            "Dpkg::Options::=--force-confdef",
-            "-o",
-            "Dpkg::Options::=--force-confold",
-        ])
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .deadline(INSTALL_DEADLINE)
+/// For what may fail: a network that does not answer is given up soon.
+const BRIEFLY: [&str; 3] = ["Acquire::Retries=0", "Acquire::http::Timeout=10", "Acquire::https::Timeout=10"];
+
+/// apt-get, on a machine with nobody before it.
+fn apt(verb: &[&str], options: &[&str]) -> Invocation {
+    // On a machine that is no container, its own unattended upgrades may hold the lock.
+    let options = ["DPkg::Lock::Timeout=600"].iter().chain(options).flat_map(|option| ["-o", option]);
+    Invocation::new("apt-get").args(verb).args(options).env("DEBIAN_FRONTEND", "noninteractive")
+}
+
+fn apt_install(options: &[&str]) -> Invocation {
+    // There is nobody to answer what to do with a configuration file that was edited: it is kept.
+    let kept = ["Dpkg::Options::=--force-confdef", "Dpkg::Options::=--force-confold"];
+    apt(&["install", "-y"], &[&kept, options].concat()).deadline(INSTALL_DEADLINE)
 }
 
 pub(crate) fn depmod(kernel: &KernelRelease) -> Invocation {
@@ -222,6 +218,8 @@ impl fmt::Display for InstallStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateIndex { path } => write!(f, "create {}", path.display()),
+            Self::AptUpdate => f.write_str("get apt's package lists"),
+            Self::FetchModulesExtra { package } => write!(f, "fetch the kernel's other modules ({package})"),
             Self::ModulesExtra { package } => write!(f, "install the kernel's other modules ({package})"),
             Self::RpmUpgrade { .. } => f.write_str("replace other versions of rpm packages"),
             Self::RpmInstall { .. } => f.write_str("install rpm packages"),
@@ -267,8 +265,11 @@ impl InstallPlan {
                 );
             }
             PackageFormat::Deb => {
-                let extra = state.modules_extra.clone().filter(|_| !needed.is_empty());
-                steps.extend(extra.map(|package| InstallStep::ModulesExtra { package }));
+                if let Some(package) = state.modules_extra.clone().filter(|_| !needed.is_empty()) {
+                    steps.push(InstallStep::AptUpdate);
+                    steps.push(InstallStep::FetchModulesExtra { package: package.clone() });
+                    steps.push(InstallStep::ModulesExtra { package });
+                }
                 steps.extend(
                     files(&[Presence::None, Presence::OtherVersion])
                         .map(|files| InstallStep::AptInstall { files }),
@@ -302,8 +303,8 @@ impl InstallPlan {
             .any(|step| !matches!(step, InstallStep::CreateIndex { .. } | InstallStep::Depmod { .. }))
     }
 
-    /// Carries out the steps in order and stops at the first that fails; then looks whether the machine holds what
-    /// the plan promised.
+    /// Carries out the steps in order and stops at the first that fails and must not; then looks whether the machine
+    /// holds what the plan promised.
     pub async fn apply(&self, host: &Host) -> Result<InstallRecord, InstallError> {
         for step in &self.steps {
             tracing::info!("{step}");
@@ -311,9 +312,14 @@ impl InstallPlan {
                 host.write_durably(path, b"")?;
             }
             if let Some(invocation) = step.invocation() {
-                host.run(&invocation)
-                    .await
-                    .map_err(|source| InstallError::Step { step: step.clone(), source })?;
+                match host.run(&invocation).await {
+                    Ok(_) => {}
+                    Err(error) if step.may_fail() => tracing::warn!(
+                        error = nic_host::error_chain(&error),
+                        "cannot {step}; the installation goes on without"
+                    ),
+                    Err(source) => return Err(InstallError::Step { step: step.clone(), source }),
+                }
             }
         }
         self.verify(host).await?;

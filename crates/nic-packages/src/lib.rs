@@ -2,7 +2,8 @@
 //! they get on the machine and off it again.
 //!
 //! The way through the crate:
-//! 1. [`DistributionFamily`] says from os-release which [`PackageFormat`] the machine takes.
+//! 1. [`Node`] says which node this is: its [`Distribution`], the variant of its kernel, its releases. The
+//!    [`DistributionFamily`] tells which [`PackageFormat`] it takes.
 //! 2. [`PackageSet::read`] reads every package file of a folder without an external program;
 //!    [`PackageSet::check`] finds packages for another kernel or architecture before anything is changed.
 //! 3. [`InstallState::observe`] reads the machine, [`InstallPlan::new`] decides (purely) what is to be done, and
@@ -16,7 +17,7 @@
 //! managers (`rpm`, `apt-get`, `dpkg`) are used to change and to query the machine's package database and for
 //! nothing else; `dkms` is used to take out what packages have put in.
 //!
-//! Start reading at [`PackageSet`], then [`InstallPlan`].
+//! Start reading at [`Node`] and [`PackageSet`], then [`InstallPlan`].
 
 mod deb;
 mod distribution;
@@ -24,6 +25,7 @@ mod dkms;
 mod host_tree;
 mod install;
 mod installed;
+mod node;
 mod package;
 mod read_package;
 mod remove;
@@ -33,10 +35,12 @@ mod set;
 pub use distribution::{Architecture, DistributionFamily, PackageFormat, UnknownDistributionError};
 pub use dkms::DkmsModule;
 pub use host_tree::{HostTree, HostTreeError, Withdrawn};
-pub use install::{
-    InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, ObserveError, RecordedPackage,
-};
+pub use install::{InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, RecordedPackage};
 pub use installed::{InstalledError, InstalledPackage, installed};
+pub use node::{
+    Distribution, KernelFlavour, KernelVariant, Node, NodeError, NotKnown, OpenShiftRelease, RhelRelease,
+    RhelReleaseError, UnknownNodeError, UnknownVariantError,
+};
 pub use package::{PackageFile, ParsePackageError};
 pub use read_package::ReadPackageError;
 pub use remove::{RemovalError, RemovalPlan, RemovalStep};

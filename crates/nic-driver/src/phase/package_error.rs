@@ -1,7 +1,7 @@
 use nic_host::{ReadError, WriteError};
 use nic_packages::{
-    CheckError, HostTreeError, InstallError, InstalledError as QueryError, ObserveError, ReadSetError,
-    RemovalError, UnknownDistributionError,
+    CheckError, HostTreeError, InstallError, InstalledError as QueryError, ReadSetError, RemovalError,
+    UnknownDistributionError,
 };
 
 use crate::Exit;
@@ -22,9 +22,6 @@ pub enum PackageError {
     /// The packages are not for this machine.
     #[error(transparent)]
     Check(#[from] CheckError),
-    /// What is installed could not be seen before an installation.
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
     /// The record of an earlier installation is damaged.
     #[error(transparent)]
     Installed(#[from] InstalledError),
@@ -37,7 +34,7 @@ pub enum PackageError {
     /// What was installed could not be recorded.
     #[error("the packages are installed, and that could not be recorded")]
     Record(#[from] WriteError),
-    /// What is installed could not be seen before a removal.
+    /// What is installed could not be seen before an installation or a removal.
     #[error(transparent)]
     Query(#[from] QueryError),
     /// The packages could not be removed.
@@ -55,7 +52,6 @@ impl PackageError {
         match self {
             Self::Distribution(_) | Self::Set(_) | Self::Check(_) => Exit::BadPackage,
             Self::OsRelease(_)
-            | Self::Observe(_)
             | Self::Installed(_)
             | Self::Install(_)
             | Self::HostTree(_)

@@ -11,11 +11,12 @@
 //!    undo it.
 //! 4. [`RemovalPlan`] undoes it, so that the inbox driver is found again; what the packages have registered with DKMS
 //!    ([`DkmsModule`]) is taken out first.
-//! 5. [`HostTree`] is for a container on a host that wants the modules in its own tree, and takes them out again.
+//! 5. [`DkmsPlan`] registers sources that packages have brought with DKMS, and builds modules from them.
+//! 6. [`HostTree`] is for a container on a host that wants the modules in its own tree, and takes them out again.
 //!
 //! What it is not: it does not build packages, does not fetch them, and knows nothing of loaded modules. Package
 //! managers (`rpm`, `apt-get`, `dpkg`) are used to change and to query the machine's package database and for
-//! nothing else; `dkms` is used to take out what packages have put in.
+//! nothing else; `dkms` is used to register what packages have put in, and to take it out.
 //!
 //! Start reading at [`Node`] and [`PackageSet`], then [`InstallPlan`].
 
@@ -33,7 +34,10 @@ mod rpm_header;
 mod set;
 
 pub use distribution::{Architecture, DistributionFamily, PackageFormat, UnknownDistributionError};
-pub use dkms::DkmsModule;
+pub use dkms::{
+    DkmsError, DkmsExtent, DkmsFacts, DkmsModule, DkmsPlan, DkmsSource, DkmsState, DkmsStatus, DkmsStep,
+    FindSourcesError, SystemctlStub,
+};
 pub use host_tree::{HostTree, HostTreeError, Withdrawn};
 pub use install::{InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, RecordedPackage};
 pub use installed::{InstalledError, InstalledPackage, installed};

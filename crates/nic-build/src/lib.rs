@@ -1,14 +1,56 @@
 //! How kernel module packages come to be, and where built ones are kept.
 //!
+//! 1. [`Work::due`] says whether anything is built on a node, and [`BuildFacts::observe`] reads what its build needs.
+//! 2. [`certificates()`], [`fips()`], [`compiler()`] and [`prerequisites()`] decide (purely) what is to be run for it: each is a
+//!    [`Plan`], whose commands have their environment, what they are for, and what their failure means. It is shown as it
+//!    is, and carried out by [`Plan::apply`].
+//! 3. [`install_pl()`] is the build itself, [`build()`] runs it, and [`built_packages()`] finds what it has left.
+//!
+//! [`Proxies`] go into the environment of all of them. No secret is in a plan's text, in a log or in an error.
+//!
 //! The [`Inventory`] is the folder in which built packages outlive the container that built them.
 //!
 //! What it is not: it does not install packages (`nic-packages`), and knows nothing of the build sidecar (`nic-dtk`) nor of
 //! loaded modules.
 //!
-//! Start reading at [`Inventory`].
+//! Start reading at [`Plan`], and at [`Inventory`].
 
 mod inventory;
+
+mod apply;
+mod build;
+mod build_log;
+mod built_packages;
+mod certificates;
+mod command;
+mod compiler;
+mod facts;
+mod fips;
+mod install_pl;
+mod prerequisites;
+mod progress;
+mod proxies;
+mod step;
+mod work;
 
 pub use inventory::{
     Inventory, InventoryEntry, LookUpError, OpenInventoryError, Outdated, StoreError, Stored,
 };
+
+pub use apply::ApplyError;
+pub use build::{BuildError, Built, NamedLog, build};
+pub use build_log::{BuildLog, LOG_LIMIT};
+pub use built_packages::{BuiltPackagesError, built_packages};
+pub use certificates::certificates;
+pub use command::{OnFailure, PlannedCommand, Variable, Word};
+pub use compiler::{GccVersion, compiler};
+pub use facts::BuildFacts;
+pub use fips::fips;
+pub use install_pl::{
+    BuildSettings, UserFlags, UserFlagsError, install_pl, sidecar_flags, sidecar_install_pl,
+};
+pub use prerequisites::{prerequisites, sidecar_prerequisites};
+pub use progress::Progress;
+pub use proxies::Proxies;
+pub use step::{CopyExtent, Plan, Step};
+pub use work::{PackageSource, Work};

@@ -92,6 +92,12 @@ impl Invocation {
         self
     }
 
+    /// `text` with this command's secrets hidden: for what it has written elsewhere than to its output.
+    #[must_use]
+    pub fn hide_secrets(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| secret.hide_in(&text))
+    }
+
     /// Started in `folder`.
     #[must_use]
     pub fn in_folder(mut self, folder: impl Into<PathBuf>) -> Self {

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
 use crate::Distribution;
-use crate::install::DEPMOD_DEADLINE;
+use crate::install_step::DEPMOD_DEADLINE;
 use crate::node::{BootedImage, os_release_of_host};
 
 const HOST: &str = "/host";

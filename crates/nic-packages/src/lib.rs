@@ -25,6 +25,7 @@ mod distribution;
 mod dkms;
 mod host_tree;
 mod install;
+mod install_step;
 mod installed;
 mod node;
 mod package;
@@ -39,7 +40,8 @@ pub use dkms::{
     FindSourcesError, SystemctlStub,
 };
 pub use host_tree::{HostTree, HostTreeError, Withdrawn};
-pub use install::{InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, RecordedPackage};
+pub use install::{InstallError, InstallPlan, InstallRecord, InstallState, RecordedPackage};
+pub use install_step::InstallStep;
 pub use installed::{InstalledError, InstalledPackage, installed};
 pub use node::{
     Distribution, KernelFlavour, KernelVariant, Node, NodeError, NotKnown, OpenShiftRelease, RhelRelease,

@@ -5,7 +5,7 @@ use nic_host::{CommandError, Host, Invocation, KernelRelease};
 use serde::Serialize;
 
 use crate::dkms::{of_recorded, registered};
-use crate::install::depmod;
+use crate::install_step::depmod;
 use crate::{
     DkmsModule, InstallRecord, InstalledError, InstalledPackage, PackageFormat, RecordedPackage, installed,
 };

@@ -109,7 +109,7 @@ pub enum DkmsError {
     #[error("cannot {step}{}", if log.is_empty() { String::new() } else { format!("; the end of its build log:\n{log}") })]
     Step {
         /// The step.
-        step: DkmsStep,
+        step: Box<DkmsStep>,
         /// The end of the build's log, where the step was a build that has one.
         log: String,
         /// How the command failed.
@@ -217,7 +217,7 @@ impl DkmsPlan {
                 Some(invocation) => {
                     host.run(&invocation).await.map_err(|source| DkmsError::Step {
                         log: step.log(host),
-                        step: step.clone(),
+                        step: Box::new(step.clone()),
                         source,
                     })?;
                 }

@@ -4,7 +4,7 @@ use nic_host::{Host, ReadError};
 use nic_packages::{DistributionFamily, Node};
 use serde::Serialize;
 
-use crate::compiler::{GccVersion, toolset_program, versioned_program};
+use crate::gcc::{GccVersion, toolset_program, versioned_program};
 
 /// What of a machine decides what a build needs, beside which node it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -26,6 +26,7 @@ mod command;
 mod compiler;
 mod facts;
 mod fips;
+mod gcc;
 mod install_pl;
 mod prerequisites;
 mod progress;
@@ -43,9 +44,10 @@ pub use build_log::{BuildLog, LOG_LIMIT};
 pub use built_packages::{BuiltPackagesError, built_packages};
 pub use certificates::certificates;
 pub use command::{OnFailure, PlannedCommand, Variable, Word};
-pub use compiler::{GccVersion, compiler};
+pub use compiler::compiler;
 pub use facts::BuildFacts;
 pub use fips::fips;
+pub use gcc::GccVersion;
 pub use install_pl::{
     BuildSettings, UserFlags, UserFlagsError, install_pl, sidecar_flags, sidecar_install_pl,
 };

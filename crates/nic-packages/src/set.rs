@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use nic_host::{Host, KernelRelease, ListError};
 use serde::{Deserialize, Serialize};
 
+use crate::dkms::source_folders;
 use crate::{Architecture, PackageFile, PackageFormat, ReadPackageError};
 
 /// The packages of one folder, which are installed together.
@@ -85,7 +86,7 @@ pub enum CheckError {
         /// The machine's, as `uname -m` prints it.
         machine: Architecture,
     },
-    /// No package holds a module for the running kernel.
+    /// No package holds a module for the running kernel, nor sources for DKMS.
     #[error("no package in {} holds a module for the running kernel {running}", folder.display())]
     NoModules {
         /// The folder of the packages.
@@ -125,7 +126,8 @@ impl PackageSet {
     /// Whether these packages are for a machine of this kernel and architecture.
     ///
     /// A package without modules (tools, scripts) is fine, and so is one with modules for several kernels, if the
-    /// running one is among them. At least one package must hold a module for the running kernel.
+    /// running one is among them. At least one package must hold a module for the running kernel, or sources from which
+    /// DKMS builds some.
     pub fn check(&self, running: &KernelRelease, machine: &Architecture) -> Result<(), CheckError> {
         for package in &self.packages {
             if !machine.takes(self.format, &package.architecture) {
@@ -144,10 +146,16 @@ impl PackageSet {
                 });
             }
         }
-        if self.modules_for(running).next().is_none() {
+        if self.modules_for(running).next().is_none() && !self.is_for_dkms() {
             return Err(CheckError::NoModules { folder: self.folder.clone(), running: running.clone() });
         }
         Ok(())
+    }
+
+    /// Whether a package holds sources for DKMS.
+    #[must_use]
+    pub fn is_for_dkms(&self) -> bool {
+        self.packages.iter().any(|package| source_folders(package).next().is_some())
     }
 
     /// The kernel modules of all packages for `kernel`.

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod builds;
 #[cfg(test)]
+mod end_to_end;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod flags;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use insta::assert_snapshot;
 use nic_host::{Captured, Host, Replay};
 use nic_packages::{
-    DkmsError, DkmsExtent, DkmsFacts, DkmsPlan, InstallPlan, InstallRecord, InstallState, PackageFormat,
-    PackageSet, RemovalError, RemovalPlan,
+    Architecture, DkmsError, DkmsExtent, DkmsFacts, DkmsPlan, InstallPlan, InstallRecord, InstallState,
+    PackageFormat, PackageSet, RemovalError, RemovalPlan,
 };
 
 use crate::sample::Sample;
@@ -305,4 +305,17 @@ async fn what_is_registered_through_a_link_or_below_source_is_taken_out() {
         fs::remove_file(dir.path().join(conf.trim_start_matches('/'))).unwrap();
         assert_eq!(observe().await.dkms_modules().count(), usize::from(layout != "below source"), "{layout}");
     }
+}
+
+#[test]
+fn packages_with_nothing_but_sources_for_dkms_can_be_installed() {
+    let check = |file: &str| {
+        let packages = tempfile::tempdir().unwrap();
+        Sample { name: "mlnx-ofed-kernel-dkms", architecture: "all", files: &[file], ..Sample::default() }
+            .write_deb(&packages.path().join("packages"));
+        let set = PackageSet::read(&Host::at(packages.path()), "/packages", PackageFormat::Deb).unwrap();
+        (set.is_for_dkms(), set.check(&KERNEL.parse().unwrap(), &Architecture::from_uname("x86_64")).is_ok())
+    };
+    assert_eq!(check("/usr/src/ofa_kernel-26.04/source/dkms.conf"), (true, true));
+    assert_eq!(check("/usr/src/ofa_kernel-26.04/Makefile"), (false, false));
 }

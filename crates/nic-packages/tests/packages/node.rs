@@ -67,6 +67,7 @@ fn the_table_of_nodes() {
         ("sles-15.7", Some("sles-15.7"), "6.4.0-150700.7.3-rt", PLAIN),
         ("sles-15.7", Some("sl-micro-6.0"), "6.4.0-24-default", PLAIN),
         ("sles-15.7", Some("sles-15.7"), "6.4.0-150700.51-my-own", PLAIN),
+        ("sles-15.7", Some("sles-15.7"), "6.4.0-150700.51", PLAIN),
         ("rhel-8.10", Some("rhel-8.10"), "4.18.0-553.el8_10.x86_64", PLAIN),
         ("rhel-8.10", Some("rhel-8.10"), "4.18.0-553.8.1.rt7.349.el8_10.x86_64", PLAIN),
         ("rhel-9.4", Some("rhel-9.4"), "5.14.0-427.13.1.el9_4.x86_64", PLAIN),

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use nic_build::{
-    BuildFacts, BuildSettings, PackageSource, Proxies, Work, certificates, compiler, install_pl,
+    BuildFacts, BuildSettings, PackageSource, Proxies, StartFacts, Work, certificates, compiler, install_pl,
     prerequisites,
 };
 use nic_host::Host;
@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let work = Work::due(PackageSource::Sources, false, false);
     let proxies = Proxies::of_this_process();
     println!("{}, kernel {} ({:?})", node.distribution, node.kernel, node.variant.flavour);
-    for plan in [certificates(&node, &facts), compiler(&node, &facts), prerequisites(&node, &facts, work)?] {
+    let start = StartFacts::observe(&host, &node);
+    for plan in [certificates(&node, &start), compiler(&node, &facts), prerequisites(&node, &facts, work)?] {
         print!("{}", plan.with_environment(proxies.environment()));
     }
     let build = install_pl(&node, &sources, &BuildSettings::default())?;

@@ -6,6 +6,27 @@ use serde::Serialize;
 
 use crate::gcc::{GccVersion, toolset_program, versioned_program};
 
+/// What of a machine decides what is done at every start, whether or not something is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StartFacts {
+    /// The program that takes certificates over, where there is one.
+    pub certificate_program: Option<&'static str>,
+    /// Whether this Ubuntu is attached to Ubuntu Pro.
+    pub is_attached_to_pro: bool,
+}
+
+impl StartFacts {
+    /// Looks at the machine.
+    #[must_use]
+    pub fn observe(host: &Host, node: &Node) -> Self {
+        Self {
+            certificate_program: certificate_program(node.distribution.family())
+                .filter(|program| host.find_program(program).is_some()),
+            is_attached_to_pro: host.exists("/var/lib/ubuntu-advantage/private/machine-token.json"),
+        }
+    }
+}
+
 /// What of a machine decides what a build needs, beside which node it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BuildFacts {
@@ -17,10 +38,6 @@ pub struct BuildFacts {
     pub has_headers: bool,
     /// Whether this is a container that sees the host's `/etc`.
     pub sees_host: bool,
-    /// The program that takes certificates over, where there is one.
-    pub certificate_program: Option<&'static str>,
-    /// Whether this Ubuntu is attached to Ubuntu Pro.
-    pub is_attached_to_pro: bool,
     /// Where a registration of this system was looked for; `None` where one is visible, or none is needed.
     pub missing_registration: Option<Vec<PathBuf>>,
 }
@@ -44,9 +61,6 @@ impl BuildFacts {
             // Through a link: one that leads nowhere is none.
             has_headers: host.path(headers).exists(),
             sees_host: host.exists("/host/etc"),
-            certificate_program: certificate_program(family)
-                .filter(|program| host.find_program(program).is_some()),
-            is_attached_to_pro: host.exists("/var/lib/ubuntu-advantage/private/machine-token.json"),
             missing_registration: missing_registration(host, family),
         })
     }

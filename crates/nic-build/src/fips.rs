@@ -4,13 +4,13 @@ use nic_host::Secret;
 use nic_packages::{Distribution, Node};
 
 use crate::command::{PlannedCommand, Word};
-use crate::facts::BuildFacts;
+use crate::facts::StartFacts;
 use crate::step::{Plan, Step};
 
 /// Attaches this Ubuntu to Ubuntu Pro and installs its user space for FIPS. Each step is fatal: who gives a token relies on
 /// it. Meanwhile OpenSSL is told not to insist on FIPS, since what it would need for that is what is being installed.
 #[must_use]
-pub fn fips(node: &Node, facts: &BuildFacts, token: Option<&Secret>) -> Plan {
+pub fn fips(node: &Node, facts: &StartFacts, token: Option<&Secret>) -> Plan {
     let Some(token) = token else { return Plan::default() };
     if node.distribution != Distribution::Ubuntu {
         return Plan::nothing(format!(

@@ -1,9 +1,9 @@
 //! How kernel module packages come to be, and where built ones are kept.
 //!
-//! 1. [`Work::due`] says whether anything is built on a node, and [`BuildFacts::observe`] reads what its build needs.
-//! 2. [`certificates()`], [`fips()`], [`compiler()`] and [`prerequisites()`] decide (purely) what is to be run for it: each is a
-//!    [`Plan`], whose commands have their environment, what they are for, and what their failure means. It is shown as it
-//!    is, and carried out by [`Plan::apply`].
+//! 1. At every start [`certificates()`] and [`fips()`] decide (purely) by [`StartFacts`] what is to be run.
+//! 2. [`Work::due`] says whether anything is built on a node. For that [`BuildFacts::observe`] reads what a build needs, and
+//!    [`compiler()`] and [`prerequisites()`] decide. Each of the four is a [`Plan`], whose commands have their environment,
+//!    what they are for, and what their failure means. It is shown as it is, and carried out by [`Plan::apply`].
 //! 3. [`install_pl()`] is the build itself, [`build()`] runs it, and [`built_packages()`] finds what it has left.
 //!
 //! [`Proxies`] go into the environment of all of them. No secret is in a plan's text, in a log or in an error.
@@ -45,7 +45,7 @@ pub use built_packages::{BuiltPackagesError, built_packages};
 pub use certificates::certificates;
 pub use command::{OnFailure, PlannedCommand, Variable, Word};
 pub use compiler::compiler;
-pub use facts::BuildFacts;
+pub use facts::{BuildFacts, StartFacts};
 pub use fips::fips;
 pub use gcc::GccVersion;
 pub use install_pl::{

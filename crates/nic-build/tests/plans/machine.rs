@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nic_build::{
-    BuildFacts, BuildSettings, PackageSource, Plan, PlannedCommand, Step, Work, certificates, compiler, fips,
-    install_pl, prerequisites,
+    BuildFacts, BuildSettings, PackageSource, Plan, PlannedCommand, StartFacts, Step, Work, certificates,
+    compiler, fips, install_pl, prerequisites,
 };
 use nic_host::{Host, Secret};
 use nic_packages::{Architecture, Node};
@@ -220,6 +220,7 @@ impl Machine {
     pub(crate) fn plans(&self, host: &Host, token: Option<&Secret>) -> Plans {
         let node = self.node(host);
         let facts = BuildFacts::observe(host, &node).unwrap();
+        let start = StartFacts::observe(host, &node);
         let settings = BuildSettings {
             enable_nfsrdma: self.enable_nfsrdma,
             use_dkms: self.use_dkms,
@@ -228,8 +229,8 @@ impl Machine {
         let work = Work::due(PackageSource::Sources, false, self.use_dkms);
         let sources = PathBuf::from("/run/mellanox/src/MLNX_OFED_SRC-25.10-1.2.8.0");
         Plans {
-            certificates: certificates(&node, &facts),
-            fips: fips(&node, &facts, token),
+            certificates: certificates(&node, &start),
+            fips: fips(&node, &start, token),
             compiler: compiler(&node, &facts),
             prerequisites: prerequisites(&node, &facts, work).unwrap(),
             build: install_pl(&node, &sources, &settings).unwrap(),

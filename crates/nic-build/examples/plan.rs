@@ -8,8 +8,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use nic_build::{
-    BuildFacts, BuildSettings, PackageSource, Proxies, StartFacts, Work, certificates, compiler, install_pl,
-    prerequisites,
+    BuildFacts, BuildSettings, PackageSource, Preparation, PreparationRequest, Proxies, StartFacts, Work,
 };
 use nic_host::Host;
 use nic_packages::Node;
@@ -20,14 +19,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let host = Host::running();
     let node = Node::identify(&host)?;
     let facts = BuildFacts::observe(&host, &node)?;
-    let work = Work::due(PackageSource::Sources, false, false);
-    let proxies = Proxies::of_this_process();
-    println!("{}, kernel {} ({:?})", node.distribution, node.kernel, node.variant.flavour);
-    let start = StartFacts::observe(&host, &node);
-    for plan in [certificates(&node, &start), compiler(&node, &facts), prerequisites(&node, &facts, work)?] {
-        print!("{}", plan.with_environment(proxies.environment()));
-    }
-    let build = install_pl(&node, &sources, &BuildSettings::default())?;
-    println!("{}: {build}", build.purpose);
+    let (settings, proxies) = (BuildSettings::default(), Proxies::of_this_process());
+    let request = PreparationRequest {
+        work: Work::due(PackageSource::Sources, false, settings.use_dkms),
+        sources: &sources,
+        settings: &settings,
+        token: None,
+        proxies: &proxies,
+    };
+    let preparation = Preparation::new(&node, &StartFacts::observe(&host, &node), &facts, &request)?;
+    println!("{}, kernel {} ({:?})\n{preparation}", node.distribution, node.kernel, node.variant.flavour);
     Ok(())
 }

@@ -165,6 +165,13 @@ impl PlannedCommand {
         self
     }
 
+    /// With these variables, in front of its own.
+    #[must_use]
+    pub fn with_environment(mut self, variables: &[Variable]) -> Self {
+        self.environment = variables.iter().cloned().chain(self.environment).collect();
+        self
+    }
+
     /// As it is executed.
     #[must_use]
     pub fn invocation(&self) -> Invocation {

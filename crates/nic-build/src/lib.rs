@@ -4,7 +4,8 @@
 //! 2. [`Work::due`] says whether anything is built on a node. For that [`BuildFacts::observe`] reads what a build needs, and
 //!    [`compiler()`] and [`prerequisites()`] decide. Each of the four is a [`Plan`], whose commands have their environment,
 //!    what they are for, and what their failure means. It is shown as it is, and carried out by [`Plan::apply`].
-//! 3. [`install_pl()`] is the build itself, [`build()`] runs it, and [`built_packages()`] finds what it has left.
+//! 3. [`Preparation`] puts them together, in order, with the build itself: [`install_pl()`].
+//! 4. [`build()`] runs it, and [`built_packages()`] finds what it has left.
 //!
 //! [`Proxies`] go into the environment of all of them. No secret is in a plan's text, in a log or in an error.
 //!
@@ -28,6 +29,7 @@ mod facts;
 mod fips;
 mod gcc;
 mod install_pl;
+mod preparation;
 mod prerequisites;
 mod progress;
 mod proxies;
@@ -51,6 +53,7 @@ pub use gcc::GccVersion;
 pub use install_pl::{
     BuildSettings, UserFlags, UserFlagsError, install_pl, sidecar_flags, sidecar_install_pl,
 };
+pub use preparation::{Preparation, PreparationRequest};
 pub use prerequisites::{prerequisites, sidecar_prerequisites};
 pub use progress::Progress;
 pub use proxies::Proxies;

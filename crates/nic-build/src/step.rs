@@ -62,9 +62,7 @@ impl Step {
     }
 
     fn add_environment(&mut self, variables: &[Variable]) {
-        let add = |command: &mut PlannedCommand| {
-            command.environment = variables.iter().chain(&command.environment).cloned().collect();
-        };
+        let add = |command: &mut PlannedCommand| *command = command.clone().with_environment(variables);
         match self {
             Self::Run(command) => add(command),
             Self::Copy { .. } => {}

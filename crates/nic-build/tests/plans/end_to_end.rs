@@ -22,18 +22,19 @@ async fn each_family_builds_and_finds_its_packages() {
         let machine = machines().into_iter().find(|machine| machine.name == name).unwrap();
         let dir = machine.tree();
         let plans = machine.plans(&Host::at(dir.path()), None);
-        let all = plans.preparations().into_iter().flat_map(|(_, plan)| commands(&plan.steps));
+        let build_command = plans.build.as_ref().unwrap();
+        let all = plans.plans().into_iter().flat_map(|(_, plan)| commands(&plan.steps));
         let lines: Vec<String> =
-            all.chain([&plans.build]).map(|command| command.invocation().to_string()).collect();
+            all.chain([build_command]).map(|command| command.invocation().to_string()).collect();
         let replay = lines.iter().fold(Replay::default(), |replay, line| {
             replay.answer(line.clone(), Captured::success("Build mlnx-ofa_kernel 25.10\n"))
         });
         let host = Host::at(dir.path()).with_replay(replay.clone());
-        for (_, plan) in plans.preparations() {
+        for (_, plan) in plans.plans() {
             plan.apply(&host).await.unwrap();
         }
         let mut told = 0;
-        build(&host, &plans.build, Path::new("/var/log/build.log"), |_| told += 1).await.unwrap();
+        build(&host, build_command, Path::new("/var/log/build.log"), |_| told += 1).await.unwrap();
         assert_eq!(told, 1);
         assert!(host.exists("/var/log/build.log"));
         // In the order of the plans; of a question's answers only the one that was given.

@@ -16,7 +16,7 @@ async fn each_command_of_each_plan_fails_as_the_plan_says() {
     for machine in machines() {
         let dir = machine.tree();
         let host = Host::at(dir.path());
-        for (title, plan) in machine.plans(&host, Some(&token)).preparations() {
+        for (title, plan) in machine.plans(&host, Some(&token)).plans() {
             let all: Vec<String> =
                 commands(&plan.steps).iter().map(|command| command.invocation().to_string()).collect();
             let answers = |failing: &[String]| {

@@ -1,8 +1,8 @@
 //! The golden plan of each distribution: commands, environment, files.
 
 use nic_build::{
-    BuildSettings, PackageSource, Proxies, Work, prerequisites, sidecar_flags, sidecar_install_pl,
-    sidecar_prerequisites,
+    BuildFacts, BuildSettings, PackageSource, Preparation, PreparationRequest, Proxies, StartFacts, Work,
+    prerequisites, sidecar_flags, sidecar_install_pl, sidecar_prerequisites,
 };
 use nic_host::{Host, Secret};
 
@@ -22,10 +22,7 @@ fn each_distribution_has_its_plan() {
             if machine.use_dkms { ", with DKMS" } else { "" },
             if machine.enable_nfsrdma { ", with NFS over RDMA" } else { "" },
         );
-        for (title, plan) in plans.preparations().into_iter().filter(|(title, _)| *title != "fips") {
-            text += &format!("\n== {title} ==\n{plan}");
-        }
-        text += &format!("\n== build ==\n{}: {}\n", plans.build.purpose, plans.build);
+        text += &format!("\n{plans}");
         insta::assert_snapshot!(machine.name, text);
     }
 }
@@ -65,6 +62,35 @@ fn fips_and_proxies() {
 }
 
 #[test]
+fn nothing_is_prepared_where_nothing_is_built_but_certificates_and_fips() {
+    for work in
+        [Work::due(PackageSource::Precompiled, true, true), Work::due(PackageSource::Sources, true, false)]
+    {
+        let machine = machines().into_iter().find(|machine| machine.name == "rhel_9_6").unwrap();
+        let dir = machine.tree();
+        let host = Host::at(dir.path());
+        // Not even its release needs to be known.
+        let mut node = machine.node(&host);
+        node.host_os.version_id.clear();
+        node.kernel = "6.1.0-custom".parse().unwrap();
+        let (settings, proxies) = (BuildSettings::default(), Proxies::default());
+        let request = PreparationRequest {
+            work,
+            sources: "/src".as_ref(),
+            settings: &settings,
+            token: None,
+            proxies: &proxies,
+        };
+        let start = StartFacts::observe(&host, &node);
+        let facts = BuildFacts::observe(&host, &node).unwrap();
+        let preparation = Preparation::new(&node, &start, &facts, &request).unwrap();
+        assert_eq!(preparation.build, None);
+        let steps = preparation.plans().map(|(name, plan)| (name, plan.steps.len()));
+        assert_eq!(steps, [("certificates", 1), ("FIPS", 0), ("compiler", 0), ("prerequisites", 0)]);
+    }
+}
+
+#[test]
 fn a_questions_answers_are_data() {
     let machine = machines().into_iter().find(|machine| machine.name == "openshift_4_19").unwrap();
     let dir = machine.tree();
@@ -89,7 +115,7 @@ fn the_build_sidecar() {
     }
     insta::assert_snapshot!("sidecar", text);
     // The driver container beside it needs nothing.
-    let facts = nic_build::BuildFacts::observe(&host, &node).unwrap();
+    let facts = BuildFacts::observe(&host, &node).unwrap();
     let plan = prerequisites(&node, &facts, Work::due(PackageSource::Sidecar, false, true)).unwrap();
     assert_eq!(plan.to_string(), "note: nothing is built here: the build sidecar builds the packages\n");
 }

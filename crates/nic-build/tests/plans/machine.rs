@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nic_build::{
-    BuildFacts, BuildSettings, PackageSource, Plan, PlannedCommand, StartFacts, Step, Work, certificates,
-    compiler, fips, install_pl, prerequisites,
+    BuildFacts, BuildSettings, PackageSource, PlannedCommand, Preparation, PreparationRequest, Proxies,
+    StartFacts, Step, Work,
 };
 use nic_host::{Host, Secret};
 use nic_packages::{Architecture, Node};
@@ -177,15 +177,6 @@ pub(crate) fn machines() -> Vec<Machine> {
     ]
 }
 
-/// The plans for a node, in the order in which they are carried out.
-pub(crate) struct Plans {
-    pub(crate) certificates: Plan,
-    pub(crate) fips: Plan,
-    pub(crate) compiler: Plan,
-    pub(crate) prerequisites: Plan,
-    pub(crate) build: PlannedCommand,
-}
-
 impl Machine {
     /// The tree.
     pub(crate) fn tree(&self) -> tempfile::TempDir {
@@ -217,35 +208,26 @@ impl Machine {
         Node::identify(host).unwrap().with_architecture(Architecture::from_uname(self.architecture))
     }
 
-    pub(crate) fn plans(&self, host: &Host, token: Option<&Secret>) -> Plans {
+    pub(crate) fn preparation(&self, host: &Host, token: Option<&Secret>, proxies: &Proxies) -> Preparation {
         let node = self.node(host);
-        let facts = BuildFacts::observe(host, &node).unwrap();
-        let start = StartFacts::observe(host, &node);
         let settings = BuildSettings {
             enable_nfsrdma: self.enable_nfsrdma,
             use_dkms: self.use_dkms,
             ..BuildSettings::default()
         };
-        let work = Work::due(PackageSource::Sources, false, self.use_dkms);
-        let sources = PathBuf::from("/run/mellanox/src/MLNX_OFED_SRC-25.10-1.2.8.0");
-        Plans {
-            certificates: certificates(&node, &start),
-            fips: fips(&node, &start, token),
-            compiler: compiler(&node, &facts),
-            prerequisites: prerequisites(&node, &facts, work).unwrap(),
-            build: install_pl(&node, &sources, &settings).unwrap(),
-        }
+        let request = PreparationRequest {
+            work: Work::due(PackageSource::Sources, false, self.use_dkms),
+            sources: Path::new("/run/mellanox/src/MLNX_OFED_SRC-25.10-1.2.8.0"),
+            settings: &settings,
+            token,
+            proxies,
+        };
+        let facts = BuildFacts::observe(host, &node).unwrap();
+        Preparation::new(&node, &StartFacts::observe(host, &node), &facts, &request).unwrap()
     }
-}
 
-impl Plans {
-    pub(crate) fn preparations(&self) -> [(&'static str, &Plan); 4] {
-        [
-            ("certificates", &self.certificates),
-            ("fips", &self.fips),
-            ("compiler", &self.compiler),
-            ("prerequisites", &self.prerequisites),
-        ]
+    pub(crate) fn plans(&self, host: &Host, token: Option<&Secret>) -> Preparation {
+        self.preparation(host, token, &Proxies::default())
     }
 }
 

@@ -80,11 +80,11 @@ async fn plans_their_execution_and_their_errors_hold_no_secret() {
     let dir = machine.tree();
     let host = Host::at(dir.path());
     let plans = machine.plans(&host, Some(&token));
-    for (title, plan) in plans.preparations() {
+    for (title, plan) in plans.plans() {
         let plan = plan.clone().with_environment(proxies().environment());
         assert_hidden(title, &written(&plan));
         // Programs that print all they know, and fail. The token is known to those of Ubuntu Pro alone.
-        let known = if title == "fips" { TOKEN } else { "nothing" };
+        let known = if title == "FIPS" { TOKEN } else { "nothing" };
         let talkative = Captured {
             code: Some(1),
             stdout: format!("proxy http://user:{PASSWORD}@proxy.example.org:3128\n"),

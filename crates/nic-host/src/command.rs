@@ -1,17 +1,38 @@
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Secret;
+use crate::secret::HIDDEN;
+
 /// A command line: argv, never a shell's text, with what it may take of time.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Invocation {
     pub(crate) program: OsString,
-    pub(crate) args: Vec<OsString>,
+    pub(crate) args: Vec<Argument>,
     pub(crate) env: Vec<(OsString, OsString)>,
+    /// What is hidden in everything the command prints.
+    pub(crate) secrets: Vec<Secret>,
     pub(crate) folder: Option<PathBuf>,
     pub(crate) deadline: Duration,
+}
+
+/// A word of a command line.
+#[derive(Clone)]
+pub(crate) enum Argument {
+    Plain(OsString),
+    Secret(Secret),
+}
+
+impl AsRef<OsStr> for Argument {
+    fn as_ref(&self) -> &OsStr {
+        match self {
+            Self::Plain(word) => word,
+            Self::Secret(secret) => secret.reveal().as_ref(),
+        }
+    }
 }
 
 impl Invocation {
@@ -22,6 +43,7 @@ impl Invocation {
             program: program.into(),
             args: Vec::new(),
             env: Vec::new(),
+            secrets: Vec::new(),
             folder: None,
             deadline: Duration::from_secs(60),
         }
@@ -30,14 +52,14 @@ impl Invocation {
     /// With one more argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
-        self.args.push(arg.into());
+        self.args.push(Argument::Plain(arg.into()));
         self
     }
 
     /// With more arguments.
     #[must_use]
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.args.extend(args.into_iter().map(Into::into));
+        self.args.extend(args.into_iter().map(|arg| Argument::Plain(arg.into())));
         self
     }
 
@@ -46,6 +68,34 @@ impl Invocation {
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
+    }
+
+    /// With one more argument that is shown nowhere, and hidden in what the command prints.
+    #[must_use]
+    pub fn secret_arg(mut self, secret: &Secret) -> Self {
+        self.args.push(Argument::Secret(secret.clone()));
+        self.hiding(secret)
+    }
+
+    /// With a variable in its environment whose value is hidden in what the command prints.
+    #[must_use]
+    pub fn secret_env(self, name: impl Into<OsString>, value: &Secret) -> Self {
+        self.env(name, value.reveal()).hiding(value)
+    }
+
+    /// With a text that is hidden in what the command prints: it may know it from elsewhere.
+    #[must_use]
+    pub fn hiding(mut self, secret: &Secret) -> Self {
+        if !self.secrets.contains(secret) {
+            self.secrets.push(secret.clone());
+        }
+        self
+    }
+
+    /// `text` with this command's secrets hidden: for what it has written elsewhere than to its output.
+    #[must_use]
+    pub fn hide_secrets(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| secret.hide_in(&text))
     }
 
     /// Started in `folder`.
@@ -63,11 +113,26 @@ impl Invocation {
     }
 }
 
-/// As it would be typed in a shell.
+/// As it would be typed in a shell, with secrets hidden.
 impl fmt::Display for Invocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = std::iter::once(&self.program).chain(&self.args).map(|word| word.to_string_lossy());
-        f.write_str(&shell_words::join(words))
+        f.write_str(&shell_words::quote(&self.program.to_string_lossy()))?;
+        self.args.iter().try_for_each(|arg| match arg {
+            Argument::Plain(word) => write!(f, " {}", shell_words::quote(&word.to_string_lossy())),
+            Argument::Secret(_) => write!(f, " {HIDDEN}"),
+        })
+    }
+}
+
+/// The command line, and the names in its environment: values may be secrets.
+impl fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invocation")
+            .field("command", &self.to_string())
+            .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("folder", &self.folder)
+            .field("deadline", &self.deadline)
+            .finish()
     }
 }
 
@@ -83,6 +148,15 @@ pub struct Captured {
 }
 
 impl Captured {
+    /// The same, with these texts hidden.
+    pub(crate) fn hiding(mut self, secrets: &[Secret]) -> Self {
+        for secret in secrets {
+            self.stdout = secret.hide_in(&self.stdout);
+            self.stderr = secret.hide_in(&self.stderr);
+        }
+        self
+    }
+
     /// A successful end with this output.
     #[must_use]
     pub fn success(stdout: impl Into<String>) -> Self {

@@ -89,6 +89,18 @@ pub struct OsRelease {
     pub rhel_version: Option<String>,
     /// `PRETTY_NAME`.
     pub pretty_name: String,
+    /// `VERSION_CODENAME`, which Ubuntu and Debian have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_codename: Option<String>,
+    /// `VARIANT_ID`: `coreos` on RHCOS and Fedora CoreOS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant_id: Option<String>,
+    /// `OPENSHIFT_VERSION`, which nodes of OpenShift have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openshift_version: Option<String>,
+    /// `OSTREE_VERSION`, which systems have that are updated as an image; not all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ostree_version: Option<String>,
 }
 
 impl OsRelease {
@@ -105,6 +117,10 @@ impl OsRelease {
                 "VERSION_ID" => os.version_id = value,
                 "RHEL_VERSION" => os.rhel_version = Some(value),
                 "PRETTY_NAME" => os.pretty_name = value,
+                "VERSION_CODENAME" => os.version_codename = Some(value),
+                "VARIANT_ID" => os.variant_id = Some(value),
+                "OPENSHIFT_VERSION" => os.openshift_version = Some(value),
+                "OSTREE_VERSION" => os.ostree_version = Some(value),
                 _ => {}
             }
         }
@@ -157,11 +173,16 @@ mod tests {
     fn os_release_of_red_hat_coreos() {
         let os = OsRelease::parse(
             "NAME=\"Red Hat Enterprise Linux CoreOS\"\nID=\"rhcos\"\nID_LIKE=\"rhel fedora\"\nVERSION_ID=\"4.18\"\n\
-             PRETTY_NAME=\"Red Hat Enterprise Linux CoreOS 418.94\"\n# a comment\nRHEL_VERSION=9.6\n",
+             PRETTY_NAME=\"Red Hat Enterprise Linux CoreOS 418.94\"\n# a comment\nRHEL_VERSION=9.6\nVARIANT_ID=coreos\n\
+             OPENSHIFT_VERSION=\"4.18\"\nOSTREE_VERSION='418.94.202506251005-0'\nVERSION_CODENAME=\n",
         );
         assert_eq!(os.id, "rhcos");
         assert_eq!(os.id_like, ["rhel", "fedora"]);
         assert_eq!(os.version_id, "4.18");
         assert_eq!(os.rhel_version.as_deref(), Some("9.6"));
+        assert_eq!(os.variant_id.as_deref(), Some("coreos"));
+        assert_eq!(os.openshift_version.as_deref(), Some("4.18"));
+        assert_eq!(os.ostree_version.as_deref(), Some("418.94.202506251005-0"));
+        assert_eq!(os.version_codename.as_deref(), Some(""));
     }
 }

@@ -12,7 +12,9 @@
 //! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
 //! - how long files stay: [`Host::file_lifetime`];
 //! - SELinux labels for kernel modules' files: [`Host::label_module_files`];
-//! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline;
+//! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline; [`Host::run_lines`]
+//!   for those whose output is followed line by line;
+//! - [`Secret`], a text that is handed to programs and written nowhere;
 //! - [`error_chain`], an error with its causes in one line;
 //! - facts: [`KernelRelease`], [`BootId`], [`OsRelease`], and the [`DriverVersion`] that names files.
 //!
@@ -30,7 +32,9 @@ mod host;
 mod lifetime;
 mod replay;
 mod run;
+mod secret;
 mod selinux;
+mod stream;
 
 pub use command::{Captured, CommandError, Invocation};
 pub use driver_version::{DriverVersion, ParseDriverVersionError};
@@ -40,4 +44,6 @@ pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
 pub use host::{HOST_MOUNT, Host};
 pub use lifetime::FileLifetime;
 pub use replay::Replay;
+pub use secret::{HIDDEN, Secret};
 pub use selinux::LabelError;
+pub use stream::CommandEnd;

@@ -23,10 +23,11 @@ impl Host {
 
     /// Executes a command and returns however it ended.
     pub async fn run_to_end(&self, invocation: &Invocation) -> Result<Captured, CommandError> {
-        match self.commands() {
+        let captured = match self.commands() {
             Commands::Replay(replay) => replay.ask(invocation.to_string()),
             Commands::Execute => execute(invocation).await,
-        }
+        };
+        Ok(captured?.hiding(&invocation.secrets))
     }
 
     /// Where `program` is found in this process's `PATH`, or in the folders a minimal `PATH` lacks.
@@ -49,23 +50,30 @@ impl Host {
     }
 }
 
+impl Invocation {
+    /// The command to be spawned; where its output goes is for the caller to say.
+    pub(crate) fn command(&self) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())))
+            .env("LC_ALL", OsStr::new("C"))
+            .stdin(Stdio::null())
+            // A group of its own: a deadline must end the command's children too, and a terminal's Ctrl-C or a
+            // `kill -- -PGID` meant for us must not end a package manager half way.
+            .process_group(0)
+            .kill_on_drop(true);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+}
+
 async fn execute(invocation: &Invocation) -> Result<Captured, CommandError> {
     let started = std::time::Instant::now();
-    let mut command = tokio::process::Command::new(&invocation.program);
-    command
-        .args(&invocation.args)
-        .envs(invocation.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())))
-        .env("LC_ALL", OsStr::new("C"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own: a deadline must end the command's children too, and a terminal's Ctrl-C or a
-        // `kill -- -PGID` meant for us must not end a package manager half way.
-        .process_group(0)
-        .kill_on_drop(true);
-    if let Some(folder) = &invocation.folder {
-        command.current_dir(folder);
-    }
+    let mut command = invocation.command();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let start_error = |source| CommandError::Start { command: invocation.to_string(), source };
     let child = command.spawn().map_err(start_error)?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
@@ -116,6 +124,26 @@ mod tests {
         );
         let error = host.run(&script).await.unwrap_err();
         assert!(error.to_string().contains("exit code 3): err"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_secret_reaches_the_program_and_nobody_else() {
+        use crate::Secret;
+        let (token, password) = (Secret::new("t0ken"), Secret::new("pa ss"));
+        let script = "echo \"$1\" | wc -c; echo \"$1 $PASSWORD\"; echo \"$1\" >&2; exit 1";
+        let invocation = Invocation::new("sh")
+            .args(["-c", script, "sh"])
+            .secret_arg(&token)
+            .secret_env("PASSWORD", &password);
+        let captured = Host::running().run_to_end(&invocation).await.unwrap();
+        assert_eq!((captured.stdout.as_str(), captured.stderr.as_str()), ("6\n*** ***\n", "***\n"));
+        let error = Host::running().run(&invocation).await.unwrap_err();
+        let missing = Invocation::new("no-such-program").secret_arg(&token);
+        let not_started = Host::running().run(&missing).await.unwrap_err();
+        assert_eq!(not_started.to_string(), "cannot start `no-such-program ***`");
+        let written = format!("{error} {error:?} {not_started:?} {invocation} {invocation:?} {missing:?}");
+        assert!(!written.contains("t0ken") && !written.contains("pa ss"), "{written}");
+        assert!(written.contains("PASSWORD"), "{written}");
     }
 
     #[tokio::test]

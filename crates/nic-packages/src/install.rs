@@ -1,18 +1,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use nic_host::{CommandError, Host, Invocation, KernelRelease, WriteError};
+use nic_host::{CommandError, Host, KernelRelease, WriteError};
 use serde::{Deserialize, Serialize};
 
 use crate::dkms::source_folders;
+use crate::install_step::InstallStep;
 use crate::weak_links::{WeakLinksError, unlinked};
 use crate::{InstalledError, InstalledPackage, PackageFile, PackageFormat, PackageSet, installed};
-
-/// A package's scriptlets may rebuild an initramfs for each kernel of the machine.
-const INSTALL_DEADLINE: Duration = Duration::from_secs(30 * 60);
-pub(crate) const DEPMOD_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// What of the machine decides how a set of packages is installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +21,8 @@ pub struct InstallState {
     /// Files that depmod(8) needs in the kernel's module folder, and which are not there. They come with the
     /// kernel, whose packages a container may lack.
     pub missing_indexes: Vec<PathBuf>,
-    /// The Debian package with the rest of the kernel's own modules, where apt could install it and it is not
-    /// installed.
+    /// Ubuntu's package with the rest of the kernel's own modules, where it is not installed. Whether apt knows one is not
+    /// asked: images carry no package lists.
     pub modules_extra: Option<String>,
 }
 
@@ -39,20 +35,10 @@ pub enum ObserveError {
     /// The kernel's links to other kernels' modules could not be read.
     #[error(transparent)]
     Links(#[from] WeakLinksError),
-    /// apt could not be asked for the kernel's other modules.
-    #[error("cannot ask apt for the package {package}")]
-    ModulesExtra {
-        /// The package asked for.
-        package: String,
-        /// Why.
-        #[source]
-        source: CommandError,
-    },
 }
 
 impl InstallState {
-    /// Reads the machine: its package database, its module folder, and with Debian packages what apt knows. apt's
-    /// lists are taken as they are.
+    /// Reads the machine: its package database and its module folder.
     pub async fn observe(
         host: &Host,
         set: &PackageSet,
@@ -82,21 +68,14 @@ fn missing<'a>(host: &Host, files: impl Iterator<Item = &'a Path>) -> impl Itera
     files.filter(|file| !host.exists(file))
 }
 
-async fn modules_extra(host: &Host, kernel: &KernelRelease) -> Result<Option<String>, ObserveError> {
-    let package = format!("linux-modules-extra-{kernel}");
-    // `apt-cache policy` prints nothing, and succeeds, for a package it does not know; `show` fails.
-    let query = Invocation::new("apt-cache").args(["policy", &package]);
-    match host.run(&query).await {
-        Ok(captured) => Ok(is_installable(&captured.stdout).then_some(package)),
-        Err(source) => Err(ObserveError::ModulesExtra { package, source }),
+async fn modules_extra(host: &Host, kernel: &KernelRelease) -> Result<Option<String>, InstalledError> {
+    // Debian has no such package. Where the distribution cannot be told, the attempt costs little.
+    if host.os_release().is_ok_and(|os| os.id == "debian") {
+        return Ok(None);
     }
-}
-
-/// Whether the output of `apt-cache policy` for one package says that it is not installed and could be.
-fn is_installable(policy: &str) -> bool {
-    let value = |key| policy.lines().find_map(|line| line.trim().strip_prefix(key)).map(str::trim);
-    value("Installed:") == Some("(none)")
-        && value("Candidate:").is_some_and(|candidate| candidate != "(none)")
+    let package = format!("linux-modules-extra-{kernel}");
+    let present = installed(host, PackageFormat::Deb, [&package]).await?;
+    Ok((!present.iter().any(|package| package.complete)).then_some(package))
 }
 
 /// A package by name and version.
@@ -136,110 +115,6 @@ pub struct InstallPlan {
     pub record: InstallRecord,
 }
 
-/// One step of an installation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "step")]
-pub enum InstallStep {
-    /// Create an empty index file in the module folder, and the folder if need be. depmod(8) complains without it.
-    CreateIndex {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Install the rest of the kernel's own modules, on which the new ones may depend.
-    ModulesExtra {
-        /// The package.
-        package: String,
-    },
-    /// Replace other versions of these packages with `rpm -U`.
-    ///
-    /// `rpm -i` would keep the installed version beside the new one, and then refuse because both hold the same
-    /// files. `-U` also erases what a package obsoletes and, unlike `-i`, the modules an older version holds for
-    /// other kernels.
-    RpmUpgrade {
-        /// The package files.
-        files: Vec<PathBuf>,
-    },
-    /// Install packages of which no other version is installed with `rpm -i`. Dependencies are not looked at: a
-    /// container has neither a kernel package nor what the distribution's packages require.
-    RpmInstall {
-        /// The package files.
-        files: Vec<PathBuf>,
-    },
-    /// Install or replace packages with apt.
-    AptInstall {
-        /// The package files.
-        files: Vec<PathBuf>,
-    },
-    /// Unpack packages again whose version is installed, but whose modules are missing.
-    AptReinstall {
-        /// The package files.
-        files: Vec<PathBuf>,
-    },
-    /// Build the index of the kernel's modules anew.
-    Depmod {
-        /// The kernel.
-        kernel: KernelRelease,
-    },
-}
-
-impl InstallStep {
-    /// The command that carries it out; `None` for a step that is none.
-    #[must_use]
-    pub fn invocation(&self) -> Option<Invocation> {
-        let rpm = |files| Invocation::new("rpm").args(files).deadline(INSTALL_DEADLINE);
-        Some(match self {
-            Self::CreateIndex { .. } => return None,
-            Self::ModulesExtra { package } => apt_install().arg(package),
-            Self::RpmUpgrade { files } => {
-                rpm(["-Uvh", "--replacepkgs", "--oldpackage", "--nodeps"].as_slice()).args(files)
-            }
-            Self::RpmInstall { files } => rpm(["-ivh", "--replacepkgs", "--nodeps"].as_slice()).args(files),
-            Self::AptInstall { files } => apt_install().arg("--allow-downgrades").args(files),
-            Self::AptReinstall { files } => {
-                apt_install().args(["--allow-downgrades", "--reinstall"]).args(files)
-            }
-            Self::Depmod { kernel } => depmod(kernel),
-        })
-    }
-}
-
-fn apt_install() -> Invocation {
-    Invocation::new("apt-get")
-        .args([
-            "install",
-            "-y",
-            // On a machine that is no container, its own unattended upgrades may hold the lock.
-            "-o",
-            "DPkg::Lock::Timeout=600",
-            // There is nobody to answer what to do with a configuration file that was edited: it is kept.
-            "-o",
-            "Dpkg::Options::=--force-confdef",
-            "-o",
-            "Dpkg::Options::=--force-confold",
-        ])
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .deadline(INSTALL_DEADLINE)
-}
-
-pub(crate) fn depmod(kernel: &KernelRelease) -> Invocation {
-    Invocation::new("depmod").arg(kernel.as_str()).deadline(DEPMOD_DEADLINE)
-}
-
-/// What the step does, to stand behind "cannot".
-impl fmt::Display for InstallStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CreateIndex { path } => write!(f, "create {}", path.display()),
-            Self::ModulesExtra { package } => write!(f, "install the kernel's other modules ({package})"),
-            Self::RpmUpgrade { .. } => f.write_str("replace other versions of rpm packages"),
-            Self::RpmInstall { .. } => f.write_str("install rpm packages"),
-            Self::AptInstall { .. } => f.write_str("install Debian packages"),
-            Self::AptReinstall { .. } => f.write_str("install Debian packages again"),
-            Self::Depmod { kernel } => write!(f, "build the module index of the kernel {kernel}"),
-        }
-    }
-}
-
 impl InstallPlan {
     /// Decides how `set` gets on a machine in this state.
     ///
@@ -275,8 +150,11 @@ impl InstallPlan {
                 );
             }
             PackageFormat::Deb => {
-                let extra = state.modules_extra.clone().filter(|_| !needed.is_empty());
-                steps.extend(extra.map(|package| InstallStep::ModulesExtra { package }));
+                if let Some(package) = state.modules_extra.clone().filter(|_| !needed.is_empty()) {
+                    steps.push(InstallStep::AptUpdate);
+                    steps.push(InstallStep::FetchModulesExtra { package: package.clone() });
+                    steps.push(InstallStep::ModulesExtra { package });
+                }
                 steps.extend(
                     files(&[Presence::None, Presence::OtherVersion])
                         .map(|files| InstallStep::AptInstall { files }),
@@ -310,8 +188,8 @@ impl InstallPlan {
             .any(|step| !matches!(step, InstallStep::CreateIndex { .. } | InstallStep::Depmod { .. }))
     }
 
-    /// Carries out the steps in order and stops at the first that fails; then looks whether the machine holds what
-    /// the plan promised.
+    /// Carries out the steps in order and stops at the first that fails and must not; then looks whether the machine
+    /// holds what the plan promised.
     pub async fn apply(&self, host: &Host) -> Result<InstallRecord, InstallError> {
         for step in &self.steps {
             tracing::info!("{step}");
@@ -319,9 +197,14 @@ impl InstallPlan {
                 host.write_durably(path, b"")?;
             }
             if let Some(invocation) = step.invocation() {
-                host.run(&invocation)
-                    .await
-                    .map_err(|source| InstallError::Step { step: step.clone(), source })?;
+                match host.run(&invocation).await {
+                    Ok(_) => {}
+                    Err(error) if step.may_fail() => tracing::warn!(
+                        error = nic_host::error_chain(&error),
+                        "cannot {step}; the installation goes on without"
+                    ),
+                    Err(source) => return Err(InstallError::Step { step: step.clone(), source }),
+                }
             }
         }
         self.verify(host).await?;

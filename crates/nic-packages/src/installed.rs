@@ -1,4 +1,4 @@
-use nic_host::{CommandError, Host, Invocation};
+use nic_host::{CommandError, Host, Invocation, ReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::PackageFormat;
@@ -26,6 +26,9 @@ pub enum InstalledError {
     /// DKMS could not be asked.
     #[error("cannot ask DKMS which modules it knows")]
     Dkms(#[source] CommandError),
+    /// Where the sources of modules for DKMS lie could not be told.
+    #[error("cannot tell whose sources DKMS knows")]
+    DkmsSources(#[source] ReadError),
     /// The query's output is not what was asked for.
     #[error("`{command}` printed {line:?}, which is no record of a package")]
     Record {

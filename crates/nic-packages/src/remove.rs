@@ -1,12 +1,11 @@
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nic_host::{CommandError, Host, Invocation, KernelRelease};
 use serde::Serialize;
 
-use crate::dkms::registered;
-use crate::install::depmod;
+use crate::dkms::{of_recorded, registered};
+use crate::install_step::depmod;
 use crate::{
     DkmsModule, InstallRecord, InstalledError, InstalledPackage, PackageFormat, RecordedPackage, installed,
 };
@@ -19,7 +18,6 @@ pub struct RemovalPlan {
     /// The steps.
     pub steps: Vec<RemovalStep>,
     format: PackageFormat,
-    dkms_sources: Vec<PathBuf>,
 }
 
 /// One step of a removal.
@@ -94,22 +92,19 @@ impl fmt::Display for RemovalStep {
 
 impl RemovalPlan {
     /// Decides how `record` is undone where `present` (of the same names, from [`installed()`]) is installed, and
-    /// `registered` is what DKMS knows.
+    /// `dkms` is what DKMS knows of the recorded sources.
     ///
-    /// Only what is still there in the recorded version is removed: another version was put there by somebody else. For
-    /// the same reason only that is taken out of DKMS whose sources the recorded packages brought.
-    /// The module index is built in any case: an earlier run may have been killed just before it.
+    /// Only what is still there in the recorded version is removed: another version was put there by somebody else. The module index is built in any case: an earlier run may have been killed just before it.
     #[must_use]
-    pub fn new(record: &InstallRecord, present: &[InstalledPackage], registered: &[DkmsModule]) -> Self {
+    pub fn new(record: &InstallRecord, present: &[InstalledPackage], dkms: &[DkmsModule]) -> Self {
         let is_present = |package: &&RecordedPackage| {
             present
                 .iter()
                 .any(|installed| installed.name == package.name && installed.version == package.version)
         };
         let packages: Vec<RecordedPackage> = record.packages.iter().filter(is_present).cloned().collect();
-        let mut steps: Vec<RemovalStep> = of_sources(&record.dkms_sources, registered)
-            .map(|module| RemovalStep::DkmsRemove { module })
-            .collect();
+        let mut steps: Vec<RemovalStep> =
+            dkms.iter().map(|module| RemovalStep::DkmsRemove { module: module.clone() }).collect();
         if !packages.is_empty() {
             steps.push(match record.format {
                 PackageFormat::Rpm => RemovalStep::RpmErase { packages },
@@ -117,19 +112,21 @@ impl RemovalPlan {
             });
         }
         steps.push(RemovalStep::Depmod { kernel: record.kernel.clone() });
-        Self { steps, format: record.format, dkms_sources: record.dkms_sources.clone() }
+        Self { steps, format: record.format }
     }
 
-    /// Reads which of the recorded packages are installed, and decides.
+    /// Reads which of the recorded packages are installed and what DKMS knows of their sources, and decides. What DKMS
+    /// knows of others' stays.
     pub async fn observe(host: &Host, record: &InstallRecord) -> Result<Self, InstalledError> {
         let names = record.packages.iter().map(|package| &package.name);
         let present = installed(host, record.format, names).await?;
-        let registered = if record.dkms_sources.is_empty() {
+        let dkms = if record.dkms_sources.is_empty() {
             Vec::new()
         } else {
-            registered(host).await.map_err(InstalledError::Dkms)?
+            let registered = registered(host).await.map_err(InstalledError::Dkms)?;
+            of_recorded(host, &record.dkms_sources, &registered).map_err(InstalledError::DkmsSources)?
         };
-        Ok(Self::new(record, &present, &registered))
+        Ok(Self::new(record, &present, &dkms))
     }
 
     /// The packages that go.
@@ -171,19 +168,11 @@ impl RemovalPlan {
         }
         let registered =
             registered(host).await.map_err(|error| RemovalError::Verify(InstalledError::Dkms(error)))?;
-        match of_sources(&self.dkms_sources, &registered).next() {
+        match self.dkms_modules().find(|module| registered.contains(module)) {
             None => Ok(()),
-            Some(module) => Err(RemovalError::StillRegistered { module }),
+            Some(module) => Err(RemovalError::StillRegistered { module: module.clone() }),
         }
     }
-}
-
-/// Those of what DKMS knows whose sources lie in these folders.
-fn of_sources<'a>(
-    folders: &'a [PathBuf],
-    registered: &'a [DkmsModule],
-) -> impl Iterator<Item = DkmsModule> + 'a {
-    registered.iter().filter(|module| folders.contains(&module.source_folder())).cloned()
 }
 
 /// One line a step: what it does, and the command.

@@ -6,14 +6,14 @@ use nic_host::KernelRelease;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildKey {
     /// What the incumbent compares too.
-    pub settings: BuildSettings,
+    pub settings: NotedSettings,
     /// What only this program compares.
     pub inputs: BuildInputs,
 }
 
 /// The settings of a build that the incumbent notes and compares. Displayed, they are its three lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BuildSettings {
+pub struct NotedSettings {
     /// `ENABLE_NFSRDMA`.
     pub nfs_rdma: bool,
     /// `USE_DKMS`.
@@ -22,7 +22,7 @@ pub struct BuildSettings {
     pub append_flags: String,
 }
 
-impl fmt::Display for BuildSettings {
+impl fmt::Display for NotedSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "ENABLE_NFSRDMA={}", self.nfs_rdma)?;
         writeln!(f, "USE_DKMS={}", self.dkms)?;
@@ -30,7 +30,7 @@ impl fmt::Display for BuildSettings {
     }
 }
 
-impl BuildSettings {
+impl NotedSettings {
     /// Whether `stored`, the text of a `.buildconfig` file, says the same. White space at its ends does not count, as
     /// with the incumbent.
     #[must_use]
@@ -67,15 +67,15 @@ mod tests {
 
     #[test]
     fn the_settings_are_the_incumbents_three_lines() {
-        let settings = BuildSettings { nfs_rdma: true, dkms: false, append_flags: "--with-x --y".to_owned() };
+        let settings = NotedSettings { nfs_rdma: true, dkms: false, append_flags: "--with-x --y".to_owned() };
         let text = "ENABLE_NFSRDMA=true\nUSE_DKMS=false\nAPPEND_DRIVER_BUILD_FLAGS=--with-x --y\n";
         assert_eq!(settings.to_string(), text);
         assert!(settings.is_text(text) && settings.is_text(&format!("\n{} \n\n", text.trim())));
         assert!(!settings.is_text(&text.replace("USE_DKMS=false", "USE_DKMS=true")));
-        assert!(!settings.is_text("") && !BuildSettings::default().is_text(text));
+        assert!(!settings.is_text("") && !NotedSettings::default().is_text(text));
         // Without flags the last line ends in white space or not, as whoever wrote it likes.
         assert!(
-            BuildSettings::default()
+            NotedSettings::default()
                 .is_text("ENABLE_NFSRDMA=false\nUSE_DKMS=false\nAPPEND_DRIVER_BUILD_FLAGS=")
         );
     }

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use nic_host::{DriverVersion, Host, KernelRelease};
 
-pub use build_config::{BuildInputs, BuildKey, BuildSettings};
+pub use build_config::{BuildInputs, BuildKey, NotedSettings};
 pub use clean_up::{CleanUpPlan, CleanedUp, PlanCleanUpError};
 pub use entry::{InventoryEntry, LookUpError, Outdated, Stored, Trust};
 pub use lock::{InventoryLock, InventoryLockError};

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nic_build::{
-    BuildInputs, BuildKey, BuildSettings, Inventory, InventoryEntry, InventoryLock, Stored, Trust,
+    BuildInputs, BuildKey, Inventory, InventoryEntry, InventoryLock, NotedSettings, Stored, Trust,
 };
 use nic_host::Host;
 
@@ -76,7 +76,7 @@ impl Fixture {
     }
 
     /// Stores the files of the folder as the incumbent does.
-    pub(crate) fn store_as_incumbent(&self, settings: &BuildSettings, files: &[(&str, &str)]) {
+    pub(crate) fn store_as_incumbent(&self, settings: &NotedSettings, files: &[(&str, &str)]) {
         let folder = self.path(FOLDER);
         if folder.exists() {
             fs::remove_dir_all(&folder).unwrap();
@@ -90,7 +90,7 @@ impl Fixture {
     }
 
     /// Whether the incumbent, by the contract's words, uses what is stored.
-    pub(crate) fn incumbent_reuses(&self, settings: &BuildSettings) -> bool {
+    pub(crate) fn incumbent_reuses(&self, settings: &NotedSettings) -> bool {
         let read = |path: &Path| fs::read_to_string(self.host.path(path)).ok();
         let (Some(sum), Some(stored)) = (read(&self.entry.checksum), read(&self.entry.build_config)) else {
             return false;
@@ -112,7 +112,7 @@ fn incumbents_sum(folder: &Path) -> String {
 
 pub(crate) fn key(flags: &str) -> BuildKey {
     BuildKey {
-        settings: BuildSettings { append_flags: flags.to_owned(), ..BuildSettings::default() },
+        settings: NotedSettings { append_flags: flags.to_owned(), ..NotedSettings::default() },
         inputs: BuildInputs {
             kernel: KERNEL.parse().unwrap(),
             sources: "sha256:5eed".to_owned(),

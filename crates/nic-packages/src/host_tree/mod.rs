@@ -25,7 +25,9 @@ use self::files::{
     checksum, copy_file, create_folder, remove_empty_folders, remove_files, remove_folder, rename,
 };
 use self::manifest::{MANIFEST, Manifest};
-use crate::install::DEPMOD_DEADLINE;
+use crate::Distribution;
+use crate::install_step::DEPMOD_DEADLINE;
+use crate::node::{BootedImage, os_release_of_host};
 
 pub use error::HostTreeError;
 pub use owner::{HostFolderOwner, OwnerError};
@@ -59,15 +61,13 @@ impl HostTree {
         host.path(tree.folder()).is_dir().then_some(tree)
     }
 
-    /// Whether modules belong there: the host is a RHEL or its like, and none that is updated as a whole image, whose
-    /// `/usr` cannot be written.
+    /// Whether modules belong there: the host is a RHEL or its like, and none that is updated as a whole image (OpenShift's,
+    /// image mode), whose `/usr` cannot be written.
     pub fn wants_modules(&self, host: &Host) -> Result<bool, ReadError> {
-        const OF_RED_HAT: [&str; 5] = ["rhel", "centos", "rocky", "almalinux", "ol"];
-        let Some(text) = host.read_if_exists(Path::new(HOST_MOUNT).join("etc/os-release"))? else {
-            return Ok(false);
-        };
-        let is_red_hat = OF_RED_HAT.contains(&nic_host::OsRelease::parse(&text).id.as_str());
-        Ok(is_red_hat && !text.lines().any(is_of_an_image))
+        let Some((_, os)) = os_release_of_host(host)? else { return Ok(false) };
+        let booted = BootedImage::read(host)?;
+        // Fedora is of the family, and no host that a driver is built for.
+        Ok(os.id != "fedora" && Distribution::of(&os, &os, booted) == Ok(Distribution::RedHat))
     }
 
     /// Takes the container's links to the host's tree away. A package manager must not write through them.
@@ -280,13 +280,6 @@ fn folder_below_extra(module: &Path) -> Option<&Path> {
                 && extra.parent().and_then(Path::parent) == Some(Path::new("/lib/modules"))
         })
     })
-}
-
-/// Whether a line of os-release says that the system is updated as a whole image: OpenShift's, CoreOS, or any other of OSTree.
-fn is_of_an_image(line: &str) -> bool {
-    let Some((key, value)) = line.trim().split_once('=') else { return false };
-    matches!(key, "OPENSHIFT_VERSION" | "OSTREE_VERSION")
-        || (key == "VARIANT_ID" && value.trim_matches(['"', '\'']) == "coreos")
 }
 
 fn is_unfinished(name: &str) -> bool {

@@ -329,20 +329,33 @@ async fn a_removal_that_was_cut_off_is_begun_anew() {
 #[test]
 fn only_a_plain_red_hat_wants_modules() {
     let node = Node::new();
-    for (id, wants) in [
-        ("rhel", true),
-        ("rocky", true),
-        ("rhcos", false),
-        ("rhel\nOPENSHIFT_VERSION=\"4.19\"", false),
-        ("rhel\nVARIANT_ID=coreos", false),
-        ("rhel\nVARIANT_ID=\"server\"", true),
-        ("rhel\nOSTREE_VERSION='9.6.20251023-0'", false),
-        ("ubuntu", false),
-        ("sles", false),
+    for (os, wants) in [
+        ("ID=rhel\nVERSION_ID=9.6\n", true),
+        ("ID=rocky\nID_LIKE=\"rhel centos fedora\"\n", true),
+        ("ID=rhcos\nVERSION_ID=4.18\n", false),
+        ("ID=ubuntu\n", false),
+        ("ID=sles\n", false),
+        ("ID=fedora\n", false),
+        ("ID=nixos\n", false),
+        // Each of these alone says that the host is updated as an image.
+        ("ID=rhel\nVERSION_ID=9.6\nOPENSHIFT_VERSION=4.19\n", false),
+        ("ID=rhel\nVERSION_ID=9.6\nVARIANT_ID=coreos\n", false),
+        ("ID=rhel\nVERSION_ID=9.6\nOSTREE_VERSION=9.6.20250530-0\n", false),
     ] {
-        node.write("/host/etc/os-release", &format!("ID={id}\n"));
-        assert_eq!(node.tree().wants_modules(&node.host()).unwrap(), wants, "{id}");
+        node.write("/host/etc/os-release", os);
+        assert_eq!(node.tree().wants_modules(&node.host()).unwrap(), wants, "{os}");
     }
+    node.write("/host/etc/os-release", "ID=rhel\nVERSION_ID=9.6\n");
+    node.write("/proc/cmdline", "root=UUID=1d rw ostree=/ostree/boot.1/default/3f/0\n");
+    assert!(!node.tree().wants_modules(&node.host()).unwrap(), "image mode by the kernel's command line");
+    fs::remove_file(node.path("/proc/cmdline")).unwrap();
+    // The host's own file through an absolute link is not the container's.
+    fs::remove_file(node.path("/host/etc/os-release")).unwrap();
+    symlink("/usr/lib/os-release", node.path("/host/etc/os-release")).unwrap();
+    node.write("/usr/lib/os-release", "ID=ubuntu\n");
+    node.write("/host/usr/lib/os-release", "ID=rhel\n");
+    assert!(node.tree().wants_modules(&node.host()).unwrap());
+    fs::remove_file(node.path("/host/usr/lib/os-release")).unwrap();
     fs::remove_file(node.path("/host/etc/os-release")).unwrap();
     assert!(!node.tree().wants_modules(&node.host()).unwrap());
     assert_eq!(HostTree::find(&Host::at(Path::new("/nonexistent")), &kernel()), None);

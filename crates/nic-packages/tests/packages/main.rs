@@ -9,6 +9,8 @@ mod dkms;
 #[cfg(test)]
 mod host_tree;
 #[cfg(test)]
+mod node;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod reading;

@@ -5,8 +5,8 @@ use std::path::Path;
 use insta::assert_snapshot;
 use nic_host::{Captured, Host, KernelRelease, Replay};
 use nic_packages::{
-    InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, InstalledError, ObserveError,
-    PackageFormat, PackageSet, RemovalError, RemovalPlan, installed,
+    InstallError, InstallPlan, InstallRecord, InstallState, InstallStep, InstalledError, PackageFormat,
+    PackageSet, RemovalError, RemovalPlan, installed,
 };
 
 use crate::sample::Sample;
@@ -16,13 +16,9 @@ const UBUNTU_MODULE: &str = "/lib/modules/6.8.0-31-generic/updates/dkms/mlx5_cor
 
 const RPM_QUERY: &str = r"rpm -q --qf '%{NAME}\t%{EPOCHNUM}\t%{VERSION}-%{RELEASE}\t%{ARCH}\n' mlnx-ofa_kernel mlnx-ofa_kernel-modules mlnx-tools";
 const DEB_QUERY: &str = r"dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${db:Status-Abbrev}\n' mlnx-ofed-kernel-modules mlnx-ofed-kernel-utils";
-const POLICY: &str = "apt-cache policy linux-modules-extra-6.8.0-31-generic";
-const UNKNOWN_EXTRA: &str = "";
-const KNOWN_EXTRA: &str = "linux-modules-extra-6.8.0-31-generic:\n  Installed: (none)\n  Candidate: 6.8.0-31.31\n  \
-     Version table:\n     6.8.0-31.31 500\n        500 http://example.org/ubuntu noble/main amd64 Packages\n";
-const INSTALLED_EXTRA: &str =
-    "linux-modules-extra-6.8.0-31-generic:\n  Installed: 6.8.0-31.31\n  Candidate: 6.8.0-31.31\n";
-const GONE_EXTRA: &str = "linux-modules-extra-6.8.0-31-generic:\n  Installed: (none)\n  Candidate: (none)\n";
+const EXTRA_QUERY: &str = r"dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${db:Status-Abbrev}\n' linux-modules-extra-6.8.0-31-generic";
+const NO_EXTRA: &str = "dpkg-query: no packages found matching linux-modules-extra-6.8.0-31-generic\n";
+const THE_EXTRA: &str = "linux-modules-extra-6.8.0-31-generic\t6.8.0-31.31\tamd64\tii \n";
 
 /// A machine with packages to install, whose package database is replayed.
 struct Machine {
@@ -168,44 +164,77 @@ async fn an_rpm_whose_module_is_missing_is_installed_again() {
 #[tokio::test]
 async fn debs_on_a_machine_without_them() {
     let machine = ubuntu();
-    let database = machine.database(1, "", NONE_OF_DEB).answer(POLICY, Captured::success(KNOWN_EXTRA));
+    let database = machine.database(1, "", NONE_OF_DEB).answer(EXTRA_QUERY, captured(1, "", NO_EXTRA));
     assert_snapshot!(machine.plan(&database).await, @r#"
     create /lib/modules/6.8.0-31-generic/modules.order
     create /lib/modules/6.8.0-31-generic/modules.builtin
-    install the kernel's other modules (linux-modules-extra-6.8.0-31-generic): apt-get install -y -o 'DPkg::Lock::Timeout=600' -o 'Dpkg::Options::=--force-confdef' -o 'Dpkg::Options::=--force-confold' linux-modules-extra-6.8.0-31-generic
+    get apt's package lists: apt-get update -o 'DPkg::Lock::Timeout=600' -o 'Acquire::Retries=0' -o 'Acquire::http::Timeout=10' -o 'Acquire::https::Timeout=10'
+    fetch the kernel's other modules (linux-modules-extra-6.8.0-31-generic): apt-get install -y -o 'DPkg::Lock::Timeout=600' -o 'Dpkg::Options::=--force-confdef' -o 'Dpkg::Options::=--force-confold' -o 'Acquire::Retries=0' -o 'Acquire::http::Timeout=10' -o 'Acquire::https::Timeout=10' --download-only linux-modules-extra-6.8.0-31-generic
+    install the kernel's other modules (linux-modules-extra-6.8.0-31-generic): apt-get install -y -o 'DPkg::Lock::Timeout=600' -o 'Dpkg::Options::=--force-confdef' -o 'Dpkg::Options::=--force-confold' --no-download linux-modules-extra-6.8.0-31-generic
     install Debian packages: apt-get install -y -o 'DPkg::Lock::Timeout=600' -o 'Dpkg::Options::=--force-confdef' -o 'Dpkg::Options::=--force-confold' --allow-downgrades /packages/mlnx-ofed-kernel-modules_25.10.OFED.25.10.1.2.8.1-1.kver.6.8.0-31-generic_amd64.deb /packages/mlnx-ofed-kernel-utils_25.10.OFED.25.10.1.2.8.1-1.kver.6.8.0-31-generic_amd64.deb
     build the module index of the kernel 6.8.0-31-generic: depmod 6.8.0-31-generic
     "#);
 }
 
 #[tokio::test]
-async fn the_kernels_other_modules_are_installed_only_where_apt_has_them_to_give() {
+async fn the_kernels_other_modules_are_asked_for_where_they_are_not_installed_and_the_system_is_not_debian() {
     let machine = ubuntu().with_indexes();
-    for (policy, wanted) in
-        [(KNOWN_EXTRA, true), (UNKNOWN_EXTRA, false), (INSTALLED_EXTRA, false), (GONE_EXTRA, false)]
-    {
-        let database = machine.database(1, "", NONE_OF_DEB).answer(POLICY, Captured::success(policy));
-        let plan = machine.plan(&database).await.to_string();
-        assert_eq!(plan.contains("linux-modules-extra"), wanted, "{policy}\n{plan}");
+    let unpacked = THE_EXTRA.replace("ii ", "iU ");
+    for (extra, wanted) in [
+        (captured(1, "", NO_EXTRA), true),
+        (Captured::success(THE_EXTRA), false),
+        // Half installed is not installed.
+        (Captured::success(unpacked), true),
+    ] {
+        let plan = machine.plan(&machine.database(1, "", NONE_OF_DEB).answer(EXTRA_QUERY, extra)).await;
+        assert_eq!(plan.steps.contains(&InstallStep::AptUpdate), wanted, "{plan}");
     }
+    machine.host().write_durably("/etc/os-release", b"ID=debian\n").unwrap();
+    let plan = machine.plan(&machine.database(1, "", NONE_OF_DEB)).await;
+    assert!(!plan.to_string().contains("linux-modules-extra"), "{plan}");
+}
+
+#[tokio::test]
+async fn the_kernels_other_modules_fail_no_installation() {
+    let machine = ubuntu().with_indexes().with_file(UBUNTU_MODULE);
+    let database = machine.database(1, "", NONE_OF_DEB).answer(EXTRA_QUERY, captured(1, "", NO_EXTRA));
+    let plan = machine.plan(&database).await;
+    let commands: Vec<String> =
+        plan.steps.iter().filter_map(InstallStep::invocation).map(|command| command.to_string()).collect();
+    let [update, fetch, extra, install, depmod] = commands.as_slice() else { panic!("{commands:?}") };
+    assert_eq!(plan.steps.iter().filter(|step| step.may_fail()).count(), 3);
+    // An air-gapped node: apt fails for want of a network, then of the package.
+    let air_gapped = machine
+        .database(0, ALL_OF_DEB, "")
+        .answer(update, captured(100, "", "E: Failed to fetch the index\n"))
+        .answer(fetch, captured(100, "", "E: Unable to locate package\n"))
+        .answer(extra, captured(100, "", "E: Unable to locate package\n"))
+        .answer(install, Captured::success(""))
+        .answer(depmod, Captured::success(""));
+    plan.apply(&machine.host().with_replay(air_gapped.clone())).await.unwrap();
+    assert_eq!(air_gapped.asked(), [update, fetch, extra, install, depmod, DEB_QUERY]);
+    // What the driver's own packages fail with is the installation's failure.
+    let failing = air_gapped.answer(install, captured(100, "", "E: Unmet dependencies\n"));
+    let error = plan.apply(&machine.host().with_replay(failing)).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot install Debian packages");
 }
 
 #[tokio::test]
 async fn debs_that_are_damaged_are_installed_again() {
     let machine = ubuntu().with_indexes();
-    let policy = Captured::success(UNKNOWN_EXTRA);
+    let extra = Captured::success(THE_EXTRA);
     // The utilities are unpacked and not configured; the modules are configured, and their module is gone.
     let (modules, utilities) = ALL_OF_DEB.split_once('\n').unwrap();
     let database = machine
         .database(0, &format!("{modules}\n{}", utilities.replace("ii ", "iU ")), "")
-        .answer(POLICY, policy.clone());
+        .answer(EXTRA_QUERY, extra.clone());
     assert_snapshot!(machine.plan(&database).await, @r#"
     install Debian packages again: apt-get install -y -o 'DPkg::Lock::Timeout=600' -o 'Dpkg::Options::=--force-confdef' -o 'Dpkg::Options::=--force-confold' --allow-downgrades --reinstall /packages/mlnx-ofed-kernel-modules_25.10.OFED.25.10.1.2.8.1-1.kver.6.8.0-31-generic_amd64.deb /packages/mlnx-ofed-kernel-utils_25.10.OFED.25.10.1.2.8.1-1.kver.6.8.0-31-generic_amd64.deb
     build the module index of the kernel 6.8.0-31-generic: depmod 6.8.0-31-generic
     "#);
 
     let machine = machine.with_file(UBUNTU_MODULE);
-    let whole = machine.database(0, ALL_OF_DEB, "").answer(POLICY, policy.clone());
+    let whole = machine.database(0, ALL_OF_DEB, "").answer(EXTRA_QUERY, extra.clone());
     assert!(!machine.plan(&whole).await.installs_packages());
 
     // Only the configuration is left of them, and another version of the utilities is there.
@@ -215,7 +244,7 @@ async fn debs_that_are_damaged_are_installed_again() {
             "mlnx-ofed-kernel-modules\t25.07\tamd64\trc \nmlnx-ofed-kernel-utils\t25.07\tamd64\tii \n",
             "",
         )
-        .answer(POLICY, policy);
+        .answer(EXTRA_QUERY, extra);
     assert_snapshot!(machine.plan(&other).await, @r#"
     install Debian packages: apt-get install -y -o 'DPkg::Lock::Timeout=600' -o 'Dpkg::Options::=--force-confdef' -o 'Dpkg::Options::=--force-confold' --allow-downgrades /packages/mlnx-ofed-kernel-modules_25.10.OFED.25.10.1.2.8.1-1.kver.6.8.0-31-generic_amd64.deb /packages/mlnx-ofed-kernel-utils_25.10.OFED.25.10.1.2.8.1-1.kver.6.8.0-31-generic_amd64.deb
     build the module index of the kernel 6.8.0-31-generic: depmod 6.8.0-31-generic
@@ -225,7 +254,7 @@ async fn debs_that_are_damaged_are_installed_again() {
 #[tokio::test]
 async fn a_plan_is_data() {
     let machine = ubuntu();
-    let database = machine.database(1, "", NONE_OF_DEB).answer(POLICY, Captured::success(UNKNOWN_EXTRA));
+    let database = machine.database(1, "", NONE_OF_DEB).answer(EXTRA_QUERY, Captured::success(THE_EXTRA));
     let plan = machine.plan(&database).await;
     assert_snapshot!(serde_json::to_string_pretty(&plan).unwrap(), @r#"
     {
@@ -299,18 +328,6 @@ async fn a_package_database_that_cannot_be_read_is_not_an_empty_one() {
     assert!(matches!(&error, InstalledError::Record { line, .. } if line == "mlnx-tools 25.10"), "{error}");
     // Nothing asked, nothing executed.
     assert_eq!(installed(&host(captured(1, "", "")), PackageFormat::Rpm, [""; 0]).await.unwrap(), []);
-}
-
-#[tokio::test]
-async fn an_apt_that_cannot_be_asked_is_an_error() {
-    let machine = ubuntu();
-    let database = machine
-        .database(1, "", NONE_OF_DEB)
-        .answer(POLICY, captured(100, "", "E: The package cache file is corrupted\n"));
-    let host = machine.host().with_replay(database);
-    let error = InstallState::observe(&host, &machine.set, &machine.kernel).await.unwrap_err();
-    assert!(matches!(error, ObserveError::ModulesExtra { .. }));
-    assert_eq!(error.to_string(), "cannot ask apt for the package linux-modules-extra-6.8.0-31-generic");
 }
 
 #[tokio::test]

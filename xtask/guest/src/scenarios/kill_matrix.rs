@@ -157,6 +157,7 @@ fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Optio
         killed.settle()?;
         return Ok(None);
     }
+    let still_ready = Path::new(READY).exists();
     let ways = killed.resumed_by();
     let resumed_by = ways.get(line % ways.len()).context("no command goes on")?;
     for call in *resumed_by {
@@ -175,8 +176,9 @@ fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Optio
     }
     let is_ready = Path::new(READY).exists();
     let ends = resumed_by.iter().any(|call| call.contains(&"terminate"));
-    // A reload that is killed before its first module, or a rollback, leaves a driver that is not the installed one.
-    let wanted = !ends && drivers::runs_what_is_installed()?;
+    // A reload that is killed before its first module, or a rollback, leaves a driver that is not the installed one: then
+    // readiness is not given. That it is not taken away either, where the kill came before that, is the watcher's to see.
+    let wanted = !ends && (still_ready || drivers::runs_what_is_installed()?);
     match (is_ready, wanted) {
         (true, false) => differences.push_str(" ready after the end, or although a reload is due"),
         (false, true) => differences.push_str(" not ready although verified"),

@@ -351,14 +351,14 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "kill-rollback",
         summary: "Killed at journal lines of a rollback, started again; the machine is compared every time",
-        suite: Suite::TestOnNewest,
+        suite: Suite::Test,
         parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("5"), killed("rollback")],
         ..KILL_MATRIX
     },
     Scenario {
         name: "kill-terminate",
         summary: "Killed at journal lines of the return to the inbox driver, started again; the machine is compared every time",
-        suite: Suite::TestOnNewest,
+        suite: Suite::Test,
         parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("5"), killed("terminate")],
         ..KILL_MATRIX
     },

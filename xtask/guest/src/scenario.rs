@@ -146,11 +146,14 @@ const KILL_MATRIX: Scenario = Scenario {
     name: "kill-matrix",
     summary: "All of them in one machine, at every line",
     topology: ONE_PF,
-    timeout: Duration::from_secs(1800),
+    timeout: Duration::from_secs(3 * 3600),
     needs_nic_driver: true,
     suite: Suite::OnDemand,
     parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("true"), kills("0"), killed("all")],
 };
+
+/// One of them alone, at fewer lines.
+const ONE_KILL_MATRIX: Scenario = Scenario { timeout: Duration::from_secs(1800), ..KILL_MATRIX };
 
 /// All scenarios, in the order in which they run.
 pub const SCENARIOS: &[Scenario] = &[
@@ -339,28 +342,28 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Killed at each journal line of a reload, started again; the machine is compared every time",
         suite: Suite::TestOnNewest,
         parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("0"), killed("reload")],
-        ..KILL_MATRIX
+        ..ONE_KILL_MATRIX
     },
     Scenario {
         name: "kill-restore",
         summary: "Killed at each journal line of a restore, started again; the machine is compared every time",
         suite: Suite::TestOnNewest,
         parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("0"), killed("restore-sriov")],
-        ..KILL_MATRIX
+        ..ONE_KILL_MATRIX
     },
     Scenario {
         name: "kill-rollback",
         summary: "Killed at journal lines of a rollback, started again; the machine is compared every time",
         suite: Suite::Test,
         parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("5"), killed("rollback")],
-        ..KILL_MATRIX
+        ..ONE_KILL_MATRIX
     },
     Scenario {
         name: "kill-terminate",
         summary: "Killed at journal lines of the return to the inbox driver, started again; the machine is compared every time",
         suite: Suite::Test,
         parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("5"), killed("terminate")],
-        ..KILL_MATRIX
+        ..ONE_KILL_MATRIX
     },
     KILL_MATRIX,
     Scenario {

@@ -52,6 +52,13 @@ impl UserFlags {
     }
 }
 
+/// Flags that are told apart already.
+impl From<Vec<String>> for UserFlags {
+    fn from(words: Vec<String>) -> Self {
+        Self(words)
+    }
+}
+
 /// The build of the driver's packages from the sources in `folder`, on this node.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 mod error;
 mod install;
 mod kernel_links;
+mod obtain_error;
 mod package_error;
 mod plan;
 mod preflight;
@@ -15,7 +16,11 @@ mod status;
 mod terminate;
 
 pub use error::PhaseError;
-pub use install::{Installed, install};
+pub use install::{
+    DriverSources, ForecastPart, InstallForecast, InstallRequest, Installed, PackageOrigin, PackagesFrom,
+    clean_up_inventory, install, plan_install,
+};
+pub use obtain_error::ObtainError;
 pub use package_error::PackageError;
 pub use plan::{PlannedRestore, ReloadPlan, plan_reload, plan_restore_sriov};
 pub use preflight::{Preflight, preflight};

@@ -110,6 +110,12 @@ fn command(folder: &Path, flags: Vec<String>) -> PlannedCommand {
     PlannedCommand::new("build the driver's packages", [program]).args(flags).deadline(BUILD_DEADLINE)
 }
 
+/// A build from the sources in `folder` with these flags, as another has decided them.
+#[must_use]
+pub fn install_pl_with(folder: &Path, flags: Vec<String>) -> PlannedCommand {
+    command(folder, flags)
+}
+
 /// The build in the sidecar, from the sources in `folder`. `appended` are the flags that the driver container hands over.
 /// With DKMS there come out both sources for it and built modules.
 #[must_use]

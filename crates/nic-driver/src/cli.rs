@@ -2,6 +2,8 @@
 
 mod arguments;
 mod build;
+mod build_command;
+mod dtk_build;
 mod environment;
 mod install;
 mod modules;
@@ -16,18 +18,19 @@ use nic_sriov::DeviceAddress;
 
 pub use arguments::{Cli, Command, LogFormat, Output, Planned};
 pub use build::{BuildArguments, DkmsArguments, SidecarArguments};
+pub use build_command::BuildCommand;
 pub use install::{InstallArguments, InstallMode};
 pub use modules::ModuleArguments;
 
 use build::SettingError;
 use output::{fail, print, set_up_logs, show};
 use settings::{host, settings, store};
-use text::{InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
+use text::{BuiltText, InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
 
 use crate::Exit;
 use crate::context::Context;
 use crate::family::NicFamily;
-use crate::phase::{self, DriverAfterwards, InstallRequest};
+use crate::phase::{self, BuildPackagesRequest, DriverAfterwards, InstallRequest};
 use crate::report::Report;
 use crate::state::Journal;
 use crate::swap::ModuleTree;
@@ -67,6 +70,7 @@ async fn dispatch(cli: &Cli) -> Exit {
                 Err(error) => fail(cli, &error, Exit::Failed),
             };
         }
+        Command::DtkBuild => return dtk_build::dtk_build(cli).await,
         Command::Report => {
             return match Journal::read(&store(cli)) {
                 Ok(events) => show(cli, &Report::of(&events), Exit::Success),
@@ -91,7 +95,7 @@ async fn dispatch(cli: &Cli) -> Exit {
         family.modules.enable_nfsrdma();
     }
     let machine = match &request {
-        Some(request) => host(cli).with_programs(request.for_programs()),
+        Some(request) => host(cli).with_programs(request.install().for_programs()),
         None => host(cli),
     };
     let context = match Context::new(machine, family, store(cli), settings(cli)) {
@@ -99,7 +103,8 @@ async fn dispatch(cli: &Cli) -> Exit {
         Err(error) => return fail(cli, &error, Exit::Failed),
     };
     let listening = match &cli.command {
-        Command::Install(_)
+        Command::Build(_)
+        | Command::Install(_)
         | Command::Reload { .. }
         | Command::RestoreSriov { .. }
         | Command::Terminate { .. }
@@ -118,17 +123,35 @@ async fn dispatch(cli: &Cli) -> Exit {
     exit
 }
 
-/// What is to be installed, where the command is about that.
-fn request(cli: &Cli) -> Result<Option<InstallRequest>, SettingError> {
+/// What a command is to get packages for.
+enum PackagesRequest {
+    Install(InstallRequest),
+    Build(BuildPackagesRequest),
+}
+
+impl PackagesRequest {
+    fn install(&self) -> &InstallRequest {
+        match self {
+            Self::Install(request) => request,
+            Self::Build(request) => &request.install,
+        }
+    }
+}
+
+/// What is to be installed or built, where the command is about that.
+fn request(cli: &Cli) -> Result<Option<PackagesRequest>, SettingError> {
     match &cli.command {
+        Command::Build(build) => {
+            build.request(cli.modules.enable_nfsrdma).map(PackagesRequest::Build).map(Some)
+        }
         Command::Install(install) | Command::Plan { of: Planned::Install(install) } => {
-            install.request(cli.modules.enable_nfsrdma).map(Some)
+            install.request(cli.modules.enable_nfsrdma).map(PackagesRequest::Install).map(Some)
         }
         _ => Ok(None),
     }
 }
 
-async fn run_command(cli: &Cli, context: &Context, request: Option<&InstallRequest>) -> Exit {
+async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequest>) -> Exit {
     match &cli.command {
         Command::Reload { .. } => match phase::reload(context, &ModuleTree::Own).await {
             Ok(reloaded) => show(cli, &ReloadedText(&reloaded), reloaded.exit()),
@@ -176,12 +199,20 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&InstallReque
             Ok(status) => show(cli, &status, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Install(_) | Command::Plan { of: Planned::Install(_) } => match request {
-            Some(request) => run_install(cli, context, request).await,
-            // It was made for these commands.
-            None => Exit::Usage,
-        },
-        Command::Report | Command::Completions { .. } | Command::Man => Exit::Success,
+        Command::Build(_) | Command::Install(_) | Command::Plan { of: Planned::Install(_) } => {
+            match request {
+                Some(PackagesRequest::Install(request)) => run_install(cli, context, request).await,
+                Some(PackagesRequest::Build(request)) => {
+                    match phase::build_packages(context, request).await {
+                        Ok(built) => show(cli, &BuiltText(&built), Exit::Success),
+                        Err(error) => fail(cli, &error, error.exit()),
+                    }
+                }
+                // It was made for these commands.
+                None => Exit::Usage,
+            }
+        }
+        Command::DtkBuild | Command::Report | Command::Completions { .. } | Command::Man => Exit::Success,
     }
 }
 

@@ -24,6 +24,9 @@ pub const TEMPORARY_PACKAGES: &str = "/var/lib/nic-driver/packages";
 /// Packages as they were taken from the build sidecar, until they are stored.
 pub const FETCHED_PACKAGES: &str = "/var/lib/nic-driver/fetched";
 
+/// Packages as they are laid out, until they are an archive.
+pub const LAID_OUT_PACKAGES: &str = "/var/lib/nic-driver/layout";
+
 /// The output of the last build.
 pub const BUILD_LOG: &str = "/var/log/nic-driver/build.log";
 

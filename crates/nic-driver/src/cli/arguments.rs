@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::build_command::BuildCommand;
 use super::install::InstallArguments;
 use super::modules::{ModuleArguments, parse_bool};
 use crate::context::{ManagementNic, ReloadWith};
@@ -89,6 +90,13 @@ pub enum Command {
         after_help = "Example: nic-driver install packages /mnt/drivers-inventory/5.14.0/25.10-1.2.8.0"
     )]
     Install(InstallArguments),
+    /// Build packages without installing them: for the inventory, or laid out for an image.
+    #[command(after_help = "Example: nic-driver build --driver-version 25.10-1.2.8.0 \
+                      --driver-sources /src/MLNX_OFED_SRC-25.10-1.2.8.0 --layer image --archive layer.tar")]
+    Build(BuildCommand),
+    /// The build sidecar: build what the driver container asks for by dtk.env, and stay until told to stop.
+    #[command(after_help = "Example: nic-driver dtk-build, started by dtk_nic_driver_build.sh")]
+    DtkBuild,
     /// Swap the loaded modules for the installed ones, when they differ. Leaves an armed snapshot.
     #[command(
         after_help = "Example: nic-driver --family igb reload && nic-driver --family igb restore-sriov"

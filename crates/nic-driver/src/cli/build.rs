@@ -66,6 +66,15 @@ pub(super) enum SettingError {
     /// Packages of a folder and a mode.
     #[error("--packages is the mode `packages`: no other can be given beside it")]
     TwoModes,
+    /// A layout without a place.
+    #[error("--layer needs --into FOLDER or --archive FILE")]
+    NoTarget,
+    /// Packages that nobody would find.
+    #[error(
+        "the packages would be gone with this command: NVIDIA_NIC_DRIVERS_INVENTORY_PATH is not set, and neither --inventory nor \
+         --layer is given"
+    )]
+    NowhereToPut,
     /// The program for the sidecar is not known.
     #[error("cannot tell where this program is, which the build sidecar is to execute")]
     OwnProgram(#[source] io::Error),

@@ -33,6 +33,7 @@ pub(super) fn make_absolute(cli: &mut Cli) -> Result<(), PathError> {
     cli.lock_file = cli.lock_file.as_deref().map(|path| of_machine(&cli.root, path)).transpose()?;
     let of_command = match &mut cli.command {
         Command::Install(install) | Command::Plan { of: Planned::Install(install) } => install.paths(),
+        Command::Build(build) => build.paths(),
         _ => Vec::new(),
     };
     for path in of_command {

@@ -35,6 +35,16 @@ text_of!(InstalledText, phase::Installed, |installed, f| {
     }
 });
 
+text_of!(BuiltText, phase::BuiltPackages, |built, f| {
+    for package in &built.packages {
+        writeln!(f, "{}", package.display())?;
+    }
+    if let Some(layer) = &built.layer {
+        writeln!(f, "laid out in {}: {} modules for {}", layer.display(), built.modules.len(), built.kernel)?;
+    }
+    writeln!(f, "from: {}", built.from)
+});
+
 text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {
     for module in &reloaded.identity.modules {
         writeln!(f, "{}: {}", module.module, module.verdict)?;

@@ -89,6 +89,9 @@ pub enum ObtainError {
     /// The packages could not be laid out.
     #[error(transparent)]
     LayOut(#[from] LayoutError),
+    /// The origin is none that is built from.
+    #[error("there is nothing to build: packages are built from sources")]
+    NothingToBuild,
     /// The archive could not be written.
     #[error("cannot write the archive {}", archive.display())]
     Archive {
@@ -114,7 +117,10 @@ impl ObtainError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NoSources { .. } | Self::Inventory(_) => Exit::Usage,
+            Self::NoSources { .. }
+            | Self::Inventory(_)
+            | Self::NothingToBuild
+            | Self::LayOut(LayoutError::NotEmpty { .. }) => Exit::Usage,
             Self::Node(NodeError::Unknown(_)) | Self::Variant(_) | Self::Release(_) => Exit::BadPackage,
             _ => Exit::Failed,
         }

@@ -1,4 +1,4 @@
-//! The program as its users run it, on the fixture trees of `fixtures/documented-node`.
+//! The program as its users run it, on the fixture trees of `fixtures/documented-node` and on trees like nodes of each distribution.
 
 #[cfg(test)]
 mod documented_node;
@@ -6,6 +6,10 @@ mod documented_node;
 mod errors;
 #[cfg(test)]
 mod help;
+#[cfg(test)]
+mod install_plans;
+#[cfg(test)]
+mod node_tree;
 #[cfg(test)]
 mod program;
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod dkms;
 mod forecast;
 mod job;
 mod obtain;
+mod own_folder;
 mod precompiled;
 mod put;
 mod request;
@@ -30,9 +31,14 @@ pub use clean_up::clean_up_inventory;
 pub use forecast::{ForecastPart, InstallForecast, plan_install};
 pub use request::{DriverSources, InstallRequest, PackageOrigin, PackagesFrom};
 
-use job::{Job, ObservedNode};
-use obtain::{carry_out, obtain};
-use put::{Put, put, read_set};
+pub(super) use job::Job;
+pub(super) use obtain::obtain;
+pub(super) use own_folder::OwnFolder;
+pub(super) use put::read_set;
+
+use job::ObservedNode;
+use obtain::carry_out;
+use put::{Put, put};
 
 use super::error::PhaseError;
 use super::obtain_error::ObtainError;
@@ -142,7 +148,7 @@ fn with_origin(put: Put, from: PackagesFrom) -> Installed {
 }
 
 /// What is done at every start, whether or not something is built.
-async fn start(
+pub(super) async fn start(
     context: &Context,
     phase: &PhaseRecord,
     observed: &ObservedNode,

@@ -1,7 +1,5 @@
 //! Packages to install: those of the inventory, or newly built ones.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,9 +7,9 @@ use nic_build::{
     BuildKey, InventoryEntry, InventoryLock, Plan, Preparation, Progress, Stored, TemporaryPackages, Work,
     build, built_packages,
 };
-use nic_host::Host;
 
 use super::job::{Builder, Job};
+use super::own_folder::{OwnFolder, remove_folder};
 use super::put::read_set;
 use super::request::PackagesFrom;
 use super::sidecar::build_in_sidecar;
@@ -136,7 +134,7 @@ async fn make(context: &Context, phase: &PhaseRecord, job: &Job) -> Result<Made,
         }
         Builder::Sidecar(request) => {
             let own = OwnFolder::empty(host, Path::new(default_paths::FETCHED_PACKAGES))?;
-            let fetched = build_in_sidecar(context, phase, request, &own.path).await?;
+            let fetched = build_in_sidecar(context, phase, request, own.path()).await?;
             let paths = fetched.packages.into_iter().map(|package| package.path).collect();
             Ok(Made { paths, from: PackagesFrom::Sidecar, _own: Some(own) })
         }
@@ -205,35 +203,4 @@ fn tell(progress: &Progress) {
     let elapsed_s = progress.elapsed.as_secs();
     let (package, done, known) = (progress.package.as_deref(), progress.done, progress.known);
     tracing::info!(elapsed_s, package, done, known, "build: {}", progress.line);
-}
-
-/// A folder of this program's own, which is removed with the value.
-#[derive(Debug)]
-struct OwnFolder {
-    host: Host,
-    path: PathBuf,
-}
-
-impl OwnFolder {
-    fn empty(host: &Host, path: &Path) -> Result<Self, ObtainError> {
-        remove_folder(host, path)?;
-        Ok(Self { host: host.clone(), path: path.to_path_buf() })
-    }
-}
-
-impl Drop for OwnFolder {
-    fn drop(&mut self) {
-        if let Err(error) = remove_folder(&self.host, &self.path) {
-            tracing::warn!(error = crate::error_chain(&error), "the folder of fetched packages stays");
-        }
-    }
-}
-
-fn remove_folder(host: &Host, folder: &Path) -> Result<(), ObtainError> {
-    match fs::remove_dir_all(host.path(folder)) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(ObtainError::OwnFolder { folder: host.path(folder), source })
-        }
-        _ => Ok(()),
-    }
 }

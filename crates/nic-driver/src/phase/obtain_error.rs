@@ -62,6 +62,14 @@ pub enum ObtainError {
     /// No packages came from the build sidecar.
     #[error(transparent)]
     Sidecar(#[from] DriverSideError),
+    /// The sidecar's build failed.
+    #[error("the build sidecar could not build the packages: {reason}; its output ends:\n{}", last_lines.join("\n"))]
+    SidecarBuild {
+        /// Why, in the sidecar's words.
+        reason: String,
+        /// The end of the build's output.
+        last_lines: Vec<String>,
+    },
     /// The build sidecar cannot serve.
     #[error(transparent)]
     Serve(#[from] SidecarError),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nic_dtk::{
-    BuildRequest, DriverEvent, DriverSideError, FetchedPackages, PackageLimits, Proof, WaitOptions,
+    BuildRequest, DriverEvent, DriverSideError, FetchedPackages, PackageLimits, Proof, WaitError, WaitOptions,
 };
 
 use crate::context::{BeginError, Context};
@@ -35,8 +35,14 @@ pub(super) async fn build_in_sidecar(
             Err(BeginError::from(Interrupted).into())
         }
         Err(error) => {
+            let error = match error {
+                DriverSideError::Wait(WaitError::Failed(failed)) => {
+                    ObtainError::SidecarBuild { reason: failed.reason, last_lines: failed.log_tail }
+                }
+                error => error.into(),
+            };
             step.failed(&error);
-            Err(ObtainError::from(error).into())
+            Err(error.into())
         }
     }
 }

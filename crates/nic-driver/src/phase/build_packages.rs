@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use nic_build::{LaidOut, Layout, LayoutError, lay_out, write_archive};
+use nic_build::{LaidOut, Layout, lay_out, write_archive};
 use nic_host::{Host, KernelRelease};
 use serde::Serialize;
 
@@ -144,7 +144,7 @@ async fn run(
 
 fn ensure_empty(host: &Host, folder: &Path) -> Result<(), ObtainError> {
     if host.exists(folder) && host.list(folder).map_or(true, |names| !names.is_empty()) {
-        return Err(LayoutError::NotEmpty { folder: host.path(folder) }.into());
+        return Err(ObtainError::NotEmpty { folder: host.path(folder) });
     }
     Ok(())
 }

@@ -46,13 +46,13 @@ pub enum ObtainError {
     Lock(#[from] InventoryLockError),
     /// What was built could not be stored, or what was stored not be removed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
     /// A command failed that a build needs, or that the node's user space needs.
     #[error(transparent)]
-    Prepare(#[from] ApplyError),
+    Prepare(Box<ApplyError>),
     /// The build failed.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Build(Box<BuildError>),
     /// The build left no packages.
     #[error(transparent)]
     Built(#[from] BuiltPackagesError),
@@ -61,7 +61,7 @@ pub enum ObtainError {
     Flags(#[from] AppendedFlagsError),
     /// No packages came from the build sidecar.
     #[error(transparent)]
-    Sidecar(#[from] DriverSideError),
+    Sidecar(Box<DriverSideError>),
     /// The sidecar's build failed.
     #[error("the build sidecar could not build the packages: {reason}; its output ends:\n{}", last_lines.join("\n"))]
     SidecarBuild {
@@ -72,7 +72,7 @@ pub enum ObtainError {
     },
     /// The build sidecar cannot serve.
     #[error(transparent)]
-    Serve(#[from] SidecarError),
+    Serve(Box<SidecarError>),
     /// A folder of this program's own could not be emptied.
     #[error("cannot empty {}", folder.display())]
     OwnFolder {
@@ -87,16 +87,22 @@ pub enum ObtainError {
     Depmod(#[source] CommandError),
     /// DKMS could not be given the sources.
     #[error(transparent)]
-    Dkms(#[from] DkmsError),
+    Dkms(Box<DkmsError>),
     /// What DKMS is given could not be recorded. It was given nothing.
     #[error("what DKMS is to be given could not be recorded")]
     Record(#[from] WriteError),
     /// The inventory could not be looked through for what is superfluous.
     #[error(transparent)]
     CleanUp(#[from] PlanCleanUpError),
+    /// The folder for a layout holds something.
+    #[error("{} must be an empty folder, or none", folder.display())]
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The packages could not be laid out.
     #[error(transparent)]
-    LayOut(#[from] LayoutError),
+    LayOut(Box<LayoutError>),
     /// The origin is none that is built from.
     #[error("there is nothing to build: packages are built from sources")]
     NothingToBuild,
@@ -125,12 +131,32 @@ impl ObtainError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NoSources { .. }
-            | Self::Inventory(_)
-            | Self::NothingToBuild
-            | Self::LayOut(LayoutError::NotEmpty { .. }) => Exit::Usage,
+            Self::NoSources { .. } | Self::Inventory(_) | Self::NothingToBuild | Self::NotEmpty { .. } => {
+                Exit::Usage
+            }
             Self::Node(NodeError::Unknown(_)) | Self::Variant(_) | Self::Release(_) => Exit::BadPackage,
             _ => Exit::Failed,
         }
     }
 }
+
+/// The large ones are boxed.
+macro_rules! boxed {
+    ($($variant:ident($error:ty)),* $(,)?) => {
+        $(impl From<$error> for ObtainError {
+            fn from(error: $error) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+
+boxed!(
+    Build(BuildError),
+    Dkms(DkmsError),
+    LayOut(LayoutError),
+    Prepare(ApplyError),
+    Serve(SidecarError),
+    Sidecar(DriverSideError),
+    Store(StoreError),
+);

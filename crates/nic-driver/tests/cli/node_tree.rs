@@ -20,13 +20,13 @@ impl NodeTree {
         let tree = Self { sandbox: Sandbox::new() };
         let texts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nic-packages/tests/os-release");
         let os = |name: &str| fs::read_to_string(texts.join(name)).unwrap();
-        tree.write("etc/os-release", &os(own_os));
+        tree.write("etc/os-release", os(own_os));
         if let Some(host_os) = host_os {
-            tree.write("host/etc/os-release", &os(host_os));
+            tree.write("host/etc/os-release", os(host_os));
         }
         tree.write("proc/sys/kernel/osrelease", kernel);
         tree.write("proc/sys/kernel/random/boot_id", "0c2f7a1e-6b5d-4f3a-9e8c-d1b2a3948576\n");
-        tree.write("proc/version", &format!("Linux version {kernel} (b@h) ({gcc}, GNU ld 2.42) #1\n"));
+        tree.write("proc/version", format!("Linux version {kernel} (b@h) ({gcc}, GNU ld 2.42) #1\n"));
         tree.program(&format!("{}/install.pl", SOURCES.trim_start_matches('/')), "#!/bin/sh\n");
         tree
     }

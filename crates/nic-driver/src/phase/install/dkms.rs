@@ -11,7 +11,7 @@ use crate::state::{PhaseRecord, Step};
 pub(super) fn install_stub(context: &Context) {
     match SystemctlStub::install(&context.host) {
         Ok(Some(stub)) => {
-            tracing::info!(stub = %stub.display(), "there is no systemd: systemctl has no effect")
+            tracing::info!(stub = %stub.display(), "there is no systemd: systemctl has no effect");
         }
         Ok(None) => {}
         Err(error) => tracing::warn!(

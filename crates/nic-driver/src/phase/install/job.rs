@@ -50,7 +50,7 @@ pub(in crate::phase) enum Builder {
     /// This container.
     Here,
     /// The build sidecar, which is asked for this.
-    Sidecar(BuildRequest),
+    Sidecar(Box<BuildRequest>),
 }
 
 /// A build that may be due.
@@ -83,13 +83,13 @@ impl Job {
         }
         let observed = ObservedNode::read(host, kernel)?;
         let inventory = sources.inventory.as_ref().map(|path| Inventory::open(host, path)).transpose()?;
-        let builder =
-            match &request.origin {
-                PackageOrigin::Sidecar { shared_folder, entrypoint, .. } => Builder::Sidecar(
-                    sidecar_request(&observed.node, &sources, shared_folder.clone(), entrypoint.clone())?,
-                ),
-                _ => Builder::Here,
-            };
+        let builder = match &request.origin {
+            PackageOrigin::Sidecar { shared_folder, entrypoint, .. } => {
+                let (folder, program) = (shared_folder.clone(), entrypoint.clone());
+                Builder::Sidecar(Box::new(sidecar_request(&observed.node, &sources, folder, program)?))
+            }
+            _ => Builder::Here,
+        };
         let entry = inventory.map(|inventory| inventory.entry(&observed.node.kernel, &sources.version));
         let (proxies, token) = (request.proxies.clone(), request.token.clone());
         Ok(Some(Self { observed, sources, builder, entry, proxies, token }))

@@ -52,6 +52,13 @@ impl UserFlags {
     }
 }
 
+/// Flags that are told apart already.
+impl From<Vec<String>> for UserFlags {
+    fn from(words: Vec<String>) -> Self {
+        Self(words)
+    }
+}
+
 /// The build of the driver's packages from the sources in `folder`, on this node.
 ///
 /// # Errors
@@ -101,6 +108,12 @@ fn package_kind(use_dkms: bool) -> impl Iterator<Item = String> {
 fn command(folder: &Path, flags: Vec<String>) -> PlannedCommand {
     let program = folder.join("install.pl").to_string_lossy().into_owned();
     PlannedCommand::new("build the driver's packages", [program]).args(flags).deadline(BUILD_DEADLINE)
+}
+
+/// A build from the sources in `folder` with these flags, as another has decided them.
+#[must_use]
+pub fn install_pl_with(folder: &Path, flags: Vec<String>) -> PlannedCommand {
+    command(folder, flags)
 }
 
 /// The build in the sidecar, from the sources in `folder`. `appended` are the flags that the driver container hands over.

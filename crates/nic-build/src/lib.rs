@@ -59,7 +59,7 @@ pub use facts::{BuildFacts, StartFacts};
 pub use fips::fips;
 pub use gcc::GccVersion;
 pub use install_pl::{
-    BuildSettings, UserFlags, UserFlagsError, install_pl, sidecar_flags, sidecar_install_pl,
+    BuildSettings, UserFlags, UserFlagsError, install_pl, install_pl_with, sidecar_flags, sidecar_install_pl,
 };
 pub use preparation::{Preparation, PreparationRequest};
 pub use prerequisites::{prerequisites, sidecar_prerequisites};

@@ -1,4 +1,4 @@
-use nic_host::{HIDDEN, Secret};
+use nic_host::{HIDDEN, ProgramEnvironment, Secret};
 
 use crate::command::{Variable, Word};
 
@@ -47,6 +47,20 @@ impl Proxies {
     #[must_use]
     pub fn environment(&self) -> &[Variable] {
         &self.environment
+    }
+
+    /// The same for every program that a host runs, whichever plan its command is of.
+    #[must_use]
+    pub fn for_programs(&self) -> ProgramEnvironment {
+        self.environment.iter().fold(ProgramEnvironment::default(), |programs, variable| {
+            match &variable.value {
+                Word::Plain(text) => programs.variable(&variable.name, text),
+                Word::Hidden { value, parts, .. } => {
+                    let programs = programs.variable(&variable.name, value.reveal()).hiding(value.clone());
+                    parts.iter().cloned().fold(programs, ProgramEnvironment::hiding)
+                }
+            }
+        })
     }
 }
 
@@ -113,6 +127,15 @@ mod tests {
                 "no_proxy=.svc,10.0.0.0/8"
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn every_program_of_a_host_gets_them() {
+        let proxies = Proxies::from_environment([("HTTP_PROXY".to_owned(), "http://u:s3cret@p".to_owned())]);
+        let host = nic_host::Host::running().with_programs(proxies.for_programs());
+        let script =
+            nic_host::Invocation::new("sh").args(["-c", "echo \"${#http_proxy} $HTTP_PROXY s3cret\""]);
+        assert_eq!(host.run(&script).await.unwrap().stdout, "17 *** ***\n");
     }
 
     #[test]

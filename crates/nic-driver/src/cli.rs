@@ -1,7 +1,11 @@
 //! The command line.
 
 mod arguments;
+mod build;
+mod build_command;
+mod dtk_build;
 mod environment;
+mod install;
 mod modules;
 mod output;
 mod paths;
@@ -13,16 +17,20 @@ use clap::CommandFactory as _;
 use nic_sriov::DeviceAddress;
 
 pub use arguments::{Cli, Command, LogFormat, Output, Planned};
+pub use build::{BuildArguments, DkmsArguments, SidecarArguments};
+pub use build_command::BuildCommand;
+pub use install::{InstallArguments, InstallMode};
 pub use modules::ModuleArguments;
 
+use build::SettingError;
 use output::{fail, print, set_up_logs, show};
 use settings::{host, settings, store};
-use text::{InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
+use text::{BuiltText, InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
 
 use crate::Exit;
 use crate::context::Context;
 use crate::family::NicFamily;
-use crate::phase::{self, DriverAfterwards};
+use crate::phase::{self, BuildPackagesRequest, DriverAfterwards, InstallRequest};
 use crate::report::Report;
 use crate::state::Journal;
 use crate::swap::ModuleTree;
@@ -62,6 +70,7 @@ async fn dispatch(cli: &Cli) -> Exit {
                 Err(error) => fail(cli, &error, Exit::Failed),
             };
         }
+        Command::DtkBuild => return dtk_build::dtk_build(cli).await,
         Command::Report => {
             return match Journal::read(&store(cli)) {
                 Ok(events) => show(cli, &Report::of(&events), Exit::Success),
@@ -70,6 +79,10 @@ async fn dispatch(cli: &Cli) -> Exit {
         }
         _ => {}
     }
+    let request = match request(cli) {
+        Ok(request) => request,
+        Err(error) => return fail(cli, &error, Exit::Usage),
+    };
     let mut family = match NicFamily::open(&cli.family) {
         Ok(family) => family,
         Err(error) => return fail(cli, &error, Exit::Usage),
@@ -81,12 +94,17 @@ async fn dispatch(cli: &Cli) -> Exit {
     if cli.modules.enable_nfsrdma && !matches!(cli.command, Command::Terminate { .. }) {
         family.modules.enable_nfsrdma();
     }
-    let context = match Context::new(host(cli), family, store(cli), settings(cli)) {
+    let machine = match &request {
+        Some(request) => host(cli).with_programs(request.install().for_programs()),
+        None => host(cli),
+    };
+    let context = match Context::new(machine, family, store(cli), settings(cli)) {
         Ok(context) => context,
         Err(error) => return fail(cli, &error, Exit::Failed),
     };
     let listening = match &cli.command {
-        Command::Install { .. }
+        Command::Build(_)
+        | Command::Install(_)
         | Command::Reload { .. }
         | Command::RestoreSriov { .. }
         | Command::Terminate { .. }
@@ -97,7 +115,7 @@ async fn dispatch(cli: &Cli) -> Exit {
         // What only looks ends with the first signal, as any program.
         _ => None,
     };
-    let exit = run_command(cli, &context).await;
+    let exit = run_command(cli, &context, request.as_ref()).await;
     drop(listening);
     if context.stop.since().is_some() && exit != Exit::Interrupted {
         tracing::warn!("asked to stop meanwhile; what was begun was finished first");
@@ -105,12 +123,36 @@ async fn dispatch(cli: &Cli) -> Exit {
     exit
 }
 
-async fn run_command(cli: &Cli, context: &Context) -> Exit {
+/// What a command is to get packages for.
+enum PackagesRequest {
+    Install(InstallRequest),
+    Build(BuildPackagesRequest),
+}
+
+impl PackagesRequest {
+    fn install(&self) -> &InstallRequest {
+        match self {
+            Self::Install(request) => request,
+            Self::Build(request) => &request.install,
+        }
+    }
+}
+
+/// What is to be installed or built, where the command is about that.
+fn request(cli: &Cli) -> Result<Option<PackagesRequest>, SettingError> {
     match &cli.command {
-        Command::Install { packages } => match phase::install(context, packages).await {
-            Ok(installed) => show(cli, &InstalledText(&installed), Exit::Success),
-            Err(error) => fail(cli, &error, error.exit()),
-        },
+        Command::Build(build) => {
+            build.request(cli.modules.enable_nfsrdma).map(PackagesRequest::Build).map(Some)
+        }
+        Command::Install(install) | Command::Plan { of: Planned::Install(install) } => {
+            install.request(cli.modules.enable_nfsrdma).map(PackagesRequest::Install).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequest>) -> Exit {
+    match &cli.command {
         Command::Reload { .. } => match phase::reload(context, &ModuleTree::Own).await {
             Ok(reloaded) => show(cli, &ReloadedText(&reloaded), reloaded.exit()),
             Err(error) => fail(cli, &error, error.exit()),
@@ -143,13 +185,13 @@ async fn run_command(cli: &Cli, context: &Context) -> Exit {
             Ok(taken) => show(cli, &SnapshotText(&taken), Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Plan { of: Planned::RestoreSriov, from_record } => {
+        Command::Plan { of: Planned::RestoreSriov { from_record } } => {
             match phase::plan_restore_sriov(context, *from_record).await {
                 Ok(plan) => show(cli, &plan, Exit::Success),
                 Err(error) => fail(cli, &error, error.exit()),
             }
         }
-        Command::Plan { of: Planned::Reload, .. } => match phase::plan_reload(context) {
+        Command::Plan { of: Planned::Reload } => match phase::plan_reload(context) {
             Ok(forecast) => show(cli, &forecast, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
@@ -157,6 +199,32 @@ async fn run_command(cli: &Cli, context: &Context) -> Exit {
             Ok(status) => show(cli, &status, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Report | Command::Completions { .. } | Command::Man => Exit::Success,
+        Command::Build(_) | Command::Install(_) | Command::Plan { of: Planned::Install(_) } => {
+            match request {
+                Some(PackagesRequest::Install(request)) => run_install(cli, context, request).await,
+                Some(PackagesRequest::Build(request)) => {
+                    match phase::build_packages(context, request).await {
+                        Ok(built) => show(cli, &BuiltText(&built), Exit::Success),
+                        Err(error) => fail(cli, &error, error.exit()),
+                    }
+                }
+                // It was made for these commands.
+                None => Exit::Usage,
+            }
+        }
+        Command::DtkBuild | Command::Report | Command::Completions { .. } | Command::Man => Exit::Success,
+    }
+}
+
+async fn run_install(cli: &Cli, context: &Context, request: &InstallRequest) -> Exit {
+    if matches!(cli.command, Command::Plan { .. }) {
+        return match phase::plan_install(context, request).await {
+            Ok(forecast) => show(cli, &forecast, Exit::Success),
+            Err(error) => fail(cli, &error, error.exit()),
+        };
+    }
+    match phase::install(context, request).await {
+        Ok(installed) => show(cli, &InstalledText(&installed), Exit::Success),
+        Err(error) => fail(cli, &error, error.exit()),
     }
 }

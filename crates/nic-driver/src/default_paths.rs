@@ -18,6 +18,18 @@ pub const BLACKLIST_FILE: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
 /// The state directory.
 pub const STATE_DIR: &str = "/run/mellanox/drivers/.nic-driver";
 
+/// Packages that were built and are kept in no inventory, until they are installed.
+pub const TEMPORARY_PACKAGES: &str = "/var/lib/nic-driver/packages";
+
+/// Packages as they were taken from the build sidecar, until they are stored.
+pub const FETCHED_PACKAGES: &str = "/var/lib/nic-driver/fetched";
+
+/// Packages as they are laid out, until they are an archive.
+pub const LAID_OUT_PACKAGES: &str = "/var/lib/nic-driver/layout";
+
+/// The output of the last build.
+pub const BUILD_LOG: &str = "/var/log/nic-driver/build.log";
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -70,13 +70,18 @@ impl StopRequest {
         if self.since().is_some() { Err(Interrupted) } else { Ok(()) }
     }
 
+    /// Ends when it is asked to stop: for what is told so by a future.
+    pub async fn requested(&self) {
+        let mut at = self.at.subscribe();
+        // The sender lives as long as `self`, so that an error cannot come.
+        let _asked = at.wait_for(Option::is_some).await;
+    }
+
     /// Waits for `work`, or ends when it is asked to stop: for waits that change nothing.
     pub async fn or_stop_request<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
-        let mut at = self.at.subscribe();
         tokio::select! {
             biased;
-            // The sender lives as long as `self`, so that an error cannot come.
-            _ = at.wait_for(Option::is_some) => Err(Interrupted),
+            () = self.requested() => Err(Interrupted),
             done = work => Ok(done),
         }
     }

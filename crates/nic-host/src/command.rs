@@ -105,6 +105,31 @@ impl Invocation {
         self
     }
 
+    /// The words of the command line as they may be shown.
+    #[must_use]
+    pub fn shown_words(&self) -> Vec<String> {
+        let word = |arg: &Argument| match arg {
+            Argument::Plain(word) => word.to_string_lossy().into_owned(),
+            Argument::Secret(secret) => secret.to_string(),
+        };
+        std::iter::once(self.program.to_string_lossy().into_owned())
+            .chain(self.args.iter().map(word))
+            .collect()
+    }
+
+    /// The variables of its environment, beside this process's own, as they may be shown.
+    #[must_use]
+    pub fn shown_environment(&self) -> Vec<(String, String)> {
+        let text = |text: &OsStr| self.hide_secrets(&text.to_string_lossy());
+        self.env.iter().map(|(name, value)| (name.to_string_lossy().into_owned(), text(value))).collect()
+    }
+
+    /// When it is killed.
+    #[must_use]
+    pub fn time_limit(&self) -> Duration {
+        self.deadline
+    }
+
     /// Killed, with everything it started, when it has not ended after `deadline`.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::Replay;
+use crate::{ProgramEnvironment, Replay};
 
 /// Where a container finds the files of the machine it runs on.
 pub const HOST_MOUNT: &str = "/host";
@@ -19,6 +19,7 @@ pub struct Host {
 struct Inner {
     root: PathBuf,
     commands: Commands,
+    programs: ProgramEnvironment,
 }
 
 #[derive(Debug, Clone)]
@@ -50,11 +51,21 @@ impl Host {
     /// The same tree, with commands answered from `replay`. It is no running machine, also when its root is `/`.
     #[must_use]
     pub fn with_replay(&self, replay: Replay) -> Self {
-        Self::new(self.inner.root.clone(), Commands::Replay(replay))
+        Self::with(self.inner.root.clone(), Commands::Replay(replay), self.inner.programs.clone())
+    }
+
+    /// The same machine, where every program that is run gets this environment, in place of one given before.
+    #[must_use]
+    pub fn with_programs(&self, programs: ProgramEnvironment) -> Self {
+        Self::with(self.inner.root.clone(), self.inner.commands.clone(), programs)
     }
 
     fn new(root: PathBuf, commands: Commands) -> Self {
-        Self { inner: Arc::new(Inner { root, commands }) }
+        Self::with(root, commands, ProgramEnvironment::default())
+    }
+
+    fn with(root: PathBuf, commands: Commands, programs: ProgramEnvironment) -> Self {
+        Self { inner: Arc::new(Inner { root, commands, programs }) }
     }
 
     /// Whether this is the machine the process runs on, and so the one netlink and the kernel's module loader
@@ -87,6 +98,10 @@ impl Host {
 
     pub(crate) fn commands(&self) -> &Commands {
         &self.inner.commands
+    }
+
+    pub(crate) fn programs(&self) -> &ProgramEnvironment {
+        &self.inner.programs
     }
 
     /// Whether the process may change the machine: its effective user is root.

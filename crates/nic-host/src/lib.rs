@@ -14,6 +14,7 @@
 //! - SELinux labels for kernel modules' files: [`Host::label_module_files`];
 //! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline; [`Host::run_lines`]
 //!   for those whose output is followed line by line;
+//! - [`ProgramEnvironment`], what all programs get and hide;
 //! - [`Secret`], a text that is handed to programs and written nowhere;
 //! - [`error_chain`], an error with its causes in one line;
 //! - facts: [`KernelRelease`], [`BootId`], [`OsRelease`], and the [`DriverVersion`] that names files.
@@ -30,6 +31,7 @@ mod facts;
 mod files;
 mod host;
 mod lifetime;
+mod programs;
 mod replay;
 mod run;
 mod secret;
@@ -43,6 +45,7 @@ pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
 pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
 pub use host::{HOST_MOUNT, Host};
 pub use lifetime::FileLifetime;
+pub use programs::ProgramEnvironment;
 pub use replay::Replay;
 pub use secret::{HIDDEN, Secret};
 pub use selinux::LabelError;

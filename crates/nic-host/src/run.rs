@@ -23,9 +23,10 @@ impl Host {
 
     /// Executes a command and returns however it ended.
     pub async fn run_to_end(&self, invocation: &Invocation) -> Result<Captured, CommandError> {
+        let invocation = self.programs().dress(invocation);
         let captured = match self.commands() {
             Commands::Replay(replay) => replay.ask(invocation.to_string()),
-            Commands::Execute => execute(invocation).await,
+            Commands::Execute => execute(&invocation).await,
         };
         Ok(captured?.hiding(&invocation.secrets))
     }

@@ -45,6 +45,7 @@ impl Host {
         invocation: &Invocation,
         mut on_line: impl FnMut(&str),
     ) -> Result<CommandEnd, CommandError> {
+        let invocation = &self.programs().dress(invocation);
         match self.commands() {
             Commands::Replay(replay) => {
                 let captured = replay.ask(invocation.to_string())?.hiding(&invocation.secrets);

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::build_command::BuildCommand;
+use super::install::InstallArguments;
 use super::modules::{ModuleArguments, parse_bool};
 use crate::context::{ManagementNic, ReloadWith};
 use crate::default_paths;
@@ -85,13 +87,16 @@ pub struct Cli {
 pub enum Command {
     /// Install driver packages and make the module index anew. What runs stays as it is.
     #[command(
-        after_help = "Example: nic-driver install --packages /mnt/drivers-inventory/5.14.0/25.10-1.2.8.0"
+        after_help = "Example: nic-driver install packages /mnt/drivers-inventory/5.14.0/25.10-1.2.8.0"
     )]
-    Install {
-        /// The folder that holds the packages (.rpm or .deb, as the distribution has them).
-        #[arg(long)]
-        packages: PathBuf,
-    },
+    Install(InstallArguments),
+    /// Build packages without installing them: for the inventory, or laid out for an image.
+    #[command(after_help = "Example: nic-driver build --driver-version 25.10-1.2.8.0 \
+                      --driver-sources /src/MLNX_OFED_SRC-25.10-1.2.8.0 --layer image --archive layer.tar")]
+    Build(BuildCommand),
+    /// The build sidecar: build what the driver container asks for by dtk.env, and stay until told to stop.
+    #[command(after_help = "Example: nic-driver dtk-build, started by dtk_nic_driver_build.sh")]
+    DtkBuild,
     /// Swap the loaded modules for the installed ones, when they differ. Leaves an armed snapshot.
     #[command(
         after_help = "Example: nic-driver --family igb reload && nic-driver --family igb restore-sriov"
@@ -135,11 +140,8 @@ pub enum Command {
     #[command(after_help = "Example: nic-driver plan restore-sriov")]
     Plan {
         /// The command.
-        #[arg(value_enum)]
+        #[command(subcommand)]
         of: Planned,
-        /// Of `restore-sriov`: from the record of the last swap.
-        #[arg(long)]
-        from_record: bool,
     },
     /// Show NICs, modules and stored state.
     #[command(after_help = "Example: nic-driver status --output json")]
@@ -159,12 +161,18 @@ pub enum Command {
 }
 
 /// What `plan` can plan.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Subcommand)]
 pub enum Planned {
+    /// What `install` would run on this node: each command with its environment, and what it is for.
+    Install(InstallArguments),
     /// What `reload` would do.
     Reload,
     /// What `restore-sriov` would do.
-    RestoreSriov,
+    RestoreSriov {
+        /// From the record of the last swap.
+        #[arg(long)]
+        from_record: bool,
+    },
 }
 
 /// How results are printed.

@@ -45,8 +45,8 @@ fn with_variable(mut error: Error, command: &Command) -> Error {
     };
     // `--timeout <TIMEOUT>`, `--restore-driver[=<RESTORE_DRIVER>]`
     let long = option.strip_prefix("--").and_then(|option| option.split([' ', '[', '=']).next());
-    let args = command.get_subcommands().chain([command]).flat_map(Command::get_arguments);
-    let variable = args
+    let variable = all_arguments(command)
+        .into_iter()
         .filter(|arg| arg.get_long() == long)
         .filter_map(|arg| long.and(arg.get_env()))
         .find(|name| std::env::var_os(name).is_some_and(|set| set == *value));
@@ -55,4 +55,8 @@ fn with_variable(mut error: Error, command: &Command) -> Error {
         error.insert(ContextKind::InvalidArg, ContextValue::String(named));
     }
     error
+}
+
+fn all_arguments(command: &Command) -> Vec<&Arg> {
+    command.get_arguments().chain(command.get_subcommands().flat_map(all_arguments)).collect()
 }

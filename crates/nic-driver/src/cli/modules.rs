@@ -7,8 +7,8 @@ use crate::family::NicFamily;
 
 pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
-        "true" | "1" => Ok(true),
-        "false" | "0" | "" => Ok(false),
+        "true" | "t" | "1" => Ok(true),
+        "false" | "f" | "0" | "" => Ok(false),
         _ => Err("neither true nor false".to_owned()),
     }
 }

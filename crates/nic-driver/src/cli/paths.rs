@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::arguments::{Cli, Command};
+use super::arguments::{Cli, Command, Planned};
 
 /// A path that means nothing.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +31,13 @@ pub(super) fn make_absolute(cli: &mut Cli) -> Result<(), PathError> {
     cli.readiness_file = of_machine(&cli.root, &cli.readiness_file)?;
     cli.blacklist_file = cli.blacklist_file.as_deref().map(|path| of_machine(&cli.root, path)).transpose()?;
     cli.lock_file = cli.lock_file.as_deref().map(|path| of_machine(&cli.root, path)).transpose()?;
-    if let Command::Install { packages } = &mut cli.command {
-        *packages = of_machine(&cli.root, packages)?;
+    let of_command = match &mut cli.command {
+        Command::Install(install) | Command::Plan { of: Planned::Install(install) } => install.paths(),
+        Command::Build(build) => build.paths(),
+        _ => Vec::new(),
+    };
+    for path in of_command {
+        *path = of_machine(&cli.root, path)?;
     }
     Ok(())
 }
@@ -66,7 +71,7 @@ mod tests {
 
     fn packages(cli: &Cli) -> &Path {
         match &cli.command {
-            Command::Install { packages } => packages,
+            Command::Install(install) => install.packages.as_ref().unwrap(),
             other => panic!("{other:?}"),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::phase;
+use crate::phase::{self, PackagesFrom};
 
 /// Gives a phase's result a text for people; serialises as the result itself.
 macro_rules! text_of {
@@ -22,10 +22,27 @@ macro_rules! text_of {
 
 text_of!(InstalledText, phase::Installed, |installed, f| {
     let verb = if installed.changed { "installed" } else { "already installed" };
-    for package in &installed.record.packages {
+    let installs = installed.from != PackagesFrom::Image;
+    for package in installed.record.packages.iter().filter(|_| installs) {
         writeln!(f, "{verb}: {} {}", package.name, package.version)?;
     }
-    Ok(())
+    match &installed.from {
+        PackagesFrom::Folder => Ok(()),
+        PackagesFrom::Image => {
+            writeln!(f, "the modules for {} are in the image, and indexed", installed.record.kernel)
+        }
+        from => writeln!(f, "from: {from}"),
+    }
+});
+
+text_of!(BuiltText, phase::BuiltPackages, |built, f| {
+    for package in &built.packages {
+        writeln!(f, "{}", package.display())?;
+    }
+    if let Some(layer) = &built.layer {
+        writeln!(f, "laid out in {}: {} modules for {}", layer.display(), built.modules.len(), built.kernel)?;
+    }
+    writeln!(f, "from: {}", built.from)
 });
 
 text_of!(ReloadedText, phase::Reloaded, |reloaded, f| {

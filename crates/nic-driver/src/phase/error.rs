@@ -7,6 +7,7 @@ use nic_host::WriteError;
 use nic_kmod::{BlacklistError, IdentityError, LoadError, ModuleIndexError, ModuleName, ReadLoadedError};
 use nic_sriov::{ArrivalError, DeviceAddress, ObserveError, RestoreError, RestoreObstacle};
 
+use super::obtain_error::ObtainError;
 use super::package_error::PackageError;
 use crate::Exit;
 use crate::context::BeginError;
@@ -50,6 +51,9 @@ pub enum PhaseError {
     /// Packages could not be installed or removed.
     #[error(transparent)]
     Packages(#[from] PackageError),
+    /// Packages could not be built, taken or registered.
+    #[error(transparent)]
+    Obtain(Box<ObtainError>),
 
     /// Something stands in the way.
     #[error(transparent)]
@@ -316,6 +320,7 @@ impl PhaseError {
             | Self::NotVerified(_)
             | Self::Driver(_)
             | Self::Network(NetworkError::Topology(_)) => Exit::Degraded,
+            Self::Obtain(error) => error.exit(),
             Self::Part { source, .. } => source.exit(),
             Self::HalfDone { source, .. } => match source.exit() {
                 Exit::Failed | Exit::PfUnsuitable | Exit::NoModule => Exit::Degraded,

@@ -1,8 +1,11 @@
 //! The phases: what each command does, composed from [`crate::swap`] and [`crate::node`]. No mechanism of their own.
 
+mod build_packages;
+mod dtk_build;
 mod error;
 mod install;
 mod kernel_links;
+mod obtain_error;
 mod package_error;
 mod plan;
 mod preflight;
@@ -14,8 +17,16 @@ mod snapshot;
 mod status;
 mod terminate;
 
+pub use build_packages::{
+    BuildPackagesRequest, BuiltPackages, Layer, LayerKind, LayerTarget, build_packages,
+};
+pub use dtk_build::dtk_build;
 pub use error::PhaseError;
-pub use install::{Installed, install};
+pub use install::{
+    DriverSources, ForecastPart, InstallForecast, InstallRequest, Installed, PackageOrigin, PackagesFrom,
+    clean_up_inventory, install, plan_install,
+};
+pub use obtain_error::ObtainError;
 pub use package_error::PackageError;
 pub use plan::{PlannedRestore, ReloadPlan, plan_reload, plan_restore_sriov};
 pub use preflight::{Preflight, preflight};

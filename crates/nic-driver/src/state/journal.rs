@@ -36,7 +36,7 @@ pub struct JournalEvent {
 pub enum Entry {
     /// A phase begins.
     PhaseBegan {
-        /// `install`, `reload`, `restore-sriov`, `terminate`.
+        /// `build`, `install`, `reload`, `restore-sriov`, `terminate`.
         phase: String,
     },
     /// A phase has ended.

@@ -11,6 +11,8 @@ use nic_sriov::DeviceAddress;
 pub enum Phase {
     /// `install`.
     Install,
+    /// `build`.
+    Build,
     /// `reload`.
     Reload,
     /// `restore-sriov`.
@@ -31,6 +33,7 @@ impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Install => "install",
+            Self::Build => "build",
             Self::Reload => "reload",
             Self::RestoreSriov => "restore-sriov",
             Self::Terminate => "terminate",
@@ -121,6 +124,55 @@ pub enum Step {
     RestoreNetwork,
     /// The snapshot becomes a record.
     RecordVerified,
+    /// The certificates of the cluster's authorities are taken over.
+    TakeOverCertificates,
+    /// The user space for FIPS is installed.
+    InstallFips,
+    /// Built packages are looked up in the inventory.
+    LookUpPackages {
+        /// Their folder.
+        folder: PathBuf,
+    },
+    /// The inventory is locked against others who build for this kernel.
+    LockInventory {
+        /// The kernel's folder.
+        folder: PathBuf,
+    },
+    /// What the inventory holds in place of what is to be built is removed.
+    WipePackages {
+        /// Their folder.
+        folder: PathBuf,
+    },
+    /// The compiler that built the kernel is installed.
+    InstallCompiler,
+    /// What a build needs is installed.
+    InstallPrerequisites,
+    /// Packages are built here.
+    BuildPackages {
+        /// The folder of the sources.
+        sources: PathBuf,
+    },
+    /// Packages are built in the build sidecar.
+    BuildInSidecar {
+        /// The folder that is shared with it.
+        folder: PathBuf,
+    },
+    /// Built packages are put where they are kept, or where they are installed from.
+    StorePackages {
+        /// That folder.
+        folder: PathBuf,
+    },
+    /// Built packages are laid out as files.
+    LayOutPackages {
+        /// Where.
+        folder: PathBuf,
+    },
+    /// The modules of the image are indexed, which they were not.
+    IndexModules,
+    /// The modules of the image are looked for.
+    CheckModules,
+    /// Sources are registered with DKMS, and modules built from them where that is asked for.
+    RegisterWithDkms,
     /// Packages are installed.
     InstallPackages {
         /// Their folder.
@@ -170,6 +222,22 @@ impl fmt::Display for Step {
             Self::RestoreNics => f.write_str("restore and verify"),
             Self::RestoreNetwork => f.write_str("restore and verify what stood on the NICs"),
             Self::RecordVerified => f.write_str("mark the snapshot as verified"),
+            Self::TakeOverCertificates => f.write_str("take over the cluster's certificates"),
+            Self::InstallFips => f.write_str("install the user space for FIPS"),
+            Self::LookUpPackages { folder } => write!(f, "look for packages in {}", folder.display()),
+            Self::LockInventory { folder } => write!(f, "lock the inventory's folder {}", folder.display()),
+            Self::WipePackages { folder } => write!(f, "remove what is stored in {}", folder.display()),
+            Self::InstallCompiler => f.write_str("install the compiler that built the kernel"),
+            Self::InstallPrerequisites => f.write_str("install what the build needs"),
+            Self::BuildPackages { sources } => write!(f, "build packages from {}", sources.display()),
+            Self::BuildInSidecar { folder } => {
+                write!(f, "have packages built by the sidecar in {}", folder.display())
+            }
+            Self::StorePackages { folder } => write!(f, "store the packages in {}", folder.display()),
+            Self::LayOutPackages { folder } => write!(f, "lay the packages out in {}", folder.display()),
+            Self::IndexModules => f.write_str("build the index of the image's modules"),
+            Self::CheckModules => f.write_str("look for the modules of the image"),
+            Self::RegisterWithDkms => f.write_str("register the sources with DKMS"),
             Self::InstallPackages { folder } => write!(f, "install packages from {}", folder.display()),
             Self::PutIntoHostTree => f.write_str("put the modules into the host's tree"),
             Self::TakeOutOfHostTree => f.write_str("take the modules out of the host's tree"),

@@ -1,11 +1,21 @@
-//! The program as its users run it, on the fixture trees of `fixtures/documented-node`.
+//! The program as its users run it, on the fixture trees of `fixtures/documented-node` and on trees like nodes of each distribution.
 
 #[cfg(test)]
+mod chroot;
+#[cfg(test)]
 mod documented_node;
+#[cfg(test)]
+mod dtk_run;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod help;
+#[cfg(test)]
+mod install_plans;
+#[cfg(test)]
+mod install_run;
+#[cfg(test)]
+mod node_tree;
 #[cfg(test)]
 mod program;
 #[cfg(test)]

@@ -1,70 +1,53 @@
-//! `install`: the driver's packages onto the disk. What runs stays as it is.
+//! Packages of a folder onto the disk, and into the host's tree.
 
 use std::path::Path;
 
+use nic_host::KernelRelease;
 use nic_packages::{
     Architecture, DistributionFamily, HostTree, HostTreeError, InstallPlan, InstallRecord, InstallState,
     ModuleOrigin, PackageSet,
 };
-use serde::Serialize;
 
-use super::error::PhaseError;
-use super::package_error::PackageError;
-use crate::Exit;
 use crate::context::Context;
-use crate::state::{Phase, PhaseRecord, Step};
+use crate::phase::error::PhaseError;
+use crate::phase::package_error::PackageError;
+use crate::state::{PhaseRecord, Step};
 use crate::swap::back_up_running_modules;
 
-/// What was installed.
-#[derive(Debug, Clone, Serialize)]
-pub struct Installed {
-    /// The packages, or those that already were.
-    pub record: InstallRecord,
+/// Packages that are on the disk.
+#[derive(Debug)]
+pub(super) struct Put {
+    /// What must be known to take them off again.
+    pub(super) record: InstallRecord,
     /// Whether anything had to be installed.
-    pub changed: bool,
+    pub(super) changed: bool,
 }
 
-/// Installs the driver packages in `folder` and makes the kernel's module index anew.
-///
-/// What is on the disk changes, what runs does not: that is for [`super::reload`].
-pub async fn install(context: &Context, folder: &Path) -> Result<Installed, PhaseError> {
-    Context::ensure_root("installing packages")?;
-    let _lock = context.begin("install")?;
-    let (set, earlier) = read_set(context, folder)?;
-    context.check_stop()?;
-    let phase = context.journal.phase(Phase::Install);
-    let result = run_install(context, &phase, &set, earlier).await;
-    match &result {
-        Ok(installed) if installed.changed => {
-            phase.end(&format!("{} packages installed", installed.record.packages.len()), Exit::Success);
-        }
-        Ok(_) => phase.end("the packages were installed already", Exit::Success),
-        Err(error) => phase.end(&crate::error_chain(error), error.exit()),
-    }
-    result
-}
-
-fn read_set(context: &Context, folder: &Path) -> Result<(PackageSet, Option<InstallRecord>), PackageError> {
+/// Reads the packages in `folder`, and makes sure that they are for this machine and `kernel`.
+pub(in crate::phase) fn read_set(
+    context: &Context,
+    folder: &Path,
+    kernel: &KernelRelease,
+) -> Result<PackageSet, PackageError> {
     let host = &context.host;
     let format = DistributionFamily::of(&host.os_release()?)?.package_format();
     let set = PackageSet::read(host, folder, format)?;
-    if let ModuleOrigin::Dkms { sources } =
-        set.check(host, &context.kernel, &Architecture::of_this_program())?
-    {
+    if let ModuleOrigin::Dkms { sources } = set.check(host, kernel, &Architecture::of_this_program())? {
         tracing::warn!(
             ?sources,
             "the packages hold no modules: they must be built by DKMS before a reload finds them"
         );
     }
-    Ok((set, context.store.installed()?))
+    Ok(set)
 }
 
-async fn run_install(
+/// Installs what of the packages is not installed yet, and makes the kernel's module index anew.
+pub(super) async fn put(
     context: &Context,
     phase: &PhaseRecord,
     set: &PackageSet,
     earlier: Option<InstallRecord>,
-) -> Result<Installed, PhaseError> {
+) -> Result<Put, PhaseError> {
     let host = &context.host;
     let state = InstallState::observe(host, set, &context.kernel).await.map_err(PackageError::from)?;
     let plan = InstallPlan::new(set, &context.kernel, &state);
@@ -81,7 +64,18 @@ async fn run_install(
     }
     let step = phase.step(Step::InstallPackages { folder: set.folder.clone() });
     let mut record = step.record(plan.apply(host).await).map_err(PackageError::from)?;
-    // What an earlier version brought under another name is still ours to remove.
+    add_earlier(&mut record, earlier);
+    context.store.write_installed(&record).map_err(PackageError::from)?;
+    if let Some(tree) = host_tree
+        && tree.wants_modules(host).map_err(PackageError::from)?
+    {
+        put_into_host_tree(context, phase, &tree, &record).await?;
+    }
+    Ok(Put { record, changed })
+}
+
+/// What an earlier version brought under another name is still ours to remove.
+fn add_earlier(record: &mut InstallRecord, earlier: Option<InstallRecord>) {
     let (packages, dkms_sources) =
         earlier.map(|earlier| (earlier.packages, earlier.dkms_sources)).unwrap_or_default();
     for package in packages {
@@ -94,13 +88,6 @@ async fn run_install(
             record.dkms_sources.push(sources);
         }
     }
-    context.store.write_installed(&record).map_err(PackageError::from)?;
-    if let Some(tree) = host_tree
-        && tree.wants_modules(host).map_err(PackageError::from)?
-    {
-        put_into_host_tree(context, phase, &tree, &record).await?;
-    }
-    Ok(Installed { record, changed })
 }
 
 /// Puts the modules into the host's tree, from which alone SELinux lets them be loaded.

@@ -1,0 +1,162 @@
+//! `build`: packages for a kernel without installing them, for the inventory or as what goes into an image.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use nic_build::{LaidOut, Layout, lay_out, write_archive};
+use nic_host::{Host, KernelRelease};
+use serde::Serialize;
+
+use super::error::PhaseError;
+use super::install::{InstallRequest, Job, OwnFolder, PackagesFrom, obtain, read_set, start};
+use super::obtain_error::ObtainError;
+use crate::Exit;
+use crate::context::Context;
+use crate::default_paths;
+use crate::state::{Phase, PhaseRecord, Step};
+
+/// What is to be built, and as what.
+#[derive(Debug, Clone)]
+pub struct BuildPackagesRequest {
+    /// The sources, as for an installation from them.
+    pub install: InstallRequest,
+    /// The kernel that is built for; `None` for the running one.
+    pub kernel: Option<KernelRelease>,
+    /// How the packages are laid out beside the inventory, if they are.
+    pub layer: Option<Layer>,
+}
+
+/// Packages laid out as files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// For whom.
+    pub kind: LayerKind,
+    /// Where to.
+    pub target: LayerTarget,
+    /// The time, in seconds since 1970, that all files get.
+    pub modified: u32,
+}
+
+/// For whom packages are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LayerKind {
+    /// The image of a driver container that only loads.
+    Image,
+    /// The loader of the Kernel Module Management operator.
+    Kmm,
+}
+
+/// Where packages are laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LayerTarget {
+    /// In a folder, which must be empty or not there.
+    Folder(PathBuf),
+    /// In a tar archive.
+    Archive(PathBuf),
+}
+
+/// What was built.
+#[derive(Debug, Clone, Serialize)]
+pub struct BuiltPackages {
+    /// The kernel.
+    pub kernel: KernelRelease,
+    /// Where the packages came from.
+    pub from: PackagesFrom,
+    /// The packages in the inventory; none where there is no inventory.
+    pub packages: Vec<PathBuf>,
+    /// The folder or archive in which they were laid out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<PathBuf>,
+    /// The modules in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<PathBuf>,
+}
+
+/// Builds packages, unless the inventory has them, and lays them out where that is asked for. Nothing is installed but what the build
+/// needs.
+pub async fn build_packages(
+    context: &Context,
+    request: &BuildPackagesRequest,
+) -> Result<BuiltPackages, PhaseError> {
+    Context::ensure_root("building packages")?;
+    let _lock = context.begin("build")?;
+    if let Some(Layer { target: LayerTarget::Folder(folder), .. }) = &request.layer {
+        ensure_empty(&context.host, folder)?;
+    }
+    let Some(job) = Job::open(&context.host, &request.install, request.kernel.as_ref())? else {
+        return Err(ObtainError::NothingToBuild.into());
+    };
+    context.check_stop()?;
+    let phase = context.journal.phase(Phase::Build);
+    let result = run(context, &phase, request, &job).await;
+    match &result {
+        Ok(built) => phase.end(&format!("{} for {}", built.from, built.kernel), Exit::Success),
+        Err(error) => phase.end(&crate::error_chain(error), error.exit()),
+    }
+    result
+}
+
+async fn run(
+    context: &Context,
+    phase: &PhaseRecord,
+    request: &BuildPackagesRequest,
+    job: &Job,
+) -> Result<BuiltPackages, PhaseError> {
+    start(context, phase, &job.observed, &request.install).await?;
+    let obtained = obtain(context, phase, job).await?;
+    let kernel = job.observed.node.kernel.clone();
+    let set = read_set(context, &obtained.folder, &kernel)?;
+    let mut built = BuiltPackages {
+        from: obtained.from.clone(),
+        packages: match &job.entry {
+            Some(_) => set.packages.iter().map(|package| package.path.clone()).collect(),
+            None => Vec::new(),
+        },
+        layer: None,
+        modules: Vec::new(),
+        kernel,
+    };
+    let Some(layer) = &request.layer else { return Ok(built) };
+    let host = &context.host;
+    let layout = match layer.kind {
+        LayerKind::Image => Layout::ImageLayer { merged_usr: host.path("/lib").is_symlink() },
+        LayerKind::Kmm => Layout::ModuleLoader,
+    };
+    let (folder, _own) = match &layer.target {
+        LayerTarget::Folder(folder) => (folder.clone(), None),
+        LayerTarget::Archive(_) => {
+            let own = OwnFolder::empty(host, Path::new(default_paths::LAID_OUT_PACKAGES))?;
+            (own.path().to_path_buf(), Some(own))
+        }
+    };
+    let step = phase.step(Step::LayOutPackages { folder: folder.clone() });
+    let laid_out = lay_out(host, &set, &built.kernel, &layout, &folder, layer.modified).await;
+    let laid_out: LaidOut = step.record(laid_out).map_err(ObtainError::from)?;
+    if let LayerTarget::Archive(archive) = &layer.target {
+        write(host, &folder, archive, layer.modified)?;
+    }
+    let (LayerTarget::Folder(place) | LayerTarget::Archive(place)) = &layer.target;
+    built.layer = Some(place.clone());
+    built.modules = laid_out.modules;
+    Ok(built)
+}
+
+fn ensure_empty(host: &Host, folder: &Path) -> Result<(), ObtainError> {
+    if host.exists(folder) && host.list(folder).map_or(true, |names| !names.is_empty()) {
+        return Err(ObtainError::NotEmpty { folder: host.path(folder) });
+    }
+    Ok(())
+}
+
+/// Writes the archive beside its place, so that it is whole or not there.
+fn write(host: &Host, folder: &Path, archive: &Path, modified: u32) -> Result<(), ObtainError> {
+    let archive = host.path(archive);
+    let failed = |source| ObtainError::MakeArchive { archive: archive.clone(), source };
+    let mut unfinished = archive.clone().into_os_string();
+    unfinished.push(".partial");
+    let file = File::create(&unfinished).map_err(failed)?;
+    write_archive(host, folder, modified, BufWriter::new(&file))
+        .map_err(|source| ObtainError::Archive { archive: archive.clone(), source })?;
+    file.sync_all().and_then(|()| fs::rename(&unfinished, &archive)).map_err(failed)
+}

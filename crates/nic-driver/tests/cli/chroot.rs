@@ -1,0 +1,229 @@
+//! A node of its own for a test: a root folder with this machine's shell and the program in it, and peers in place of package
+//! managers and of the vendor's build. The program runs in it as on a running machine, and changes nothing outside.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nic_host::Host;
+
+use crate::node_tree::{SOURCES, VERSION};
+use crate::program::CommandResult;
+
+/// What the peer stands for.
+const PEERS: [&str; 10] = [
+    "apt-get",
+    "depmod",
+    "dkms",
+    "dnf",
+    "dpkg-query",
+    "pro",
+    "rpm",
+    "update-alternatives",
+    "update-ca-certificates",
+    "update-ca-trust",
+];
+const SHELL: [&str; 6] = ["sh", "cat", "cp", "mkdir", "sleep", "true"];
+
+/// The root folder.
+pub(crate) struct Chroot {
+    folder: tempfile::TempDir,
+    pub(crate) kernel: &'static str,
+}
+
+impl Chroot {
+    /// With os-release texts of `nic-packages`.
+    pub(crate) fn new(own_os: &str, host_os: Option<&str>, kernel: &'static str, gcc: &str) -> Self {
+        // On the file system of the program, which is linked into it.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let root = Self { folder, kernel };
+        let texts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nic-packages/tests/os-release");
+        let os = |name: &str| fs::read_to_string(texts.join(name)).unwrap();
+        root.write("etc/os-release", os(own_os));
+        if let Some(host_os) = host_os {
+            root.write("host/etc/os-release", os(host_os));
+        }
+        root.write("proc/sys/kernel/osrelease", kernel);
+        root.write("proc/sys/kernel/random/boot_id", "0c2f7a1e-6b5d-4f3a-9e8c-d1b2a3948576\n");
+        root.write("proc/version", format!("Linux version {kernel} (b@h) ({gcc}, GNU ld 2.42) #1\n"));
+        root.write("proc/modules", "");
+        // Programs are given it to read from.
+        root.write("dev/null", "");
+        for folder in ["log", "dev", "tmp", "fail", "inventory", "sys/module", "sys/bus"] {
+            fs::create_dir_all(root.path(folder)).unwrap();
+        }
+        let program = Path::new(env!("CARGO_BIN_EXE_nic-driver"));
+        fs::hard_link(program, root.path("nic-driver")).unwrap();
+        // What a process knows of itself is the kernel's own; the rest is this node's.
+        fs::create_dir(root.path("proc-of-the-kernel")).unwrap();
+        std::os::unix::fs::symlink("/proc-of-the-kernel/self", root.path("proc/self")).unwrap();
+        root.add_programs(program);
+        root.peer("program.sh", &PEERS.map(|name| format!("usr/bin/{name}")));
+        root.peer("install.pl", &[format!("{SOURCES}/install.pl")]);
+        root
+    }
+
+    fn add_programs(&self, program: &Path) {
+        let mut libraries = BTreeSet::new();
+        let found = |name: &str| {
+            ["/usr/bin", "/bin"].iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists())
+        };
+        let programs = SHELL.map(|name| found(name).unwrap_or_else(|| panic!("this machine has no {name}")));
+        for path in programs.iter().map(PathBuf::as_path).chain([program]) {
+            let listed = Command::new("ldd").arg(path).output().unwrap();
+            let text = String::from_utf8(listed.stdout).unwrap();
+            libraries.extend(text.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
+        }
+        for path in programs.iter().map(|path| path.display().to_string()).chain(libraries) {
+            let target = self.path(path.trim_start_matches('/'));
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::copy(fs::canonicalize(&path).unwrap(), target).unwrap();
+        }
+        if !self.path("bin/sh").exists() {
+            fs::create_dir_all(self.path("bin")).unwrap();
+            fs::copy(self.path("usr/bin/sh"), self.path("bin/sh")).unwrap();
+        }
+    }
+
+    fn peer(&self, peer: &str, places: &[String]) {
+        let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/peers").join(peer);
+        for place in places {
+            let target = self.path(place.trim_start_matches('/'));
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::copy(&peer, &target).unwrap();
+            fs::set_permissions(target, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    /// Where a path of the node is found from here.
+    pub(crate) fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+        let below = below.as_ref();
+        self.folder.path().join(below.strip_prefix("/").unwrap_or(below))
+    }
+
+    pub(crate) fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub(crate) fn remove(&self, path: &str) {
+        let path = self.path(path);
+        if path.is_dir() {
+            fs::remove_dir_all(path).unwrap();
+        } else if path.exists() {
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    /// The commands that were run since the last time.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        let log = self.path("log/commands");
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        self.remove("log/commands");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// The inventory's folder for this version.
+    pub(crate) fn entry(&self) -> PathBuf {
+        self.path("inventory").join(self.kernel).join(VERSION)
+    }
+
+    fn command(&self, program: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
+        let mut command = Command::new("unshare");
+        command.arg("--mount");
+        if !Host::is_privileged() {
+            // In a user namespace of one's own one may.
+            command.arg("--map-root-user");
+        }
+        let enter = "mount --rbind /proc \"$1/proc-of-the-kernel\" && exec chroot \"$@\"";
+        command
+            .args(["sh", "-c", enter, "sh"])
+            .arg(self.folder.path())
+            .arg(program)
+            .args(arguments)
+            .env_clear()
+            .envs([
+                ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+                ("NVIDIA_NIC_DRIVER_VER", VERSION),
+                ("NVIDIA_NIC_DRIVER_PATH", SOURCES),
+            ])
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn run(&self, variables: &[(&str, &str)], arguments: &[&str]) -> CommandResult {
+        let output = self.command("/nic-driver", variables, arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        CommandResult {
+            // As the shell shows one that a signal has ended.
+            code: output.status.code().unwrap_or(128 + 9),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// Starts another program of the node, whose output is thrown away.
+    pub(crate) fn start(&self, program: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Running {
+        let mut command = self.command(program, variables, arguments);
+        Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// All files that were written in it, each behind its path; but for the programs and what peers note.
+    pub(crate) fn written(&self) -> String {
+        let mut texts = String::new();
+        for folder in ["run/mellanox/drivers", "var", "inventory", "tmp", "shared"] {
+            let mut folders = vec![self.path(folder)];
+            while let Some(folder) = folders.pop() {
+                for entry in fs::read_dir(folder).into_iter().flatten() {
+                    let path = entry.unwrap().path();
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else if path.file_name().is_some_and(|name| name != "entrypoint") {
+                        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+                        texts += &format!("{}\n{text}\n", path.display());
+                    }
+                }
+            }
+        }
+        texts
+    }
+}
+
+/// A program that is killed with the test.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn terminate(&self) {
+        let id = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    }
+
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // What has ended needs no killing.
+        let _ = self.0.kill();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Waits for something that nothing tells.
+pub(crate) fn until(what: &str, there: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !there() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

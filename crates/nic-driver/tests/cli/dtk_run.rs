@@ -1,0 +1,141 @@
+//! `install dtk` and `dtk-build`, each as it runs in its container, over one shared folder.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nic_driver::Exit;
+
+use crate::chroot::{Chroot, Running, until};
+use crate::node_tree::VERSION;
+
+const KERNEL: &str = "5.14.0-570.73.1.el9_6.x86_64";
+const PACKAGE: &str = "mlnx-ofa_kernel-modules";
+const SHARED: (&str, &str) = ("DTK_OCP_NIC_SHARED_DIR", "/shared");
+const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
+
+/// A node of OpenShift, with a package that a build leaves and rpm installs.
+fn openshift() -> Chroot {
+    let gcc = "gcc (GCC) 11.5.0 20240719 (Red Hat 11.5.0-5)";
+    let root = Chroot::new("rhel-9.6", Some("rhcos-4.19"), KERNEL, gcc);
+    let architecture = std::env::consts::ARCH;
+    let mut builder = rpm::PackageBuilder::new(PACKAGE, "25.10", "GPL-2.0-only", architecture, "A sample");
+    let module = format!("/lib/modules/{KERNEL}/extra/mlx5_core.ko");
+    builder.release("1").with_file_contents("module", rpm::FileOptions::new(&module)).unwrap();
+    let mut package = Vec::new();
+    builder.build().unwrap().write(&mut package).unwrap();
+    root.write(&format!("built/RPMS/redhat-release-9.6-0.1.el9/{architecture}/modules.rpm"), package);
+    root.write(&format!("installed/{PACKAGE}"), format!("{PACKAGE}\t0\t25.10-1\t{architecture}\n"));
+    fs::create_dir(root.path("shared")).unwrap();
+    root
+}
+
+/// The sidecar's container: the pod's loop, and what it executes.
+fn sidecar(root: &Chroot, variables: &[(&str, &str)]) -> Running {
+    let text = format!(
+        "while [ ! -f /shared/{KERNEL}/dtk_start_compile ]; do sleep 0.05; done; exec /shared/{KERNEL}/dtk_nic_driver_build.sh"
+    );
+    root.start("/bin/sh", variables, &["-c", &text])
+}
+
+#[test]
+fn the_sidecar_builds_and_the_driver_container_installs() {
+    let root = openshift();
+    let mut sidecar = sidecar(&root, &[]);
+    let install = ["install", "dtk", "--output", "json"];
+    let first = root.run(&[SHARED, INVENTORY], &install).json();
+    assert_eq!((&first["from"]["is"], &first["changed"]), (&"sidecar".into(), &true.into()), "{first}");
+    let commands = root.commands();
+    let begun = |beginning: &str| commands.iter().any(|command| command.starts_with(beginning));
+    assert!(
+        begun("dnf install -y perl") && begun("rpm -ivh --replacepkgs --nodeps /inventory"),
+        "{commands:#?}"
+    );
+    let built = commands.iter().find(|command| command.starts_with("install.pl")).unwrap();
+    assert!(built.starts_with("install.pl --build-only --kernel-only --without-knem"), "{built}");
+    assert!(built.ends_with(&format!("--kernel {KERNEL} --distro rhel9.6")), "{built}");
+    assert!(root.entry().join("modules.rpm").exists());
+    assert!(!root.path("var/lib/nic-driver/fetched").exists());
+    assert!(root.path("shared").join(KERNEL).join("dtk_done_compile_25_10_1_2_8_0").exists());
+    // It stays, and its end is a good one.
+    sidecar.terminate();
+    assert_eq!(sidecar.wait(), Some(0));
+    // The inventory needs no sidecar.
+    let second = root.run(&[SHARED, INVENTORY], &install).json();
+    assert_eq!((&second["from"]["is"], &second["changed"]), (&"inventory".into(), &false.into()), "{second}");
+    // Nor is one needed for what was built before, without an inventory.
+    let third = root.run(&[SHARED], &install).json();
+    assert_eq!(third["from"]["is"], "sidecar");
+    assert!(!root.commands().iter().any(|command| command.starts_with("install.pl")));
+}
+
+#[test]
+fn dkms_is_given_the_sources_and_builds_nothing() {
+    let root = openshift();
+    root.write("usr/src/ofed-1.0/dkms.conf", "PACKAGE_NAME=ofed\nPACKAGE_VERSION=1.0\n");
+    let _sidecar = sidecar(&root, &[]);
+    let ran =
+        root.run(&[SHARED, ("USE_DKMS", "true"), ("DTK_OCP_DRIVER_BUILD", "true")], &["install", "sources"]);
+    assert!(ran.succeeded().contains("packages that the sidecar built"), "{}", ran.stdout);
+    let commands = root.commands();
+    let dkms: Vec<_> = commands.iter().filter(|command| command.starts_with("dkms ")).collect();
+    assert_eq!(dkms, ["dkms status", "dkms add -m ofed -v 1.0", "dkms status"]);
+    let built = commands.iter().find(|command| command.starts_with("install.pl")).unwrap();
+    assert!(!built.contains("--without-dkms"), "{built}");
+}
+
+#[test]
+fn a_build_that_fails_is_told_at_once_with_its_reason_and_without_secrets() {
+    let root = openshift();
+    root.write("fail/install.pl", "");
+    let proxy = ("HTTPS_PROXY", "http://user:p%40ssw0rd@proxy.example.org:3128");
+    let _sidecar = sidecar(&root, &[proxy]);
+    let began = Instant::now();
+    let ran = root.run(&[SHARED, INVENTORY, proxy], &["install", "dtk"]);
+    assert_eq!(ran.code, Exit::Failed as i32, "{}", ran.text());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(ran.stderr.contains("failed (exit code 9)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("cc1: error: mlnx-ofed-kernel does not compile"), "{}", ran.stderr);
+    let written = root.written() + &ran.text();
+    assert!(written.contains("https_proxy=") && written.contains("result.json\n"), "{written}");
+    for secret in ["p%40ssw0rd", "p@ssw0rd"] {
+        assert_eq!(written.lines().find(|line| line.contains(secret)), None);
+    }
+    assert!(!root.entry().exists());
+}
+
+#[test]
+fn both_sides_end_when_they_are_told_to() {
+    let root = openshift();
+    let mut driver = root.start("/nic-driver", &[SHARED, INVENTORY], &["install", "dtk"]);
+    until("the start flag", || root.path("shared").join(KERNEL).join("dtk_start_compile").exists());
+    driver.terminate();
+    assert_eq!(driver.wait(), Some(Exit::Interrupted as i32));
+
+    root.write("gate", "");
+    let mut sidecar = sidecar(&root, &[]);
+    until("the build begins", || root.path("log/reached").exists());
+    sidecar.terminate();
+    assert_eq!(sidecar.wait(), Some(0));
+    std::thread::sleep(Duration::from_millis(2500));
+    assert!(!root.path("log/survivor").exists(), "a part of the build outlived it");
+}
+
+#[test]
+fn the_sidecar_names_the_variable_that_is_missing_or_wrong() {
+    let root = openshift();
+    let flag = |name: &str| format!("/shared/{KERNEL}/{name}");
+    let (folder, start, done) = (flag(""), flag("dtk_start_compile"), flag("dtk_done_compile_25_10_1_2_8_0"));
+    let all = [
+        ("DTK_OCP_NIC_SHARED_DIR", folder.trim_end_matches('/')),
+        ("DTK_OCP_COMPILED_DRIVER_VER", VERSION),
+        ("DTK_OCP_START_COMPILE_FLAG", &*start),
+        ("DTK_OCP_DONE_COMPILE_FLAG", &*done),
+    ];
+    for (variable, _) in all {
+        let others: Vec<_> = all.into_iter().filter(|(name, _)| *name != variable).collect();
+        let ran = root.run(&others, &["dtk-build"]);
+        assert_eq!((ran.code, ran.stderr), (2, format!("nic-driver: {variable} is not set\n")));
+    }
+    let ran = root.run(&[&all[..], &[("USE_DKMS", "maybe")]].concat(), &["dtk-build"]);
+    assert!(ran.code == 2 && ran.stderr.contains("USE_DKMS=\"maybe\""), "{}", ran.text());
+}

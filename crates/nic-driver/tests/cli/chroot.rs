@@ -112,9 +112,9 @@ impl Chroot {
 
     pub(crate) fn remove(&self, path: &str) {
         let path = self.path(path);
-        if path.is_dir() {
+        if path.is_dir() && !path.is_symlink() {
             fs::remove_dir_all(path).unwrap();
-        } else if path.exists() {
+        } else if path.exists() || path.is_symlink() {
             fs::remove_file(path).unwrap();
         }
     }

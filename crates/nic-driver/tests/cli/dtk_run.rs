@@ -139,3 +139,24 @@ fn the_sidecar_names_the_variable_that_is_missing_or_wrong() {
     let ran = root.run(&[&all[..], &[("USE_DKMS", "maybe")]].concat(), &["dtk-build"]);
     assert!(ran.code == 2 && ran.stderr.contains("USE_DKMS=\"maybe\""), "{}", ran.text());
 }
+
+#[test]
+fn a_container_without_proc_is_told_and_takes_no_request_for_none() {
+    let root = openshift();
+    root.remove("proc/self");
+    let folder = format!("/shared/{KERNEL}");
+    for file in ["dtk_start_compile", ".nic-driver/request.json"] {
+        root.write(&format!("{folder}/{file}"), "{}");
+    }
+    let (start, done) =
+        (format!("{folder}/dtk_start_compile"), format!("{folder}/dtk_done_compile_25_10_1_2_8_0"));
+    let variables = [
+        ("DTK_OCP_NIC_SHARED_DIR", &*folder),
+        ("DTK_OCP_COMPILED_DRIVER_VER", VERSION),
+        ("DTK_OCP_START_COMPILE_FLAG", &*start),
+        ("DTK_OCP_DONE_COMPILE_FLAG", &*done),
+    ];
+    let ran = root.run(&variables, &["--log", "off", "dtk-build"]);
+    assert_eq!(ran.code, Exit::Failed as i32, "{}", ran.text());
+    assert!(ran.stderr.contains("request.json") && ran.stderr.contains("/proc"), "{}", ran.stderr);
+}

@@ -99,7 +99,7 @@ impl Folder {
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = openat(CWD, by_descriptor(&named), flags, Mode::empty())
-            .map_err(|errno| self.io("open", below, errno))?;
+            .map_err(|errno| self.io("open", below, of_descriptor(errno)))?;
         Ok(OpenFile { file: File::from(fd), path, size })
     }
 
@@ -205,6 +205,15 @@ impl Folder {
 
 fn by_descriptor(fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// A file that is open and not to be found by its descriptor is not absent: there is no /proc. Taken for absent, the other side's
+/// request would be overlooked.
+fn of_descriptor(errno: Errno) -> io::Error {
+    match errno {
+        Errno::NOENT => io::Error::other("it is there, and /proc, by which it is opened, is not mounted"),
+        errno => errno.into(),
+    }
 }
 
 #[cfg(test)]

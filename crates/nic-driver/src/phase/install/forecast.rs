@@ -286,7 +286,9 @@ impl Forecast<'_> {
             PackageOrigin::Sidecar { .. } => {
                 (DkmsExtent::AddOnly, "the sidecar has built the modules for this kernel")
             }
-            _ => (DkmsExtent::Install, "what DKMS has done already is not done again"),
+            PackageOrigin::Folder(_) | PackageOrigin::Sources(_) | PackageOrigin::Precompiled => {
+                (DkmsExtent::Install, "what DKMS has done already is not done again")
+            }
         };
         let mut steps = vec![DkmsStep::Add { module: module.clone() }];
         if extent == DkmsExtent::Install {

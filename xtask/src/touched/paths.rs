@@ -39,7 +39,7 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/node/readiness.rs", &[Owed, Killed]),
     ("crates/nic-driver/src/phase/", &[Reload, Restore, Owed, Killed]),
     ("crates/nic-driver/src/phase/error.rs", &[CommandLine]),
-    ("crates/nic-driver/src/phase/install.rs", &[Install]),
+    ("crates/nic-driver/src/phase/install/", &[Install]),
     ("crates/nic-driver/src/phase/package_error.rs", &[Install]),
     ("crates/nic-driver/src/phase/preflight.rs", &[Blockers]),
     ("crates/nic-driver/src/phase/ready_without_swap.rs", &[Owed]),

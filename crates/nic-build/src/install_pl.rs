@@ -52,13 +52,6 @@ impl UserFlags {
     }
 }
 
-/// Flags that are told apart already.
-impl From<Vec<String>> for UserFlags {
-    fn from(words: Vec<String>) -> Self {
-        Self(words)
-    }
-}
-
 /// The build of the driver's packages from the sources in `folder`, on this node.
 ///
 /// # Errors
@@ -114,45 +107,6 @@ fn command(folder: &Path, flags: Vec<String>) -> PlannedCommand {
 #[must_use]
 pub fn install_pl_with(folder: &Path, flags: Vec<String>) -> PlannedCommand {
     command(folder, flags)
-}
-
-/// The build in the sidecar, from the sources in `folder`. `appended` are the flags that the driver container hands over.
-/// With DKMS there come out both sources for it and built modules.
-#[must_use]
-pub fn sidecar_install_pl(folder: &Path, use_dkms: bool, appended: &UserFlags) -> PlannedCommand {
-    let mut flags: Vec<String> = [
-        "--build-only",
-        "--kernel-only",
-        "--without-knem",
-        "--without-iser",
-        "--without-isert",
-        "--without-srp",
-        "--with-mlnx-tools",
-        "--with-ofed-scripts",
-        "--copy-ifnames-udev",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    if !use_dkms {
-        flags.extend(package_kind(false));
-    }
-    flags.extend_from_slice(appended.words());
-    command(folder, flags)
-}
-
-/// The flags that the driver container hands to the sidecar, as words: quoting them is for who writes them down.
-///
-/// # Errors
-/// The node does not tell its release of RHEL.
-pub fn sidecar_flags(node: &Node, settings: &BuildSettings) -> Result<Vec<String>, RhelReleaseError> {
-    let mut flags = Vec::new();
-    if !settings.enable_nfsrdma {
-        flags.extend(["--without-mlnx-nfsrdma", "--without-mlnx-nvme"].map(str::to_owned));
-    }
-    flags.extend(["--kernel".to_owned(), node.kernel.to_string()]);
-    flags.extend(["--distro".to_owned(), node.rhel_release()?.distro()]);
-    flags.extend_from_slice(settings.user_flags.words());
-    Ok(flags)
 }
 
 #[cfg(test)]

@@ -58,9 +58,7 @@ pub use compiler::compiler;
 pub use facts::{BuildFacts, StartFacts};
 pub use fips::fips;
 pub use gcc::GccVersion;
-pub use install_pl::{
-    BuildSettings, UserFlags, UserFlagsError, install_pl, install_pl_with, sidecar_flags, sidecar_install_pl,
-};
+pub use install_pl::{BuildSettings, UserFlags, UserFlagsError, install_pl, install_pl_with};
 pub use preparation::{Preparation, PreparationRequest};
 pub use prerequisites::{prerequisites, sidecar_prerequisites};
 pub use progress::Progress;

@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use nic_build::{
-    OnFailure, Plan, PlannedCommand, Step, Stored, UserFlags, Variable, certificates, fips,
-    sidecar_install_pl, sidecar_prerequisites,
+    OnFailure, Plan, PlannedCommand, Step, Stored, Variable, certificates, fips, install_pl_with,
+    sidecar_prerequisites,
 };
-use nic_dtk::BuildRequest;
+use nic_dtk::{BuildRequest, install_arguments};
 use nic_host::Invocation;
 use nic_packages::{
     DkmsExtent, DkmsModule, DkmsStep, HostTree, InstallPlan, InstallState, InstallStep, PackageFormat,
@@ -119,7 +119,7 @@ impl Forecast<'_> {
             self.add("build", Plan { notes: Vec::new(), steps: build });
         }
         if let (Builder::Sidecar(request), false) = (&job.builder, stored) {
-            self.handshake(request);
+            self.handshake(request)?;
         }
         match &job.entry {
             Some(entry) if stored => {
@@ -149,7 +149,7 @@ impl Forecast<'_> {
         })
     }
 
-    fn handshake(&mut self, request: &BuildRequest) {
+    fn handshake(&mut self, request: &BuildRequest) -> Result<(), ObtainError> {
         let folder = request.folder.path().display();
         let env = request.env();
         let mut notes = vec![
@@ -161,11 +161,11 @@ impl Forecast<'_> {
         notes.extend(env.render().lines().map(|line| format!("dtk.env: {line}")));
         self.add("build sidecar", Plan { notes, steps: Vec::new() });
         let sources = request.folder.sources(&request.version);
-        let appended = UserFlags::from(request.appended_flags.clone());
-        let install_pl = sidecar_install_pl(&sources, request.use_dkms, &appended);
+        let install_pl = install_pl_with(&sources, install_arguments(&env)?);
         let mut plan = sidecar_prerequisites();
         plan.steps.push(install_pl.into());
         self.add("what the sidecar runs", plan);
+        Ok(())
     }
 
     /// What is run for packages that are known.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use nic_build::{
     BuildFacts, BuildInputs, BuildKey, Inventory, InventoryEntry, NotedSettings, Preparation,
-    PreparationRequest, Proxies, StartFacts, Word, Work, install_pl, sidecar_flags, sources_digest,
+    PreparationRequest, Proxies, StartFacts, Word, Work, install_pl, sources_digest,
 };
-use nic_dtk::{BuildRequest, SharedFolder, install_arguments};
+use nic_dtk::{BuildRequest, NfsRdma, SharedFolder, appended_flags, install_arguments};
 use nic_host::{Host, KernelRelease, Secret};
 use nic_packages::{Distribution, KernelVariant, Node, RhelReleaseError};
 
@@ -156,6 +156,9 @@ fn sidecar_request(
     shared_folder: PathBuf,
     entrypoint: PathBuf,
 ) -> Result<BuildRequest, RhelReleaseError> {
+    let settings = &sources.settings;
+    let nfs_rdma = if settings.enable_nfsrdma { NfsRdma::Built } else { NfsRdma::LeftOut };
+    let distro = node.rhel_release()?.distro();
     Ok(BuildRequest {
         folder: SharedFolder::new(shared_folder, &node.kernel),
         kernel: node.kernel.clone(),
@@ -163,7 +166,61 @@ fn sidecar_request(
         architecture: node.architecture.as_str().to_owned(),
         sources: sources.folder.clone(),
         entrypoint,
-        appended_flags: sidecar_flags(node, &sources.settings)?,
-        use_dkms: sources.settings.use_dkms,
+        appended_flags: appended_flags(nfs_rdma, &node.kernel, &distro, settings.user_flags.words()),
+        use_dkms: settings.use_dkms,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use nic_build::{BuildSettings, UserFlags, install_pl_with};
+
+    use super::*;
+
+    /// RHCOS 4.18 with a realtime kernel, from a container of RHEL 9.4.
+    fn openshift_node() -> Node {
+        let tree = tempfile::tempdir().unwrap();
+        let texts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nic-packages/tests/os-release");
+        for (path, text) in [
+            ("etc/os-release", fs::read_to_string(texts.join("rhel-9.4")).unwrap()),
+            ("host/etc/os-release", fs::read_to_string(texts.join("rhcos-4.18")).unwrap()),
+            ("proc/sys/kernel/osrelease", "5.14.0-427.73.1.el9_4.x86_64+rt\n".to_owned()),
+        ] {
+            let path = tree.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Node::identify(&Host::at(tree.path())).unwrap()
+    }
+
+    #[test]
+    fn what_the_sidecar_is_handed_and_what_it_makes_of_it() {
+        let node = openshift_node();
+        let user_flags = UserFlags::parse("APPEND_DRIVER_BUILD_FLAGS", "--with 'a b'").unwrap();
+        let mut text = String::new();
+        for (enable_nfsrdma, use_dkms) in [(false, false), (true, true)] {
+            let sources = DriverSources {
+                version: "25.10-1.2.8.0".parse().unwrap(),
+                folder: PathBuf::from("/run/mellanox/src/MLNX_OFED_SRC-25.10"),
+                inventory: None,
+                settings: BuildSettings { enable_nfsrdma, use_dkms, user_flags: user_flags.clone() },
+                append_flags: "--with 'a b'".to_owned(),
+            };
+            let request = sidecar_request(&node, &sources, "/mnt/shared".into(), "/root/entrypoint".into());
+            let env = request.unwrap().env();
+            let arguments = install_arguments(&env).unwrap();
+            let build = install_pl_with("/mnt/shared/MLNX_OFED_SRC-25.10".as_ref(), arguments);
+            let flags = &env.append_build_flags;
+            text += &format!("handed over: {flags}\n{}: {build}\n", build.purpose);
+        }
+        insta::assert_snapshot!(text, @"
+        handed over: --without-mlnx-nfsrdma --without-mlnx-nvme --kernel 5.14.0-427.73.1.el9_4.x86_64+rt --distro rhel9.4 --with 'a b'
+        build the driver's packages: /mnt/shared/MLNX_OFED_SRC-25.10/install.pl --build-only --kernel-only --without-knem --without-iser --without-isert --without-srp --with-mlnx-tools --with-ofed-scripts --copy-ifnames-udev --disable-kmp --without-dkms --without-mlnx-nfsrdma --without-mlnx-nvme --kernel 5.14.0-427.73.1.el9_4.x86_64+rt --distro rhel9.4 --with 'a b'
+        handed over: --kernel 5.14.0-427.73.1.el9_4.x86_64+rt --distro rhel9.4 --with 'a b'
+        build the driver's packages: /mnt/shared/MLNX_OFED_SRC-25.10/install.pl --build-only --kernel-only --without-knem --without-iser --without-isert --without-srp --with-mlnx-tools --with-ofed-scripts --copy-ifnames-udev --kernel 5.14.0-427.73.1.el9_4.x86_64+rt --distro rhel9.4 --with 'a b'
+        ");
+    }
 }

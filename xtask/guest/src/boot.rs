@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::command::run;
-use crate::{console, write};
+use crate::{console, hung, write};
 
 /// Mounts the kernel's filesystems.
 pub(crate) fn mount_all() -> anyhow::Result<()> {
@@ -70,10 +70,11 @@ pub(crate) fn start_udev_daemon() -> anyhow::Result<()> {
     run("/lib/systemd/systemd-udevd", ["--daemon"]).map(drop)
 }
 
-/// Waits until udev's queue is empty.
+/// Waits until udev's queue is empty. When it does not become so, the console tells what the machine is at.
 pub(crate) fn settle_udev() -> anyhow::Result<()> {
-    run("udevadm", ["settle", "--timeout=120"])?;
-    Ok(())
+    run("udevadm", ["settle", "--timeout=120"])
+        .map(drop)
+        .inspect_err(|_| hung::tell_where_all_stand())
 }
 
 /// Ends the machine. Does not return, unless the kernel refuses; then PID 1 ends and the kernel panics, which the host

@@ -10,6 +10,7 @@ mod drivers;
 mod guest;
 mod heartbeat;
 mod hooks;
+mod hung;
 mod journal;
 mod netdevs;
 mod netdevsim;

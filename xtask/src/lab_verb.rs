@@ -6,10 +6,10 @@ use std::{fs, hint, thread};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
-use lab_guest::scenario::{SCENARIOS, Suite};
+use lab_guest::scenario::{Needs, SCENARIOS, Suite};
 
 use crate::lab::{self, Kernel, Lab, Programs, Request, Said};
-use crate::workspace;
+use crate::{pipeline, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -83,6 +83,7 @@ fn list() {
         let when = match scenario.suite {
             Suite::Test => "in `cargo xtask test`",
             Suite::TestOnNewest => "in `cargo xtask test`, newest kernel",
+            Suite::TestOnOldest => "in `cargo xtask test`, oldest kernel",
             Suite::OnDemand => "with `cargo xtask test --all`",
             Suite::ByHand => "by name alone",
         };
@@ -104,10 +105,13 @@ fn list() {
 pub(crate) fn run_one(request: &Request) -> anyhow::Result<()> {
     let (lab, programs) = prepare(request.kernel)?;
     ensure!(
-        !request.scenario.needs_nic_driver || programs.has_nic_driver(),
+        request.scenario.needs == Needs::Nothing || programs.has_nic_driver(),
         "the scenario {} needs the program nic-driver, which the workspace does not have",
         request.scenario.name
     );
+    if request.scenario.needs.is_built() {
+        pipeline::build(&lab, &programs)?;
+    }
     let run = lab.run(request, &programs, |said| match said {
         Said::Progress(text) | Said::Report(text) => println!("{text}"),
     })?;

@@ -8,6 +8,7 @@ mod demo;
 mod fixtures;
 mod lab;
 mod lab_verb;
+mod pipeline;
 mod soak;
 mod test;
 mod touched;
@@ -35,6 +36,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Kill the program at random moments, and compare what it leaves
     Soak(soak::Arguments),
+    /// Build driver packages with the program, in the build sidecar and without it, and install them, in containers
+    Pipeline(pipeline::Arguments),
     /// List, run or enter the lab's virtual machines
     Lab(lab_verb::Arguments),
     /// Say which crates' tests and which scenarios a change touches, and how to run them
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Soak(arguments) => soak::run(&arguments),
+        Verb::Pipeline(arguments) => pipeline::run(&arguments),
         Verb::Lab(arguments) => lab_verb::run(&arguments),
         Verb::Touched(arguments) => touched::run(&arguments),
         Verb::Check => check::run(),

@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
-use lab_guest::scenario::{SCENARIOS, Scenario, Suite};
+use lab_guest::scenario::{Needs, SCENARIOS, Scenario, Suite};
 
 use crate::lab::{self, Kernel, Lab, Programs, Request, Run, Said};
-use crate::{check, workspace};
+use crate::{check, pipeline, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -59,13 +59,23 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let lab = thread::scope(|scope| {
         let kernels: Vec<Kernel> =
             Kernel::ALL.into_iter().filter(|kernel| due.iter().any(|(_, on)| on == kernel)).collect();
-        let lab = scope.spawn(move || Lab::open(target, &kernels));
+        let with_image = due.iter().any(|(scenario, _)| scenario.needs.is_built());
+        let lab = scope.spawn(move || {
+            let lab = Lab::open(target, &kernels)?;
+            if with_image {
+                lab.image()?;
+            }
+            Ok(lab)
+        });
         if !arguments.lab_only && arguments.scenarios.is_empty() {
             checks(arguments.quick)?;
         }
         lab.join().unwrap_or_else(|_| Err(anyhow!("preparing the lab panicked")))
     })?;
     let programs = Programs::build(&metadata)?;
+    if due.iter().any(|(scenario, _)| scenario.needs.is_built()) {
+        timed("packages built by the program", || pipeline::build(&lab, &programs).map(drop))?;
+    }
     let tally = scenarios(&lab, &programs, due)?;
     println!(
         "{} machines broke down and were started again, or had a processor that stood still",
@@ -96,7 +106,8 @@ fn due(arguments: &Arguments) -> anyhow::Result<Vec<(&'static Scenario, Kernel)>
             belongs(scenario.suite, kernel, arguments.all)
         } else {
             // One that is in no suite is asked for by its name, and runs on the newest kernel.
-            let on_newest = arguments.quick || !belongs(scenario.suite, Kernel::NEWEST, false);
+            let in_none = !Kernel::ALL.into_iter().any(|any| belongs(scenario.suite, any, false));
+            let on_newest = arguments.quick || in_none;
             let on_kernel = belongs(scenario.suite, kernel, false) && !arguments.quick;
             names.iter().any(|name| name == scenario.name)
                 && (on_kernel || on_newest && kernel == Kernel::NEWEST)
@@ -135,6 +146,7 @@ fn belongs(suite: Suite, kernel: Kernel, all: bool) -> bool {
     match suite {
         Suite::Test => true,
         Suite::TestOnNewest => all || kernel == Kernel::NEWEST,
+        Suite::TestOnOldest => kernel == Kernel::OLDEST,
         Suite::OnDemand => all,
         Suite::ByHand => false,
     }
@@ -159,7 +171,7 @@ fn scenarios(
     let mut tally = Tally::default();
     let mut due = Vec::new();
     for (scenario, kernel) in asked_for {
-        if programs.has_nic_driver() || !scenario.needs_nic_driver {
+        if programs.has_nic_driver() || scenario.needs == Needs::Nothing {
             due.push((scenario, kernel));
         } else {
             println!("{} skipped: the workspace has no program nic-driver", title(scenario, kernel));

@@ -134,7 +134,7 @@ fn touched(files: &BTreeSet<String>, members: &[Member], scenarios: &'static [Sc
         due.map(|scenario| scenario.name).collect::<Vec<_>>()
     };
     Touched {
-        scenarios: of_suite(&[Suite::Test, Suite::TestOnNewest]),
+        scenarios: of_suite(&[Suite::Test, Suite::TestOnNewest, Suite::TestOnOldest]),
         on_demand: of_suite(&[Suite::OnDemand]),
         crates,
     }

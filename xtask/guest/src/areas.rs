@@ -57,6 +57,8 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("boot", &[Lab]),
     ("packages", &[Lab]),
     ("night", &[Install, Reload, Restore, Terminate]),
+    ("built-night", &[Install, Reload, Restore, Terminate]),
+    ("dkms", &[Install, Terminate]),
     ("restore-loop", &[Restore]),
     ("idempotent", &[Reload, Restore, Owed]),
     ("network", &[Network]),

@@ -1,6 +1,7 @@
 //! From the kernel's hand-over to a running udev, and the way back to power-off.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -28,7 +29,8 @@ pub(crate) fn mount_all() -> anyhow::Result<()> {
         mount(kind, target, kind, MountFlags::empty(), None::<&std::ffi::CStr>)
             .with_context(|| format!("cannot mount {kind} on {target}"))?;
     }
-    Ok(())
+    // A shell's process substitution goes through it; systemd makes it (src/shared/dev-setup.c).
+    symlink("/proc/self/fd", "/dev/fd").context("cannot make /dev/fd")
 }
 
 /// Mounts the host's folder for results on /share.
@@ -72,9 +74,7 @@ pub(crate) fn start_udev_daemon() -> anyhow::Result<()> {
 
 /// Waits until udev's queue is empty. When it does not become so, the console tells what the machine is at.
 pub(crate) fn settle_udev() -> anyhow::Result<()> {
-    run("udevadm", ["settle", "--timeout=120"])
-        .map(drop)
-        .inspect_err(|_| hung::tell_where_all_stand())
+    run("udevadm", ["settle", "--timeout=120"]).map(drop).inspect_err(|_| hung::tell_where_all_stand())
 }
 
 /// Ends the machine. Does not return, unless the kernel refuses; then PID 1 ends and the kernel panics, which the host

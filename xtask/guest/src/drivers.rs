@@ -11,7 +11,7 @@ use crate::command::run;
 use crate::{read, write};
 
 /// Where the host puts the packages in the initramfs.
-const PACKAGES: &str = "/lab/packages";
+pub(crate) const PACKAGES: &str = "/lab/packages";
 
 /// One version of the driver under test, as the host built it.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,7 +33,12 @@ pub(crate) enum Flow {
 
 /// The versions, by letter: `A` is older than `B`.
 pub(crate) fn version(letter: &str) -> anyhow::Result<DriverVersion> {
-    let path = Path::new(PACKAGES).join("versions.json");
+    version_in(PACKAGES, letter)
+}
+
+/// The same among `packages`.
+pub(crate) fn version_in(packages: &str, letter: &str) -> anyhow::Result<DriverVersion> {
+    let path = Path::new(packages).join("versions.json");
     let mut versions: BTreeMap<String, DriverVersion> =
         serde_json::from_str(&read(&path)?).with_context(|| format!("{} does not parse", path.display()))?;
     versions.remove(letter).with_context(|| format!("the lab built no version {letter}"))
@@ -41,7 +46,12 @@ pub(crate) fn version(letter: &str) -> anyhow::Result<DriverVersion> {
 
 /// The folder that holds the packages of version `letter` for `flow`.
 pub(crate) fn folder(letter: &str, flow: Flow) -> PathBuf {
-    Path::new(PACKAGES).join(letter).join(match flow {
+    folder_in(PACKAGES, letter, flow)
+}
+
+/// The same among `packages`.
+pub(crate) fn folder_in(packages: &str, letter: &str, flow: Flow) -> PathBuf {
+    Path::new(packages).join(letter).join(match flow {
         Flow::Rpm => "rpm",
         Flow::Deb => "deb",
     })

@@ -17,8 +17,8 @@ pub struct Scenario {
     /// The longest run that still counts. Exceeding it is a failure. Under software emulation on an idle host with two
     /// processors a run takes a fraction of this.
     pub timeout: Duration,
-    /// Whether the guest needs the `nic-driver` binary.
-    pub needs_nic_driver: bool,
+    /// What the guest needs of the program.
+    pub needs: Needs,
     /// When it runs.
     pub suite: Suite,
     /// What can be set with `--param NAME=VALUE`.
@@ -58,6 +58,27 @@ pub enum Wires {
     PeerAndBystanders,
 }
 
+/// What a guest needs of the program under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: the scenario is about the lab.
+    Nothing,
+    /// Its binary.
+    NicDriver,
+    /// Its binary, and packages that it has built.
+    BuiltPackages,
+    /// The same, dkms, and what it has built.
+    DkmsBuilt,
+}
+
+impl Needs {
+    /// Whether something is to be built by the program before.
+    #[must_use]
+    pub fn is_built(self) -> bool {
+        matches!(self, Self::BuiltPackages | Self::DkmsBuilt)
+    }
+}
+
 /// When a scenario runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suite {
@@ -65,6 +86,8 @@ pub enum Suite {
     Test,
     /// With `cargo xtask test`, on the newest kernel; on the others when asked for by name.
     TestOnNewest,
+    /// With `cargo xtask test`, on the oldest kernel, and on no other.
+    TestOnOldest,
     /// When asked for by name, and with `cargo xtask test --all`.
     OnDemand,
     /// Only when asked for by name: it is for a person, measures, or goes on for as long as it is told to.
@@ -147,7 +170,7 @@ const KILL_MATRIX: Scenario = Scenario {
     summary: "All of them in one machine, at every line",
     topology: ONE_PF,
     timeout: Duration::from_secs(3 * 3600),
-    needs_nic_driver: true,
+    needs: Needs::NicDriver,
     suite: Suite::OnDemand,
     parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("true"), kills("0"), killed("all")],
 };
@@ -162,7 +185,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The machine boots; used to find out whether hardware virtualisation works",
         topology: NO_NICS,
         timeout: Duration::from_secs(30),
-        needs_nic_driver: false,
+        needs: Needs::Nothing,
         suite: Suite::ByHand,
         parameters: &[],
     },
@@ -171,7 +194,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "A shell in a guest with two igb PFs and all wires",
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(24 * 3600),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::ByHand,
         parameters: &[],
     },
@@ -180,7 +203,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The lab itself: PFs appear under the inbox igb, VFs are created, udev renames them, the wires carry",
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(300),
-        needs_nic_driver: false,
+        needs: Needs::Nothing,
         suite: Suite::Test,
         parameters: &[],
     },
@@ -189,7 +212,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The lab's driver packages: rpm and apt install them, depmod prefers them, modprobe loads them",
         topology: TWO_PFS,
         timeout: Duration::from_secs(600),
-        needs_nic_driver: false,
+        needs: Needs::Nothing,
         suite: Suite::Test,
         parameters: &[],
     },
@@ -198,8 +221,26 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Inbox driver, version A, upgrade to B, back to the inbox driver; every VF compared after each step",
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
-        suite: Suite::Test,
+        needs: Needs::NicDriver,
+        suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
+        name: "built-night",
+        summary: "The same night with packages that the program built: by our sidecar, by the incumbent's, and for the incumbent",
+        topology: TWO_PFS_WIRED,
+        timeout: Duration::from_secs(1200),
+        needs: Needs::BuiltPackages,
+        suite: Suite::TestOnOldest,
+        parameters: &[],
+    },
+    Scenario {
+        name: "dkms",
+        summary: "A driver that dkms built: installed, swapped to, and removed by dkms on the way back to the inbox driver",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(900),
+        needs: Needs::DkmsBuilt,
+        suite: Suite::TestOnOldest,
         parameters: &[],
     },
     Scenario {
@@ -207,7 +248,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The driver is swapped by somebody else, then `restore-sriov` gives every VF back, N times",
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(1200),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[Parameter { name: "rounds", default: "3", meaning: "how many times" }],
     },
@@ -216,7 +257,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "A second restore changes nothing, a reload with equal identities unloads nothing, and both say so",
         topology: TWO_PFS,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[],
     },
@@ -225,7 +266,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Addresses, routes, rules, neighbours, a bond with a VLAN, a VLAN in a bridge: back after a reload; pings resume",
         topology: THREE_PFS_WIRED,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[SET_UP_ONLY],
     },
@@ -234,7 +275,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "What was set after a verified swap is not touched by another start; ready without a swap",
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[],
     },
@@ -243,7 +284,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "A reset in mid-swap, devices without a driver and with another one: the installed driver comes up",
         topology: TWO_PFS_IOMMU,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[],
     },
@@ -252,7 +293,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "One of two PFs is lost in a swap, or in a rollback: the other is restored, the lost one named, or let go",
         topology: TWO_PFS,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[vfs_per_pf("2")],
     },
@@ -261,7 +302,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "What a swap that is cut off leaves on the disk keeps no module from coming up; somebody else's file stays",
         topology: ONE_PF,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[],
     },
@@ -270,7 +311,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Every VF and PF has another mix of all that can be lost; the driver is swapped by hand, then by the program",
         topology: THREE_PFS_IOMMU,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[],
     },
@@ -279,7 +320,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "50 VFs with every attribute, then 50 renamed representors, through the removal of the device and back",
         topology: NO_NICS,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[],
     },
@@ -288,7 +329,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Slow and failing probes, a taken name, no udevd, a VF in use: right, or named with its cause, in time",
         topology: ONE_PF_IOMMU,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[],
     },
@@ -297,7 +338,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "What is merely not loaded is loaded, and no NIC is touched; what the driver works without may fail",
         topology: ONE_PF_WIRED,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[],
     },
@@ -306,7 +347,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The real RDMA stack is loaded with each of its users in turn; a reload leaves the modules as they were",
         topology: ONE_PF_WIRED,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[],
     },
@@ -315,7 +356,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Each thing that can stand in the way of a reload is named before the first change, or when it races in",
         topology: ONE_PF_WIRED,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[],
     },
@@ -324,7 +365,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The stack reloaded by an init script and with hooks, or not; NFS over RDMA; back to the inbox driver with all of it",
         topology: ONE_PF,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[],
     },
@@ -333,7 +374,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "A container on a RHEL host with SELinux: modules go into the host's tree, labelled, and come out of it again",
         topology: ONE_PF_SELINUX,
         timeout: Duration::from_secs(600),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[],
     },
@@ -371,7 +412,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The same with 14 VFs on two PFs",
         topology: TWO_PFS,
         timeout: Duration::from_secs(4 * 3600),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::OnDemand,
         parameters: &[vfs_per_pf("7"), FROM_LINE, every_line("true"), kills("0"), killed("all")],
     },
@@ -380,7 +421,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Drivers that do not come up are taken back, and not tried again; also when that fails",
         topology: ONE_PF,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[vfs_per_pf("3")],
     },
@@ -389,7 +430,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The same with 14 VFs",
         topology: TWO_PFS,
         timeout: Duration::from_secs(3 * 3600),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::OnDemand,
         parameters: &[vfs_per_pf("7")],
     },
@@ -398,7 +439,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The old driver's files went with their container, or are damaged, or nothing is left; who is blamed; patience",
         topology: ONE_PF,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[
             vfs_per_pf("2"),
@@ -410,7 +451,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Told to stop once and twice, killed with all it started, a second instance, too little time",
         topology: ONE_PF,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[vfs_per_pf("2")],
     },
@@ -419,7 +460,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The state directory is full or read-only, before and after the first change; damaged and foreign files in it",
         topology: ONE_PF,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[vfs_per_pf("2")],
     },
@@ -428,7 +469,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "A command, sriov_numvfs and a bind that hang: named and handled in time, and signals are answered",
         topology: ONE_PF,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::OnDemand,
         parameters: &[Parameter {
             name: "bind",
@@ -441,7 +482,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Killed at random moments for some minutes; see `cargo xtask soak`",
         topology: TWO_PFS,
         timeout: Duration::from_secs(25 * 3600),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::ByHand,
         parameters: &[
             vfs_per_pf("7"),
@@ -454,7 +495,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Restore and snapshot of 14 and 49 VFs, against what the kernel takes alone; see `cargo xtask bench`",
         topology: SEVEN_PFS,
         timeout: Duration::from_secs(3600),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::ByHand,
         parameters: &[ROUNDS],
     },
@@ -463,7 +504,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "The modules' part of a reload, against bare modprobe; see `cargo xtask bench`",
         topology: SEVEN_PFS,
         timeout: Duration::from_secs(1800),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::ByHand,
         parameters: &[ROUNDS],
     },
@@ -472,7 +513,7 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Each foreseeable error has its exit code and changes nothing",
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(900),
-        needs_nic_driver: true,
+        needs: Needs::NicDriver,
         suite: Suite::Test,
         parameters: &[],
     },

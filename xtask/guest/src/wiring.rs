@@ -27,6 +27,8 @@ pub fn pf_mac(n: u8) -> String {
 pub const VFS_PER_PF: u32 = 7;
 /// The tag under which the host's folder for results appears in the guest.
 pub const SHARE_TAG: &str = "labshare";
+/// Where the host puts the packages that the program under test has built.
+pub const BUILT_PACKAGES: &str = "/lab/built";
 /// Kernel command line: which scenario to run.
 pub const SCENARIO_ARGUMENT: &str = "lab.scenario=";
 /// Kernel command line: a parameter of the scenario, `lab.param.NAME=VALUE`.

@@ -38,6 +38,8 @@ impl Apt {
     /// Prepares the private apt below `root`.
     pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
         let apt = Self { configuration: root.join("apt.conf") };
+        // Each time: it names the folder it is in, which may have been moved.
+        fs::write(&apt.configuration, configuration(root)?).context("cannot write apt.conf")?;
         if root.join("ready").exists() {
             return Ok(apt);
         }
@@ -45,7 +47,6 @@ impl Apt {
             fs::create_dir_all(root.join(folder)).with_context(|| format!("cannot create {folder}"))?;
         }
         fs::write(root.join("status"), "").context("cannot write apt's status file")?;
-        fs::write(&apt.configuration, configuration(root)?).context("cannot write apt.conf")?;
         let archives = main_archives(&machine_sources()?);
         ensure!(
             !archives.is_empty(),
@@ -98,6 +99,23 @@ impl Apt {
         Ok(())
     }
 
+    /// Installs the release with `packages` into `root`, an empty folder: their maintainer scripts run in it.
+    pub(crate) fn bootstrap(&self, packages: &[&str], root: &Path) -> anyhow::Result<()> {
+        let below = |name: &str| self.configuration.with_file_name(name);
+        let reach = below("reach.conf");
+        fs::write(&reach, reach_of_machine()?)
+            .with_context(|| format!("cannot write {}", reach.display()))?;
+        process::run(
+            Command::new("mmdebstrap")
+                .args(["--mode=root", "--variant=apt", "--format=directory"])
+                .arg(format!("--include={}", packages.join(",")))
+                .arg(format!("--aptopt={}", reach.display()))
+                .arg(RELEASE)
+                .arg(root)
+                .arg(below("sources.list")),
+        )
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("APT_CONFIG", &self.configuration).env("LC_ALL", "C");
@@ -113,8 +131,15 @@ fn configuration(root: &Path) -> anyhow::Result<String> {
          Dir::Cache \"{root}/cache\";\nDir::Etc::sourcelist \"{root}/sources.list\";\nDir::Etc::sourceparts \"{root}/parts\";\n\
          Dir::Etc::main \"{root}/parts/none\";\nDir::Etc::parts \"{root}/parts\";\nDir::Etc::preferences \"{root}/parts/none\";\n\
          Dir::Etc::preferencesparts \"{root}/parts\";\n\
-         APT::Install-Recommends \"false\";\nAPT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\nAcquire::Retries \"5\";\n"
+         APT::Install-Recommends \"false\";\nAPT::Sandbox::User \"root\";\n"
     );
+    text.push_str(&reach_of_machine()?);
+    Ok(text)
+}
+
+/// What says how this machine reaches its archive.
+fn reach_of_machine() -> anyhow::Result<String> {
+    let mut text = "Acquire::Languages \"none\";\nAcquire::Retries \"5\";\n".to_owned();
     let machine = process::output(Command::new("apt-config").arg("dump"))?;
     let reach = [
         "Acquire::http",

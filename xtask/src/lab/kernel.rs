@@ -37,6 +37,7 @@ const SOURCES: [&str; 3] =
 
 impl Kernel {
     pub(crate) const ALL: [Self; 2] = [Self::V6_1, Self::V6_12];
+    pub(crate) const OLDEST: Self = Self::V6_1;
     pub(crate) const NEWEST: Self = Self::V6_12;
 
     /// Its series, as it is given on the command line.

@@ -22,6 +22,9 @@ const PACKAGES: &[&str] = &[
     // Driver packages and the guest's user space.
     "dpkg",
     "tar",
+    // Images of the distribution, and containers of them.
+    "mmdebstrap",
+    "util-linux",
 ];
 
 /// Installs what is missing, as root; says which command would do it, otherwise.

@@ -6,9 +6,10 @@
 mod apt;
 mod broken;
 mod cache;
-mod cpio;
+pub(crate) mod cpio;
 mod drivers;
 mod guest_root;
+mod image;
 mod kernel;
 mod machine;
 mod module_build;
@@ -31,7 +32,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, ensure};
-use lab_guest::scenario::{self, Scenario, Security};
+use lab_guest::scenario::{self, Needs, Scenario, Security};
 use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT, SYMBOLS_ARGUMENT, SYMBOLS_FILE};
 
 pub(crate) use kernel::{Kernel, KernelTree};
@@ -93,13 +94,7 @@ impl Lab {
     /// Prepares the lab below `target` for `kernels`.
     pub(crate) fn open(target: &Path, kernels: &[Kernel]) -> anyhow::Result<Self> {
         let root = target.join("lab");
-        let apt_root = root.join("apt");
-        fs::create_dir_all(&apt_root).with_context(|| format!("cannot create {}", apt_root.display()))?;
-        // Two runs that prepare the same lab would remove each other's work.
-        let lock = fs::File::create(root.join("lock")).context("cannot create the lab's lock")?;
-        lock.lock().context("cannot lock the lab")?;
-        let apt = Apt::open(&apt_root)?;
-        let cache = Cache::open(root.join("cache"))?;
+        let (apt, cache, _lock) = workshop(&root)?;
         let (apt, cache) = (&apt, &cache);
         thread::scope(|scope| {
             let qemu = scope.spawn(move || Qemu::unpack(apt, cache));
@@ -160,7 +155,7 @@ impl Lab {
     pub(crate) fn shell(&self, request: &Request, programs: &Programs) -> anyhow::Result<()> {
         let accelerator = self.accelerator(request.kernel, programs)?;
         let results = vm::empty_folder(self.root.join("results").join(title(request)))?;
-        let initramfs = self.initramfs(request.kernel, programs)?;
+        let initramfs = self.initramfs(request, programs)?;
         vm::interact(&mut self.qemu.command(&Machine {
             accelerator,
             topology: request.scenario.topology,
@@ -185,7 +180,7 @@ impl Lab {
         let logs = self.root.join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let log = logs.join(format!("{title}.log"));
-        let initramfs = self.initramfs(request.kernel, programs)?;
+        let initramfs = self.initramfs(request, programs)?;
         // A socket's path must be short (sys/un.h).
         let sockets = tempfile::tempdir().context("cannot create a folder for the monitor's socket")?;
         let socket = sockets.path().join("qmp");
@@ -239,6 +234,28 @@ impl Lab {
         Ok(folder.join(self.guest(kernel)?.tree.release()))
     }
 
+    /// The folder that all of it is in.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The part of a guest that holds the packages which the program built; whoever runs a scenario that needs them has had
+    /// them built.
+    pub(crate) fn built_packages(&self) -> PathBuf {
+        self.root.join("built.cpio")
+    }
+
+    /// The part of a guest that holds dkms and what it has built; the same holds for it.
+    pub(crate) fn dkms_built(&self) -> PathBuf {
+        self.root.join("dkms.cpio")
+    }
+
+    /// The root folder of an image of the distribution, with what builds kernel modules and packages.
+    pub(crate) fn image(&self) -> anyhow::Result<PathBuf> {
+        let (apt, cache, _lock) = workshop(&self.root)?;
+        Ok(image::root(image::folder(&apt, &cache)?.path()))
+    }
+
     /// The unpacked kernel.
     pub(crate) fn kernel_tree(&self, kernel: Kernel) -> anyhow::Result<&KernelTree> {
         Ok(&self.guest(kernel)?.tree)
@@ -249,13 +266,18 @@ impl Lab {
     }
 
     /// The guest's initramfs: the cached parts and the programs under test, one after another.
-    fn initramfs(&self, kernel: Kernel, programs: &Programs) -> anyhow::Result<tempfile::NamedTempFile> {
+    fn initramfs(&self, request: &Request, programs: &Programs) -> anyhow::Result<tempfile::NamedTempFile> {
         let file = tempfile::Builder::new()
             .prefix("initramfs-")
             .tempfile_in(&self.root)
             .context("cannot create the initramfs")?;
         let mut writer = BufWriter::new(file.as_file());
-        for part in &self.guest(kernel)?.parts {
+        let built = match request.scenario.needs {
+            Needs::Nothing | Needs::NicDriver => vec![],
+            Needs::BuiltPackages => vec![self.built_packages()],
+            Needs::DkmsBuilt => vec![self.built_packages(), self.dkms_built()],
+        };
+        for part in self.guest(request.kernel)?.parts.iter().chain(&built) {
             let mut part = fs::File::open(part).with_context(|| format!("cannot open {}", part.display()))?;
             io::copy(&mut part, &mut writer).context("cannot write the initramfs")?;
         }
@@ -314,6 +336,16 @@ impl Request {
             parameters.iter().map(|text| parameter(scenario, text)).collect::<anyhow::Result<_>>()?;
         Ok(Self { scenario, kernel, parameters, seat: None })
     }
+}
+
+/// What the lab is made with, below `root`: packages, the cache, and a lock. Two runs that prepare the same lab would remove
+/// each other's work.
+fn workshop(root: &Path) -> anyhow::Result<(Apt, Cache, fs::File)> {
+    let apt_root = root.join("apt");
+    fs::create_dir_all(&apt_root).with_context(|| format!("cannot create {}", apt_root.display()))?;
+    let lock = fs::File::create(root.join("lock")).context("cannot create the lab's lock")?;
+    lock.lock().context("cannot lock the lab")?;
+    Ok((Apt::open(&apt_root)?, Cache::open(root.join("cache"))?, lock))
 }
 
 /// Tells what the lab is doing; on the error stream, because results go to the other one.

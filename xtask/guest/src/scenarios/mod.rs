@@ -9,6 +9,7 @@ mod boot;
 mod container;
 mod deadlines;
 mod disk;
+mod dkms;
 mod errors;
 mod everything;
 mod faults;
@@ -41,6 +42,8 @@ const RUNS: &[(&str, Run)] = &[
     ("boot", boot::run),
     ("packages", packages::run),
     ("night", night::run),
+    ("built-night", night::with_built_packages),
+    ("dkms", dkms::run),
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),
     ("network", network::run),

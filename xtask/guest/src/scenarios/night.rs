@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use lab_guest::wiring::{BYSTANDER_MACS, PEER_MAC};
+use lab_guest::wiring::{BUILT_PACKAGES, BYSTANDER_MACS, PEER_MAC};
 use nic_driver::Exit;
 
 use crate::command::run as command;
@@ -27,6 +27,15 @@ struct Step {
 }
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    night(guest, drivers::PACKAGES, &["A", "B"])
+}
+
+/// A: both sides of the handshake ours. B: the incumbent's sidecar. C: the incumbent's driver container with our sidecar.
+pub(crate) fn with_built_packages(guest: &Guest) -> anyhow::Result<()> {
+    night(guest, BUILT_PACKAGES, &["A", "B", "C"])
+}
+
+fn night(guest: &Guest, packages: &str, letters: &[&str]) -> anyhow::Result<()> {
     drivers::pretend_distribution(Flow::Rpm)?;
     let inbox = drivers::loaded("igb")?;
     let before = vfs::configure_all()?;
@@ -35,13 +44,13 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
     let mut steps = Vec::new();
     let mut faults = Vec::new();
-    for letter in ["A", "B"] {
-        let version = drivers::version(letter)?;
+    for letter in letters {
+        let version = drivers::version_in(packages, letter)?;
         say(&format!("== driver {letter}, {}", version.version));
         drivers::new_container()?;
-        let packages = drivers::folder(letter, Flow::Rpm);
+        let folder = drivers::folder_in(packages, letter, Flow::Rpm);
         let from = pinger::now()?;
-        NicDriver::install(&packages).run()?.expect(Exit::Success)?;
+        NicDriver::install(&folder).run()?.expect(Exit::Success)?;
         NicDriver::new(["reload"]).run()?.expect(Exit::Success)?;
         NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
         data.wait_for_reply(CARRIES_AGAIN).context("VF 0 does not answer after the restore")?;

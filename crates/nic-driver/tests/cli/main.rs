@@ -21,4 +21,6 @@ mod program;
 #[cfg(test)]
 mod reload_options;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod way_back;

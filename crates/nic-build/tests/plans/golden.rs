@@ -110,3 +110,18 @@ fn the_build_sidecar() {
     let plan = prerequisites(&node, &facts, Work::due(PackageSource::Sidecar, false, true)).unwrap();
     assert_eq!(plan.to_string(), "note: nothing is built here: the build sidecar builds the packages\n");
 }
+
+#[test]
+fn without_the_program_for_certificates_those_of_the_image_are_used() {
+    for mut machine in machines() {
+        machine.files = &[];
+        let dir = machine.tree();
+        let plan = machine.plans(&Host::at(dir.path()), None).certificates;
+        assert_eq!(
+            plan.to_string(),
+            "note: no program takes certificates over: those of the image are used\n",
+            "{}",
+            machine.name
+        );
+    }
+}

@@ -23,4 +23,6 @@ mod reload_options;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod source_links;
+#[cfg(test)]
 mod way_back;

@@ -136,7 +136,7 @@ fn read_end(host: &Host, path: PathBuf, command: &PlannedCommand) -> Option<Name
     };
     match read() {
         Ok(bytes) => {
-            let text = command.invocation().hide_secrets(&String::from_utf8_lossy(&bytes));
+            let text = host.hide_secrets(&command.invocation(), &String::from_utf8_lossy(&bytes));
             let lines: Vec<&str> = text.trim_end().lines().collect();
             let end = lines.iter().skip(lines.len().saturating_sub(NAMED_LOG_LINES)).copied();
             Some(NamedLog { path, end: end.collect::<Vec<_>>().join("\n") })

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use nic_host::{Host, ReadError};
-use nic_packages::{DistributionFamily, Node};
+use nic_packages::{Distribution, DistributionFamily, Node};
 use serde::Serialize;
 
 use crate::gcc::{GccVersion, toolset_program, versioned_program};
@@ -30,7 +30,7 @@ impl StartFacts {
 /// What of a machine decides what a build needs, beside which node it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BuildFacts {
-    /// The compiler that built the kernel, where `/proc/version` tells one.
+    /// The compiler that built the kernel, where `/proc/version` tells one. On OpenShift, which has its own, it is not asked for.
     pub gcc: Option<GccVersion>,
     /// Whether that compiler is here already, under the name that it is to be called by.
     pub has_compiler: bool,
@@ -46,10 +46,13 @@ impl BuildFacts {
     /// Reads the machine.
     ///
     /// # Errors
-    /// `/proc/version` cannot be read.
+    /// `/proc/version` cannot be read where it is needed.
     pub fn observe(host: &Host, node: &Node) -> Result<Self, ReadError> {
         let family = node.distribution.family();
-        let gcc = GccVersion::of_kernel(&host.read("/proc/version")?);
+        let gcc = match node.distribution {
+            Distribution::OpenShift => None,
+            _ => GccVersion::of_kernel(&host.read("/proc/version")?),
+        };
         let program = |version: GccVersion| match family {
             DistributionFamily::RedHat => toolset_program(version),
             DistributionFamily::Debian | DistributionFamily::Suse => versioned_program(version),
@@ -61,7 +64,7 @@ impl BuildFacts {
             // Through a link: one that leads nowhere is none.
             has_headers: host.path(headers).exists(),
             sees_host: host.exists("/host/etc"),
-            missing_registration: missing_registration(host, family),
+            missing_registration: missing_registration(host, node),
         })
     }
 }
@@ -74,12 +77,13 @@ fn certificate_program(family: DistributionFamily) -> Option<&'static str> {
     }
 }
 
-/// Where a registration lies that a container is given: by CRI-O or as mounts on Red Hat's, as mounts on SUSE's.
-fn missing_registration(host: &Host, family: DistributionFamily) -> Option<Vec<PathBuf>> {
-    let places: &[&str] = match family {
-        DistributionFamily::RedHat => &["/run/secrets/etc-pki-entitlement", "/etc/pki/entitlement"],
-        DistributionFamily::Suse => &["/etc/zypp/credentials.d", "/etc/SUSEConnect"],
-        DistributionFamily::Debian => return None,
+/// Where a registration lies that a container is given: by CRI-O or as mounts on Red Hat's, as mounts on SUSE's. Distributions
+/// that are like them have repositories for everybody.
+fn missing_registration(host: &Host, node: &Node) -> Option<Vec<PathBuf>> {
+    let places: &[&str] = match node.own_os.id.as_str() {
+        "rhel" | "rhcos" => &["/run/secrets/etc-pki-entitlement", "/etc/pki/entitlement"],
+        "sles" | "sled" | "sle-micro" | "sl-micro" => &["/etc/zypp/credentials.d", "/etc/SUSEConnect"],
+        _ => return None,
     };
     let holds_something = |place: &&str| {
         // A folder with something in it, or a file. What cannot be listed is not known to be missing.

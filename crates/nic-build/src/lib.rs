@@ -60,7 +60,7 @@ pub use fips::fips;
 pub use gcc::GccVersion;
 pub use install_pl::{BuildSettings, UserFlags, UserFlagsError, install_pl, install_pl_with};
 pub use preparation::{Preparation, PreparationRequest};
-pub use prerequisites::{prerequisites, sidecar_prerequisites};
+pub use prerequisites::prerequisites;
 pub use progress::Progress;
 pub use proxies::Proxies;
 pub use step::{CopyExtent, Plan, Step};

@@ -24,7 +24,7 @@ pub use modules::ModuleArguments;
 
 use build::SettingError;
 use output::{fail, print, set_up_logs, show};
-use settings::{host, settings, store};
+use settings::{machine, settings, store};
 use text::{BuiltText, InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
 
 use crate::Exit;
@@ -94,11 +94,7 @@ async fn dispatch(cli: &Cli) -> Exit {
     if cli.modules.enable_nfsrdma && !matches!(cli.command, Command::Terminate { .. }) {
         family.modules.enable_nfsrdma();
     }
-    let machine = match &request {
-        Some(request) => host(cli).with_programs(request.install().for_programs()),
-        None => host(cli),
-    };
-    let context = match Context::new(machine, family, store(cli), settings(cli)) {
+    let context = match Context::new(machine(cli), family, store(cli), settings(cli)) {
         Ok(context) => context,
         Err(error) => return fail(cli, &error, Exit::Failed),
     };
@@ -127,15 +123,6 @@ async fn dispatch(cli: &Cli) -> Exit {
 enum PackagesRequest {
     Install(InstallRequest),
     Build(BuildPackagesRequest),
-}
-
-impl PackagesRequest {
-    fn install(&self) -> &InstallRequest {
-        match self {
-            Self::Install(request) => request,
-            Self::Build(request) => &request.install,
-        }
-    }
 }
 
 /// What is to be installed or built, where the command is about that.

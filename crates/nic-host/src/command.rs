@@ -92,9 +92,8 @@ impl Invocation {
         self
     }
 
-    /// `text` with this command's secrets hidden: for what it has written elsewhere than to its output.
-    #[must_use]
-    pub fn hide_secrets(&self, text: &str) -> String {
+    /// `text` with this command's own secrets hidden.
+    pub(crate) fn hide_secrets(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| secret.hide_in(&text))
     }
 

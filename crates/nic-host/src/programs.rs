@@ -53,6 +53,9 @@ mod tests {
         host.run_lines(&script, |line| lines.push(line.to_owned())).await.unwrap();
         assert_eq!(lines, ["http://u:***@p its own"]);
         let error = host.run(&script).await.unwrap_err();
+        let log =
+            host.hide_secrets(&script.clone().hiding(&Secret::new("t0ken")), "t0ken of http://u:s3cret@p");
+        assert_eq!(log, "*** of http://u:***@p");
         let written = format!("{error} {error:?} {programs:?} {host:?}");
         assert!(!written.contains("s3cret"), "{written}");
     }

@@ -31,6 +31,13 @@ impl Host {
         Ok(captured?.hiding(&invocation.secrets))
     }
 
+    /// `text` with the secrets hidden of this command, and of every program of this host: for what it has written elsewhere than
+    /// to its output.
+    #[must_use]
+    pub fn hide_secrets(&self, invocation: &Invocation, text: &str) -> String {
+        self.programs().dress(invocation).hide_secrets(text)
+    }
+
     /// Where `program` is found in this process's `PATH`, or in the folders a minimal `PATH` lacks.
     #[must_use]
     pub fn find_program(&self, program: &str) -> Option<PathBuf> {

@@ -194,6 +194,13 @@ mod tests {
     }
 
     #[test]
+    fn this_programs_architecture_is_the_machines() {
+        let uname = std::process::Command::new("uname").arg("-m").output().unwrap();
+        let machine = String::from_utf8(uname.stdout).unwrap();
+        assert_eq!(Architecture::of_this_program().as_str(), machine.trim());
+    }
+
+    #[test]
     fn architectures_of_packages() {
         use PackageFormat::{Deb, Rpm};
         for (machine, format, package, taken) in [

@@ -13,7 +13,8 @@
 //!    ([`DkmsModule`]) is taken out first.
 //! 5. [`read_contents`] hands out the files of a package without installing it.
 //! 6. [`DkmsPlan`] registers sources that packages have brought with DKMS, and builds modules from them.
-//! 7. [`HostTree`] is for a container on a host that wants the modules in its own tree, and takes them out again.
+//! 7. [`make_source_links_relative`] lets others find the installed driver's headers.
+//! 8. [`HostTree`] is for a container on a host that wants the modules in its own tree, and takes them out again.
 //!
 //! What it is not: it does not build packages, does not fetch them, and knows nothing of loaded modules. Package
 //! managers (`rpm`, `apt-get`, `dpkg`) are used to change and to query the machine's package database and for
@@ -36,6 +37,7 @@ mod read_package;
 mod remove;
 mod rpm_header;
 mod set;
+mod source_links;
 mod weak_links;
 
 pub use contents::{ContainedFile, ContainedKind, ReadContentsError, read_contents};
@@ -56,4 +58,5 @@ pub use package::{PackageFile, ParsePackageError};
 pub use read_package::ReadPackageError;
 pub use remove::{RemovalError, RemovalPlan, RemovalStep};
 pub use set::{CheckError, ModuleOrigin, PackageSet, ReadSetError};
+pub use source_links::{SourceLinksError, make_source_links_relative};
 pub use weak_links::WeakLinksError;

@@ -2,7 +2,6 @@
 
 mod debian;
 mod red_hat;
-mod sidecar;
 mod suse;
 
 use nic_packages::{DistributionFamily, Node, RhelReleaseError};
@@ -10,8 +9,6 @@ use nic_packages::{DistributionFamily, Node, RhelReleaseError};
 use crate::facts::BuildFacts;
 use crate::step::Plan;
 use crate::work::Work;
-
-pub use sidecar::sidecar_prerequisites;
 
 /// What this node needs to build, and how it gets it.
 ///

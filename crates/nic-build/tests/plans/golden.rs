@@ -2,7 +2,7 @@
 
 use nic_build::{
     BuildFacts, BuildSettings, PackageSource, Preparation, PreparationRequest, Proxies, StartFacts, Work,
-    prerequisites, sidecar_prerequisites,
+    prerequisites,
 };
 use nic_host::{Host, Secret};
 
@@ -99,14 +99,27 @@ fn a_questions_answers_are_data() {
 }
 
 #[test]
-fn the_build_sidecar() {
+fn beside_the_build_sidecar_nothing_is_needed() {
     let machine = machines().into_iter().find(|machine| machine.name == "openshift_4_18_rt").unwrap();
     let dir = machine.tree();
     let host = Host::at(dir.path());
     let node = machine.node(&host);
-    insta::assert_snapshot!("sidecar", sidecar_prerequisites().to_string());
-    // The driver container beside it needs nothing.
     let facts = BuildFacts::observe(&host, &node).unwrap();
     let plan = prerequisites(&node, &facts, Work::due(PackageSource::Sidecar, false, true)).unwrap();
     assert_eq!(plan.to_string(), "note: nothing is built here: the build sidecar builds the packages\n");
+}
+
+#[test]
+fn without_the_program_for_certificates_those_of_the_image_are_used() {
+    for mut machine in machines() {
+        machine.files = &[];
+        let dir = machine.tree();
+        let plan = machine.plans(&Host::at(dir.path()), None).certificates;
+        assert_eq!(
+            plan.to_string(),
+            "note: no program takes certificates over: those of the image are used\n",
+            "{}",
+            machine.name
+        );
+    }
 }

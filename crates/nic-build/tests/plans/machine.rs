@@ -31,14 +31,21 @@ pub(crate) struct Machine {
 
 const UBUNTU_GCC: &str =
     "Linux version 6.8.0 (b@h) (x86_64-linux-gnu-gcc-13 (Ubuntu 13.2.0-23ubuntu4) 13.2.0, GNU ld 2.42) #31\n";
+const OLD_UBUNTU_GCC: &str =
+    "Linux version 5.15.0 (b@h) (gcc (Ubuntu 11.2.0-19ubuntu1) 11.2.0, GNU ld 2.38) #25\n";
 const DEBIAN_GCC: &str = "Linux version 6.1.0 (b@h) (gcc-12 (Debian 12.2.0-14) 12.2.0, GNU ld 2.40) #1\n";
 const SUSE_GCC: &str = "Linux version 6.4.0 (b@h) (gcc (SUSE Linux) 7.5.0, GNU ld 2.43.1) #1\n";
 const RHEL_GCC: &str =
     "Linux version 5.14.0 (b@h) (gcc (GCC) 11.5.0 20240719 (Red Hat 11.5.0-5), GNU ld) #1\n";
+const OLD_RHEL_GCC: &str =
+    "Linux version 4.18.0 (b@h) (gcc version 8.5.0 20210514 (Red Hat 8.5.0-22) (GCC)) #1 SMP\n";
+const NEW_RHEL_GCC: &str =
+    "Linux version 6.12.0 (b@h) (gcc (GCC) 14.2.1 20250110 (Red Hat 14.2.1-7), GNU ld) #1\n";
 const CLANG: &str = "Linux version 6.8.0 (b@h) (clang version 17.0.6, LLD 17.0.6) #1\n";
 
 const DEBIAN_FILES: &[&str] = &["usr/sbin/update-ca-certificates"];
 const SUSE_FILES: &[&str] = &["usr/sbin/update-ca-certificates", "etc/zypp/credentials.d/SCCcredentials"];
+const FREE_FILES: &[&str] = &["usr/bin/update-ca-trust"];
 const RHEL_FILES: &[&str] = &["usr/bin/update-ca-trust", "run/secrets/etc-pki-entitlement/1.pem"];
 
 /// The table of distributions.
@@ -72,6 +79,21 @@ pub(crate) fn machines() -> Vec<Machine> {
         files: RHEL_FILES,
         ..ubuntu.clone()
     };
+    let rhel_10 = Machine {
+        own_os: "rhel-10.0",
+        host_os: Some("rhel-10.0"),
+        proc_version: NEW_RHEL_GCC,
+        ..rhel.clone()
+    };
+    // Of distributions that are like RHEL, from a container of their own.
+    let like_rhel = |name, os, kernel| Machine {
+        name,
+        own_os: os,
+        host_os: Some(os),
+        kernel,
+        files: FREE_FILES,
+        ..rhel.clone()
+    };
     vec![
         Machine {
             name: "ubuntu_dkms_nfsrdma",
@@ -99,6 +121,23 @@ pub(crate) fn machines() -> Vec<Machine> {
             ..ubuntu.clone()
         },
         Machine {
+            name: "ubuntu_22_04",
+            own_os: "ubuntu-22.04",
+            host_os: Some("ubuntu-22.04"),
+            kernel: "5.15.0-25-generic",
+            proc_version: OLD_UBUNTU_GCC,
+            ..ubuntu.clone()
+        },
+        Machine {
+            name: "debian_rt_aarch64",
+            own_os: "debian-12",
+            host_os: None,
+            kernel: "6.1.0-18-rt-arm64",
+            architecture: "aarch64",
+            proc_version: DEBIAN_GCC,
+            ..ubuntu.clone()
+        },
+        Machine {
             name: "debian",
             own_os: "debian-12",
             host_os: None,
@@ -114,7 +153,28 @@ pub(crate) fn machines() -> Vec<Machine> {
             use_dkms: true,
             ..sles.clone()
         },
+        Machine {
+            name: "sles_64kb",
+            kernel: "6.4.0-150700.51-64kb",
+            architecture: "aarch64",
+            ..sles.clone()
+        },
+        Machine { name: "sles_rt", kernel: "6.4.0-150700.7.3-rt", ..sles.clone() },
+        Machine {
+            name: "sles_on_sl_micro",
+            host_os: Some("sl-micro-6.0"),
+            kernel: "6.4.0-24-default",
+            ..sles.clone()
+        },
         sles,
+        Machine {
+            name: "rhel_8",
+            own_os: "rhel-8.10",
+            host_os: Some("rhel-8.10"),
+            kernel: "4.18.0-553.el8_10.x86_64",
+            proc_version: OLD_RHEL_GCC,
+            ..rhel.clone()
+        },
         Machine {
             name: "rhel_8_rt",
             own_os: "rhel-8.10",
@@ -132,6 +192,12 @@ pub(crate) fn machines() -> Vec<Machine> {
             ..rhel.clone()
         },
         Machine {
+            name: "rhel_9_6_aarch64",
+            kernel: "5.14.0-570.73.1.el9_6.aarch64",
+            architecture: "aarch64",
+            ..rhel.clone()
+        },
+        Machine {
             name: "rhel_64k",
             kernel: "5.14.0-570.73.1.el9_6.aarch64+64k",
             architecture: "aarch64",
@@ -144,6 +210,14 @@ pub(crate) fn machines() -> Vec<Machine> {
             kernel: "5.14.0-570.73.1.el9_6.aarch64+rt-64k",
             architecture: "aarch64",
             ..rhel.clone()
+        },
+        Machine { name: "rhel_10", kernel: "6.12.0-55.9.1.el10_0.x86_64", ..rhel_10.clone() },
+        Machine { name: "rhel_10_rt", kernel: "6.12.0-55.9.1.el10_0.x86_64+rt", ..rhel_10.clone() },
+        Machine {
+            name: "rhel_10_64k",
+            kernel: "6.12.0-55.9.1.el10_0.aarch64+64k",
+            architecture: "aarch64",
+            ..rhel_10
         },
         Machine {
             name: "rhel_10_headers_there_unregistered",
@@ -158,6 +232,10 @@ pub(crate) fn machines() -> Vec<Machine> {
             ..rhel.clone()
         },
         Machine { name: "rhel_on_centos_stream", host_os: Some("centos-stream-9"), ..rhel.clone() },
+        like_rhel("rocky", "rocky-9.6", "5.14.0-570.12.1.el9_6.x86_64"),
+        like_rhel("almalinux", "almalinux-9.6", "5.14.0-570.12.1.el9_6.x86_64"),
+        like_rhel("oracle", "oracle-9.6", "5.14.0-570.12.1.el9_6.x86_64"),
+        like_rhel("centos_stream", "centos-stream-9", "5.14.0-503.el9.x86_64"),
         Machine {
             name: "rhel_image_mode",
             own_os: "rhel-9.4",
@@ -166,10 +244,45 @@ pub(crate) fn machines() -> Vec<Machine> {
             ..rhel.clone()
         },
         Machine {
+            name: "openshift_4_12",
+            own_os: "rhel-8.10",
+            host_os: Some("rhcos-4.12"),
+            kernel: "4.18.0-372.82.1.el8_6.x86_64",
+            proc_version: OLD_RHEL_GCC,
+            ..rhel.clone()
+        },
+        Machine {
+            name: "openshift_4_18",
+            own_os: "rhel-9.4",
+            host_os: Some("rhcos-4.18"),
+            kernel: "5.14.0-427.73.1.el9_4.x86_64",
+            ..rhel.clone()
+        },
+        Machine {
+            name: "openshift_4_18_64k",
+            own_os: "rhel-9.4",
+            host_os: Some("rhcos-4.18"),
+            kernel: "5.14.0-427.73.1.el9_4.aarch64+64k",
+            architecture: "aarch64",
+            ..rhel.clone()
+        },
+        Machine {
             name: "openshift_4_18_rt",
             own_os: "rhel-9.4",
             host_os: Some("rhcos-4.18"),
             kernel: "5.14.0-427.73.1.el9_4.x86_64+rt",
+            ..rhel.clone()
+        },
+        Machine {
+            name: "openshift_4_19_rt",
+            host_os: Some("rhcos-4.19"),
+            kernel: "5.14.0-570.19.1.el9_6.x86_64+rt",
+            ..rhel.clone()
+        },
+        Machine {
+            name: "openshift_okd",
+            host_os: Some("scos-okd"),
+            kernel: "5.14.0-600.el9.x86_64",
             ..rhel.clone()
         },
         Machine { name: "openshift_4_19", host_os: Some("rhcos-4.19"), use_dkms: true, ..rhel.clone() },

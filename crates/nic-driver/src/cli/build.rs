@@ -11,7 +11,7 @@ use super::modules::parse_bool;
 use crate::phase::DriverSources;
 
 const FLAGS: &str = "APPEND_DRIVER_BUILD_FLAGS";
-const TOKEN: &str = "UBUNTU_PRO_TOKEN";
+pub(super) const TOKEN: &str = "UBUNTU_PRO_TOKEN";
 
 /// Sources, and where their packages are kept.
 #[derive(Debug, Clone, clap::Args)]

@@ -7,7 +7,7 @@ use nic_dtk::DtkEnv;
 
 use super::arguments::Cli;
 use super::output::fail;
-use super::settings::{host, lock_file};
+use super::settings::{lock_file, machine};
 use super::signals;
 use crate::phase;
 use crate::{Exit, InstanceLock, StopRequest};
@@ -29,8 +29,7 @@ pub(super) async fn dtk_build(cli: &Cli) -> Exit {
         Ok(listening) => listening,
         Err(error) => return fail(cli, &error, Exit::Failed),
     };
-    let host = host(cli).with_programs(proxies.for_programs());
-    let served = phase::dtk_build(&host, &env, &proxies, &stop).await;
+    let served = phase::dtk_build(&machine(cli), &env, &proxies, &stop).await;
     drop(listening);
     match served {
         Ok(()) => Exit::Success,

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use nic_build::{BuildError, Proxies, build, install_pl_with, sidecar_prerequisites};
+use nic_build::{BuildError, Plan, PlannedCommand, Proxies, build, install_pl_with};
 use nic_dtk::{BuildFailure, BuildPlan, DtkEnv, Reporter, SidecarOptions, serve};
 use nic_host::Host;
 use nic_packages::Architecture;
@@ -29,6 +29,13 @@ pub async fn dtk_build(
     Ok(())
 }
 
+/// The commands that install what a build needs in the sidecar's image, each of them fatal.
+pub(super) fn sidecar_prerequisites(commands: Vec<Vec<String>>) -> Plan {
+    let steps =
+        commands.into_iter().map(|argv| PlannedCommand::new("install what the build needs", argv).into());
+    Plan { notes: Vec::new(), steps: steps.collect() }
+}
+
 async fn run_build(
     host: &Host,
     proxies: &Proxies,
@@ -37,7 +44,7 @@ async fn run_build(
 ) -> Result<(), BuildFailure> {
     let environment = proxies.environment();
     reporter.line("installing what the build needs");
-    let prerequisites = sidecar_prerequisites().with_environment(environment);
+    let prerequisites = sidecar_prerequisites(plan.prerequisites).with_environment(environment);
     prerequisites.apply(host).await.map_err(|error| BuildFailure::new(crate::error_chain(&error)))?;
     let command = install_pl_with(&plan.folder, plan.arguments).with_environment(environment);
     let tell = |progress: &nic_build::Progress| {
@@ -55,4 +62,47 @@ async fn run_build(
         let text = crate::error_chain(&error);
         BuildFailure::new(text.lines().next().unwrap_or_default().trim_end_matches(", and ends:"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use nic_host::{Captured, Replay};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_build_needs_and_cannot_be_installed_is_named_and_nothing_is_built() {
+        let plan = || BuildPlan {
+            prerequisites: nic_dtk::prerequisites(),
+            folder: "/shared/MLNX_OFED_SRC-25.10".into(),
+            program: "/shared/MLNX_OFED_SRC-25.10/install.pl".into(),
+            arguments: vec!["--build-only".to_owned()],
+        };
+        let dnf = [
+            "dnf install -y perl",
+            "dnf install -y ethtool autoconf pciutils automake libtool python3-devel",
+        ];
+        let installs = "/shared/MLNX_OFED_SRC-25.10/install.pl --build-only";
+        let run = async |failing: Option<&str>| {
+            let failure =
+                || Captured { code: Some(1), stdout: String::new(), stderr: "No match\n".to_owned() };
+            let replay = dnf.iter().chain([&installs]).fold(Replay::default(), |replay, command| {
+                let fails = failing == Some(*command);
+                replay.answer(*command, if fails { failure() } else { Captured::success("") })
+            });
+            let dir = tempfile::tempdir().unwrap();
+            let host = Host::at(dir.path()).with_replay(replay.clone());
+            let built = run_build(&host, &Proxies::default(), plan(), &Reporter::default()).await;
+            (built.map_err(|failure| failure.reason), replay.asked())
+        };
+        let (built, asked) = run(None).await;
+        assert_eq!(built, Ok(()));
+        assert_eq!(asked, [dnf[0], dnf[1], installs]);
+        for (place, command) in dnf.into_iter().enumerate() {
+            let (built, asked) = run(Some(command)).await;
+            let reason =
+                format!("cannot install what the build needs: `{command}` failed (exit code 1): No match");
+            assert_eq!((built, asked.len()), (Err(reason), place + 1));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use insta::{assert_json_snapshot, assert_snapshot};
 use nic_driver::Exit;
+use serde_json::Value;
 
 use crate::node_tree::{NodeTree, SOURCES, VERSION, deb, debian_architecture};
 
@@ -22,6 +23,8 @@ fn rhel() -> NodeTree {
 fn rhcos() -> NodeTree {
     let tree = NodeTree::new("rhel-9.6", Some("rhcos-4.19"), EL_KERNEL, EL_GCC);
     tree.program("usr/bin/update-ca-trust", "");
+    // It is seen, and nothing goes there.
+    tree.write(&format!("host/lib/modules/{EL_KERNEL}/modules.dep"), "");
     tree
 }
 
@@ -161,4 +164,97 @@ fn an_entry_that_was_not_stored_to_the_end_is_built_anew() {
     let reason = format!("note: the packages are built anew: /{entry}.checksum is missing\n");
     assert!(plan.succeeded().contains(&reason), "{}", plan.stdout);
     assert!(plan.stdout.contains(&format!("{SOURCES}/install.pl")), "{}", plan.stdout);
+}
+
+/// The parts of a plan, and the programs that each runs; what they are given is in the golden plans of the crate that decides it.
+fn parts_and_programs(plan: &Value) -> String {
+    fn programs(steps: &[Value]) -> Vec<String> {
+        let below = |step: &Value, key: &str| programs(step[key].as_array().map_or(&[], Vec::as_slice));
+        let of_step = |step: &Value| match step["step"].as_str().unwrap() {
+            "run" => vec![program(step)],
+            "copy" => vec!["copy".to_owned()],
+            _ => [vec![program(&step["test"])], below(step, "then"), below(step, "otherwise")].concat(),
+        };
+        let mut all: Vec<String> = steps.iter().flat_map(of_step).collect();
+        all.dedup();
+        all
+    }
+    fn program(command: &Value) -> String {
+        let words = command["argv"].as_array().unwrap();
+        let first = words[0].as_str().unwrap().rsplit('/').next().unwrap();
+        // How packages are put in is the distribution's.
+        let verb = words.get(1).and_then(Value::as_str).filter(|_| ["apt-get", "rpm"].contains(&first));
+        [first].into_iter().chain(verb).collect::<Vec<_>>().join(" ")
+    }
+    let parts = plan["parts"].as_array().unwrap().iter().map(|part| {
+        let run = programs(part["steps"].as_array().unwrap());
+        let name = part["part"].as_str().unwrap();
+        if run.is_empty() { format!("{name}: -") } else { format!("{name}: {}", run.join(", ")) }
+    });
+    parts.map(|part| format!("  {part}\n")).collect()
+}
+
+#[test]
+fn what_each_distribution_runs_from_sources() {
+    let mut table = String::new();
+    for (own_os, host_os, kernel) in [
+        ("ubuntu-22.04", Some("ubuntu-22.04"), "5.15.0-25-generic"),
+        ("ubuntu-24.04", Some("ubuntu-24.04"), "6.8.1-1015-realtime"),
+        ("debian-12", None, "6.1.0-18-amd64"),
+        ("sles-15.7", Some("sles-15.7"), "6.4.0-150700.51-default"),
+        ("sles-15.7", Some("sl-micro-6.0"), "6.4.0-24-default"),
+        ("rhel-8.10", Some("rhel-8.10"), "4.18.0-553.el8_10.x86_64"),
+        ("rhel-8.10", Some("rhel-8.10"), "4.18.0-553.8.1.rt7.349.el8_10.x86_64"),
+        ("rhel-9.6", Some("rhel-9.6"), "5.14.0-570.73.1.el9_6.aarch64+64k"),
+        ("rhel-10.0", Some("rhel-10.0"), "6.12.0-55.9.1.el10_0.x86_64"),
+        ("rocky-9.6", Some("rocky-9.6"), "5.14.0-570.12.1.el9_6.x86_64"),
+        ("almalinux-9.6", Some("almalinux-9.6"), "5.14.0-570.12.1.el9_6.x86_64"),
+        ("oracle-9.6", Some("oracle-9.6"), "5.14.0-570.12.1.el9_6.x86_64"),
+        ("centos-stream-9", Some("centos-stream-9"), "5.14.0-503.el9.x86_64"),
+        ("rhel-9.4", Some("rhel-9.4-ostree"), "5.14.0-427.13.1.el9_4.x86_64"),
+        ("rhel-9.4", Some("rhcos-4.18"), "5.14.0-427.73.1.el9_4.x86_64+rt"),
+        ("rhel-9.6", Some("rhcos-4.19"), "5.14.0-570.19.1.el9_6.x86_64"),
+        ("rhel-9.6", Some("scos-okd"), "5.14.0-600.el9.x86_64"),
+    ] {
+        let tree = NodeTree::new(own_os, host_os, kernel, "gcc (GCC) 11.5.0 20240719");
+        for program in ["usr/bin/update-ca-trust", "usr/sbin/update-ca-certificates"] {
+            tree.program(program, "");
+        }
+        if host_os.is_some() {
+            tree.write(&format!("host/lib/modules/{kernel}/modules.dep"), "");
+        }
+        let plan = tree.run(&[], &["plan", "install", "sources", "--output", "json"]).json();
+        table += &format!("{own_os} on {}, {kernel}\n", host_os.unwrap_or("itself"));
+        table += &parts_and_programs(&plan);
+    }
+    assert_snapshot!(table);
+}
+
+#[test]
+fn a_node_that_is_none_of_those_known_is_named() {
+    let tree = NodeTree::new("alpine-3.19", Some("rhel-9.6"), EL_KERNEL, EL_GCC);
+    for mode in ["sources", "precompiled", "dtk"] {
+        let ran = tree.run(&[], &["plan", "install", mode]);
+        assert_eq!(ran.code, Exit::BadPackage as i32, "{}", ran.text());
+        assert!(ran.stderr.contains("ID=\"alpine\""), "{}", ran.stderr);
+    }
+    // Nothing tells its release, by which it would be built for.
+    let tree = rhel();
+    tree.write("host/etc/os-release", "ID=rhel\n");
+    tree.write("proc/sys/kernel/osrelease", "6.1.0-custom");
+    for mode in ["sources", "dtk"] {
+        let ran = tree.run(&[], &["plan", "install", mode]);
+        assert_eq!(ran.code, Exit::BadPackage as i32, "{}", ran.text());
+        assert!(ran.stderr.contains("cannot tell the RHEL release"), "{}", ran.stderr);
+    }
+    // The build sidecar is Red Hat's.
+    let ran = ubuntu().run(&[], &["plan", "install", "dtk"]);
+    assert_eq!(ran.code, Exit::BadPackage as i32, "{}", ran.text());
+    assert!(ran.stderr.contains("cannot tell the RHEL release"), "{}", ran.stderr);
+    // No kernel, no node.
+    let tree = rhel();
+    std::fs::remove_file(tree.root().join("proc/sys/kernel/osrelease")).unwrap();
+    let ran = tree.run(&[], &["plan", "install", "sources"]);
+    assert_eq!(ran.code, Exit::Failed as i32, "{}", ran.text());
+    assert!(ran.stderr.contains("proc/sys/kernel/osrelease"), "{}", ran.stderr);
 }

@@ -21,4 +21,8 @@ mod program;
 #[cfg(test)]
 mod reload_options;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod source_links;
+#[cfg(test)]
 mod way_back;

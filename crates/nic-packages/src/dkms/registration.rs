@@ -269,11 +269,13 @@ impl DkmsStep {
 
     /// The end of a build's log, in which the compiler's words are.
     fn log(&self, host: &Host) -> String {
-        let Self::Build { module, .. } = self else { return String::new() };
+        let (Self::Build { module, .. }, Some(invocation)) = (self, self.invocation()) else {
+            return String::new();
+        };
         let path = Path::new("/var/lib/dkms").join(&module.name).join(&module.version).join("build/make.log");
         match host.read_bytes(&path) {
             Ok(bytes) => {
-                let text = String::from_utf8_lossy(&bytes);
+                let text = host.hide_secrets(&invocation, &String::from_utf8_lossy(&bytes));
                 let lines: Vec<&str> = text.trim_end().lines().collect();
                 lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
             }

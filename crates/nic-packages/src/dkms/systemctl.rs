@@ -5,6 +5,7 @@ use nic_host::{Host, WriteError};
 
 const FOLDER: &str = "/usr/local/bin";
 const NAME: &str = "systemctl";
+const WITHOUT_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A `systemctl` without effect for containers. DKMS and packages' scriptlets call it, and there is no systemd to answer.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +32,16 @@ impl SystemctlStub {
     /// `PATH` with the stub's folder first, for what calls it.
     #[must_use]
     pub fn search_path() -> OsString {
-        let mut path = OsString::from(FOLDER);
-        if let Some(rest) = std::env::var_os("PATH").filter(|rest| !rest.is_empty()) {
-            path.push(":");
-            path.push(rest);
-        }
-        path
+        in_front_of(std::env::var_os("PATH").filter(|path| !path.is_empty()))
     }
+}
+
+fn in_front_of(path: Option<OsString>) -> OsString {
+    let mut all = OsString::from(FOLDER);
+    all.push(":");
+    // Where nothing is set programs are found in folders of the C library's choice; with this set, they must stand in it.
+    all.push(path.unwrap_or_else(|| WITHOUT_PATH.into()));
+    all
 }
 
 #[cfg(test)]
@@ -64,7 +68,8 @@ mod tests {
         assert_eq!(SystemctlStub::install(&host).unwrap(), Some(stub.clone()));
         assert_eq!(fs::read_link(host.path(&stub)).unwrap(), Path::new("/usr/bin/true"));
         assert_eq!(SystemctlStub::install(&host).unwrap(), None, "it is there");
-        assert!(SystemctlStub::search_path().to_string_lossy().starts_with("/usr/local/bin"));
+        assert_eq!(in_front_of(Some("/opt/bin".into())), "/usr/local/bin:/opt/bin");
+        assert_eq!(in_front_of(None), "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 
         // A file where the folder should be.
         fs::remove_dir_all(dir.path().join("usr/local")).unwrap();

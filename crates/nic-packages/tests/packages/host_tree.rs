@@ -1,11 +1,13 @@
 //! Modules in the host's tree, from a container that sees it below `/host`.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use nic_host::{Captured, Host, KernelRelease, Replay};
 use nic_packages::{HostTree, HostTreeError};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 const KERNEL: &str = "5.14.0-570.73.1.el9_6.x86_64";
 const DEPMOD: &str = "depmod -b /host 5.14.0-570.73.1.el9_6.x86_64";
@@ -110,8 +112,9 @@ async fn what_is_put_there_is_found_through_a_link_and_taken_out_again() {
     let link = node.path(&container("extra/mlnx-ofa_kernel"));
     assert_eq!(fs::read_link(&link).unwrap(), folder);
     assert_eq!(node.replay.asked(), [DEPMOD]);
-    // Once more changes nothing.
+    // Once more changes nothing, and neither does what brings no module.
     assert_eq!(node.put().await.unwrap(), Vec::<PathBuf>::new());
+    assert_eq!(node.tree().put(&node.host(), &[]).await.unwrap(), Vec::<PathBuf>::new());
     assert_eq!(node.replay.asked(), [DEPMOD]);
 
     let withdrawn = node.tree().take_out(&node.host()).await.unwrap();
@@ -171,6 +174,50 @@ async fn a_package_manager_does_not_write_through_the_link() {
     symlink("/elsewhere", node.path(&container("extra/other"))).unwrap();
     node.tree().unlink(&node.host()).unwrap();
     assert!(node.path(&container("extra/other")).is_symlink());
+}
+
+#[tokio::test]
+async fn without_the_hosts_index_nothing_is_linked_and_the_next_one_goes_on() {
+    let failing = Node { replay: Replay::default(), ..Node::new() };
+    let error = failing.put().await.unwrap_err();
+    assert!(matches!(error, HostTreeError::Depmod(_)), "{error}");
+    assert!(!failing.path(&container("extra/mlnx-ofa_kernel")).is_symlink());
+    let again = Node { replay: Replay::default().answer(DEPMOD, Captured::success("")), ..failing };
+    assert_eq!(again.put().await.unwrap().len(), 1);
+    assert_eq!(again.files(&host("")), PUT);
+    assert!(again.path(&container("extra/mlnx-ofa_kernel")).is_symlink());
+}
+
+/// A file system without attributes, gone with the value; `None` without the right to mount one.
+struct WithoutLabels(PathBuf);
+
+impl WithoutLabels {
+    fn mount(folder: PathBuf) -> Option<Self> {
+        fs::create_dir_all(&folder).unwrap();
+        if let Err(error) = rustix::mount::mount("ramfs", &folder, "ramfs", MountFlags::empty(), None) {
+            // Where this must be tested, being unable to is a failure.
+            assert!(std::env::var_os("CI").is_none(), "cannot mount a ramfs: {error}");
+            writeln!(std::io::stderr(), "SKIPPED: cannot mount a ramfs: {error}").unwrap();
+            return None;
+        }
+        Some(Self(folder))
+    }
+}
+
+impl Drop for WithoutLabels {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn modules_that_cannot_be_labelled_are_put_there_all_the_same() {
+    let node = Node::new();
+    node.write("/proc/filesystems", "nodev\tselinuxfs\n");
+    let Some(_mounted) = WithoutLabels::mount(node.path(&host("extra"))) else { return };
+    node.host().label_module_files([host("extra")]).unwrap_err();
+    node.put().await.unwrap();
+    assert_eq!(node.files(&host("")), PUT);
 }
 
 #[tokio::test]

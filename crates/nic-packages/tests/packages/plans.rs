@@ -349,6 +349,12 @@ async fn a_plan_is_carried_out_step_by_step_and_verified() {
     assert_eq!(replay.asked(), [rpm.as_str()]);
     assert!(machine.host().exists("/lib/modules/5.14.0-570.73.1.el9_6.x86_64/modules.builtin"));
 
+    // So does depmod.
+    let replay = success(machine.database(0, ALL_OF_RPM, "")).answer(depmod, captured(1, "", "disk full\n"));
+    let error = apply(&replay).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot build the module index of the kernel {}", machine.kernel));
+    assert_eq!(replay.asked(), [rpm.as_str(), depmod.as_str()]);
+
     // rpm succeeds, and a package is not there.
     let error = apply(&success(machine.database(3, NONE_OF_RPM, ""))).await.unwrap_err();
     assert_eq!(

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use nic_build::{
     OnFailure, Plan, PlannedCommand, Step, Stored, Variable, certificates, fips, install_pl_with,
-    sidecar_prerequisites,
 };
 use nic_dtk::{BuildRequest, install_arguments};
 use nic_host::Invocation;
@@ -20,6 +19,7 @@ use super::job::{Builder, Job, ObservedNode};
 use super::put::read_set;
 use super::request::{InstallRequest, PackageOrigin};
 use crate::context::Context;
+use crate::phase::dtk_build::sidecar_prerequisites;
 use crate::phase::error::PhaseError;
 use crate::phase::obtain_error::ObtainError;
 use crate::phase::package_error::PackageError;
@@ -162,7 +162,7 @@ impl Forecast<'_> {
         self.add("build sidecar", Plan { notes, steps: Vec::new() });
         let sources = request.folder.sources(&request.version);
         let install_pl = install_pl_with(&sources, install_arguments(&env)?);
-        let mut plan = sidecar_prerequisites();
+        let mut plan = sidecar_prerequisites(nic_dtk::prerequisites());
         plan.steps.push(install_pl.into());
         self.add("what the sidecar runs", plan);
         Ok(())

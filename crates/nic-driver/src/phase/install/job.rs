@@ -8,7 +8,7 @@ use nic_build::{
 };
 use nic_dtk::{BuildRequest, NfsRdma, SharedFolder, appended_flags, install_arguments};
 use nic_host::{Host, KernelRelease, Secret};
-use nic_packages::{Distribution, KernelVariant, Node, RhelReleaseError};
+use nic_packages::{KernelVariant, Node, RhelReleaseError};
 
 use super::request::{DriverSources, InstallRequest, PackageOrigin};
 use crate::phase::obtain_error::ObtainError;
@@ -35,7 +35,7 @@ impl ObservedNode {
 
     /// The compiler that a build would use, by what is known before one is installed: it must be the same text before and after.
     fn compiler(&self) -> String {
-        match self.facts.gcc.filter(|_| self.node.distribution != Distribution::OpenShift) {
+        match self.facts.gcc {
             Some(version) => format!("GCC {version}, which built the kernel"),
             None => {
                 format!("the one of the image ({} {})", self.node.own_os.id, self.node.own_os.version_id)

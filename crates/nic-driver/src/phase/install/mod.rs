@@ -7,6 +7,8 @@
 //! 4. They are installed, if they are not: [`put`].
 //! 5. Their sources are registered with DKMS, where that is asked for: [`dkms`].
 //!
+//! Last, the links to the driver's headers are made so that others can follow them, who see them at another path.
+//!
 //! Where the image has the modules, 3 and 4 are a look at them: [`precompiled`].
 //!
 //! It can be killed anywhere, and run again: an entry of the inventory is whole or not there, packages that are installed are not
@@ -24,7 +26,7 @@ mod request;
 mod sidecar;
 
 use nic_build::{certificates, fips};
-use nic_packages::{DkmsExtent, InstallRecord, PackageSet};
+use nic_packages::{Architecture, DkmsExtent, InstallRecord, PackageSet, make_source_links_relative};
 use serde::Serialize;
 
 pub use clean_up::clean_up_inventory;
@@ -140,7 +142,22 @@ async fn run_install(
         // DKMS may have built what the image has not.
         installed.changed |= precompiled::check_modules(context, phase).await?;
     }
+    mend_source_links(context);
     Ok(installed)
+}
+
+/// The driver serves without them: an installation does not fail for it.
+fn mend_source_links(context: &Context) {
+    let architecture = Architecture::of_this_program();
+    match make_source_links_relative(&context.host, &context.kernel, &architecture) {
+        Ok(replaced) => replaced.iter().for_each(|(link, target)| {
+            tracing::info!(link = %link.display(), target = %target.display(), "a link to the driver's headers is relative now");
+        }),
+        Err(error) => tracing::warn!(
+            error = crate::error_chain(&error),
+            "who builds with this driver's headers may not find them"
+        ),
+    }
 }
 
 fn with_origin(put: Put, from: PackagesFrom) -> Installed {

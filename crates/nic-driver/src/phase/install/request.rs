@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use nic_build::{BuildSettings, Proxies};
-use nic_host::{DriverVersion, ProgramEnvironment, Secret};
+use nic_host::{DriverVersion, Secret};
 use serde::Serialize;
 
 /// What an installation is asked for.
@@ -53,14 +53,6 @@ pub struct DriverSources {
     pub settings: BuildSettings,
     /// The user's flags for it as they were given, by which stored packages are known.
     pub append_flags: String,
-}
-
-impl InstallRequest {
-    /// What every program is given that is run for it, and hides in what it prints.
-    #[must_use]
-    pub fn for_programs(&self) -> ProgramEnvironment {
-        self.token.iter().cloned().fold(self.proxies.for_programs(), ProgramEnvironment::hiding)
-    }
 }
 
 /// Where the packages came from that were installed.

@@ -19,6 +19,8 @@ pub enum Verdict {
     Pass,
     /// It did not; the reason is one line of text.
     Fail(String),
+    /// It was not begun, because the machine did not come up; the reason is one line of text.
+    NotBegun(String),
 }
 
 impl Verdict {
@@ -27,7 +29,8 @@ impl Verdict {
     pub fn line(&self, name: &str) -> String {
         match self {
             Self::Pass => format!("{VERDICT}PASS {name}"),
-            Self::Fail(reason) => format!("{VERDICT}FAIL {name}: {}", reason.replace(['\n', '\r'], "; ")),
+            Self::Fail(reason) => format!("{VERDICT}FAIL {name}: {}", one_line(reason)),
+            Self::NotBegun(reason) => format!("{VERDICT}NOT-BEGUN {name}: {}", one_line(reason)),
         }
     }
 
@@ -39,13 +42,21 @@ impl Verdict {
         let (word, rest) = rest.split_once(' ')?;
         match word {
             "PASS" => (rest.trim_end() == name).then_some(Self::Pass),
-            "FAIL" => {
-                let (about, reason) = rest.split_once(": ")?;
-                (about == name).then(|| Self::Fail(reason.trim_end().to_owned()))
-            }
+            "FAIL" => reason(rest, name).map(Self::Fail),
+            "NOT-BEGUN" => reason(rest, name).map(Self::NotBegun),
             _ => None,
         }
     }
+}
+
+fn one_line(reason: &str) -> String {
+    reason.replace(['\n', '\r'], "; ")
+}
+
+/// What follows the name, if it is this one.
+fn reason(rest: &str, name: &str) -> Option<String> {
+    let (about, reason) = rest.split_once(": ")?;
+    (about == name).then(|| reason.trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -54,7 +65,8 @@ mod tests {
 
     #[test]
     fn a_verdict_survives_the_console() {
-        for verdict in [Verdict::Pass, Verdict::Fail("VF 3: mtu was 1400, is 1500".into())] {
+        let reason = || "VF 3: mtu was 1400, is 1500".to_owned();
+        for verdict in [Verdict::Pass, Verdict::Fail(reason()), Verdict::NotBegun(reason())] {
             assert_eq!(Verdict::parse(&verdict.line("night"), "night"), Some(verdict));
         }
     }

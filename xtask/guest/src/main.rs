@@ -28,7 +28,7 @@ mod wait;
 use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use lab_guest::lines::{PROGRESS, REPORT, Verdict};
 
 use crate::guest::Guest;
@@ -36,34 +36,37 @@ use crate::guest::Guest;
 fn main() {
     let outcome =
         std::thread::Builder::new().name("scenario".into()).spawn(live).map(std::thread::JoinHandle::join);
-    let (name, result) = match outcome {
-        Ok(Ok(lived)) => lived,
+    let verdict = match outcome {
+        Ok(Ok(verdict)) => verdict,
         // The panic's message is already on the console.
-        Ok(Err(_)) => (guest::scenario_name(), Err(anyhow!("the guest's program panicked"))),
-        Err(source) => (guest::scenario_name(), Err(anyhow!(source).context("cannot start a thread"))),
+        Ok(Err(_)) => Verdict::Fail("the guest's program panicked".to_owned()),
+        Err(source) => Verdict::NotBegun(format!("cannot start a thread: {source}")),
     };
-    let verdict = match result {
-        Ok(()) => Verdict::Pass,
-        Err(error) => Verdict::Fail(format!("{error:#}")),
-    };
+    let name = guest::scenario_name();
     // The kernel may have left an unfinished line on the console: start on a new one.
     console(&format!("\n{}\n", verdict.line(&name)));
     boot::power_off();
 }
 
 /// Everything between the first mount and the verdict.
-fn live() -> (String, anyhow::Result<()>) {
-    if let Err(error) = boot::mount_all() {
-        return (guest::scenario_name(), Err(error));
+fn live() -> Verdict {
+    let up = boot::mount_all().and_then(|()| heartbeat::start()).and_then(|()| Guest::bring_up());
+    let guest = match up {
+        Ok(guest) => guest,
+        Err(error) => return Verdict::NotBegun(format!("{error:#}")),
+    };
+    match carry_out(&guest) {
+        Ok(()) => Verdict::Pass,
+        Err(error) => Verdict::Fail(format!("{error:#}")),
     }
+}
+
+fn carry_out(guest: &Guest) -> anyhow::Result<()> {
     let name = guest::scenario_name();
-    let result = heartbeat::start().and_then(|()| Guest::bring_up()).and_then(|guest| {
-        let run = scenarios::find(&name).with_context(|| format!("no scenario is called {name:?}"))?;
-        let result = run(&guest);
-        guest.save_dmesg()?;
-        result.and_then(|()| guest.kernel_is_well())
-    });
-    (name, result)
+    let run = scenarios::find(&name).with_context(|| format!("no scenario is called {name:?}"))?;
+    let result = run(guest);
+    guest.save_dmesg()?;
+    result.and_then(|()| guest.kernel_is_well())
 }
 
 /// One write, so that the kernel's messages cannot fall into the middle of a line.

@@ -154,7 +154,7 @@ fn run_with(
     } else if !status.success() {
         Some(Failure::Machine(format!("QEMU ended with {status}")))
     } else {
-        console.judge().map(Failure::Scenario)
+        console.judge()
     };
     Ok(Judgement { failure, stall, time })
 }
@@ -221,19 +221,24 @@ impl Console {
     }
 
     /// Why the run failed, as far as the console tells.
-    fn judge(&self) -> Option<String> {
+    fn judge(&self) -> Option<Failure> {
         let verdict = match self.verdicts.as_slice() {
             [Verdict::Pass] => None,
             [Verdict::Fail(reason)] => Some(reason.clone()),
+            // No line of the program under test has run.
+            [Verdict::NotBegun(reason)] => {
+                return Some(Failure::Machine(format!("the machine did not come up: {reason}")));
+            }
             [] => Some("no verdict".to_owned()),
             several => Some(format!("{} verdicts", several.len())),
         };
-        match (verdict, self.kernel.first()) {
-            (None, None) => None,
-            (Some(reason), None) => Some(reason),
-            (None, Some(complaint)) => Some(format!("the kernel complained: {complaint}")),
-            (Some(reason), Some(complaint)) => Some(format!("{reason}; the kernel complained: {complaint}")),
-        }
+        let reason = match (verdict, self.kernel.first()) {
+            (None, None) => return None,
+            (Some(reason), None) => reason,
+            (None, Some(complaint)) => format!("the kernel complained: {complaint}"),
+            (Some(reason), Some(complaint)) => format!("{reason}; the kernel complained: {complaint}"),
+        };
+        Some(Failure::Scenario(reason))
     }
 }
 
@@ -332,7 +337,11 @@ mod tests {
 
     #[test]
     fn a_broken_machine_is_told_from_a_failed_scenario() {
-        for script in ["echo 'LAB-VERDICT: PASS x'; exit 1", "exec sleep 60"] {
+        for script in [
+            "echo 'LAB-VERDICT: PASS x'; exit 1",
+            "echo 'LAB-VERDICT: NOT-BEGUN x: no udev'",
+            "exec sleep 60",
+        ] {
             assert!(matches!(judge(script, SHORT), Some(Failure::Machine(_))), "{script}");
         }
     }

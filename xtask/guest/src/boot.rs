@@ -72,9 +72,7 @@ pub(crate) fn start_udev_daemon() -> anyhow::Result<()> {
 
 /// Waits until udev's queue is empty. When it does not become so, the console tells what the machine is at.
 pub(crate) fn settle_udev() -> anyhow::Result<()> {
-    run("udevadm", ["settle", "--timeout=120"])
-        .map(drop)
-        .inspect_err(|_| hung::tell_where_all_stand())
+    run("udevadm", ["settle", "--timeout=120"]).map(drop).inspect_err(|_| hung::tell_where_all_stand())
 }
 
 /// Ends the machine. Does not return, unless the kernel refuses; then PID 1 ends and the kernel panics, which the host

@@ -8,6 +8,7 @@ mod demo;
 mod fixtures;
 mod lab;
 mod lab_verb;
+mod sidecar;
 mod soak;
 mod test;
 mod touched;
@@ -27,7 +28,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Set up, check, lint, test, build the documentation, and run the lab's scenarios on all kernels
+    /// Set up, check, lint, test, prove the sidecar's program, build the documentation, and run the lab's scenarios on all kernels
     Test(test::Arguments),
     /// Show the night this project is for, in a virtual machine
     Demo(demo::Arguments),
@@ -35,6 +36,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Kill the program at random moments, and compare what it leaves
     Soak(soak::Arguments),
+    /// Build the program of the build sidecar so that it runs in any image, and prove that it does
+    Sidecar(sidecar::Arguments),
     /// List, run or enter the lab's virtual machines
     Lab(lab_verb::Arguments),
     /// Say which crates' tests and which scenarios a change touches, and how to run them
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Soak(arguments) => soak::run(&arguments),
+        Verb::Sidecar(arguments) => sidecar::run(&arguments),
         Verb::Lab(arguments) => lab_verb::run(&arguments),
         Verb::Touched(arguments) => touched::run(&arguments),
         Verb::Check => check::run(),

@@ -50,7 +50,7 @@ pub use sources::{SourcesDigestError, sources_digest};
 
 pub use apply::ApplyError;
 pub use build::{BuildError, Built, NamedLog, build};
-pub use build_log::{BuildLog, LOG_LIMIT};
+pub use build_log::{BUILD_LOG, BuildLog, LOG_LIMIT};
 pub use built_packages::{BuiltPackagesError, built_packages};
 pub use certificates::certificates;
 pub use command::{OnFailure, PlannedCommand, Variable, Word};

@@ -154,7 +154,8 @@ impl Forecast<'_> {
         let env = request.env();
         let mut notes = vec![
             format!(
-                "the sources, this program as `entrypoint`, and what follows are put into {folder}; last the start flag"
+                "the sources, {} as `entrypoint`, and what follows are put into {folder}; last the start flag",
+                request.entrypoint.display()
             ),
             format!("the done flag is waited for: {}", env.done_flag.display()),
         ];

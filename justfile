@@ -12,6 +12,9 @@ check:
 fixtures:
     cargo xtask fixtures
 
+sidecar:
+    cargo xtask sidecar
+
 lab-list:
     cargo xtask lab list
 

@@ -22,6 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("nic-packages", &["nic-host"]),
     ("nic-build", &["nic-host", "nic-packages"]),
     ("nic-dtk", &["nic-host"]),
+    ("nic-sidecar", &["nic-host", "nic-packages", "nic-build", "nic-dtk"]),
     ("nic-sriov", &["nic-host", "nic-netlink"]),
     ("nic-topology", &["nic-host", "nic-netlink"]),
     (
@@ -33,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "nic-packages",
             "nic-build",
             "nic-dtk",
+            "nic-sidecar",
             "nic-sriov",
             "nic-topology",
         ],

@@ -9,6 +9,7 @@ mod fixtures;
 mod lab;
 mod lab_verb;
 mod pipeline;
+mod sidecar;
 mod soak;
 mod test;
 mod touched;
@@ -28,7 +29,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Set up, check, lint, test, build the documentation, and run the lab's scenarios on all kernels
+    /// Set up, check, lint, test, prove the sidecar's program, build the documentation, and run the lab's scenarios on all kernels
     Test(test::Arguments),
     /// Show the night this project is for, in a virtual machine
     Demo(demo::Arguments),
@@ -38,6 +39,8 @@ enum Verb {
     Soak(soak::Arguments),
     /// Build driver packages with the program, in the build sidecar and without it, and install them, in containers
     Pipeline(pipeline::Arguments),
+    /// Build the program of the build sidecar so that it runs in any image, and prove that it does
+    Sidecar(sidecar::Arguments),
     /// List, run or enter the lab's virtual machines
     Lab(lab_verb::Arguments),
     /// Say which crates' tests and which scenarios a change touches, and how to run them
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Pipeline(arguments) => pipeline::run(&arguments),
+        Verb::Sidecar(arguments) => sidecar::run(&arguments),
         Verb::Lab(arguments) => lab_verb::run(&arguments),
         Verb::Touched(arguments) => touched::run(&arguments),
         Verb::Check => check::run(),

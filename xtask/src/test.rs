@@ -9,11 +9,12 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
+use cargo_metadata::Metadata;
 use clap::Args;
 use lab_guest::scenario::{Needs, SCENARIOS, Scenario, Suite};
 
 use crate::lab::{self, Kernel, Lab, Programs, Request, Run, Said};
-use crate::{check, pipeline, workspace};
+use crate::{check, pipeline, sidecar, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -68,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Ok(lab)
         });
         if !arguments.lab_only && arguments.scenarios.is_empty() {
-            checks(arguments.quick)?;
+            checks(arguments.quick, &metadata)?;
         }
         lab.join().unwrap_or_else(|_| Err(anyhow!("preparing the lab panicked")))
     })?;
@@ -117,7 +118,7 @@ fn due(arguments: &Arguments) -> anyhow::Result<Vec<(&'static Scenario, Kernel)>
     Ok(pairs.filter(|(scenario, kernel)| is_due(scenario, *kernel)).collect())
 }
 
-fn checks(quick: bool) -> anyhow::Result<()> {
+fn checks(quick: bool, metadata: &Metadata) -> anyhow::Result<()> {
     timed("format", || cargo(&["fmt", "--all", "--", "--check"], &[]))?;
     timed("rules", check::run)?;
     timed("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))?;
@@ -125,6 +126,7 @@ fn checks(quick: bool) -> anyhow::Result<()> {
     if quick {
         return Ok(());
     }
+    timed("sidecar", || sidecar::check(metadata))?;
     timed("documentation", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]))
 }
 

@@ -3,6 +3,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+/// The output of the last build, where nobody says otherwise.
+pub const BUILD_LOG: &str = "/var/log/nic-driver/build.log";
 /// How much of a build's output is kept on disk.
 pub const LOG_LIMIT: u64 = 64 * 1024 * 1024;
 /// How many lines of it are told with an error, and how much of each.

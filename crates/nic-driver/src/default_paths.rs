@@ -27,9 +27,6 @@ pub const FETCHED_PACKAGES: &str = "/var/lib/nic-driver/fetched";
 /// Packages as they are laid out, until they are an archive.
 pub const LAID_OUT_PACKAGES: &str = "/var/lib/nic-driver/layout";
 
-/// The output of the last build.
-pub const BUILD_LOG: &str = "/var/log/nic-driver/build.log";
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;

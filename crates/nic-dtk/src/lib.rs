@@ -10,7 +10,7 @@
 //! | file | [`SharedFolder`] | what it is |
 //! |---|---|---|
 //! | `MLNX_OFED_SRC-<version>/` | [`sources`](SharedFolder::sources) | the driver's sources, with `install.pl` |
-//! | `entrypoint` | [`entrypoint`](SharedFolder::entrypoint) | the driver container's own binary |
+//! | `entrypoint` | [`entrypoint`](SharedFolder::entrypoint) | a binary of the driver container's image |
 //! | `dtk.env` | [`env_file`](SharedFolder::env_file) | what the sidecar must know: [`DtkEnv`] |
 //! | `dtk_nic_driver_build.sh` | [`build_script`](SharedFolder::build_script) | sources `dtk.env`, executes `entrypoint dtk-build` |
 //! | `dtk_start_compile` | [`start_flag`](SharedFolder::start_flag) | all of the above is there: begin |
@@ -22,7 +22,7 @@
 //! 1. Driver container: writes the sources, `entrypoint`, `dtk.env`, `dtk_nic_driver_build.sh`, **and last**
 //!    `dtk_start_compile`. The order is the protocol: the flag is all the sidecar looks at.
 //! 2. Sidecar: the shell loop in the pod's own description waits for the flag and executes
-//!    `dtk_nic_driver_build.sh`. From there on, the driver container's own binary runs on the sidecar's side, too. It
+//!    `dtk_nic_driver_build.sh`. From there on, the binary of the driver container's image runs on the sidecar's side. It
 //!    installs what `install.pl` needs, and runs it. The packages come out at
 //!    `MLNX_OFED_SRC-<version>/RPMS/redhat-release-*/<arch>/*.rpm`.
 //! 3. Sidecar: puts `dtk_done_compile_<version>`, **then** takes `dtk_start_compile` off, and stays until it is told to

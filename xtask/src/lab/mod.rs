@@ -37,7 +37,7 @@ use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT, SYMBOLS_ARGUMENT,
 
 pub(crate) use kernel::{Kernel, KernelTree};
 pub(crate) use machine::set_up as set_up_machine;
-pub(crate) use programs::Programs;
+pub(crate) use programs::{Programs, strip};
 pub(crate) use vm::{Failure, Judgement, Said};
 
 use apt::Apt;

@@ -80,7 +80,8 @@ impl Programs {
     }
 }
 
-fn strip(program: &Path, into: &Path) -> anyhow::Result<PathBuf> {
+/// Puts a copy of a program without what debuggers read into the folder `into`.
+pub(crate) fn strip(program: &Path, into: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
     let name = program.file_name().context("a program without a name")?;
     let stripped = tempfile::NamedTempFile::new_in(into).context("cannot create a temporary file")?;

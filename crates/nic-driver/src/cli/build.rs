@@ -4,14 +4,13 @@
 use std::io;
 use std::path::PathBuf;
 
-use nic_build::{BuildSettings, UserFlags, UserFlagsError};
+use nic_build::{BuildSettings, TOKEN, UserFlags, UserFlagsError};
 use nic_host::{DriverVersion, Secret};
 
 use super::modules::parse_bool;
 use crate::phase::DriverSources;
 
 const FLAGS: &str = "APPEND_DRIVER_BUILD_FLAGS";
-pub(super) const TOKEN: &str = "UBUNTU_PRO_TOKEN";
 
 /// Sources, and where their packages are kept.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,7 +48,14 @@ pub struct SidecarArguments {
         default_value = "/mnt/shared-nvidia-nic-driver-toolkit"
     )]
     pub shared_folder: PathBuf,
+    /// The program that the build sidecar is handed: it must run in the toolkit's image [default: nic-driver-sidecar beside this
+    /// program, or else this program].
+    #[arg(long, value_name = "FILE", env = "NIC_DRIVER_SIDECAR_PROGRAM")]
+    pub sidecar_program: Option<PathBuf>,
 }
+
+/// The name of the program that is made for the sidecar.
+const SIDECAR_PROGRAM: &str = "nic-driver-sidecar";
 
 /// A setting that is missing or wrong.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,30 @@ pub(super) enum SettingError {
     /// The program for the sidecar is not known.
     #[error("cannot tell where this program is, which the build sidecar is to execute")]
     OwnProgram(#[source] io::Error),
+}
+
+impl SidecarArguments {
+    /// The program that the sidecar is handed.
+    pub(super) fn program(&self) -> Result<PathBuf, SettingError> {
+        if let Some(given) = &self.sidecar_program {
+            return Ok(given.clone());
+        }
+        let own = std::env::current_exe().map_err(SettingError::OwnProgram)?;
+        let made_for_it = own.with_file_name(SIDECAR_PROGRAM);
+        if made_for_it.is_file() {
+            return Ok(made_for_it);
+        }
+        tracing::warn!(
+            program = %own.display(),
+            "no {SIDECAR_PROGRAM} is beside this program: the build sidecar is handed this one, which does not run in every image"
+        );
+        Ok(own)
+    }
+
+    /// Paths of the machine.
+    pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [&mut self.shared_folder].into_iter().chain(&mut self.sidecar_program)
+    }
 }
 
 impl BuildArguments {

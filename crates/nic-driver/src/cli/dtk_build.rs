@@ -9,7 +9,6 @@ use super::arguments::Cli;
 use super::output::fail;
 use super::settings::{lock_file, machine};
 use super::signals;
-use crate::phase;
 use crate::{Exit, InstanceLock, StopRequest};
 
 pub(super) async fn dtk_build(cli: &Cli) -> Exit {
@@ -29,10 +28,10 @@ pub(super) async fn dtk_build(cli: &Cli) -> Exit {
         Ok(listening) => listening,
         Err(error) => return fail(cli, &error, Exit::Failed),
     };
-    let served = phase::dtk_build(&machine(cli), &env, &proxies, &stop).await;
+    let served = nic_sidecar::dtk_build(&machine(cli), &env, &proxies, stop.requested()).await;
     drop(listening);
     match served {
         Ok(()) => Exit::Success,
-        Err(error) => fail(cli, &error, error.exit()),
+        Err(error) => fail(cli, &error, Exit::Failed),
     }
 }

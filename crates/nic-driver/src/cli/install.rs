@@ -82,7 +82,7 @@ impl InstallArguments {
             ) => PackageOrigin::Sidecar {
                 sources: build.sources(enable_nfsrdma, use_dkms)?,
                 shared_folder: sidecar.shared_folder.clone(),
-                entrypoint: std::env::current_exe().map_err(SettingError::OwnProgram)?,
+                entrypoint: sidecar.program()?,
             },
             // The parser asks for one of them.
             (None, None) => return Err(SettingError::Missing { variable: "MODE", option: "--packages" }),
@@ -104,7 +104,7 @@ impl InstallArguments {
             Some(InstallMode::Packages { folder }) => paths.push(folder),
             Some(InstallMode::Sources { build, sidecar, .. } | InstallMode::Dtk { build, sidecar }) => {
                 paths.extend(build.paths());
-                paths.push(&mut sidecar.shared_folder);
+                paths.extend(sidecar.paths());
             }
         }
         paths

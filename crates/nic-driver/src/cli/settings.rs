@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nic_build::Proxies;
-use nic_host::{HOST_MOUNT, Host, ProgramEnvironment, Secret};
+use nic_build::programs_of_this_process;
+use nic_host::{HOST_MOUNT, Host};
 
 use super::arguments::{Cli, Command};
-use super::build::TOKEN;
 use crate::context::Settings;
 use crate::default_paths;
 use crate::state::StateStore;
@@ -16,13 +15,9 @@ fn host(cli: &Cli) -> Host {
     Host::at(&cli.root)
 }
 
-/// The machine. Whichever command it is for, every program that is run on it gets both cases of the proxies. It inherits the
-/// environment besides, of which it prints neither the proxies' passwords nor the token.
+/// The machine. What its programs inherit of this process's environment they print neither in logs nor in errors.
 pub(super) fn machine(cli: &Cli) -> Host {
-    let programs = Proxies::of_this_process().for_programs();
-    // One that is no text is shown as this text.
-    let token = std::env::var_os(TOKEN).map(|token| Secret::new(token.to_string_lossy()));
-    host(cli).with_programs(token.into_iter().fold(programs, ProgramEnvironment::hiding))
+    host(cli).with_programs(programs_of_this_process())
 }
 
 pub(super) fn store(cli: &Cli) -> StateStore {

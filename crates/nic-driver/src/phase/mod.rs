@@ -1,7 +1,6 @@
 //! The phases: what each command does, composed from [`crate::swap`] and [`crate::node`]. No mechanism of their own.
 
 mod build_packages;
-mod dtk_build;
 mod error;
 mod install;
 mod kernel_links;
@@ -20,7 +19,6 @@ mod terminate;
 pub use build_packages::{
     BuildPackagesRequest, BuiltPackages, Layer, LayerKind, LayerTarget, build_packages,
 };
-pub use dtk_build::dtk_build;
 pub use error::PhaseError;
 pub use install::{
     DriverSources, ForecastPart, InstallForecast, InstallRequest, Installed, PackageOrigin, PackagesFrom,

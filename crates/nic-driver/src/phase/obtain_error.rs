@@ -5,7 +5,7 @@ use nic_build::{
     ApplyError, ArchiveError, BuildError, BuiltPackagesError, InventoryLockError, LayoutError, LookUpError,
     OpenInventoryError, PlanCleanUpError, SourcesDigestError, StoreError,
 };
-use nic_dtk::{AppendedFlagsError, DriverSideError, SidecarError};
+use nic_dtk::{AppendedFlagsError, DriverSideError};
 use nic_host::{CommandError, ReadError, WriteError};
 use nic_packages::{DkmsError, NodeError, RhelReleaseError, UnknownVariantError};
 
@@ -70,9 +70,6 @@ pub enum ObtainError {
         /// The end of the build's output.
         last_lines: Vec<String>,
     },
-    /// The build sidecar cannot serve.
-    #[error(transparent)]
-    Serve(Box<SidecarError>),
     /// A folder of this program's own could not be emptied.
     #[error("cannot empty {}", folder.display())]
     OwnFolder {
@@ -156,7 +153,6 @@ boxed!(
     Dkms(DkmsError),
     LayOut(LayoutError),
     Prepare(ApplyError),
-    Serve(SidecarError),
     Sidecar(DriverSideError),
     Store(StoreError),
 );

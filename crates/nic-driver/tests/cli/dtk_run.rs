@@ -1,6 +1,7 @@
 //! `install dtk` and `dtk-build`, each as it runs in its container, over one shared folder.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use nic_driver::Exit;
@@ -66,6 +67,27 @@ fn the_sidecar_builds_and_the_driver_container_installs() {
     let third = root.run(&[SHARED], &install).json();
     assert_eq!(third["from"]["is"], "sidecar");
     assert!(!root.commands().iter().any(|command| command.starts_with("install.pl")));
+}
+
+#[test]
+fn the_sidecar_is_handed_the_program_that_is_made_for_it() {
+    let handed = |program: &str| {
+        let root = openshift();
+        for (path, mark) in [("nic-driver-sidecar", "beside"), ("opt/given", "given")] {
+            root.write(path, format!("#!/bin/sh\necho {mark} >/log/handed\nexec /nic-driver \"$@\"\n"));
+            fs::set_permissions(root.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let _sidecar = sidecar(&root, &[]);
+        let ran = root.run(&[SHARED, ("NIC_DRIVER_SIDECAR_PROGRAM", program)], &["install", "dtk"]);
+        let mark = fs::read_to_string(root.path("log/handed")).unwrap_or_default();
+        (ran.code, mark, ran.stderr)
+    };
+    for (program, mark) in [("", "beside\n"), ("/opt/given", "given\n")] {
+        let (code, handed, stderr) = handed(program);
+        assert_eq!((code, &*handed), (0, mark), "{stderr}");
+    }
+    let (code, _, stderr) = handed("/opt/none");
+    assert!(code == Exit::Failed as i32 && stderr.contains("/opt/none"), "{stderr}");
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn rhcos_from_the_sidecar() {
     let variables = [
         ("DTK_OCP_NIC_SHARED_DIR", "/mnt/shared-doca-driver-toolkit"),
         ("APPEND_DRIVER_BUILD_FLAGS", "--with 'two words'"),
+        ("NIC_DRIVER_SIDECAR_PROGRAM", "/usr/bin/nic-driver-sidecar"),
     ];
     let by_mode = tree.run(&variables, &["plan", "install", "dtk"]);
     assert_snapshot!(by_mode.succeeded());

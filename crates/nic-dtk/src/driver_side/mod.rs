@@ -43,7 +43,7 @@ pub struct BuildRequest {
     pub architecture: String,
     /// The unpacked sources in this container, with `install.pl`.
     pub sources: PathBuf,
-    /// The binary that the sidecar is to execute as `entrypoint dtk-build`: this program itself.
+    /// The binary that the sidecar is to execute as `entrypoint dtk-build`. It must run in the toolkit's image.
     pub entrypoint: PathBuf,
     /// More arguments for `install.pl`: see [`crate::appended_flags`].
     pub appended_flags: Vec<String>,

@@ -19,7 +19,6 @@ use super::job::{Builder, Job, ObservedNode};
 use super::put::read_set;
 use super::request::{InstallRequest, PackageOrigin};
 use crate::context::Context;
-use crate::phase::dtk_build::sidecar_prerequisites;
 use crate::phase::error::PhaseError;
 use crate::phase::obtain_error::ObtainError;
 use crate::phase::package_error::PackageError;
@@ -154,7 +153,8 @@ impl Forecast<'_> {
         let env = request.env();
         let mut notes = vec![
             format!(
-                "the sources, this program as `entrypoint`, and what follows are put into {folder}; last the start flag"
+                "the sources, {} as `entrypoint`, and what follows are put into {folder}; last the start flag",
+                request.entrypoint.display()
             ),
             format!("the done flag is waited for: {}", env.done_flag.display()),
         ];
@@ -162,7 +162,7 @@ impl Forecast<'_> {
         self.add("build sidecar", Plan { notes, steps: Vec::new() });
         let sources = request.folder.sources(&request.version);
         let install_pl = install_pl_with(&sources, install_arguments(&env)?);
-        let mut plan = sidecar_prerequisites(nic_dtk::prerequisites());
+        let mut plan = nic_sidecar::sidecar_prerequisites(nic_dtk::prerequisites());
         plan.steps.push(install_pl.into());
         self.add("what the sidecar runs", plan);
         Ok(())

@@ -180,7 +180,7 @@ async fn build_here(
     }
     context.check_stop()?;
     let step = phase.step(Step::BuildPackages { sources: job.sources.folder.clone() });
-    let log = Path::new(default_paths::BUILD_LOG);
+    let log = Path::new(nic_build::BUILD_LOG);
     // A build that is given up is killed with all that it has started.
     let building = build(&context.host, command, log, tell);
     match context.stop.or_stop_request(building).await {

@@ -35,7 +35,7 @@ pub enum PackageOrigin {
         sources: DriverSources,
         /// The folder that is mounted into both containers.
         shared_folder: PathBuf,
-        /// The program that the sidecar is to execute: this one.
+        /// The program that the sidecar is to execute.
         entrypoint: PathBuf,
     },
 }

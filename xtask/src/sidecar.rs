@@ -1,0 +1,81 @@
+//! `cargo xtask sidecar`: the program of the build sidecar, linked so that it runs in any image, and proven to.
+
+mod bare_root;
+mod linkage;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use cargo_metadata::Metadata;
+use clap::Args;
+
+use crate::{lab, workspace};
+
+const PACKAGE: &str = "nic-sidecar";
+const PROGRAM: &str = "nic-driver-sidecar";
+
+/// For the program alone: what it is linked from is compiled as ever, so that the build of the workspace can be used.
+const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {}
+
+/// Builds the program as it is released, proves it, and puts it where images take it from.
+pub(crate) fn run(Arguments {}: &Arguments) -> anyhow::Result<()> {
+    let metadata = workspace::metadata()?;
+    let scratch = scratch(&metadata)?;
+    let released = folder(&metadata).join(PROGRAM);
+    // One that was proven before must not be taken for one that fails now.
+    match fs::remove_file(&released) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", released.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let program = proven(&metadata, &["--release"], "release", scratch.path())?;
+    fs::rename(&program, &released).with_context(|| format!("cannot write {}", released.display()))?;
+    println!("{}", released.display());
+    Ok(())
+}
+
+/// Proves it of a build with the dev profile, which takes little beside the workspace's and is linked in the same way. Nothing of
+/// it is left beside the released one.
+pub(crate) fn check(metadata: &Metadata) -> anyhow::Result<()> {
+    let scratch = scratch(metadata)?;
+    proven(metadata, &[], "debug", scratch.path()).map(drop)
+}
+
+fn folder(metadata: &Metadata) -> PathBuf {
+    metadata.target_directory.as_std_path().join("sidecar")
+}
+
+fn scratch(metadata: &Metadata) -> anyhow::Result<tempfile::TempDir> {
+    let folder = folder(metadata);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    tempfile::tempdir_in(&folder).with_context(|| format!("cannot create a folder in {}", folder.display()))
+}
+
+/// Builds the program and proves the very file that is returned: a stripped copy, in `scratch`.
+fn proven(metadata: &Metadata, profile: &[&str], built_in: &str, scratch: &Path) -> anyhow::Result<PathBuf> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(&metadata.workspace_root).args(["rustc", "--package", PACKAGE, "--bin", PROGRAM]);
+    lab::process::stream(cargo.args(profile).arg("--").args(STATIC))?;
+    let built = metadata.target_directory.as_std_path().join(built_in).join(PROGRAM);
+    let program = lab::strip(&built, scratch)?;
+    let content = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let needs = linkage::needs(&content).with_context(|| format!("cannot tell what {PROGRAM} needs"))?;
+    ensure!(
+        needs.is_empty(),
+        "{PROGRAM} must need nothing of the image that it runs in, and needs:\n  {}",
+        needs.join("\n  ")
+    );
+    bare_root::run(&program, scratch).with_context(|| format!("{PROGRAM}, in a root of its own"))?;
+    println!(
+        "{PROGRAM}, {:.1} MiB: needs no loader, library or name service, and builds in a root that holds nothing else",
+        content.len() as f64 / f64::from(1 << 20)
+    );
+    Ok(program)
+}

@@ -45,7 +45,9 @@ pub use inventory::{
     InventoryLockError, LookUpError, NotedSettings, OpenInventoryError, Outdated, PlanCleanUpError,
     RemoveError, StoreError, StorePlan, Stored, TemporaryPackages, Trust,
 };
-pub use layout::{ArchiveError, LaidOut, Layout, LayoutError, TreeError, lay_out, write_archive};
+pub use layout::{
+    ArchiveError, LaidOut, Layout, LayoutError, TreeError, ensure_free, lay_out, write_archive,
+};
 pub use sources::{SourcesDigestError, sources_digest};
 
 pub use apply::ApplyError;

@@ -82,6 +82,18 @@ impl InventoryLock {
         }
     }
 
+    /// The lock where somebody has held it before and nobody holds it now. Makes nothing where there is none.
+    pub(super) fn left(
+        host: &Host,
+        entry: &InventoryEntry,
+        holder: &str,
+    ) -> Result<Option<Self>, InventoryLockError> {
+        if !host.exists(entry.kernel_folder.join(LOCK_FILE)) {
+            return Ok(None);
+        }
+        Ok(try_lock(&host.path(&entry.kernel_folder), holder)?.ok())
+    }
+
     /// Whether it is the lock of the entry's folder.
     pub(super) fn is_of(&self, host: &Host, entry: &InventoryEntry) -> bool {
         self.path.parent() == Some(&host.path(&entry.kernel_folder))

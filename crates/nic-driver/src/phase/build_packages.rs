@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use nic_build::{LaidOut, Layout, lay_out, write_archive};
+use nic_build::{LaidOut, Layout, ensure_free, lay_out, write_archive};
 use nic_host::{Host, KernelRelease};
 use serde::Serialize;
 
@@ -82,7 +82,7 @@ pub async fn build_packages(
     Context::ensure_root("building packages")?;
     let _lock = context.begin("build")?;
     if let Some(Layer { target: LayerTarget::Folder(folder), .. }) = &request.layer {
-        ensure_empty(&context.host, folder)?;
+        ensure_free(&context.host, folder).map_err(ObtainError::from)?;
     }
     let Some(job) = Job::open(&context.host, &request.install, request.kernel.as_ref())? else {
         return Err(ObtainError::NothingToBuild.into());
@@ -142,21 +142,21 @@ async fn run(
     Ok(built)
 }
 
-fn ensure_empty(host: &Host, folder: &Path) -> Result<(), ObtainError> {
-    if host.exists(folder) && host.list(folder).map_or(true, |names| !names.is_empty()) {
-        return Err(ObtainError::NotEmpty { folder: host.path(folder) });
-    }
-    Ok(())
-}
-
 /// Writes the archive beside its place, so that it is whole or not there.
 fn write(host: &Host, folder: &Path, archive: &Path, modified: u32) -> Result<(), ObtainError> {
     let archive = host.path(archive);
     let failed = |source| ObtainError::MakeArchive { archive: archive.clone(), source };
     let mut unfinished = archive.clone().into_os_string();
     unfinished.push(".partial");
-    let file = File::create(&unfinished).map_err(failed)?;
-    write_archive(host, folder, modified, BufWriter::new(&file))
-        .map_err(|source| ObtainError::Archive { archive: archive.clone(), source })?;
-    file.sync_all().and_then(|()| fs::rename(&unfinished, &archive)).map_err(failed)
+    let written = File::create(&unfinished).map_err(failed).and_then(|file| {
+        write_archive(host, folder, modified, BufWriter::new(&file))
+            .map_err(|source| ObtainError::Archive { archive: archive.clone(), source })?;
+        file.sync_all().and_then(|()| fs::rename(&unfinished, &archive)).map_err(failed)
+    });
+    if written.is_err()
+        && let Err(error) = fs::remove_file(&unfinished)
+    {
+        tracing::debug!(%error, unfinished = %Path::new(&unfinished).display(), "nothing of the archive is left");
+    }
+    written
 }

@@ -15,6 +15,8 @@ mod install_plans;
 #[cfg(test)]
 mod install_run;
 #[cfg(test)]
+mod kill_matrix;
+#[cfg(test)]
 mod node_tree;
 #[cfg(test)]
 mod program;

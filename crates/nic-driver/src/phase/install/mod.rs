@@ -154,6 +154,7 @@ pub(super) async fn start(
     observed: &ObservedNode,
     request: &InstallRequest,
 ) -> Result<(), PhaseError> {
+    own_folder::remove_leftovers(&context.host)?;
     let environment = request.proxies.environment();
     let (node, facts) = (&observed.node, &observed.start);
     let plan = certificates(node, facts).with_environment(environment);

@@ -46,6 +46,7 @@ pub(in crate::phase) async fn obtain(
         let folder = temporary.folder().to_path_buf();
         return Ok(Obtained { folder, from: packages.from, _temporary: Some(temporary), _lock: None });
     };
+    entry.remove_leftovers(&context.host, &holder());
     let key = job.key(&context.host)?;
     if let Some(from) = look_up(context, phase, entry, &key)? {
         prepare(context, phase, &job.preparation(job.work(true)).map_err(ObtainError::from)?).await?;
@@ -104,7 +105,7 @@ async fn lock(
     entry: &InventoryEntry,
 ) -> Result<InventoryLock, PhaseError> {
     let step = phase.step(Step::LockInventory { folder: entry.kernel_folder.clone() });
-    let holder = format!("nic-driver, process {}", std::process::id());
+    let holder = holder();
     let waiting = InventoryLock::acquire(&context.host, entry, &holder, LOCK_DEADLINE);
     match context.stop.or_stop_request(waiting).await {
         Ok(lock) => Ok(step.record(lock).map_err(ObtainError::from)?),
@@ -113,6 +114,11 @@ async fn lock(
             Err(BeginError::from(interrupted).into())
         }
     }
+}
+
+/// How this process names itself to those who wait for it.
+fn holder() -> String {
+    format!("nic-driver, process {}", std::process::id())
 }
 
 /// What was built.

@@ -80,7 +80,7 @@ pub async fn build_packages(
     request: &BuildPackagesRequest,
 ) -> Result<BuiltPackages, PhaseError> {
     Context::ensure_root("building packages")?;
-    let _lock = context.begin("build")?;
+    let _lock = context.begin("build").await?;
     if let Some(Layer { target: LayerTarget::Folder(folder), .. }) = &request.layer {
         ensure_free(&context.host, folder).map_err(ObtainError::from)?;
     }

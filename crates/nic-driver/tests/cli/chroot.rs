@@ -43,13 +43,15 @@ const COMPARED_SIZE: u64 = 64 * 1024;
 pub(crate) struct Chroot {
     folder: tempfile::TempDir,
     pub(crate) kernel: &'static str,
+    /// Folders of another root that are mounted in this one, each with its path below this root.
+    mounted: Vec<(PathBuf, String)>,
 }
 
 impl Chroot {
     /// With os-release texts of `nic-packages`.
     pub(crate) fn new(own_os: &str, host_os: Option<&str>, kernel: &'static str, gcc: &str) -> Self {
         let folder = tempfile::tempdir_in(place()).unwrap();
-        let root = Self { folder, kernel };
+        let root = Self { folder, kernel, mounted: Vec::new() };
         let texts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nic-packages/tests/os-release");
         let os = |name: &str| fs::read_to_string(texts.join(name)).unwrap();
         root.write("etc/os-release", os(own_os));
@@ -143,6 +145,28 @@ impl Chroot {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// This one with the other's folder of this path in place of its own: a volume that both have.
+    pub(crate) fn sharing(mut self, path: &str, with: &Self) -> Self {
+        for root in [&self, with] {
+            fs::create_dir_all(root.path(path)).unwrap();
+        }
+        self.mounted.push((with.path(path), path.to_owned()));
+        self
+    }
+
+    /// Starts the program, which prints into files that [`Self::told`] reads.
+    pub(crate) fn start_telling(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Running {
+        let mut command = self.command("/nic-driver", variables, arguments);
+        let file = |name: &str| fs::File::create(self.path("log").join(name)).unwrap();
+        Running(command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap())
+    }
+
+    /// What it has printed so far: its logs and errors, and its result.
+    pub(crate) fn told(&self) -> (String, String) {
+        let read = |name: &str| fs::read_to_string(self.path("log").join(name)).unwrap_or_default();
+        (read("stderr"), read("stdout"))
+    }
+
     /// All that is there, by its path below the root.
     pub(crate) fn paths(&self) -> BTreeSet<String> {
         self.walk(&["proc", "proc-of-the-kernel"]).into_iter().collect()
@@ -225,9 +249,13 @@ impl Chroot {
             // In a user namespace of one's own one may.
             command.arg("--map-root-user");
         }
-        let enter = "mount --rbind /proc \"$1/proc-of-the-kernel\" && exec chroot \"$@\"";
+        let mount = |(from, to): &(PathBuf, String)| {
+            format!("mount --bind '{}' '{}' && ", from.display(), self.path(to).display())
+        };
+        let mounts: String = self.mounted.iter().map(mount).collect();
+        let enter = format!("{mounts}mount --rbind /proc \"$1/proc-of-the-kernel\" && exec chroot \"$@\"");
         command
-            .args(["sh", "-c", enter, "sh"])
+            .args(["sh", "-c", &enter, "sh"])
             .arg(self.folder.path())
             .arg(program)
             .args(arguments)

@@ -9,13 +9,13 @@ use crate::chroot::{Chroot, Running, until};
 use crate::kill_matrix::KillMatrix;
 use crate::node_tree::VERSION;
 
-const KERNEL: &str = "5.14.0-570.73.1.el9_6.x86_64";
+pub(crate) const KERNEL: &str = "5.14.0-570.73.1.el9_6.x86_64";
 const PACKAGE: &str = "mlnx-ofa_kernel-modules";
-const SHARED: (&str, &str) = ("DTK_OCP_NIC_SHARED_DIR", "/shared");
-const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
+pub(crate) const SHARED: (&str, &str) = ("DTK_OCP_NIC_SHARED_DIR", "/shared");
+pub(crate) const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
 
 /// A node of OpenShift, with a package that a build leaves and rpm installs.
-fn openshift() -> Chroot {
+pub(crate) fn openshift() -> Chroot {
     let gcc = "gcc (GCC) 11.5.0 20240719 (Red Hat 11.5.0-5)";
     let root = Chroot::new("rhel-9.6", Some("rhcos-4.19"), KERNEL, gcc);
     let architecture = std::env::consts::ARCH;
@@ -31,12 +31,12 @@ fn openshift() -> Chroot {
 }
 
 /// The package that a build leaves.
-fn built() -> String {
+pub(crate) fn built() -> String {
     format!("built/RPMS/redhat-release-9.6-0.1.el9/{}/modules.rpm", std::env::consts::ARCH)
 }
 
 /// The sidecar's container: the pod's loop, and what it executes.
-fn sidecar(root: &Chroot, variables: &[(&str, &str)]) -> Running {
+pub(crate) fn sidecar(root: &Chroot, variables: &[(&str, &str)]) -> Running {
     let text = format!(
         "while [ ! -f /shared/{KERNEL}/dtk_start_compile ]; do sleep 0.05; done; exec /shared/{KERNEL}/dtk_nic_driver_build.sh"
     );

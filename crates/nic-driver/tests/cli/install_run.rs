@@ -8,8 +8,8 @@ use crate::chroot::{Chroot, until};
 use crate::kill_matrix::KillMatrix;
 use crate::node_tree::{VERSION, deb, debian_architecture};
 
-const KERNEL: &str = "6.8.0-31-generic";
-const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
+pub(crate) const KERNEL: &str = "6.8.0-31-generic";
+pub(crate) const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
 const PACKAGE: &str = "mlnx-ofed-kernel-modules";
 const TOKEN: &str = "C1AbCdEfToken";
 const PROXY: &str = "http://user:p%40ssw0rd@proxy.example.org:3128";
@@ -17,7 +17,7 @@ const PROXY: &str = "http://user:p%40ssw0rd@proxy.example.org:3128";
 const SECRETS: [&str; 3] = [TOKEN, "p%40ssw0rd", "p@ssw0rd"];
 
 /// Ubuntu, with a package that a build leaves and apt-get installs.
-fn ubuntu() -> Chroot {
+pub(crate) fn ubuntu() -> Chroot {
     let gcc = "x86_64-linux-gnu-gcc-13 (Ubuntu 13.2.0-23ubuntu4) 13.2.0";
     let root = Chroot::new("ubuntu-24.04", None, KERNEL, gcc);
     let files = [&*format!("/lib/modules/{KERNEL}/updates/mlx5_core.ko"), "/usr/src/ofed-1.0/dkms.conf"];
@@ -144,7 +144,7 @@ fn packages_that_are_not_for_this_node_do_not_stay_in_the_inventory() {
 }
 
 /// The package that a build leaves.
-fn built(root: &Chroot) -> Vec<u8> {
+pub(crate) fn built(root: &Chroot) -> Vec<u8> {
     let package = format!("built/DEBS/ubuntu24.04/{}/modules.deb", std::env::consts::ARCH);
     fs::read(root.path(package)).unwrap()
 }

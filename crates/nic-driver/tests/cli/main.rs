@@ -23,4 +23,6 @@ mod program;
 #[cfg(test)]
 mod reload_options;
 #[cfg(test)]
+mod together;
+#[cfg(test)]
 mod way_back;

@@ -29,6 +29,7 @@ use serde::Serialize;
 
 pub use clean_up::clean_up_inventory;
 pub use forecast::{ForecastPart, InstallForecast, plan_install};
+pub use obtain::OTHERS_BUILD_DEADLINE;
 pub use request::{DriverSources, InstallRequest, PackageOrigin, PackagesFrom};
 
 pub(super) use job::Job;
@@ -70,7 +71,7 @@ enum Ready {
 /// What is on the disk changes, what runs does not: that is for [`super::reload`].
 pub async fn install(context: &Context, request: &InstallRequest) -> Result<Installed, PhaseError> {
     Context::ensure_root("installing packages")?;
-    let _lock = context.begin("install")?;
+    let _lock = context.begin("install").await?;
     let ready = get_ready(context, request)?;
     let earlier = context.store.installed().map_err(PackageError::from)?;
     context.check_stop()?;

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nic_build::{
     BuildKey, InventoryEntry, InventoryLock, Plan, Preparation, Progress, Stored, TemporaryPackages, Work,
     build, built_packages,
 };
+use nic_host::Host;
 
 use super::job::{Builder, Job};
 use super::own_folder::{OwnFolder, remove_folder};
@@ -20,7 +22,7 @@ use crate::phase::obtain_error::ObtainError;
 use crate::state::{PhaseRecord, Step};
 
 /// How long another process may build for this kernel: a build's own deadline, and some for what comes before and after it.
-const LOCK_DEADLINE: Duration = Duration::from_secs(3 * 60 * 60);
+pub const OTHERS_BUILD_DEADLINE: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// Packages in one folder. What is temporary of them goes with this value, and so does the inventory's lock.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ pub(in crate::phase) async fn obtain(
         let folder = temporary.folder().to_path_buf();
         return Ok(Obtained { folder, from: packages.from, _temporary: Some(temporary), _lock: None });
     };
-    entry.remove_leftovers(&context.host, &holder());
+    entry.remove_leftovers(&context.host, &holder(&context.host));
     let key = job.key(&context.host)?;
     if let Some(from) = look_up(context, phase, entry, &key)? {
         prepare(context, phase, &job.preparation(job.work(true)).map_err(ObtainError::from)?).await?;
@@ -105,8 +107,8 @@ async fn lock(
     entry: &InventoryEntry,
 ) -> Result<InventoryLock, PhaseError> {
     let step = phase.step(Step::LockInventory { folder: entry.kernel_folder.clone() });
-    let holder = holder();
-    let waiting = InventoryLock::acquire(&context.host, entry, &holder, LOCK_DEADLINE);
+    let holder = holder(&context.host);
+    let waiting = InventoryLock::acquire(&context.host, entry, &holder, OTHERS_BUILD_DEADLINE);
     match context.stop.or_stop_request(waiting).await {
         Ok(lock) => Ok(step.record(lock).map_err(ObtainError::from)?),
         Err(interrupted) => {
@@ -116,9 +118,11 @@ async fn lock(
     }
 }
 
-/// How this process names itself to those who wait for it.
-fn holder() -> String {
-    format!("nic-driver, process {}", std::process::id())
+/// How this process names itself to those who wait for it, on this node or on another one.
+pub(super) fn holder(host: &Host) -> String {
+    let node = host.attribute("/proc/sys/kernel/hostname").ok().flatten();
+    let node = node.map(|node| format!(" on {node}")).unwrap_or_default();
+    format!("nic-driver{node}, process {}, since {:.0}", std::process::id(), Timestamp::now())
 }
 
 /// What was built.

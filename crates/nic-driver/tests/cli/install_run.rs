@@ -10,7 +10,7 @@ use crate::node_tree::{VERSION, deb, debian_architecture};
 
 pub(crate) const KERNEL: &str = "6.8.0-31-generic";
 pub(crate) const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
-const PACKAGE: &str = "mlnx-ofed-kernel-modules";
+pub(crate) const PACKAGE: &str = "mlnx-ofed-kernel-modules";
 const TOKEN: &str = "C1AbCdEfToken";
 const PROXY: &str = "http://user:p%40ssw0rd@proxy.example.org:3128";
 /// What must be written nowhere: the token, the password, and the password as a program may print it.

@@ -23,6 +23,8 @@ mod program;
 #[cfg(test)]
 mod reload_options;
 #[cfg(test)]
+mod stored;
+#[cfg(test)]
 mod together;
 #[cfg(test)]
 mod way_back;

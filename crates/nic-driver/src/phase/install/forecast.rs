@@ -138,7 +138,16 @@ impl Forecast<'_> {
         let key = job.key(&self.context.host)?;
         Ok(match entry.look_up(&self.context.host, &key).map_err(ObtainError::from)? {
             Stored::Valid { packages, trust } => {
-                (format!("{} packages in {folder} are used, verified by {trust}", packages.len()), true)
+                match read_set(self.context, &entry.folder, &self.context.kernel) {
+                    Ok(_) => {
+                        let count = packages.len();
+                        (format!("{count} packages in {folder} are used, verified by {trust}"), true)
+                    }
+                    Err(error) if error.is_of_packages() => {
+                        (format!("the packages are built anew: {}", crate::error_chain(&error)), false)
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
             Stored::Absent => {
                 (format!("there are no packages in {folder}: what is built is stored there"), false)

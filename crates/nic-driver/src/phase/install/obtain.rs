@@ -50,13 +50,13 @@ pub(in crate::phase) async fn obtain(
     };
     entry.remove_leftovers(&context.host, &holder(&context.host));
     let key = job.key(&context.host)?;
-    if let Some(from) = look_up(context, phase, entry, &key)? {
+    if let Some(from) = look_up(context, phase, job, entry, &key)? {
         prepare(context, phase, &job.preparation(job.work(true)).map_err(ObtainError::from)?).await?;
         return Ok(Obtained { folder: entry.folder.clone(), from, _temporary: None, _lock: None });
     }
     let lock = lock(context, phase, entry).await?;
     // Whoever held the lock may have stored what is asked for.
-    if let Some(from) = look_up(context, phase, entry, &key)? {
+    if let Some(from) = look_up(context, phase, job, entry, &key)? {
         prepare(context, phase, &job.preparation(job.work(true)).map_err(ObtainError::from)?).await?;
         return Ok(Obtained { folder: entry.folder.clone(), from, _temporary: None, _lock: Some(lock) });
     }
@@ -77,14 +77,28 @@ pub(in crate::phase) async fn obtain(
 fn look_up(
     context: &Context,
     phase: &PhaseRecord,
+    job: &Job,
     entry: &InventoryEntry,
     key: &BuildKey,
 ) -> Result<Option<PackagesFrom>, PhaseError> {
     let step = phase.step(Step::LookUpPackages { folder: entry.folder.clone() });
     match entry.look_up(&context.host, key) {
+        // A checksum says that they are what was stored, and not that this was right.
         Ok(Stored::Valid { packages, trust }) => {
-            step.ok(Some(format!("{} packages, verified by {trust}", packages.len())));
-            Ok(Some(PackagesFrom::Inventory { verified_by: trust.to_string() }))
+            match read_set(context, &entry.folder, &job.observed.node.kernel) {
+                Ok(_) => {
+                    step.ok(Some(format!("{} packages, verified by {trust}", packages.len())));
+                    Ok(Some(PackagesFrom::Inventory { verified_by: trust.to_string() }))
+                }
+                Err(error) if error.is_of_packages() => {
+                    step.ok(Some(format!("the packages are built anew: {}", crate::error_chain(&error))));
+                    Ok(None)
+                }
+                Err(error) => {
+                    step.failed(&error);
+                    Err(error.into())
+                }
+            }
         }
         Ok(Stored::Absent) => {
             step.ok(Some("there are none".to_owned()));

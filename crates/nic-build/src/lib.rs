@@ -43,7 +43,7 @@ mod work;
 pub use inventory::{
     BuildInputs, BuildKey, CleanUpPlan, CleanedUp, FileOperation, Inventory, InventoryEntry, InventoryLock,
     InventoryLockError, LookUpError, NotedSettings, OpenInventoryError, Outdated, PlanCleanUpError,
-    RemoveError, StoreError, StorePlan, Stored, TemporaryPackages, Trust,
+    RemoveError, StoreError, StorePlan, Stored, StoredPackage, TakeError, TemporaryPackages, Trust,
 };
 pub use layout::{
     ArchiveError, LaidOut, Layout, LayoutError, TreeError, ensure_free, lay_out, write_archive,

@@ -9,7 +9,7 @@ use nic_host::{Host, KernelRelease};
 use serde::Serialize;
 
 use super::error::PhaseError;
-use super::install::{InstallRequest, Job, OwnFolder, PackagesFrom, obtain, read_set, start};
+use super::install::{InstallRequest, Job, OwnFolder, PackagesFrom, begin, obtain, start};
 use super::obtain_error::ObtainError;
 use crate::Exit;
 use crate::context::Context;
@@ -80,7 +80,7 @@ pub async fn build_packages(
     request: &BuildPackagesRequest,
 ) -> Result<BuiltPackages, PhaseError> {
     Context::ensure_root("building packages")?;
-    let _lock = context.begin("build").await?;
+    let _lock = begin(context, "build").await?;
     if let Some(Layer { target: LayerTarget::Folder(folder), .. }) = &request.layer {
         ensure_free(&context.host, folder).map_err(ObtainError::from)?;
     }
@@ -104,15 +104,16 @@ async fn run(
     job: &Job,
 ) -> Result<BuiltPackages, PhaseError> {
     start(context, phase, &job.observed, &request.install).await?;
-    let obtained = obtain(context, phase, job).await?;
+    let (packages, from) = obtain(context, phase, job).await?;
     let kernel = job.observed.node.kernel.clone();
-    let set = read_set(context, &obtained.folder, &kernel)?;
+    let names = packages.set.packages.iter().filter_map(|package| package.path.file_name());
     let mut built = BuiltPackages {
-        from: obtained.from.clone(),
-        packages: match &job.entry {
-            Some(_) => set.packages.iter().map(|package| package.path.clone()).collect(),
-            None => Vec::new(),
-        },
+        from,
+        packages: job
+            .entry
+            .iter()
+            .flat_map(|entry| names.clone().map(|name| entry.folder.join(name)))
+            .collect(),
         layer: None,
         modules: Vec::new(),
         kernel,
@@ -131,7 +132,7 @@ async fn run(
         }
     };
     let step = phase.step(Step::LayOutPackages { folder: folder.clone() });
-    let laid_out = lay_out(host, &set, &built.kernel, &layout, &folder, layer.modified).await;
+    let laid_out = lay_out(host, &packages.set, &built.kernel, &layout, &folder, layer.modified).await;
     let laid_out: LaidOut = step.record(laid_out).map_err(ObtainError::from)?;
     if let LayerTarget::Archive(archive) = &layer.target {
         write(host, &folder, archive, layer.modified)?;

@@ -109,7 +109,7 @@ fn the_sidecar_builds_and_the_driver_container_installs() {
     let commands = root.commands();
     let begun = |beginning: &str| commands.iter().any(|command| command.starts_with(beginning));
     assert!(
-        begun("dnf install -y perl") && begun("rpm -ivh --replacepkgs --nodeps /inventory"),
+        begun("dnf install -y perl") && begun("rpm -ivh --replacepkgs --nodeps /var/lib/nic-driver/fetched/"),
         "{commands:#?}"
     );
     let built = commands.iter().find(|command| command.starts_with("install.pl")).unwrap();

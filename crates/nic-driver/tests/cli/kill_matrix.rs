@@ -8,8 +8,7 @@ use crate::chroot::{Chroot, Running, until};
 use crate::program::CommandResult;
 
 /// Written anew by each run, or by each process: that they are there is compared, and not what is in them.
-const OF_ONE_RUN: [&str; 6] =
-    ["journal.jsonl", "request.json", "result.json", "status", "entrypoint", ".nic-driver.lock"];
+const OF_ONE_RUN: [&str; 5] = ["journal.jsonl", "request.json", "result.json", "status", "entrypoint"];
 
 /// What becomes of the container of a process that was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -129,3 +129,26 @@ fn whoever_waits_ends_when_it_is_told_to_or_when_the_time_is_over() {
     one.remove("hold");
     assert_eq!(first.result()["from"]["is"], "build");
 }
+
+#[test]
+fn what_becomes_of_the_inventory_in_mid_installation_does_not_matter() {
+    let one = ubuntu();
+    let other = ubuntu().sharing("inventory", &one);
+    one.run(&[INVENTORY], &["build"]).succeeded();
+    one.write("hold-installation", "");
+    let first = Begun { root: &one, running: one.start_telling(&[INVENTORY], &SOURCES) };
+    until("the installation is under way", || one.path("log/installing").exists());
+    // A container on another node builds the same version with other flags, which takes the place of what was stored, and waits for nobody.
+    let rebuilt = other.run(&[INVENTORY, ("APPEND_DRIVER_BUILD_FLAGS", "--other")], &SOURCES);
+    assert_eq!(rebuilt.json()["from"]["is"], "build");
+    let stored = one.entry().join("modules.deb");
+    assert!(stored.exists());
+    std::fs::write(stored, "neither").unwrap();
+    // And a clean-up of the incumbent's, which knows no lock.
+    std::fs::remove_dir_all(one.entry().parent().unwrap()).unwrap();
+    one.remove("hold-installation");
+    let result = first.result();
+    assert_eq!((&result["from"]["is"], &result["changed"]), (&"inventory".into(), &true.into()), "{result}");
+    assert_eq!(one.installed_files(), [built(&one)]);
+    assert!(!one.path("var/lib/nic-driver/packages").exists());
+}

@@ -20,6 +20,7 @@ use super::job::{Builder, Job, ObservedNode};
 use super::put::read_set;
 use super::request::{InstallRequest, PackageOrigin};
 use crate::context::Context;
+use crate::default_paths;
 use crate::phase::error::PhaseError;
 use crate::phase::obtain_error::ObtainError;
 use crate::phase::package_error::PackageError;
@@ -86,6 +87,17 @@ pub async fn plan_install(
     Ok(InstallForecast { parts: forecast.parts })
 }
 
+/// The packages as they are installed: from copies of this container's own.
+fn own_copy(mut set: PackageSet) -> PackageSet {
+    set.folder = PathBuf::from(default_paths::TEMPORARY_PACKAGES);
+    for package in &mut set.packages {
+        if let Some(name) = package.path.file_name() {
+            package.path = set.folder.join(name);
+        }
+    }
+    set
+}
+
 struct Forecast<'a> {
     context: &'a Context,
     request: &'a InstallRequest,
@@ -124,7 +136,7 @@ impl Forecast<'_> {
         match &job.entry {
             Some(entry) if stored => {
                 let set = read_set(self.context, &entry.folder, &self.context.kernel)?;
-                self.installation(&set).await
+                self.installation(&own_copy(set)).await
             }
             _ => self.installation_of_unknown(job),
         }
@@ -141,7 +153,11 @@ impl Forecast<'_> {
                 match read_set(self.context, &entry.folder, &self.context.kernel) {
                     Ok(_) => {
                         let count = packages.len();
-                        (format!("{count} packages in {folder} are used, verified by {trust}"), true)
+                        let own = default_paths::TEMPORARY_PACKAGES;
+                        let used = format!(
+                            "{count} packages in {folder} are used, verified by {trust}, from copies in {own}"
+                        );
+                        (used, true)
                     }
                     Err(error) if error.is_of_packages() => {
                         (format!("the packages are built anew: {}", crate::error_chain(&error)), false)

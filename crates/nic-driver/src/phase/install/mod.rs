@@ -3,7 +3,8 @@
 //! The course, in which each step is a line of the journal:
 //! 1. What must be right is read, before anything is changed: [`job`].
 //! 2. At every start, but for a folder of packages: the cluster's certificates, and the user space for FIPS.
-//! 3. Packages are had: those of the inventory, else newly built ones ([`obtain`]), here or by the sidecar ([`sidecar`]).
+//! 3. Packages are had: those of the inventory, else newly built ones ([`obtain`]), here or by the sidecar ([`make`], [`sidecar`]). From
+//!    here on they are in a folder of this container's own ([`own_packages`]).
 //! 4. They are installed, if they are not: [`put`].
 //! 5. Their sources are registered with DKMS, where that is asked for: [`dkms`].
 //!
@@ -16,12 +17,16 @@ mod clean_up;
 mod dkms;
 mod forecast;
 mod job;
+mod make;
 mod obtain;
 mod own_folder;
+mod own_packages;
 mod precompiled;
 mod put;
 mod request;
 mod sidecar;
+
+use std::sync::Arc;
 
 use nic_build::{certificates, fips};
 use nic_packages::{DkmsExtent, InstallRecord, PackageSet};
@@ -35,17 +40,17 @@ pub use request::{DriverSources, InstallRequest, PackageOrigin, PackagesFrom};
 pub(super) use job::Job;
 pub(super) use obtain::obtain;
 pub(super) use own_folder::OwnFolder;
-pub(super) use put::read_set;
 
 use job::ObservedNode;
-use obtain::carry_out;
-use put::{Put, put};
+use make::carry_out;
+use put::{Put, put, read_set};
 
 use super::error::PhaseError;
 use super::obtain_error::ObtainError;
 use super::package_error::PackageError;
 use crate::Exit;
 use crate::context::Context;
+use crate::lock::LockHeld;
 use crate::state::{Phase, PhaseRecord, Step};
 
 /// What was installed.
@@ -71,7 +76,7 @@ enum Ready {
 /// What is on the disk changes, what runs does not: that is for [`super::reload`].
 pub async fn install(context: &Context, request: &InstallRequest) -> Result<Installed, PhaseError> {
     Context::ensure_root("installing packages")?;
-    let _lock = context.begin("install").await?;
+    let _lock = begin(context, "install").await?;
     let ready = get_ready(context, request)?;
     let earlier = context.store.installed().map_err(PackageError::from)?;
     context.check_stop()?;
@@ -88,6 +93,15 @@ pub async fn install(context: &Context, request: &InstallRequest) -> Result<Inst
         Err(error) => phase.end(&crate::error_chain(error), error.exit()),
     }
     result
+}
+
+/// Begins a command that has packages: what a process that was killed has left of some goes first, however this one ends.
+pub(super) async fn begin(context: &Context, command: &str) -> Result<Option<Arc<LockHeld>>, PhaseError> {
+    let held = context.begin(command).await?;
+    if held.is_some() {
+        own_folder::remove_leftovers(&context.host)?;
+    }
+    Ok(held)
 }
 
 fn get_ready(context: &Context, request: &InstallRequest) -> Result<Ready, PhaseError> {
@@ -114,10 +128,8 @@ async fn run_install(
         Ready::Folder(set) => with_origin(put(context, phase, &set, earlier).await?, PackagesFrom::Folder),
         Ready::Build(job) => {
             start(context, phase, &job.observed, request).await?;
-            // Whoever builds for this kernel meanwhile waits until the packages are installed.
-            let obtained = obtain(context, phase, &job).await?;
-            let set = read_set(context, &obtained.folder, &context.kernel)?;
-            with_origin(put(context, phase, &set, earlier).await?, obtained.from)
+            let (packages, from) = obtain(context, phase, &job).await?;
+            with_origin(put(context, phase, &packages.set, earlier).await?, from)
         }
         Ready::Image(observed) => {
             start(context, phase, &observed, request).await?;
@@ -155,7 +167,6 @@ pub(super) async fn start(
     observed: &ObservedNode,
     request: &InstallRequest,
 ) -> Result<(), PhaseError> {
-    own_folder::remove_leftovers(&context.host)?;
     let environment = request.proxies.environment();
     let (node, facts) = (&observed.node, &observed.start);
     let plan = certificates(node, facts).with_environment(environment);

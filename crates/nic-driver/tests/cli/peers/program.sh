@@ -9,9 +9,13 @@ if [ -e "/fail/$name" ]; then
     exit 7
 fi
 kernel=$(cat /proc/sys/kernel/osrelease)
-# Keeps what it is given to install, as it is now.
+# Keeps what it is given to install, as it is when it is let go of.
 keep() {
     mkdir -p /log/installed
+    while [ -e /hold-installation ]; do
+        : >/log/installing
+        sleep 0.05
+    done
     for word in "$@"; do
         case $word in
         */*.deb | */*.rpm) cp "$word" "/log/installed/$$.${word##*/}" || exit 8 ;;

@@ -44,9 +44,11 @@ mod work;
 pub use inventory::{
     BuildInputs, BuildKey, CleanUpPlan, CleanedUp, FileOperation, Inventory, InventoryEntry, InventoryLock,
     InventoryLockError, LookUpError, NotedSettings, OpenInventoryError, Outdated, PlanCleanUpError,
-    RemoveError, StoreError, StorePlan, Stored, TemporaryPackages, Trust,
+    RemoveError, StoreError, StorePlan, Stored, StoredPackage, TakeError, TemporaryPackages, Trust,
 };
-pub use layout::{ArchiveError, LaidOut, Layout, LayoutError, TreeError, lay_out, write_archive};
+pub use layout::{
+    ArchiveError, LaidOut, Layout, LayoutError, TreeError, ensure_free, lay_out, write_archive,
+};
 pub use sources::{SourcesDigestError, sources_digest};
 
 pub use apply::ApplyError;

@@ -53,6 +53,8 @@ pub struct Settings {
     pub blacklist_file: PathBuf,
     /// The lock file.
     pub lock_file: PathBuf,
+    /// How long another instance that is at work is waited for.
+    pub lock_patience: Duration,
     /// How long after being asked to stop the process will be killed; `None` when it will not be.
     pub grace: Option<Duration>,
     /// What to do when the node itself is reached through the NICs.
@@ -193,15 +195,21 @@ impl Context {
         self.store.snapshot_state(&self.boot_id, &self.family.name)
     }
 
-    /// What every command that changes something does first: it makes sure that it is the only one, and that the
-    /// journal can be appended to. The lock is held as long as what is returned lives.
+    /// What every command that changes something does first: it makes sure that it is the only one, for which it waits,
+    /// and that the journal can be appended to. The lock is held as long as what is returned lives.
     ///
     /// A tree is not locked: nothing on it is changed.
-    pub(crate) fn begin(&self, command: &str) -> Result<Option<Arc<LockHeld>>, BeginError> {
+    pub(crate) async fn begin(&self, command: &str) -> Result<Option<Arc<LockHeld>>, BeginError> {
         if !self.host.is_running_machine() {
             return Ok(None);
         }
-        let held = self.lock.acquire(command)?;
+        let held = match self.lock.acquire(command) {
+            Err(LockError::Held { .. }) => {
+                let waiting = self.lock.acquire_within(command, self.settings.lock_patience);
+                self.stop.or_stop_request(waiting).await??
+            }
+            held => held?,
+        };
         if Arc::strong_count(&held) > 1 {
             // A part of a command that has begun. Reading the journal takes the longer the more is in it.
             return Ok(Some(held));

@@ -17,6 +17,7 @@ pub(crate) fn context(host: Host, state: &Path) -> Context {
         readiness_file: "/ready".into(),
         blacklist_file: "/blacklist".into(),
         lock_file: "/lock".into(),
+        lock_patience: Duration::ZERO,
         grace: None,
         management_nic: ManagementNic::Warn,
         kubernetes_api: None,

@@ -4,10 +4,19 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::Exit;
+
+/// The kernel tells nobody that a lock was lifted, other than who sleeps on it and then cannot be called back.
+const RETRY: Duration = Duration::from_millis(250);
+/// How often it is said again that another one is waited for.
+const REMINDER: Duration = Duration::from_secs(60);
+/// Three lines of a holder; a longer text is somebody else's file.
+const LONGEST_TEXT: u64 = 1024;
 
 /// The lock of all processes that change the machine: `flock(2)` on a file, which the kernel lifts when the holder is
 /// gone, however it went. Clones are the same lock, and a command within another one shares the holder's.
@@ -29,12 +38,14 @@ pub struct LockHeld {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another instance has it.
-    #[error("another nic-driver is at work{}; the lock is {}", holder(held_by), path.display())]
+    #[error("another nic-driver is at work{}{}; the lock is {}", holder(held_by), after(*waited), path.display())]
     Held {
         /// The file.
         path: PathBuf,
         /// What the other has written into it, in one line; empty when it has written nothing yet.
         held_by: String,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// The file cannot be opened, locked or written.
     #[error("cannot lock {}", path.display())]
@@ -62,6 +73,10 @@ fn holder(held_by: &str) -> String {
     if held_by.is_empty() { String::new() } else { format!(" ({held_by})") }
 }
 
+fn after(waited: Duration) -> String {
+    if waited.is_zero() { String::new() } else { format!(" and has not ended within {waited:?}") }
+}
+
 impl InstanceLock {
     /// The lock on the file `path`, a path of this process. Nothing is locked yet.
     #[must_use]
@@ -73,6 +88,39 @@ impl InstanceLock {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Takes the lock for `command`. Another holder is waited for, for `patience` at most: it is logged who that is and since when, again
+    /// when it is another one, and now and then. Nothing is changed meanwhile.
+    ///
+    /// # Errors
+    /// It is held all the time, or the file cannot be used.
+    pub async fn acquire_within(
+        &self,
+        command: &str,
+        patience: Duration,
+    ) -> Result<Arc<LockHeld>, LockError> {
+        let (began, since) = (Instant::now(), Timestamp::now());
+        let mut told: Option<(String, Instant)> = None;
+        loop {
+            let (path, held_by) = match self.acquire(command) {
+                Err(LockError::Held { path, held_by, .. }) => (path, held_by),
+                acquired => return acquired,
+            };
+            let left = patience.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Err(LockError::Held { path, held_by, waited: patience });
+            }
+            let is_told = told.as_ref().is_some_and(|(whom, at)| *whom == held_by && at.elapsed() < REMINDER);
+            if !is_told {
+                tracing::info!(
+                    lock = %path.display(), since = %format_args!("{since:.0}"), patience = ?patience,
+                    "waiting for another nic-driver that is at work{}", holder(&held_by)
+                );
+                told = Some((held_by, Instant::now()));
+            }
+            tokio::time::sleep(RETRY.min(left)).await;
+        }
     }
 
     /// Takes the lock for `command`, without waiting.
@@ -106,10 +154,10 @@ impl InstanceLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(failed)?;
-                let held_by = text.lines().collect::<Vec<_>>().join(", ");
-                return Err(LockError::Held { path: self.path.clone(), held_by });
+                let mut text = Vec::new();
+                (&mut file).take(LONGEST_TEXT).read_to_end(&mut text).map_err(failed)?;
+                let held_by = String::from_utf8_lossy(&text).lines().collect::<Vec<_>>().join(", ");
+                return Err(LockError::Held { path: self.path.clone(), held_by, waited: Duration::ZERO });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
@@ -153,6 +201,28 @@ mod tests {
         drop(held);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
         second.acquire("restore-sriov").unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_second_waits_for_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        let (first, second) = (InstanceLock::new(&path), InstanceLock::new(&path));
+        let held = first.acquire("install").unwrap();
+        let patience = Duration::from_millis(300);
+        let error = second.acquire_within("reload", patience).await.unwrap_err().to_string();
+        assert!(error.contains("command install, since 2") && error.contains("within 300ms"), "{error}");
+        // Whose text is none is waited for as well, and named without it.
+        std::fs::write(&path, [&b"\xff"[..], &vec![b'x'; 1 << 20]].concat()).unwrap();
+        let error = second.acquire_within("reload", Duration::ZERO).await.unwrap_err();
+        assert!(matches!(&error, LockError::Held { held_by, .. } if held_by.len() < 2048), "{error}");
+        let began = Instant::now();
+        let (acquired, ()) = tokio::join!(second.acquire_within("reload", Duration::from_secs(60)), async {
+            tokio::time::sleep(patience).await;
+            drop(held);
+        });
+        drop(acquired.unwrap());
+        assert!(began.elapsed() >= patience && began.elapsed() < Duration::from_secs(20));
     }
 
     #[test]

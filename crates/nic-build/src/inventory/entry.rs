@@ -8,7 +8,7 @@ use nic_host::{DriverVersion, Host, KernelRelease};
 use super::build_config::BuildKey;
 use super::checksums::Checksums;
 use super::incumbent::{self, Verdict};
-use super::plain_files;
+use super::plain_files::{self, PlainFile};
 
 /// The place of one build in the inventory. All paths are the host's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +38,19 @@ pub enum Stored {
     /// Packages that are whole, and built with what was asked for.
     Valid {
         /// The files, by name.
-        packages: Vec<PathBuf>,
+        packages: Vec<StoredPackage>,
         /// By what they were verified.
         trust: Trust,
     },
+}
+
+/// A stored file as it was when it was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPackage {
+    /// Where it is, as a path of the host.
+    pub path: PathBuf,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
 }
 
 /// By what stored packages were verified.
@@ -156,6 +165,8 @@ impl InventoryEntry {
     /// What the incumbent has stored is taken where its checksum and its settings are right. What this program has stored
     /// is not taken by the incumbent's checksum alone, unless the incumbent has replaced the files since.
     ///
+    /// What is found may be replaced or gone the next moment: [`crate::TemporaryPackages::take`] makes it the caller's.
+    ///
     /// # Errors
     /// Only where it cannot be told whether a part of it exists. Whatever else is wrong makes it outdated.
     pub fn look_up(&self, host: &Host, key: &BuildKey) -> Result<Stored, LookUpError> {
@@ -179,7 +190,7 @@ impl InventoryEntry {
         host: &Host,
         key: &BuildKey,
         has_sha256: bool,
-    ) -> Result<(Vec<PathBuf>, Trust), Outdated> {
+    ) -> Result<(Vec<StoredPackage>, Trust), Outdated> {
         let settings = read(&host.path(&self.build_config))?;
         if !key.settings.is_text(&settings) {
             return Err(Outdated::Settings {
@@ -224,7 +235,9 @@ impl InventoryEntry {
             }
         };
         found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        Ok((found.iter().map(|file| self.folder.join(&file.name)).collect(), trust))
+        let stored =
+            |file: PlainFile| StoredPackage { path: self.folder.join(file.name), sha256: file.sha256 };
+        Ok((found.into_iter().map(stored).collect(), trust))
     }
 
     /// The texts by which a program may have named the folder to `find`: a path that was given with a slash at its end has

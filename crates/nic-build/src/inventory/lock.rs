@@ -12,6 +12,8 @@ use super::entry::InventoryEntry;
 pub(super) const LOCK_FILE: &str = ".nic-driver.lock";
 /// The kernel tells nobody that a lock was lifted, other than who sleeps on it and then cannot be called back.
 const RETRY: Duration = Duration::from_millis(250);
+/// How often it is said again that another one is waited for.
+const REMINDER: Duration = Duration::from_secs(60);
 /// A name is a line; more than this is somebody else's file.
 const LONGEST_NAME: u64 = 256;
 
@@ -32,7 +34,7 @@ pub enum InventoryLockError {
     /// Another process has held it all the time.
     #[error(
         "{} has stored packages in {} for more than {waited:?}",
-        if holder.is_empty() { "another process" } else { holder.as_str() },
+        name(holder),
         folder.display()
     )]
     Held {
@@ -54,6 +56,10 @@ pub enum InventoryLockError {
     },
 }
 
+fn name(holder: &str) -> &str {
+    if holder.is_empty() { "another process" } else { holder }
+}
+
 impl InventoryLock {
     /// Locks the kernel's folder of `entry`, which is made if need be, for `holder`: a name that tells a waiting process, or an
     /// administrator, who is at work. Waits at most `deadline` for another holder, who may have stored what was to be built:
@@ -66,7 +72,7 @@ impl InventoryLock {
     ) -> Result<Self, InventoryLockError> {
         let folder = host.path(&entry.kernel_folder);
         let started = tokio::time::Instant::now();
-        let mut told = false;
+        let mut told: Option<(String, tokio::time::Instant)> = None;
         loop {
             let held_by = match try_lock(&folder, holder)? {
                 Ok(lock) => return Ok(lock),
@@ -75,11 +81,28 @@ impl InventoryLock {
             if started.elapsed() >= deadline {
                 return Err(InventoryLockError::Held { folder, holder: held_by, waited: deadline });
             }
-            if !std::mem::replace(&mut told, true) {
-                tracing::info!(folder = %folder.display(), holder = held_by, "waiting for another holder of the inventory's lock");
+            let is_told = told.as_ref().is_some_and(|(whom, at)| *whom == held_by && at.elapsed() < REMINDER);
+            if !is_told {
+                tracing::info!(
+                    folder = %folder.display(), waited = ?started.elapsed(), patience = ?deadline,
+                    "waiting for {} to store packages in the inventory", name(&held_by)
+                );
+                told = Some((held_by, tokio::time::Instant::now()));
             }
             tokio::time::sleep(RETRY.min(deadline.saturating_sub(started.elapsed()))).await;
         }
+    }
+
+    /// The lock where somebody has held it before and nobody holds it now. Makes nothing where there is none.
+    pub(super) fn left(
+        host: &Host,
+        entry: &InventoryEntry,
+        holder: &str,
+    ) -> Result<Option<Self>, InventoryLockError> {
+        if !host.exists(entry.kernel_folder.join(LOCK_FILE)) {
+            return Ok(None);
+        }
+        Ok(try_lock(&host.path(&entry.kernel_folder), holder)?.ok())
     }
 
     /// Whether it is the lock of the entry's folder.
@@ -114,9 +137,9 @@ fn try_lock(folder: &Path, holder: &str) -> Result<Result<InventoryLock, String>
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut name = String::new();
-                (&mut file).take(LONGEST_NAME).read_to_string(&mut name).map_err(failed)?;
-                return Ok(Err(name.trim().to_owned()));
+                let mut name = Vec::new();
+                (&mut file).take(LONGEST_NAME).read_to_end(&mut name).map_err(failed)?;
+                return Ok(Err(String::from_utf8_lossy(&name).trim().to_owned()));
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }

@@ -31,11 +31,11 @@ use nic_host::{DriverVersion, Host, KernelRelease};
 
 pub use build_config::{BuildInputs, BuildKey, NotedSettings};
 pub use clean_up::{CleanUpPlan, CleanedUp, PlanCleanUpError};
-pub use entry::{InventoryEntry, LookUpError, Outdated, Stored, Trust};
+pub use entry::{InventoryEntry, LookUpError, Outdated, Stored, StoredPackage, Trust};
 pub use lock::{InventoryLock, InventoryLockError};
 pub use remove::RemoveError;
 pub use store::{FileOperation, StoreError, StorePlan};
-pub use temporary::TemporaryPackages;
+pub use temporary::{TakeError, TemporaryPackages};
 
 /// An inventory: a folder with a folder for each kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,10 +47,14 @@ pub(super) fn is_plain_name(name: &str) -> bool {
         && !name.contains(char::is_control)
 }
 
-fn digests(path: &Path) -> io::Result<(String, String)> {
-    // Never through a link, and never waiting for the other end of a FIFO that came since the folder was listed.
+/// Never through a link, and never waiting for the other end of a FIFO that came since the folder was listed.
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let mut file = File::options().read(true).custom_flags(flags.cast_signed()).open(path)?;
+    File::options().read(true).custom_flags(flags.cast_signed()).open(path)
+}
+
+fn digests(path: &Path) -> io::Result<(String, String)> {
+    let mut file = open(path)?;
     let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
     let mut buffer = vec![0; 256 * 1024];
     loop {

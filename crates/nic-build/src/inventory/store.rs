@@ -230,6 +230,29 @@ impl InventoryEntry {
         Ok(removed)
     }
 
+    /// Takes away what a process that died has left of this entry, and its name out of the lock's file: for every start, also one
+    /// that needs nothing but a look. Where another process is at work nothing is changed, and where nobody ever was nothing is made.
+    ///
+    /// An inventory that cannot be written, as it may be mounted, is none in which anything is left to be taken away: that is logged.
+    pub fn remove_leftovers(&self, host: &Host, holder: &str) {
+        let removed = match InventoryLock::left(host, self, holder) {
+            Ok(None) => return,
+            Ok(Some(lock)) => {
+                self.remove_unfinished(host, &lock).map_err(|error| nic_host::error_chain(&error))
+            }
+            Err(error) => Err(nic_host::error_chain(&error)),
+        };
+        match removed {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(folder = %self.folder.display(), "half-stored packages of a process that died are removed");
+            }
+            Err(error) => {
+                tracing::warn!(folder = %self.folder.display(), error, "what a process that died has left in the inventory stays");
+            }
+        }
+    }
+
     fn ensure_locked(&self, host: &Host, lock: &InventoryLock) -> Result<(), StoreError> {
         if lock.is_of(host, self) {
             return Ok(());

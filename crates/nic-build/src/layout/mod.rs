@@ -13,6 +13,7 @@
 mod archive;
 mod error;
 mod index;
+mod target;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub use archive::{ArchiveError, write_archive};
 pub use error::LayoutError;
 pub use tree::TreeError;
 
+use target::Target;
 use tree::Tree;
 
 /// How packages are laid out.
@@ -55,8 +57,16 @@ pub struct LaidOut {
     pub knows_own_modules: bool,
 }
 
-/// Lays `set` out in `folder`, which must be empty or not there, and indexes the modules for `kernel`. `modified` is the time, in
-/// seconds since 1970, that everything in it gets.
+/// Makes sure that packages can be laid out in `folder`: it is not there, or empty, or holds nothing but what a layout that was cut off
+/// has left in it. Changes nothing.
+pub fn ensure_free(host: &Host, folder: &Path) -> Result<(), LayoutError> {
+    Target::find(host, folder).map(drop)
+}
+
+/// Lays `set` out in `folder`, and indexes the modules for `kernel`. `modified` is the time, in seconds since 1970, that everything in it
+/// gets.
+///
+/// The folder must be free, as [`ensure_free`] says. It is whole once the file `.nic-driver-unfinished` is gone from it.
 pub async fn lay_out(
     host: &Host,
     set: &PackageSet,
@@ -68,10 +78,9 @@ pub async fn lay_out(
     if set.modules_for(kernel).next().is_none() {
         return Err(LayoutError::NoModules { folder: set.folder.clone(), kernel: kernel.clone() });
     }
-    if host.exists(folder) && host.list(folder).map_or(true, |names| !names.is_empty()) {
-        return Err(LayoutError::NotEmpty { folder: host.path(folder) });
-    }
-    let mut tree = Tree::new(host.path(folder))?;
+    let target = Target::find(host, folder)?;
+    let unfinished = target.begin()?;
+    let mut tree = Tree::new(host.path(&unfinished));
     let mut packages: Vec<_> = set.packages.iter().collect();
     packages.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     for package in packages {
@@ -91,8 +100,10 @@ pub async fn lay_out(
     if *layout == Layout::ModuleLoader {
         tree.link(&modules_folder.join(LINK_TO_HOST), &own_modules)?;
     }
-    let modules = index::build(host, &folder.join(base), &folder.join(&modules_folder), kernel).await?;
+    let modules =
+        index::build(host, &unfinished.join(base), &unfinished.join(&modules_folder), kernel).await?;
     tree.finish(modified)?;
+    target.finish(modified)?;
     Ok(LaidOut {
         modules: modules.iter().map(|module| modules_folder.join(module)).collect(),
         knows_own_modules: *layout == Layout::ModuleLoader && host.path(own_modules).join("kernel").is_dir(),

@@ -49,15 +49,22 @@ pub enum TreeError {
     },
 }
 
-fn make(path: &Path) -> impl FnOnce(io::Error) -> TreeError {
+pub(super) fn make(path: &Path) -> impl FnOnce(io::Error) -> TreeError {
     let path = path.to_path_buf();
     |source| TreeError::Make { path, source }
 }
 
+/// Gives a file, a folder or a link itself the time, in seconds since 1970.
+pub(super) fn set_time(path: &Path, modified: u32) -> Result<(), TreeError> {
+    let time = Timespec { tv_sec: i64::from(modified), tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| make(path)(errno.into()))
+}
+
 impl Tree {
-    pub(super) fn new(root: PathBuf) -> Result<Self, TreeError> {
-        fs::create_dir_all(&root).map_err(make(&root))?;
-        Ok(Self { root, executable: BTreeSet::new() })
+    /// The tree in an empty folder.
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root, executable: BTreeSet::new() }
     }
 
     /// Adds a file at `path` in the tree. `place` says where another file of the package went.
@@ -109,10 +116,7 @@ impl Tree {
                 let mode = if is_executable { 0o755 } else { 0o644 };
                 fs::set_permissions(path, Permissions::from_mode(mode)).map_err(make(path))?;
             }
-            let time = Timespec { tv_sec: i64::from(modified), tv_nsec: 0 };
-            let times = Timestamps { last_access: time, last_modification: time };
-            utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|errno| make(path)(errno.into()))?;
+            set_time(path, modified)?;
         }
         Ok(())
     }

@@ -18,8 +18,9 @@ fn ensure_whole_or_none(fixture: &Fixture, flags: &str, expected: &[(&str, &str)
     if let Stored::Valid { packages, .. } = &ours {
         let found: Vec<(String, String)> = packages
             .iter()
-            .map(|path| {
-                (path.file_name().unwrap().to_str().unwrap().to_owned(), fixture.host.read(path).unwrap())
+            .map(|package| {
+                let name = package.path.file_name().unwrap().to_str().unwrap();
+                (name.to_owned(), fixture.host.read(&package.path).unwrap())
             })
             .collect();
         let expected: Vec<(String, String)> =

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nic_build::{InventoryLock, InventoryLockError};
 
-use crate::fixture::{Fixture, KERNEL_FOLDER};
+use crate::fixture::{Fixture, KERNEL_FOLDER, key};
 
 const LOCK: &str = "/mnt/drivers-inventory/5.14.0-570.73.1.el9_6.aarch64+64k/.nic-driver.lock";
 
@@ -70,4 +70,34 @@ async fn a_lock_that_cannot_be_is_named() {
     fs::write(fixture.path(KERNEL_FOLDER), "").unwrap();
     let error = acquire(&fixture, "x", Duration::ZERO).await.unwrap_err();
     assert!(matches!(error, InventoryLockError::File { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_process_that_died_has_left_goes_unless_another_is_at_work() {
+    let fixture = Fixture::new();
+    let (lock, kernel_folder) = (fixture.path(LOCK), fixture.path(KERNEL_FOLDER));
+    // Nobody ever was here: nothing is made.
+    fixture.entry.remove_leftovers(&fixture.host, "next");
+    assert!(!kernel_folder.exists());
+
+    let half = kernel_folder.join(".25.10-1.2.8.0.partial");
+    fs::create_dir_all(&half).unwrap();
+    fs::write(&lock, "a process that died\n").unwrap();
+    let held = acquire(&fixture, "at work", Duration::ZERO).await.unwrap();
+    fixture.entry.remove_leftovers(&fixture.host, "next");
+    assert!(half.exists());
+    assert_eq!(fs::read_to_string(&lock).unwrap(), "at work\n");
+    drop(held);
+
+    fs::write(&lock, "a process that died\n").unwrap();
+    fixture.entry.remove_leftovers(&fixture.host, "next");
+    assert!(!half.exists());
+    assert_eq!(fs::read_to_string(&lock).unwrap(), "");
+
+    // What is whole stays.
+    fixture.store(&key("whole")).await;
+    fs::write(&lock, "a process that died\n").unwrap();
+    fixture.entry.remove_leftovers(&fixture.host, "next");
+    assert!(fixture.trust(&key("whole")).is_some());
+    assert_eq!(fs::read_to_string(&lock).unwrap(), "");
 }

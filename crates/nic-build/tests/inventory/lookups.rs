@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use nic_build::{BuildKey, Inventory, Outdated, StoreError, Stored, TemporaryPackages, Trust};
+use nic_build::{
+    BuildKey, Inventory, Outdated, StoreError, Stored, StoredPackage, TakeError, TemporaryPackages, Trust,
+};
 use nic_host::Host;
 use rustix::fs::{CWD, FileType, mknodat};
 
@@ -39,7 +41,16 @@ async fn what_is_stored_is_found_again_by_both() {
     let fixture = Fixture::new();
     assert_eq!(fixture.look_up(&key("flags")), Stored::Absent);
     fixture.store(&key("flags")).await;
-    let packages = ["a.rpm", "b.rpm"].map(|name| Path::new(FOLDER).join(name)).to_vec();
+    // As sha256sum prints it of "/build/a.rpm" and "/build/b.rpm".
+    let packages = [
+        ("a.rpm", "f43aaeec687ba5f05c473126455ba27c7d4de25e29d7a172f9c895b35ce93c0a"),
+        ("b.rpm", "5753ad09093bd2caebd2dce7deb54a16eebcdcb8637b57469a5e0930bab2d725"),
+    ];
+    let stored = |(name, sha256): (&str, &str)| StoredPackage {
+        path: Path::new(FOLDER).join(name),
+        sha256: sha256.to_owned(),
+    };
+    let packages = packages.map(stored).to_vec();
     assert_eq!(fixture.look_up(&key("flags")), Stored::Valid { packages, trust: Trust::Sha256 });
     assert_eq!(fixture.host.list(FOLDER).unwrap(), ["a.rpm", "b.rpm"]);
     assert_eq!(fixture.host.read(Path::new(FOLDER).join("b.rpm")).unwrap(), "/build/b.rpm");
@@ -318,4 +329,38 @@ fn without_an_inventory_packages_lie_in_a_folder_that_goes() {
     TemporaryPackages::copy(&fixture.host, folder, &missing).unwrap_err();
     assert!(!fixture.host.exists(folder));
     assert!(matches!(TemporaryPackages::copy(&fixture.host, folder, &[]), Err(StoreError::Nothing { .. })));
+}
+
+#[tokio::test]
+async fn what_is_taken_is_what_was_verified_whatever_becomes_of_the_entry() {
+    let fixture = Fixture::new();
+    let folder = Path::new("/var/lib/nic-driver/packages");
+    let take = |packages: &[StoredPackage]| TemporaryPackages::take(&fixture.host, folder, packages);
+    type Change = fn(&Fixture);
+    let changes: [(Option<&str>, Change); 4] = [
+        (None, |_| {}),
+        (Some("b.rpm"), |fixture| fs::write(fixture.path(FOLDER).join("b.rpm"), "/build/c.rpm").unwrap()),
+        (Some("a.rpm"), |fixture| fs::remove_dir_all(fixture.path(FOLDER)).unwrap()),
+        (Some("a.rpm"), |fixture| {
+            let package = fixture.path(FOLDER).join("a.rpm");
+            fs::rename(&package, fixture.path("/elsewhere")).unwrap();
+            symlink("/elsewhere", package).unwrap();
+        }),
+    ];
+    for (named, change) in changes {
+        fixture.store(&key("flags")).await;
+        let Stored::Valid { packages, .. } = fixture.look_up(&key("flags")) else { panic!("it was stored") };
+        change(&fixture);
+        match (named, take(&packages)) {
+            (None, Ok(taken)) => {
+                // From here on the entry does not matter.
+                fs::remove_dir_all(fixture.path(KERNEL_FOLDER)).unwrap();
+                assert_eq!(fixture.host.list(taken.folder()).unwrap(), ["a.rpm", "b.rpm"]);
+                assert_eq!(fixture.host.read(taken.folder().join("a.rpm")).unwrap(), "/build/a.rpm");
+            }
+            (Some(named), Err(TakeError::Changed { path, .. })) => assert!(path.ends_with(named), "{path:?}"),
+            (_, other) => panic!("{named:?}: {other:?}"),
+        }
+        assert!(!fixture.host.exists(folder));
+    }
 }

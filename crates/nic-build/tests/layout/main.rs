@@ -259,13 +259,18 @@ mod tests {
         let twice =
             refused(&[("x", driver()), ("y", vec![(lib("extra/mlnx-ofa_kernel/a.ko"), b"other".to_vec())])])
                 .await;
-        assert!(twice.contains("two packages have the file /tree/usr/lib/modules/"), "{twice}");
+        assert!(
+            twice.contains("two packages have the file /tree/.nic-driver-tree/usr/lib/modules/"),
+            "{twice}"
+        );
         // A file where another package has a folder: nothing is written beside the tree.
         let below =
             refused(&[("x", driver()), ("a", vec![("/usr/lib/modules".to_owned(), b"a file".to_vec())])])
                 .await;
         assert!(
-            below.contains("/tree/usr/lib/modules is no folder, and a package has a file in it"),
+            below.contains(
+                "/tree/.nic-driver-tree/usr/lib/modules is no folder, and a package has a file in it"
+            ),
             "{below}"
         );
 
@@ -275,6 +280,51 @@ mod tests {
         for name in ["tree", "tree/x"] {
             let error = fixture.lay_out(&Layout::ModuleLoader, name).await.unwrap_err();
             assert!(matches!(error, LayoutError::NotEmpty { .. }), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_was_left_unfinished_is_begun_anew_and_nobody_elses_file_is_taken() {
+        if !has_depmod() {
+            return;
+        }
+        let fixture = usual();
+        let layout = Layout::ImageLayer { merged_usr: false };
+        fixture.lay_out(&layout, "whole").await.unwrap();
+        let whole = fixture.archive("whole");
+        // What a process leaves that is killed: before the tree is made, in it, when its names are noted, and while they are moved.
+        for (mark, tree, moved, other) in [
+            ("", None, None, None),
+            ("", Some("lib/half"), None, None),
+            ("lib\nsb", Some("lib/half"), None, None),
+            ("lib\nsbin\n.\n", Some("sbin/x"), Some("lib/x"), None),
+            ("lib\nsbin\n.\n", None, Some("lib/x"), None),
+            ("lib\n.\n", None, Some("lib/x"), Some("notes")),
+            ("lib\nsb", None, Some("lib/x"), None),
+            ("", None, None, Some(".hidden")),
+        ] {
+            let folder = fixture.folder("cut-off");
+            let write = |below: PathBuf, text: &str| {
+                fs::create_dir_all(below.parent().unwrap()).unwrap();
+                fs::write(below, text).unwrap();
+            };
+            write(folder.join(".nic-driver-unfinished"), mark);
+            if let Some(half) = tree {
+                write(folder.join(".nic-driver-tree").join(half), "half");
+            }
+            moved.into_iter().chain(other).for_each(|file| write(folder.join(file), "left"));
+            // Names that were not noted to the end were not moved.
+            let is_foreign = other.is_some() || (moved.is_some() && !mark.ends_with(".\n"));
+            let laid_out = fixture.lay_out(&layout, "cut-off").await;
+            if is_foreign {
+                assert!(matches!(laid_out, Err(LayoutError::NotEmpty { .. })), "{mark:?}");
+                assert!(moved.into_iter().chain(other).all(|file| folder.join(file).exists()), "{mark:?}");
+            } else {
+                laid_out.unwrap();
+                assert_eq!(fixture.archive("cut-off"), whole, "{mark:?}");
+                assert_eq!(fs::metadata(&folder).unwrap().mtime(), i64::from(MODIFIED));
+            }
+            fs::remove_dir_all(&folder).unwrap();
         }
     }
 }

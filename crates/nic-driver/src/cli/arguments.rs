@@ -32,7 +32,8 @@ pub struct Cli {
     /// Where snapshot and journal are kept [default: .nic-driver in MLX_DRIVERS_MOUNT below the root].
     #[arg(long, global = true, env = "NIC_DRIVER_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
-    /// What one operation may take on a NIC with a single VF, in seconds; grows with the number of VFs.
+    /// What one operation may take on a NIC with a single VF, in seconds; grows with the number of VFs. So long another nic-driver at work
+    /// is waited for, too; by install and build for as long as it may be building.
     #[arg(long, global = true, env = "NIC_DRIVER_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
     /// How many VFs are bound at the same time.

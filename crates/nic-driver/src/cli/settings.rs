@@ -9,6 +9,7 @@ use nic_host::{HOST_MOUNT, Host};
 use super::arguments::{Cli, Command};
 use crate::context::Settings;
 use crate::default_paths;
+use crate::phase::OTHERS_BUILD_DEADLINE;
 use crate::state::StateStore;
 
 fn host(cli: &Cli) -> Host {
@@ -40,6 +41,7 @@ pub(super) fn settings(cli: &Cli) -> Settings {
         readiness_file: cli.readiness_file.clone(),
         blacklist_file: cli.blacklist_file.clone().unwrap_or_else(default),
         lock_file: lock_file(cli),
+        lock_patience: lock_patience(cli),
         management_nic: cli.management_nic,
         kubernetes_api: kubernetes_api(),
         grace: cli.grace.map(Duration::from_secs),
@@ -51,6 +53,19 @@ pub(super) fn settings(cli: &Cli) -> Settings {
             Command::Reload { force: true, .. } | Command::Preflight { force: true }
         ),
         may_unload: cli.modules.may_unload(),
+    }
+}
+
+/// Another instance may be building what is asked for here. What else it does takes no longer than an operation, and what is left of a
+/// grace period is not for waiting alone.
+fn lock_patience(cli: &Cli) -> Duration {
+    let operation = Duration::from_secs(cli.timeout);
+    match &cli.command {
+        Command::Build(_) | Command::Install(_) => OTHERS_BUILD_DEADLINE,
+        Command::Terminate { .. } => {
+            cli.grace.map_or(operation, |grace| operation.min(Duration::from_secs(grace) / 2))
+        }
+        _ => operation,
     }
 }
 

@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use nic_build::{LaidOut, Layout, lay_out, write_archive};
+use nic_build::{LaidOut, Layout, ensure_free, lay_out, write_archive};
 use nic_host::{Host, KernelRelease};
 use serde::Serialize;
 
 use super::error::PhaseError;
-use super::install::{InstallRequest, Job, OwnFolder, PackagesFrom, obtain, read_set, start};
+use super::install::{InstallRequest, Job, OwnFolder, PackagesFrom, begin, obtain, start};
 use super::obtain_error::ObtainError;
 use crate::Exit;
 use crate::context::Context;
@@ -80,9 +80,9 @@ pub async fn build_packages(
     request: &BuildPackagesRequest,
 ) -> Result<BuiltPackages, PhaseError> {
     Context::ensure_root("building packages")?;
-    let _lock = context.begin("build")?;
+    let _lock = begin(context, "build").await?;
     if let Some(Layer { target: LayerTarget::Folder(folder), .. }) = &request.layer {
-        ensure_empty(&context.host, folder)?;
+        ensure_free(&context.host, folder).map_err(ObtainError::from)?;
     }
     let Some(job) = Job::open(&context.host, &request.install, request.kernel.as_ref())? else {
         return Err(ObtainError::NothingToBuild.into());
@@ -104,15 +104,16 @@ async fn run(
     job: &Job,
 ) -> Result<BuiltPackages, PhaseError> {
     start(context, phase, &job.observed, &request.install).await?;
-    let obtained = obtain(context, phase, job).await?;
+    let (packages, from) = obtain(context, phase, job).await?;
     let kernel = job.observed.node.kernel.clone();
-    let set = read_set(context, &obtained.folder, &kernel)?;
+    let names = packages.set.packages.iter().filter_map(|package| package.path.file_name());
     let mut built = BuiltPackages {
-        from: obtained.from.clone(),
-        packages: match &job.entry {
-            Some(_) => set.packages.iter().map(|package| package.path.clone()).collect(),
-            None => Vec::new(),
-        },
+        from,
+        packages: job
+            .entry
+            .iter()
+            .flat_map(|entry| names.clone().map(|name| entry.folder.join(name)))
+            .collect(),
         layer: None,
         modules: Vec::new(),
         kernel,
@@ -131,7 +132,7 @@ async fn run(
         }
     };
     let step = phase.step(Step::LayOutPackages { folder: folder.clone() });
-    let laid_out = lay_out(host, &set, &built.kernel, &layout, &folder, layer.modified).await;
+    let laid_out = lay_out(host, &packages.set, &built.kernel, &layout, &folder, layer.modified).await;
     let laid_out: LaidOut = step.record(laid_out).map_err(ObtainError::from)?;
     if let LayerTarget::Archive(archive) = &layer.target {
         write(host, &folder, archive, layer.modified)?;
@@ -142,21 +143,21 @@ async fn run(
     Ok(built)
 }
 
-fn ensure_empty(host: &Host, folder: &Path) -> Result<(), ObtainError> {
-    if host.exists(folder) && host.list(folder).map_or(true, |names| !names.is_empty()) {
-        return Err(ObtainError::NotEmpty { folder: host.path(folder) });
-    }
-    Ok(())
-}
-
 /// Writes the archive beside its place, so that it is whole or not there.
 fn write(host: &Host, folder: &Path, archive: &Path, modified: u32) -> Result<(), ObtainError> {
     let archive = host.path(archive);
     let failed = |source| ObtainError::MakeArchive { archive: archive.clone(), source };
     let mut unfinished = archive.clone().into_os_string();
     unfinished.push(".partial");
-    let file = File::create(&unfinished).map_err(failed)?;
-    write_archive(host, folder, modified, BufWriter::new(&file))
-        .map_err(|source| ObtainError::Archive { archive: archive.clone(), source })?;
-    file.sync_all().and_then(|()| fs::rename(&unfinished, &archive)).map_err(failed)
+    let written = File::create(&unfinished).map_err(failed).and_then(|file| {
+        write_archive(host, folder, modified, BufWriter::new(&file))
+            .map_err(|source| ObtainError::Archive { archive: archive.clone(), source })?;
+        file.sync_all().and_then(|()| fs::rename(&unfinished, &archive)).map_err(failed)
+    });
+    if written.is_err()
+        && let Err(error) = fs::remove_file(&unfinished)
+    {
+        tracing::debug!(%error, unfinished = %Path::new(&unfinished).display(), "nothing of the archive is left");
+    }
+    written
 }

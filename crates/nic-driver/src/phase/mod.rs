@@ -21,8 +21,8 @@ pub use build_packages::{
 };
 pub use error::PhaseError;
 pub use install::{
-    DriverSources, ForecastPart, InstallForecast, InstallRequest, Installed, PackageOrigin, PackagesFrom,
-    clean_up_inventory, install, plan_install,
+    DriverSources, ForecastPart, InstallForecast, InstallRequest, Installed, OTHERS_BUILD_DEADLINE,
+    PackageOrigin, PackagesFrom, clean_up_inventory, install, plan_install,
 };
 pub use obtain_error::ObtainError;
 pub use package_error::PackageError;

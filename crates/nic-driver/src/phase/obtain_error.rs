@@ -91,12 +91,6 @@ pub enum ObtainError {
     /// The inventory could not be looked through for what is superfluous.
     #[error(transparent)]
     CleanUp(#[from] PlanCleanUpError),
-    /// The folder for a layout holds something.
-    #[error("{} must be an empty folder, or none", folder.display())]
-    NotEmpty {
-        /// The folder.
-        folder: PathBuf,
-    },
     /// The packages could not be laid out.
     #[error(transparent)]
     LayOut(Box<LayoutError>),
@@ -128,9 +122,8 @@ impl ObtainError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NoSources { .. } | Self::Inventory(_) | Self::NothingToBuild | Self::NotEmpty { .. } => {
-                Exit::Usage
-            }
+            Self::NoSources { .. } | Self::Inventory(_) | Self::NothingToBuild => Exit::Usage,
+            Self::LayOut(error) if matches!(**error, LayoutError::NotEmpty { .. }) => Exit::Usage,
             Self::Node(NodeError::Unknown(_)) | Self::Variant(_) | Self::Release(_) => Exit::BadPackage,
             _ => Exit::Failed,
         }

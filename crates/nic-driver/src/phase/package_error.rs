@@ -49,6 +49,11 @@ pub enum PackageError {
 }
 
 impl PackageError {
+    /// Whether it is about the packages themselves: others would be taken.
+    pub(super) fn is_of_packages(&self) -> bool {
+        matches!(self, Self::Set(_) | Self::Check(_))
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {

@@ -73,7 +73,7 @@ impl Reloaded {
 pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, PhaseError> {
     Context::ensure_root("reloading kernel modules")?;
     context.ensure_running_machine("only the running machine's modules can be reloaded")?;
-    let _lock = context.begin("reload")?;
+    let _lock = context.begin("reload").await?;
     context.check_stop()?;
     let phase = context.journal.phase(Phase::Reload);
     let result = compare_and_resume(context, &phase, tree).await;

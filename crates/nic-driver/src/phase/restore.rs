@@ -158,7 +158,7 @@ pub async fn restore_sriov(
 ) -> Result<RestoreOrNothing, PhaseError> {
     Context::ensure_root("restoring SR-IOV")?;
     context.ensure_running_machine("only the running machine can be restored")?;
-    let _lock = context.begin("restore-sriov")?;
+    let _lock = context.begin("restore-sriov").await?;
     context.begin_change()?;
     let state = context.snapshot_state()?;
     let stored = state.to_string();
@@ -257,7 +257,7 @@ enum Readiness {
 /// Restores from the armed snapshot inside another phase; the caller has checked host and privileges; the readiness
 /// file is left alone.
 pub(super) async fn restore_within_phase(context: &Context) -> Result<Restored, PhaseError> {
-    let _lock = context.begin("restore-sriov")?;
+    let _lock = context.begin("restore-sriov").await?;
     let state = context.snapshot_state()?;
     let stored = state.to_string();
     let Some(snapshot) = state.armed() else {

@@ -58,7 +58,7 @@ pub enum DriverAfterwards {
 pub async fn terminate(context: &Context, afterwards: DriverAfterwards) -> Result<Terminated, PhaseError> {
     Context::ensure_root("terminating")?;
     let begun = Instant::now();
-    let _lock = context.begin("terminate")?;
+    let _lock = context.begin("terminate").await?;
     context.begin_change()?;
     let phase = context.journal.phase(Phase::Terminate);
     let result = run_terminate(context, &phase, afterwards, begun).await;

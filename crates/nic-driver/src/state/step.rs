@@ -157,7 +157,12 @@ pub enum Step {
         /// The folder that is shared with it.
         folder: PathBuf,
     },
-    /// Built packages are put where they are kept, or where they are installed from.
+    /// Packages are copied to where they are installed from, a folder of this container's own.
+    CopyPackages {
+        /// That folder.
+        folder: PathBuf,
+    },
+    /// Built packages are put where they are kept.
     StorePackages {
         /// That folder.
         folder: PathBuf,
@@ -233,6 +238,7 @@ impl fmt::Display for Step {
             Self::BuildInSidecar { folder } => {
                 write!(f, "have packages built by the sidecar in {}", folder.display())
             }
+            Self::CopyPackages { folder } => write!(f, "copy the packages to {}", folder.display()),
             Self::StorePackages { folder } => write!(f, "store the packages in {}", folder.display()),
             Self::LayOutPackages { folder } => write!(f, "lay the packages out in {}", folder.display()),
             Self::IndexModules => f.write_str("build the index of the image's modules"),

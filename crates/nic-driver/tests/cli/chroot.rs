@@ -1,7 +1,7 @@
 //! A node of its own for a test: a root folder with this machine's shell and the program in it, and peers in place of package
 //! managers and of the vendor's build. The program runs in it as on a running machine, and changes nothing outside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nic_host::Host;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::node_tree::{SOURCES, VERSION};
 use crate::program::CommandResult;
@@ -26,20 +27,31 @@ const PEERS: [&str; 10] = [
     "update-ca-certificates",
     "update-ca-trust",
 ];
-const SHELL: [&str; 6] = ["sh", "cat", "cp", "mkdir", "sleep", "true"];
+const SHELL: [&str; 8] = ["sh", "cat", "cp", "mkdir", "rm", "sleep", "touch", "true"];
+
+/// The kernel's own, what peers note, and what builds leave behind in a container that has built: not looked at by [`Chroot::files`].
+const NOT_COMPARED: [&str; 4] = ["proc", "proc-of-the-kernel", "log", "var/log"];
+/// Also left by builds.
+const OUTPUTS: [&str; 3] = ["DEBS", "RPMS", "build"];
+/// What is a container's own, and goes with it.
+const OF_CONTAINER: [&str; 7] =
+    ["db", "db.dkms", "lib/modules", "usr/src", "var", "usr/local", "etc/alternatives"];
+/// A larger file is compared by its length alone.
+const COMPARED_SIZE: u64 = 64 * 1024;
 
 /// The root folder.
 pub(crate) struct Chroot {
     folder: tempfile::TempDir,
     pub(crate) kernel: &'static str,
+    /// Folders of another root that are mounted in this one, each with its path below this root.
+    mounted: Vec<(PathBuf, String)>,
 }
 
 impl Chroot {
     /// With os-release texts of `nic-packages`.
     pub(crate) fn new(own_os: &str, host_os: Option<&str>, kernel: &'static str, gcc: &str) -> Self {
-        // On the file system of the program, which is linked into it.
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let root = Self { folder, kernel };
+        let folder = tempfile::tempdir_in(place()).unwrap();
+        let root = Self { folder, kernel, mounted: Vec::new() };
         let texts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nic-packages/tests/os-release");
         let os = |name: &str| fs::read_to_string(texts.join(name)).unwrap();
         root.write("etc/os-release", os(own_os));
@@ -56,13 +68,17 @@ impl Chroot {
             fs::create_dir_all(root.path(folder)).unwrap();
         }
         let program = Path::new(env!("CARGO_BIN_EXE_nic-driver"));
-        fs::hard_link(program, root.path("nic-driver")).unwrap();
+        if fs::hard_link(program, root.path("nic-driver")).is_err() {
+            // It is on another file system.
+            fs::copy(program, root.path("nic-driver")).unwrap();
+        }
         // What a process knows of itself is the kernel's own; the rest is this node's.
         fs::create_dir(root.path("proc-of-the-kernel")).unwrap();
         std::os::unix::fs::symlink("/proc-of-the-kernel/self", root.path("proc/self")).unwrap();
         root.add_programs(program);
         root.peer("program.sh", &PEERS.map(|name| format!("usr/bin/{name}")));
         root.peer("install.pl", &[format!("{SOURCES}/install.pl")]);
+        root.put_peer(&of_handshake("incumbent_dtk_build.sh"), "incumbent/entrypoint");
         root
     }
 
@@ -90,12 +106,14 @@ impl Chroot {
 
     fn peer(&self, peer: &str, places: &[String]) {
         let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/peers").join(peer);
-        for place in places {
-            let target = self.path(place.trim_start_matches('/'));
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::copy(&peer, &target).unwrap();
-            fs::set_permissions(target, fs::Permissions::from_mode(0o755)).unwrap();
-        }
+        places.iter().for_each(|place| self.put_peer(&peer, place));
+    }
+
+    fn put_peer(&self, peer: &Path, place: &str) {
+        let target = self.path(place);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(peer, &target).unwrap();
+        fs::set_permissions(target, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Where a path of the node is found from here.
@@ -127,6 +145,98 @@ impl Chroot {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// This one with the other's folder of this path in place of its own: a volume that both have.
+    pub(crate) fn sharing(mut self, path: &str, with: &Self) -> Self {
+        for root in [&self, with] {
+            fs::create_dir_all(root.path(path)).unwrap();
+        }
+        self.mounted.push((with.path(path), path.to_owned()));
+        self
+    }
+
+    /// Starts the program, which prints into files that [`Self::told`] reads.
+    pub(crate) fn start_telling(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Running {
+        let mut command = self.command("/nic-driver", variables, arguments);
+        let file = |name: &str| fs::File::create(self.path("log").join(name)).unwrap();
+        Running(command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap())
+    }
+
+    /// What it has printed so far: its logs and errors, and its result.
+    pub(crate) fn told(&self) -> (String, String) {
+        let read = |name: &str| fs::read_to_string(self.path("log").join(name)).unwrap_or_default();
+        (read("stderr"), read("stdout"))
+    }
+
+    /// All that is there, by its path below the root.
+    pub(crate) fn paths(&self) -> BTreeSet<String> {
+        self.walk(&["proc", "proc-of-the-kernel"]).into_iter().collect()
+    }
+
+    /// Takes away whatever was not there when [`Self::paths`] said so.
+    pub(crate) fn reset(&self, untouched: &BTreeSet<String>) {
+        let paths = self.paths();
+        paths.difference(untouched).for_each(|path| self.remove(path));
+    }
+
+    /// What is there, by its path: files and links with what is in them, folders with a slash at their end; but for what a build leaves
+    /// behind that need not be run again.
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for mut path in self.walk(&NOT_COMPARED) {
+            let seen = self.path(&path);
+            let metadata = fs::symlink_metadata(&seen).unwrap();
+            let content = if metadata.is_symlink() {
+                fs::read_link(&seen).unwrap().into_os_string().into_encoded_bytes()
+            } else if metadata.is_dir() {
+                path.push('/');
+                Vec::new()
+            } else if metadata.len() > COMPARED_SIZE {
+                metadata.len().to_string().into_bytes()
+            } else {
+                fs::read(&seen).unwrap()
+            };
+            if !Path::new(&path).iter().any(|name| OUTPUTS.iter().any(|output| name == *output)) {
+                files.insert(path, content);
+            }
+        }
+        files
+    }
+
+    fn walk(&self, without: &[&str]) -> Vec<String> {
+        let (mut paths, mut folders) = (Vec::new(), vec![String::new()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(self.path(&folder)).unwrap() {
+                let entry = entry.unwrap();
+                let path = Path::new(&folder).join(entry.file_name()).display().to_string();
+                if without.contains(&&*path) {
+                    continue;
+                }
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(path.clone());
+                }
+                paths.push(path);
+            }
+        }
+        paths
+    }
+
+    /// Forgets what was installed and what is temporary, as a new container does. The host's files stay, and what is mounted.
+    pub(crate) fn renew_container(&self) {
+        OF_CONTAINER.iter().for_each(|path| self.remove(path));
+    }
+
+    /// Whether the start flag is there.
+    pub(crate) fn asks_the_sidecar(&self) -> bool {
+        let folders = fs::read_dir(self.path("shared")).into_iter().flatten();
+        folders.into_iter().any(|folder| folder.unwrap().path().join("dtk_start_compile").exists())
+    }
+
+    /// What was given to a package manager to install: each file as it was then.
+    pub(crate) fn installed_files(&self) -> Vec<Vec<u8>> {
+        let files = fs::read_dir(self.path("log/installed")).into_iter().flatten();
+        files.into_iter().map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
+    }
+
     /// The inventory's folder for this version.
     pub(crate) fn entry(&self) -> PathBuf {
         self.path("inventory").join(self.kernel).join(VERSION)
@@ -139,9 +249,13 @@ impl Chroot {
             // In a user namespace of one's own one may.
             command.arg("--map-root-user");
         }
-        let enter = "mount --rbind /proc \"$1/proc-of-the-kernel\" && exec chroot \"$@\"";
+        let mount = |(from, to): &(PathBuf, String)| {
+            format!("mount --bind '{}' '{}' && ", from.display(), self.path(to).display())
+        };
+        let mounts: String = self.mounted.iter().map(mount).collect();
+        let enter = format!("{mounts}mount --rbind /proc \"$1/proc-of-the-kernel\" && exec chroot \"$@\"");
         command
-            .args(["sh", "-c", enter, "sh"])
+            .args(["sh", "-c", &enter, "sh"])
             .arg(self.folder.path())
             .arg(program)
             .args(arguments)
@@ -195,6 +309,21 @@ impl Chroot {
         }
         texts
     }
+}
+
+/// Where the roots are made: in memory, where there is enough of it and programs may be run from it. Each line of a journal waits for the
+/// disk, and many thousand are written.
+fn place() -> &'static str {
+    const IN_MEMORY: &str = "/dev/shm";
+    let is_enough = statvfs(IN_MEMORY).is_ok_and(|found| {
+        !found.f_flag.contains(StatVfsMountFlags::NOEXEC) && found.f_bavail * found.f_frsize > 1 << 30
+    });
+    if is_enough { IN_MEMORY } else { env!("CARGO_TARGET_TMPDIR") }
+}
+
+/// A peer of the handshake's own tests.
+fn of_handshake(peer: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../nic-dtk/tests/peers").join(peer)
 }
 
 /// A program that is killed with the test.

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use nic_driver::Exit;
 
 use crate::chroot::{Chroot, Running, until};
+use crate::kill_matrix::KillMatrix;
 use crate::node_tree::VERSION;
 
-const KERNEL: &str = "5.14.0-570.73.1.el9_6.x86_64";
+pub(crate) const KERNEL: &str = "5.14.0-570.73.1.el9_6.x86_64";
 const PACKAGE: &str = "mlnx-ofa_kernel-modules";
-const SHARED: (&str, &str) = ("DTK_OCP_NIC_SHARED_DIR", "/shared");
-const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
+pub(crate) const SHARED: (&str, &str) = ("DTK_OCP_NIC_SHARED_DIR", "/shared");
+pub(crate) const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
 
 /// A node of OpenShift, with a package that a build leaves and rpm installs.
-fn openshift() -> Chroot {
+pub(crate) fn openshift() -> Chroot {
     let gcc = "gcc (GCC) 11.5.0 20240719 (Red Hat 11.5.0-5)";
     let root = Chroot::new("rhel-9.6", Some("rhcos-4.19"), KERNEL, gcc);
     let architecture = std::env::consts::ARCH;
@@ -24,18 +25,79 @@ fn openshift() -> Chroot {
     builder.release("1").with_file_contents("module", rpm::FileOptions::new(&module)).unwrap();
     let mut package = Vec::new();
     builder.build().unwrap().write(&mut package).unwrap();
-    root.write(&format!("built/RPMS/redhat-release-9.6-0.1.el9/{architecture}/modules.rpm"), package);
+    root.write(&built(), package);
     root.write(&format!("installed/{PACKAGE}"), format!("{PACKAGE}\t0\t25.10-1\t{architecture}\n"));
     fs::create_dir(root.path("shared")).unwrap();
     root
 }
 
+/// The package that a build leaves.
+pub(crate) fn built() -> String {
+    format!("built/RPMS/redhat-release-9.6-0.1.el9/{}/modules.rpm", std::env::consts::ARCH)
+}
+
 /// The sidecar's container: the pod's loop, and what it executes.
-fn sidecar(root: &Chroot, variables: &[(&str, &str)]) -> Running {
+pub(crate) fn sidecar(root: &Chroot, variables: &[(&str, &str)]) -> Running {
     let text = format!(
         "while [ ! -f /shared/{KERNEL}/dtk_start_compile ]; do sleep 0.05; done; exec /shared/{KERNEL}/dtk_nic_driver_build.sh"
     );
     root.start("/bin/sh", variables, &["-c", &text])
+}
+
+/// The same with the incumbent's program in it.
+fn sidecar_of_the_incumbent(root: &Chroot) -> Running {
+    let text = format!(
+        "while [ ! -f /shared/{KERNEL}/dtk_start_compile ]; do sleep 0.05; done; . /shared/{KERNEL}/dtk.env; exec /incumbent/entrypoint dtk-build"
+    );
+    root.start("/bin/sh", &[("PEER_POLL", "0.05")], &["-c", &text])
+}
+
+#[test]
+fn killed_at_any_line_of_the_journal_the_next_installation_ends_well() {
+    let root = openshift();
+    let package = fs::read(root.path(built())).unwrap();
+    let ours = |root: &Chroot| sidecar(root, &[]);
+    for (variables, beside) in [
+        (&[SHARED, INVENTORY][..], &ours as &dyn Fn(&Chroot) -> Running),
+        (&[SHARED], &sidecar_of_the_incumbent),
+    ] {
+        let untouched = root.paths();
+        let command = &["install", "dtk", "--output", "json"];
+        let lines = KillMatrix { root: &root, variables, command, beside: Some(beside) }.run(|ended| {
+            assert_eq!(ended.json()["record"]["packages"][0]["name"], PACKAGE, "{}", ended.text());
+            let installed = root.installed_files();
+            assert!(
+                !installed.is_empty() && installed.iter().all(|file| *file == package),
+                "{}",
+                ended.text()
+            );
+        });
+        assert!(lines > 9, "{variables:?}: {lines}");
+        root.reset(&untouched);
+    }
+}
+
+#[test]
+fn a_driver_container_that_is_killed_in_mid_build_costs_no_second_build() {
+    let root = openshift();
+    let install = ["install", "dtk", "--output", "json"];
+    for beside in
+        [&(|root: &Chroot| sidecar(root, &[])) as &dyn Fn(&Chroot) -> Running, &sidecar_of_the_incumbent]
+    {
+        let untouched = root.paths();
+        root.write("gate", "");
+        let sidecar = beside(&root);
+        let killed = root.start("/nic-driver", &[SHARED, INVENTORY], &install);
+        until("the build begins", || root.path("log/reached").exists());
+        drop(killed);
+        let next = root.run(&[SHARED, INVENTORY], &install).json();
+        assert_eq!(next["from"]["is"], "sidecar", "{next}");
+        let commands = root.commands();
+        let builds = commands.iter().filter(|command| command.starts_with("install.pl")).count();
+        assert_eq!(builds, 1, "{commands:#?}");
+        drop(sidecar);
+        root.reset(&untouched);
+    }
 }
 
 #[test]
@@ -48,7 +110,7 @@ fn the_sidecar_builds_and_the_driver_container_installs() {
     let commands = root.commands();
     let begun = |beginning: &str| commands.iter().any(|command| command.starts_with(beginning));
     assert!(
-        begun("dnf install -y perl") && begun("rpm -ivh --replacepkgs --nodeps /inventory"),
+        begun("dnf install -y perl") && begun("rpm -ivh --replacepkgs --nodeps /var/lib/nic-driver/fetched/"),
         "{commands:#?}"
     );
     let built = commands.iter().find(|command| command.starts_with("install.pl")).unwrap();

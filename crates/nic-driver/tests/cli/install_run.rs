@@ -5,18 +5,19 @@ use std::fs;
 use nic_driver::Exit;
 
 use crate::chroot::{Chroot, until};
+use crate::kill_matrix::KillMatrix;
 use crate::node_tree::{VERSION, deb, debian_architecture};
 
-const KERNEL: &str = "6.8.0-31-generic";
-const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
-const PACKAGE: &str = "mlnx-ofed-kernel-modules";
+pub(crate) const KERNEL: &str = "6.8.0-31-generic";
+pub(crate) const INVENTORY: (&str, &str) = ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory");
+pub(crate) const PACKAGE: &str = "mlnx-ofed-kernel-modules";
 const TOKEN: &str = "C1AbCdEfToken";
 const PROXY: &str = "http://user:p%40ssw0rd@proxy.example.org:3128";
 /// What must be written nowhere: the token, the password, and the password as a program may print it.
 const SECRETS: [&str; 3] = [TOKEN, "p%40ssw0rd", "p@ssw0rd"];
 
 /// Ubuntu, with a package that a build leaves and apt-get installs.
-fn ubuntu() -> Chroot {
+pub(crate) fn ubuntu() -> Chroot {
     let gcc = "x86_64-linux-gnu-gcc-13 (Ubuntu 13.2.0-23ubuntu4) 13.2.0";
     let root = Chroot::new("ubuntu-24.04", None, KERNEL, gcc);
     let files = [&*format!("/lib/modules/{KERNEL}/updates/mlx5_core.ko"), "/usr/src/ofed-1.0/dkms.conf"];
@@ -27,13 +28,6 @@ fn ubuntu() -> Chroot {
         format!("{PACKAGE}\t25.10\t{}\tii \n", debian_architecture()),
     );
     root
-}
-
-/// Forgets what was installed, as a new container does.
-fn new_container(root: &Chroot) {
-    for path in ["db", "db.dkms", "lib/modules", "usr/src", "run/mellanox/drivers"] {
-        root.remove(path);
-    }
 }
 
 fn position(commands: &[String], beginning: &str) -> usize {
@@ -79,7 +73,7 @@ fn packages_are_built_once_and_installed_from_the_inventory_afterwards() {
     assert!(!commands.iter().any(|command| command.starts_with("apt-get")), "{commands:#?}");
 
     // A new container needs no repository but for the kernel's other modules, which are an attempt.
-    new_container(&root);
+    root.renew_container();
     let third = root.run(&[INVENTORY], &install).json();
     assert_eq!((&third["from"]["is"], &third["changed"]), (&"inventory".into(), &true.into()), "{third}");
     let commands = root.commands();
@@ -149,37 +143,71 @@ fn packages_that_are_not_for_this_node_do_not_stay_in_the_inventory() {
     assert!(!root.path("db").exists());
 }
 
+/// The package that a build leaves.
+pub(crate) fn built(root: &Chroot) -> Vec<u8> {
+    let package = format!("built/DEBS/ubuntu24.04/{}/modules.deb", std::env::consts::ARCH);
+    fs::read(root.path(package)).unwrap()
+}
+
 #[test]
-fn killed_at_any_line_of_the_journal_the_next_run_ends_well() {
+fn killed_at_any_line_of_the_journal_the_next_installation_ends_well() {
     let root = ubuntu();
-    let variables = [INVENTORY, ("USE_DKMS", "true")];
-    let mut lines = 0;
-    for line in 1.. {
-        new_container(&root);
+    let package = built(&root);
+    let dkms = ("USE_DKMS", "true");
+    for variables in [&[INVENTORY, dkms][..], &[]] {
+        let matrix = KillMatrix {
+            root: &root,
+            variables,
+            command: &["install", "sources", "--output", "json"],
+            beside: None,
+        };
+        let lines = matrix.run(|ended| {
+            let record = &ended.json()["record"];
+            assert_eq!(record["packages"][0]["name"], PACKAGE, "{record}");
+            assert_eq!(record["dkms_sources"][0], "/usr/src/ofed-1.0", "{record}");
+            let installed = root.installed_files();
+            assert!(
+                !installed.is_empty() && installed.iter().all(|file| *file == package),
+                "{}",
+                ended.text()
+            );
+        });
+        assert!(lines > 12, "{variables:?}: {lines}");
+        if variables.contains(&INVENTORY) {
+            // What is done is done.
+            root.commands();
+            root.run(variables, &["install", "sources"]).succeeded();
+            assert!(!root.commands().iter().any(|command| command.starts_with("install.pl")));
+        }
         root.remove("inventory");
         fs::create_dir(root.path("inventory")).unwrap();
-        let at = line.to_string();
-        let kill = ("NIC_DRIVER_KILL_AT_LINE", at.as_str());
-        let cut_off = root.run(&[&variables[..], &[kill]].concat(), &["install", "sources"]);
-        if cut_off.code == 0 {
-            break;
-        }
-        assert_eq!(cut_off.code, 137, "{}", cut_off.text());
-        lines = line;
-        let next = root.run(&variables, &["install", "sources", "--output", "json"]);
-        let record = &next.json()["record"];
-        assert_eq!(record["packages"][0]["name"], PACKAGE, "killed at line {line}: {}", next.text());
-        assert_eq!(record["dkms_sources"][0], "/usr/src/ofed-1.0", "killed at line {line}");
-        let status = fs::read_to_string(root.path("db.dkms")).unwrap();
-        assert!(status.contains(": installed"), "killed at line {line}: {status}");
-        let names: Vec<_> = fs::read_dir(root.path("inventory").join(KERNEL)).unwrap().collect();
-        assert_eq!(names.len(), 5, "killed at line {line}: {names:?}");
-        // And what is done is done.
-        root.commands();
-        root.run(&variables, &["install", "sources"]).succeeded();
-        assert!(!root.commands().iter().any(|command| command.starts_with("install.pl")), "{line}");
+        root.renew_container();
     }
-    assert!(lines > 20, "{lines}");
+}
+
+#[test]
+fn killed_at_any_line_of_the_journal_the_next_build_leaves_all_of_it() {
+    let root = ubuntu();
+    let archive = ["build", "--layer", "image", "--archive", "/a.tar", "--output", "json"];
+    let folder = ["build", "--layer", "kmm", "--into", "/layer", "--output", "json"];
+    for (variables, command) in
+        [(&[INVENTORY][..], &["build", "--output", "json"][..]), (&[], &archive), (&[INVENTORY], &folder)]
+    {
+        let untouched = root.paths();
+        let matrix = KillMatrix { root: &root, variables, command, beside: None };
+        let lines = matrix.run(|ended| {
+            // Where it was killed when all was laid out, the folder is whole, and not free any more.
+            let is_whole =
+                ended.code == Exit::Usage as i32 && ended.stdout.contains("/layer must be an empty folder");
+            assert!(is_whole || !ended.json()["from"]["is"].is_null(), "{}", ended.text());
+            assert!(root.installed_files().is_empty());
+            if variables.contains(&INVENTORY) {
+                assert_eq!(fs::read(root.entry().join("modules.deb")).unwrap(), built(&root));
+            }
+        });
+        assert!(lines > 9, "{variables:?} {command:?}: {lines}");
+        root.reset(&untouched);
+    }
 }
 
 #[test]
@@ -214,7 +242,7 @@ fn no_secret_is_written_anywhere() {
             written += &ran.text();
             written += &root.run(&variables, &["report"]).text();
             written += &root.written();
-            new_container(&root);
+            root.renew_container();
             root.remove(&format!("inventory/{KERNEL}"));
         }
         root.remove(&format!("fail/{failing}"));

@@ -15,6 +15,8 @@ mod install_plans;
 #[cfg(test)]
 mod install_run;
 #[cfg(test)]
+mod kill_matrix;
+#[cfg(test)]
 mod node_tree;
 #[cfg(test)]
 mod program;
@@ -24,5 +26,9 @@ mod reload_options;
 mod secrets;
 #[cfg(test)]
 mod source_links;
+#[cfg(test)]
+mod stored;
+#[cfg(test)]
+mod together;
 #[cfg(test)]
 mod way_back;

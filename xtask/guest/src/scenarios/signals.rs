@@ -67,13 +67,18 @@ impl Node {
         Ok(())
     }
 
-    /// A second instance is told who the first one is; the first one ends what it has begun.
+    /// A second instance waits, and is told who the first one is; the first one ends what it has begun.
     fn one_at_a_time_and_within_a_reload(&self) -> anyhow::Result<()> {
         say("== a second instance, and SIGTERM after the first change");
         let reload = start_and_wait_for("reload", &within()?)?;
         reload.signal("TERM")?;
-        for second in ["reload", "restore-sriov", "terminate", "snapshot"] {
-            let refused = NicDriver::new([second]).run()?.expect(Exit::Locked)?;
+        // All at once: each waits for a second, and the first is not to end meanwhile.
+        let seconds: Vec<_> = ["reload", "restore-sriov", "terminate", "snapshot"]
+            .map(|second| NicDriver::new(["--timeout", "1", second]).quietly().start())
+            .into_iter()
+            .collect::<anyhow::Result<_>>()?;
+        for second in seconds {
+            let refused = second.wait()?.expect(Exit::Locked)?;
             refused.expect_words(&[&format!("pid {}", reload.id()), "command reload", "since"])?;
         }
         let finished = reload.wait()?.expect(Exit::Success)?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 use nic_build::{CleanedUp, Inventory, InventoryLock};
 use nic_host::DriverVersion;
 
+use super::obtain::holder;
 use crate::context::Context;
 use crate::phase::obtain_error::ObtainError;
 
@@ -24,7 +25,7 @@ pub async fn clean_up_inventory(
     }
     let inventory = Inventory::open(&context.host, inventory)?;
     let entry = inventory.entry(&context.kernel, version);
-    let holder = format!("nic-driver, process {}", std::process::id());
+    let holder = holder(&context.host);
     let lock = InventoryLock::acquire(&context.host, &entry, &holder, LOCK_DEADLINE).await?;
     let plan = inventory.plan_clean_up(&context.host, &entry)?;
     Ok(plan.apply(&context.host, lock))

@@ -19,6 +19,7 @@ use super::job::{Builder, Job, ObservedNode};
 use super::put::read_set;
 use super::request::{InstallRequest, PackageOrigin};
 use crate::context::Context;
+use crate::default_paths;
 use crate::phase::error::PhaseError;
 use crate::phase::obtain_error::ObtainError;
 use crate::phase::package_error::PackageError;
@@ -85,6 +86,17 @@ pub async fn plan_install(
     Ok(InstallForecast { parts: forecast.parts })
 }
 
+/// The packages as they are installed: from copies of this container's own.
+fn own_copy(mut set: PackageSet) -> PackageSet {
+    set.folder = PathBuf::from(default_paths::TEMPORARY_PACKAGES);
+    for package in &mut set.packages {
+        if let Some(name) = package.path.file_name() {
+            package.path = set.folder.join(name);
+        }
+    }
+    set
+}
+
 struct Forecast<'a> {
     context: &'a Context,
     request: &'a InstallRequest,
@@ -123,7 +135,7 @@ impl Forecast<'_> {
         match &job.entry {
             Some(entry) if stored => {
                 let set = read_set(self.context, &entry.folder, &self.context.kernel)?;
-                self.installation(&set).await
+                self.installation(&own_copy(set)).await
             }
             _ => self.installation_of_unknown(job),
         }
@@ -137,7 +149,20 @@ impl Forecast<'_> {
         let key = job.key(&self.context.host)?;
         Ok(match entry.look_up(&self.context.host, &key).map_err(ObtainError::from)? {
             Stored::Valid { packages, trust } => {
-                (format!("{} packages in {folder} are used, verified by {trust}", packages.len()), true)
+                match read_set(self.context, &entry.folder, &self.context.kernel) {
+                    Ok(_) => {
+                        let count = packages.len();
+                        let own = default_paths::TEMPORARY_PACKAGES;
+                        let used = format!(
+                            "{count} packages in {folder} are used, verified by {trust}, from copies in {own}"
+                        );
+                        (used, true)
+                    }
+                    Err(error) if error.is_of_packages() => {
+                        (format!("the packages are built anew: {}", crate::error_chain(&error)), false)
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
             Stored::Absent => {
                 (format!("there are no packages in {folder}: what is built is stored there"), false)

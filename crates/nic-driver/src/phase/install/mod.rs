@@ -3,7 +3,8 @@
 //! The course, in which each step is a line of the journal:
 //! 1. What must be right is read, before anything is changed: [`job`].
 //! 2. At every start, but for a folder of packages: the cluster's certificates, and the user space for FIPS.
-//! 3. Packages are had: those of the inventory, else newly built ones ([`obtain`]), here or by the sidecar ([`sidecar`]).
+//! 3. Packages are had: those of the inventory, else newly built ones ([`obtain`]), here or by the sidecar ([`make`], [`sidecar`]). From
+//!    here on they are in a folder of this container's own ([`own_packages`]).
 //! 4. They are installed, if they are not: [`put`].
 //! 5. Their sources are registered with DKMS, where that is asked for: [`dkms`].
 //!
@@ -18,12 +19,16 @@ mod clean_up;
 mod dkms;
 mod forecast;
 mod job;
+mod make;
 mod obtain;
 mod own_folder;
+mod own_packages;
 mod precompiled;
 mod put;
 mod request;
 mod sidecar;
+
+use std::sync::Arc;
 
 use nic_build::{certificates, fips};
 use nic_packages::{Architecture, DkmsExtent, InstallRecord, PackageSet, make_source_links_relative};
@@ -31,22 +36,23 @@ use serde::Serialize;
 
 pub use clean_up::clean_up_inventory;
 pub use forecast::{ForecastPart, InstallForecast, plan_install};
+pub use obtain::OTHERS_BUILD_DEADLINE;
 pub use request::{DriverSources, InstallRequest, PackageOrigin, PackagesFrom};
 
 pub(super) use job::Job;
 pub(super) use obtain::obtain;
 pub(super) use own_folder::OwnFolder;
-pub(super) use put::read_set;
 
 use job::ObservedNode;
-use obtain::carry_out;
-use put::{Put, put};
+use make::carry_out;
+use put::{Put, put, read_set};
 
 use super::error::PhaseError;
 use super::obtain_error::ObtainError;
 use super::package_error::PackageError;
 use crate::Exit;
 use crate::context::Context;
+use crate::lock::LockHeld;
 use crate::state::{Phase, PhaseRecord, Step};
 
 /// What was installed.
@@ -72,7 +78,7 @@ enum Ready {
 /// What is on the disk changes, what runs does not: that is for [`super::reload`].
 pub async fn install(context: &Context, request: &InstallRequest) -> Result<Installed, PhaseError> {
     Context::ensure_root("installing packages")?;
-    let _lock = context.begin("install")?;
+    let _lock = begin(context, "install").await?;
     let ready = get_ready(context, request)?;
     let earlier = context.store.installed().map_err(PackageError::from)?;
     context.check_stop()?;
@@ -89,6 +95,15 @@ pub async fn install(context: &Context, request: &InstallRequest) -> Result<Inst
         Err(error) => phase.end(&crate::error_chain(error), error.exit()),
     }
     result
+}
+
+/// Begins a command that has packages: what a process that was killed has left of some goes first, however this one ends.
+pub(super) async fn begin(context: &Context, command: &str) -> Result<Option<Arc<LockHeld>>, PhaseError> {
+    let held = context.begin(command).await?;
+    if held.is_some() {
+        own_folder::remove_leftovers(&context.host)?;
+    }
+    Ok(held)
 }
 
 fn get_ready(context: &Context, request: &InstallRequest) -> Result<Ready, PhaseError> {
@@ -115,10 +130,8 @@ async fn run_install(
         Ready::Folder(set) => with_origin(put(context, phase, &set, earlier).await?, PackagesFrom::Folder),
         Ready::Build(job) => {
             start(context, phase, &job.observed, request).await?;
-            // Whoever builds for this kernel meanwhile waits until the packages are installed.
-            let obtained = obtain(context, phase, &job).await?;
-            let set = read_set(context, &obtained.folder, &context.kernel)?;
-            with_origin(put(context, phase, &set, earlier).await?, obtained.from)
+            let (packages, from) = obtain(context, phase, &job).await?;
+            with_origin(put(context, phase, &packages.set, earlier).await?, from)
         }
         Ready::Image(observed) => {
             start(context, phase, &observed, request).await?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nic_host::Host;
 
+use crate::default_paths;
 use crate::phase::obtain_error::ObtainError;
 
 /// A folder of this program's own, which is removed with the value.
@@ -32,6 +33,16 @@ impl Drop for OwnFolder {
             tracing::warn!(error = crate::error_chain(&error), "a folder that is not needed any more stays");
         }
     }
+}
+
+/// Removes what a process that was killed has left in folders of this program's own.
+pub(super) fn remove_leftovers(host: &Host) -> Result<(), ObtainError> {
+    let folders = [
+        default_paths::TEMPORARY_PACKAGES,
+        default_paths::FETCHED_PACKAGES,
+        default_paths::LAID_OUT_PACKAGES,
+    ];
+    folders.iter().try_for_each(|folder| remove_folder(host, Path::new(folder)))
 }
 
 /// Removes a folder with all that is in it, where it is there.

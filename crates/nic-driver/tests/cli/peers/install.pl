@@ -9,6 +9,10 @@ if [ -e /gate ]; then
     : >/log/reached
     wait
 fi
+if [ -e /hold ]; then
+    : >/log/reached
+    while [ -e /hold ]; do sleep 0.05; done
+fi
 if [ -e /fail/install.pl ]; then
     echo "cc1: error: mlnx-ofed-kernel does not compile" >&2
     exit 9

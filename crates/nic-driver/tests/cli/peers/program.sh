@@ -9,6 +9,19 @@ if [ -e "/fail/$name" ]; then
     exit 7
 fi
 kernel=$(cat /proc/sys/kernel/osrelease)
+# Keeps what it is given to install, as it is when it is let go of.
+keep() {
+    mkdir -p /log/installed
+    while [ -e /hold-installation ]; do
+        : >/log/installing
+        sleep 0.05
+    done
+    for word in "$@"; do
+        case $word in
+        */*.deb | */*.rpm) cp "$word" "/log/installed/$$.${word##*/}" || exit 8 ;;
+        esac
+    done
+}
 case $name in
 dpkg-query)
     shift 3
@@ -37,6 +50,7 @@ rpm)
         done
         exit $absent
     fi
+    keep "$@"
     mkdir -p "/lib/modules/$kernel/extra" /db
     echo module >"/lib/modules/$kernel/extra/mlx5_core.ko"
     cp /installed/* /db/
@@ -44,6 +58,7 @@ rpm)
 apt-get)
     case "$*" in
     *.deb*)
+        keep "$@"
         mkdir -p "/lib/modules/$kernel/updates" /db /usr/src/ofed-1.0
         echo module >"/lib/modules/$kernel/updates/mlx5_core.ko"
         printf 'PACKAGE_NAME=ofed\nPACKAGE_VERSION=1.0\n' >/usr/src/ofed-1.0/dkms.conf

@@ -284,6 +284,40 @@ fn sources_for_dkms_are_registered_also_when_the_packages_are_installed_already(
 }
 
 #[test]
+fn what_dkms_builds_for_plain_rhel_is_not_in_the_hosts_tree_and_that_is_said() {
+    let kernel = "5.14.0-570.73.1.el9_6.x86_64";
+    let gcc = "gcc (GCC) 11.5.0 20240719 (Red Hat 11.5.0-5)";
+    let root = Chroot::new("rhel-9.6", Some("rhel-9.6"), kernel, gcc);
+    let architecture = std::env::consts::ARCH;
+    let mut builder =
+        rpm::PackageBuilder::new("mlnx-ofa_kernel-dkms", "25.10", "GPL-2.0-only", "noarch", "A sample");
+    let conf = rpm::FileOptions::new("/usr/src/ofed-1.0/dkms.conf");
+    builder.release("1").with_file_contents("PACKAGE_NAME=ofed\nPACKAGE_VERSION=1.0\n", conf).unwrap();
+    let mut package = Vec::new();
+    builder.build().unwrap().write(&mut package).unwrap();
+    root.write(&format!("built/RPMS/redhat-release-9.6-0.1.el9/{architecture}/dkms.rpm"), package);
+    root.write("installed/mlnx-ofa_kernel-dkms", "mlnx-ofa_kernel-dkms\t0\t25.10-1\tnoarch\n");
+    root.write("usr/src/ofed-1.0/dkms.conf", "PACKAGE_NAME=ofed\nPACKAGE_VERSION=1.0\n");
+    root.write(&format!("lib/modules/{kernel}/build/Makefile"), "");
+    root.write(&format!("host/lib/modules/{kernel}/modules.dep"), "");
+    // An earlier start without DKMS, by the incumbent.
+    let old = format!("host/lib/modules/{kernel}/extra/mlnx-ofa_kernel/mlx5_core.ko");
+    root.write(&old, "old");
+    let words = "what DKMS builds stays in this container's tree";
+    let dkms = ("USE_DKMS", "true");
+    let plan = root.run(&[dkms], &["plan", "install", "sources"]);
+    assert!(plan.succeeded().contains(words), "{}", plan.stdout);
+    let ran = root.run(&[dkms], &["install", "sources"]);
+    ran.succeeded();
+    assert!(ran.stderr.contains(words), "{}", ran.stderr);
+    position(&root.commands(), "dkms install");
+    assert_eq!(fs::read(root.path(&old)).unwrap(), b"old");
+    assert!(!root.path(format!("lib/modules/{kernel}/extra/mlnx-ofa_kernel")).exists());
+    // Without DKMS there is nothing to be said.
+    assert!(!root.run(&[], &["plan", "install", "sources"]).succeeded().contains(words));
+}
+
+#[test]
 fn an_image_has_its_modules_indexed_or_is_refused() {
     let root = ubuntu();
     let ran = root.run(&[], &["--log", "off", "install", "precompiled"]);

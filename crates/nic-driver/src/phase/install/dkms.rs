@@ -1,11 +1,17 @@
 //! What packages have brought for DKMS, registered with it.
 
-use nic_packages::{DkmsError, DkmsExtent, DkmsFacts, DkmsPlan, InstallRecord, SystemctlStub};
+use nic_host::ReadError;
+use nic_packages::{DkmsError, DkmsExtent, DkmsFacts, DkmsPlan, HostTree, InstallRecord, SystemctlStub};
 
 use crate::context::Context;
 use crate::phase::error::PhaseError;
 use crate::phase::obtain_error::ObtainError;
+use crate::phase::package_error::PackageError;
 use crate::state::{PhaseRecord, Step};
+
+/// What is to be known of DKMS on a host whose own tree modules are loaded from.
+pub(super) const NOT_IN_HOST_TREE: &str = "what DKMS builds stays in this container's tree, from which a host that enforces SELinux lets \
+    no module be loaded: there USE_DKMS=false is needed, with which the modules come into the host's tree";
 
 /// Puts a `systemctl` without effect in place, which DKMS and packages' scriptlets call. An installation does not fail for it.
 pub(super) fn install_stub(context: &Context) {
@@ -32,6 +38,9 @@ pub(super) async fn register(
     record: &mut InstallRecord,
 ) -> Result<bool, PhaseError> {
     context.check_stop()?;
+    if misses_host_tree(context, extent).map_err(PackageError::from)? {
+        tracing::warn!("{NOT_IN_HOST_TREE}");
+    }
     let step = phase.step(Step::RegisterWithDkms);
     match plan_and_apply(context, extent, record).await {
         Ok(0) => {
@@ -46,6 +55,15 @@ pub(super) async fn register(
             step.failed(&error);
             Err(error.into())
         }
+    }
+}
+
+/// Whether modules are built that the host wants in its own tree. DKMS puts them right into a folder of the container's that is none of
+/// one package, so they are not copied there.
+pub(super) fn misses_host_tree(context: &Context, extent: DkmsExtent) -> Result<bool, ReadError> {
+    match HostTree::find(&context.host, &context.kernel) {
+        Some(tree) if extent == DkmsExtent::Install => tree.wants_modules(&context.host),
+        _ => Ok(false),
     }
 }
 

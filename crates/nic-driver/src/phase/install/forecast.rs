@@ -15,6 +15,7 @@ use nic_packages::{
 };
 use serde::Serialize;
 
+use super::dkms::{NOT_IN_HOST_TREE, misses_host_tree};
 use super::job::{Builder, Job, ObservedNode};
 use super::put::read_set;
 use super::request::{InstallRequest, PackageOrigin};
@@ -81,7 +82,7 @@ pub async fn plan_install(
         }
     }
     if request.use_dkms {
-        forecast.dkms();
+        forecast.dkms()?;
     }
     Ok(InstallForecast { parts: forecast.parts })
 }
@@ -304,7 +305,7 @@ impl Forecast<'_> {
         self.add("modules of the image", plan);
     }
 
-    fn dkms(&mut self) {
+    fn dkms(&mut self) -> Result<(), PackageError> {
         let module = DkmsModule { name: SOURCES.0.to_owned(), version: SOURCES.1.to_owned() };
         let kernel = self.context.kernel.clone();
         let (extent, what) = match self.request.origin {
@@ -325,10 +326,14 @@ impl Forecast<'_> {
             Some(self.command(step.to_string(), &invocation, OnFailure::Fatal))
         });
         let steps = shown.collect();
-        let notes = vec![
+        let mut notes = vec![
             "a systemctl without effect is put into /usr/local/bin first, where no systemd runs".to_owned(),
             format!("for the sources of each package that brings some; {what}"),
         ];
+        if misses_host_tree(self.context, extent)? {
+            notes.push(NOT_IN_HOST_TREE.to_owned());
+        }
         self.add("DKMS", Plan { notes, steps });
+        Ok(())
     }
 }

@@ -110,7 +110,7 @@ pub(crate) fn run_one(request: &Request) -> anyhow::Result<()> {
         request.scenario.name
     );
     if request.scenario.needs.is_built() {
-        pipeline::build(&lab, &programs)?;
+        pipeline::build(&lab, &programs, &workspace::metadata()?)?;
     }
     let run = lab.run(request, &programs, |said| match said {
         Said::Progress(text) | Said::Report(text) => println!("{text}"),

@@ -58,13 +58,21 @@ fn scratch(metadata: &Metadata) -> anyhow::Result<tempfile::TempDir> {
     tempfile::tempdir_in(&folder).with_context(|| format!("cannot create a folder in {}", folder.display()))
 }
 
-/// Builds the program and proves the very file that is returned: a stripped copy, in `scratch`.
-fn proven(metadata: &Metadata, profile: &[&str], built_in: &str, scratch: &Path) -> anyhow::Result<PathBuf> {
+/// The program of a build with the dev profile, not proven: a stripped copy, in `into`.
+pub(crate) fn build(metadata: &Metadata, into: &Path) -> anyhow::Result<PathBuf> {
+    built(metadata, &[], "debug", into)
+}
+
+fn built(metadata: &Metadata, profile: &[&str], built_in: &str, into: &Path) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(&metadata.workspace_root).args(["rustc", "--package", PACKAGE, "--bin", PROGRAM]);
     lab::process::stream(cargo.args(profile).arg("--").args(STATIC))?;
-    let built = metadata.target_directory.as_std_path().join(built_in).join(PROGRAM);
-    let program = lab::strip(&built, scratch)?;
+    lab::strip(&metadata.target_directory.as_std_path().join(built_in).join(PROGRAM), into)
+}
+
+/// Builds the program and proves the very file that is returned: a stripped copy, in `scratch`.
+fn proven(metadata: &Metadata, profile: &[&str], built_in: &str, scratch: &Path) -> anyhow::Result<PathBuf> {
+    let program = built(metadata, profile, built_in, scratch)?;
     let content = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     let needs = linkage::needs(&content).with_context(|| format!("cannot tell what {PROGRAM} needs"))?;
     ensure!(

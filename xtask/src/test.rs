@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })?;
     let programs = Programs::build(&metadata)?;
     if due.iter().any(|(scenario, _)| scenario.needs.is_built()) {
-        timed("packages built by the program", || pipeline::build(&lab, &programs).map(drop))?;
+        timed("packages built by the program", || pipeline::build(&lab, &programs, &metadata).map(drop))?;
     }
     let tally = scenarios(&lab, &programs, due)?;
     println!(

@@ -3,6 +3,8 @@
 /// A part of what the program does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
+    /// Packages are built: by the sidecar, here, and by DKMS.
+    Build,
     /// Packages are installed and removed, the host's tree included.
     Install,
     /// Modules are compared, unloaded and loaded.
@@ -46,7 +48,7 @@ pub enum Area {
 }
 
 use Area::{
-    Blacklist, Blockers, CommandLine, Deadlines, Eswitch, Hooks, Install, Killed, Lab, LostPf,
+    Blacklist, Blockers, Build, CommandLine, Deadlines, Eswitch, Hooks, Install, Killed, Lab, LostPf,
     MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate, WayBack,
 };
 
@@ -57,8 +59,8 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("boot", &[Lab]),
     ("packages", &[Lab]),
     ("night", &[Install, Reload, Restore, Terminate]),
-    ("built-night", &[Install, Reload, Restore, Terminate]),
-    ("dkms", &[Install, Terminate]),
+    ("built-night", &[Build, Install, Reload, Restore, Terminate]),
+    ("dkms", &[Build, Install, Terminate]),
     ("restore-loop", &[Restore]),
     ("idempotent", &[Reload, Restore, Owed]),
     ("network", &[Network]),

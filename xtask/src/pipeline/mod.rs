@@ -19,12 +19,13 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, ensure};
+use cargo_metadata::Metadata;
 use clap::Args;
 use lab_guest::wiring::BUILT_PACKAGES;
 use serde::Serialize;
 
 use crate::lab::{self, Kernel, KernelTree, Lab, Programs, cpio};
-use crate::workspace;
+use crate::{sidecar, workspace};
 use container::Container;
 
 /// The node's kernel.
@@ -48,7 +49,7 @@ pub(crate) fn run(Arguments {}: &Arguments) -> anyhow::Result<()> {
     let metadata = workspace::metadata()?;
     let programs = Programs::build(&metadata)?;
     let lab = Lab::open(metadata.target_directory.as_std_path(), &[KERNEL])?;
-    let built = build(&lab, &programs)?;
+    let built = build(&lab, &programs, &metadata)?;
     println!("packages for the scenario built-night: {}", built.display());
     Ok(())
 }
@@ -58,6 +59,8 @@ struct Workshop<'a> {
     image: PathBuf,
     tree: &'a KernelTree,
     program: &'a Path,
+    /// The program of the build sidecar, which lies beside it.
+    sidecar_program: PathBuf,
     /// A layer with what an image has of its node's kernel: its list of modules, and the inbox driver.
     node: PathBuf,
     /// A folder for what is thrown away.
@@ -74,7 +77,7 @@ struct Version {
 }
 
 /// Has packages built and installed in each way, and returns the part of a guest that holds them.
-pub(crate) fn build(lab: &Lab, programs: &Programs) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(lab: &Lab, programs: &Programs, metadata: &Metadata) -> anyhow::Result<PathBuf> {
     let (part, dkms_part) = (lab.built_packages(), lab.dkms_built());
     // What is left of another run is another program's.
     for part in [&part, &dkms_part] {
@@ -99,6 +102,7 @@ pub(crate) fn build(lab: &Lab, programs: &Programs) -> anyhow::Result<PathBuf> {
         tree,
         node,
         program: programs.nic_driver()?,
+        sidecar_program: sidecar::build(metadata, scratch.path())?,
         scratch: scratch.path().to_owned(),
         packages,
     };
@@ -129,11 +133,12 @@ pub(crate) fn build(lab: &Lab, programs: &Programs) -> anyhow::Result<PathBuf> {
 impl Workshop<'_> {
     /// A container that has the program and the sources of `version`.
     fn driver_container(&self, name: &'static str, version: &'static str) -> anyhow::Result<Container> {
-        let program =
-            fs::read(self.program).with_context(|| format!("cannot read {}", self.program.display()))?;
         let mut container =
             Container::new(name, &[&self.node, &self.image], self.tree.release(), &self.scratch)?;
-        container.put("usr/bin/nic-driver", program)?;
+        for (name, program) in [("nic-driver", self.program), ("nic-driver-sidecar", &self.sidecar_program)] {
+            let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+            container.put(&format!("usr/bin/{name}"), content)?;
+        }
         let sources = format!("/run/mellanox/src/MLNX_OFED_SRC-{version}");
         vendor::lay_out(self.tree, version, &container.written(&sources))?;
         container.set("NVIDIA_NIC_DRIVER_VER", version);

@@ -111,7 +111,7 @@ fn one(
                 &folder,
                 version,
                 &sources,
-                "/usr/bin/nic-driver",
+                "/usr/bin/nic-driver-sidecar",
                 &flags,
                 "false",
                 "/built",
@@ -122,6 +122,13 @@ fn one(
         }
     };
     if pair.sidecar == Side::Ours {
+        let read = |file: &Path| fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+        let executed = shared.join(kernel).join("entrypoint");
+        ensure!(
+            read(&executed)? == read(&workshop.sidecar_program)?,
+            "the sidecar executed another program than {}",
+            workshop.sidecar_program.display()
+        );
         let ended = sidecar.stop()?;
         ensure!(ended.success(), "the sidecar, told to stop, ended with {ended}");
     }

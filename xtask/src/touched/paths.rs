@@ -1,7 +1,7 @@
 //! Which part of what the program does a file is of.
 
 use lab_guest::areas::Area::{
-    self, Blacklist, Blockers, CommandLine, Deadlines, Eswitch, Hooks, Install, Killed, Lab, LostPf,
+    self, Blacklist, Blockers, Build, CommandLine, Deadlines, Eswitch, Hooks, Install, Killed, Lab, LostPf,
     MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate, WayBack,
 };
 
@@ -25,6 +25,10 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-kmod/src/previous.rs", &[Rollback, WayBack]),
     ("crates/nic-kmod/src/users", &[Blockers]),
     ("crates/nic-packages/src/", &[Install, Terminate]),
+    ("crates/nic-packages/src/dkms", &[Build, Install, Terminate]),
+    ("crates/nic-build/src/", &[Build]),
+    ("crates/nic-dtk/src/", &[Build]),
+    ("crates/nic-sidecar/src/", &[Build]),
     ("crates/nic-driver/families/", &[Reload, Restore, Eswitch, Hooks]),
     ("crates/nic-driver/src/", &[Reload, Restore, CommandLine]),
     ("crates/nic-driver/src/cli", &[CommandLine]),

@@ -11,6 +11,7 @@ mod output;
 mod paths;
 mod settings;
 mod signals;
+mod terminal;
 mod text;
 
 use clap::CommandFactory as _;
@@ -25,9 +26,11 @@ pub use modules::ModuleArguments;
 use build::SettingError;
 use output::{fail, print, set_up_logs, show};
 use settings::{machine, settings, store};
+use terminal::Terminal;
 use text::{BuiltText, InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
 
 use crate::Exit;
+use crate::build_progress::BuildObserver;
 use crate::context::Context;
 use crate::family::NicFamily;
 use crate::phase::{self, BuildPackagesRequest, DriverAfterwards, InstallRequest};
@@ -43,20 +46,21 @@ pub fn run(mut cli: Cli) -> Exit {
     if let Err(error) = paths {
         return fail(cli, &error, Exit::Usage);
     }
-    if let Err(error) = set_up_logs(cli) {
+    let terminal = Terminal::of(cli);
+    if let Err(error) = set_up_logs(cli, terminal.clone()) {
         return fail(cli, &error, Exit::Usage);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(cli, &error, Exit::Failed),
     };
-    let exit = runtime.block_on(dispatch(cli));
+    let exit = runtime.block_on(dispatch(cli, terminal));
     // A write that hangs in the kernel must not keep the process from ending.
     runtime.shutdown_background();
     exit
 }
 
-async fn dispatch(cli: &Cli) -> Exit {
+async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
     match &cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -94,10 +98,13 @@ async fn dispatch(cli: &Cli) -> Exit {
     if cli.modules.enable_nfsrdma && !matches!(cli.command, Command::Terminate { .. }) {
         family.modules.enable_nfsrdma();
     }
-    let context = match Context::new(machine(cli), family, store(cli), settings(cli)) {
+    let mut context = match Context::new(machine(cli), family, store(cli), settings(cli)) {
         Ok(context) => context,
         Err(error) => return fail(cli, &error, Exit::Failed),
     };
+    if let Some(terminal) = terminal {
+        context.builds = BuildObserver::new(terminal);
+    }
     let listening = match &cli.command {
         Command::Build(_)
         | Command::Install(_)

@@ -10,6 +10,7 @@ use nic_host::{BootId, Host, KernelRelease, ReadError};
 use nic_packages::DistributionFamily;
 
 use crate::Exit;
+use crate::build_progress::BuildObserver;
 use crate::family::NicFamily;
 use crate::lock::{InstanceLock, LockError, LockHeld};
 use crate::state::{Journal, SnapshotError, SnapshotState, StateStore};
@@ -38,6 +39,8 @@ pub struct Context {
     pub lock: InstanceLock,
     /// Whether this process has been asked to stop.
     pub stop: StopRequest,
+    /// Who is shown how far builds are.
+    pub builds: BuildObserver,
 }
 
 /// What can be set from outside.
@@ -160,7 +163,8 @@ impl Context {
         let lock = InstanceLock::new(host.path(&settings.lock_file));
         let stop = StopRequest::default();
         let distribution = distribution(&host);
-        Ok(Self { host, family, store, journal, boot_id, kernel, distribution, settings, lock, stop })
+        let builds = BuildObserver::default();
+        Ok(Self { host, family, store, journal, boot_id, kernel, distribution, settings, lock, stop, builds })
     }
 
     /// An error when the process has been asked to stop; otherwise the first change is begun.

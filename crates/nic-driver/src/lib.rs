@@ -26,6 +26,7 @@ pub mod family;
 pub mod report;
 pub mod state;
 
+mod build_progress;
 mod exit;
 mod lock;
 mod stop;
@@ -33,6 +34,7 @@ mod stop;
 #[cfg(test)]
 mod fixture;
 
+pub use build_progress::{BuildObserver, BuildPlace, BuildProgress, ShowsBuilds};
 pub use context::{BeginError, Context, ContextError, ManagementNic, MayUnload, ReloadWith, Settings};
 pub use exit::Exit;
 pub use lock::{InstanceLock, LockError, LockHeld};

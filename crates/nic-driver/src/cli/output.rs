@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use super::arguments::{Cli, LogFormat, Output};
+use super::terminal::{LogWriter, Terminal};
 use crate::{Exit, error_chain};
 
 /// Logs that could not be set up.
@@ -16,10 +17,11 @@ pub(super) struct LogError {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-pub(super) fn set_up_logs(cli: &Cli) -> Result<(), LogError> {
+/// Logs go to standard error, above what `terminal` shows, where it is one.
+pub(super) fn set_up_logs(cli: &Cli, terminal: Option<Terminal>) -> Result<(), LogError> {
     let log_error = |source| LogError { filter: cli.log.clone(), source };
     let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).map_err(|error| log_error(error.into()))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter(terminal));
     let installed = match cli.log_format {
         LogFormat::Text => subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
         LogFormat::Json => subscriber.json().try_init(),

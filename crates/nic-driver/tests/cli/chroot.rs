@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -159,6 +160,17 @@ impl Chroot {
         let mut command = self.command("/nic-driver", variables, arguments);
         let file = |name: &str| fs::File::create(self.path("log").join(name)).unwrap();
         Running(command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap())
+    }
+
+    /// Starts the program with a terminal as its standard error.
+    pub(crate) fn start_on_terminal(
+        &self,
+        terminal: OwnedFd,
+        variables: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Running {
+        let mut command = self.command("/nic-driver", variables, arguments);
+        Running(command.stdout(Stdio::null()).stderr(Stdio::from(terminal)).spawn().unwrap())
     }
 
     /// What it has printed so far: its logs and errors, and its result.

@@ -29,6 +29,8 @@ mod source_links;
 #[cfg(test)]
 mod stored;
 #[cfg(test)]
+mod terminal;
+#[cfg(test)]
 mod together;
 #[cfg(test)]
 mod way_back;

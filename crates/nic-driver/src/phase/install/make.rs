@@ -9,6 +9,7 @@ use super::own_folder::{OwnFolder, remove_folder};
 use super::own_packages::OwnPackages;
 use super::request::PackagesFrom;
 use super::sidecar::build_in_sidecar;
+use crate::build_progress::{BuildPlace, BuildProgress};
 use crate::context::{BeginError, Context};
 use crate::default_paths;
 use crate::phase::error::PhaseError;
@@ -80,8 +81,11 @@ async fn build_here(
     let step = phase.step(Step::BuildPackages { sources: job.sources.folder.clone() });
     let log = Path::new(nic_build::BUILD_LOG);
     // A build that is given up is killed with all that it has started.
-    let building = build(&context.host, command, log, tell);
-    match context.stop.or_stop_request(building).await {
+    let shown = context.builds.begin();
+    let building = build(&context.host, command, log, |progress| shown.show(&told(progress)));
+    let ended = context.stop.or_stop_request(building).await;
+    drop(shown);
+    match ended {
         Ok(Ok(built)) => {
             step.ok(Some(format!("the output is in {}", built.log.display())));
             Ok(())
@@ -97,8 +101,13 @@ async fn build_here(
     }
 }
 
-fn tell(progress: &Progress) {
-    let elapsed_s = progress.elapsed.as_secs();
-    let (package, done, known) = (progress.package.as_deref(), progress.done, progress.known);
-    tracing::info!(elapsed_s, package, done, known, "build: {}", progress.line);
+fn told(progress: &Progress) -> BuildProgress {
+    BuildProgress {
+        place: BuildPlace::Here,
+        done: progress.done,
+        known: progress.known,
+        package: progress.package.clone(),
+        elapsed: progress.elapsed,
+        line: progress.line.clone(),
+    }
 }

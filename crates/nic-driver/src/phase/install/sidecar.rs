@@ -1,11 +1,14 @@
 //! The driver container's side of the handshake with the build sidecar.
 
 use std::path::Path;
+use std::time::Instant;
 
 use nic_dtk::{
-    BuildRequest, DriverEvent, DriverSideError, FetchedPackages, PackageLimits, Proof, WaitError, WaitOptions,
+    BuildRequest, DriverEvent, DriverSideError, FetchedPackages, PackageLimits, Proof, SidecarState,
+    WaitError, WaitOptions,
 };
 
+use crate::build_progress::{BuildPlace, BuildProgress};
 use crate::context::{BeginError, Context};
 use crate::phase::error::PhaseError;
 use crate::phase::obtain_error::ObtainError;
@@ -23,7 +26,15 @@ pub(super) async fn build_in_sidecar(
     let step = phase.step(Step::BuildInSidecar { folder: request.folder.path().to_path_buf() });
     let (options, limits) = (WaitOptions::default(), PackageLimits::default());
     let stop = context.stop.requested();
+    let (begun, shown) = (Instant::now(), context.builds.begin());
+    let tell = |event| match event {
+        DriverEvent::Progress { state: SidecarState::Building, progress } => {
+            shown.show(&told(progress, begun));
+        }
+        event => tell(event),
+    };
     let built = nic_dtk::build_in_sidecar(&context.host, request, &options, &limits, into, tell, stop).await;
+    drop(shown);
     match built {
         Ok(fetched) => {
             let (count, proof) = (fetched.packages.len(), proven(fetched.proof));
@@ -44,6 +55,18 @@ pub(super) async fn build_in_sidecar(
             step.failed(&error);
             Err(error.into())
         }
+    }
+}
+
+fn told(progress: nic_dtk::BuildProgress, begun: Instant) -> BuildProgress {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    BuildProgress {
+        place: BuildPlace::Sidecar,
+        done: count(progress.packages_done),
+        known: progress.packages_known.map(count),
+        package: None,
+        elapsed: begun.elapsed(),
+        line: progress.last_line,
     }
 }
 

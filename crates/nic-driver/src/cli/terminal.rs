@@ -1,0 +1,131 @@
+//! The terminal that logs go to, where they do: builds are shown in its last line, and logs above that.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::arguments::{Cli, LogFormat};
+use crate::build_progress::{BuildProgress, ShowsBuilds};
+
+/// How often the time is shown anew while a build prints nothing.
+const TICK: Duration = Duration::from_millis(500);
+const TEMPLATE: &str = "{spinner} {prefix} {elapsed_precise} {wide_msg}";
+
+/// Standard error as a terminal for people. Clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Terminal {
+    lines: MultiProgress,
+    shown: Arc<Mutex<Option<ProgressBar>>>,
+}
+
+impl Terminal {
+    /// The terminal, where standard error is one on which a line can be written over (`TERM` says so), and logs are for people.
+    pub(super) fn of(cli: &Cli) -> Option<Self> {
+        let lines = MultiProgress::new();
+        let is_for_people = matches!(cli.log_format, LogFormat::Text) && !lines.is_hidden();
+        is_for_people.then(|| Self { lines, shown: Arc::default() })
+    }
+
+    /// The line in which a build is shown, from its first sign on.
+    fn line(&self, progress: &BuildProgress) -> ProgressBar {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = shown.get_or_insert_with(|| {
+            let line = self.lines.add(ProgressBar::new_spinner().with_elapsed(progress.elapsed));
+            // The template is right, or the test of it fails.
+            if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+                line.set_style(style);
+            }
+            line.enable_steady_tick(TICK);
+            line
+        });
+        line.clone()
+    }
+}
+
+impl ShowsBuilds for Terminal {
+    fn show(&self, progress: &BuildProgress) {
+        let line = self.line(progress);
+        line.set_prefix(so_far(progress));
+        if !progress.line.trim().is_empty() {
+            line.set_message(printable(&progress.line));
+        }
+        tracing::debug!("{}: {}", progress.place, progress.line);
+    }
+
+    fn clear(&self) {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(line) = shown {
+            line.finish_and_clear();
+            self.lines.remove(&line);
+        }
+    }
+}
+
+fn so_far(progress: &BuildProgress) -> String {
+    let known = progress.known.map(|known| format!(" of {known}")).unwrap_or_default();
+    let package = progress.package.as_deref().map(|package| format!(" ({package})")).unwrap_or_default();
+    format!("{}: {}{known} packages done{}", progress.place, progress.done, printable(&package))
+}
+
+/// What would move the cursor is no part of a line.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Where logs are written to: above what is shown, where something is.
+#[derive(Clone)]
+pub(super) struct LogWriter(pub(super) Option<Terminal>);
+
+impl Write for LogWriter {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match &self.0 {
+            Some(terminal) => terminal.lines.suspend(|| io::stderr().write(text)),
+            None => io::stderr().write(text),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl MakeWriter<'_> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogWriter")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build_progress::BuildPlace;
+
+    #[test]
+    fn what_is_shown_is_one_line() {
+        ProgressStyle::with_template(TEMPLATE).unwrap();
+        let mut progress = BuildProgress {
+            place: BuildPlace::Here,
+            done: 3,
+            known: Some(12),
+            package: Some("mlnx-ofa_kernel".to_owned()),
+            elapsed: Duration::from_secs(7),
+            line: "\x1b[31mCC [M]\tmain.o\r".to_owned(),
+        };
+        assert_eq!(so_far(&progress), "build: 3 of 12 packages done (mlnx-ofa_kernel)");
+        assert_eq!(printable(&progress.line), " [31mCC [M] main.o ");
+        progress = BuildProgress { place: BuildPlace::Sidecar, known: None, package: None, ..progress };
+        assert_eq!(so_far(&progress), "build sidecar: 3 packages done");
+    }
+}

@@ -9,10 +9,14 @@ mod install;
 mod modules;
 mod output;
 mod paths;
+mod pid_1;
+mod run;
 mod settings;
 mod signals;
 mod terminal;
 mod text;
+
+use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use nic_sriov::DeviceAddress;
@@ -22,6 +26,7 @@ pub use build::{BuildArguments, DkmsArguments, SidecarArguments};
 pub use build_command::BuildCommand;
 pub use install::{InstallArguments, InstallMode};
 pub use modules::ModuleArguments;
+pub use run::{RunArguments, RunMode};
 
 use build::SettingError;
 use output::{fail, print, set_up_logs, show};
@@ -33,14 +38,24 @@ use crate::Exit;
 use crate::build_progress::BuildObserver;
 use crate::context::Context;
 use crate::family::NicFamily;
-use crate::phase::{self, BuildPackagesRequest, DriverAfterwards, InstallRequest};
+use crate::phase::{self, BuildPackagesRequest, DriverAfterwards, InstallRequest, RunRequest};
 use crate::report::Report;
 use crate::state::Journal;
 use crate::swap::ModuleTree;
 
 /// Carries out a command line: results go to stdout, logs and errors to stderr.
 #[must_use]
-pub fn run(mut cli: Cli) -> Exit {
+pub fn run(cli: Cli) -> ExitCode {
+    if matches!(cli.command, Command::Run(_)) && pid_1::is_this() {
+        return match pid_1::supervise() {
+            Ok(code) => code.into(),
+            Err(error) => fail(&cli, &error, Exit::Failed).into(),
+        };
+    }
+    run_here(cli).into()
+}
+
+fn run_here(mut cli: Cli) -> Exit {
     let paths = paths::make_absolute(&mut cli);
     let cli = &cli;
     if let Err(error) = paths {
@@ -75,6 +90,12 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
             };
         }
         Command::DtkBuild => return dtk_build::dtk_build(cli).await,
+        Command::Run(run) => {
+            run.introduce(cli);
+            if matches!(run.mode, RunMode::DtkBuild) {
+                return dtk_build::dtk_build(cli).await;
+            }
+        }
         Command::Report => {
             return match Journal::read(&store(cli)) {
                 Ok(events) => show(cli, &Report::of(&events), Exit::Success),
@@ -111,6 +132,7 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
         | Command::Reload { .. }
         | Command::RestoreSriov { .. }
         | Command::Terminate { .. }
+        | Command::Run(_)
         | Command::Snapshot => match signals::listen(context.stop.clone(), context.lock.clone()) {
             Ok(listening) => Some(listening),
             Err(error) => return fail(cli, &error, Exit::Failed),
@@ -130,6 +152,7 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
 enum PackagesRequest {
     Install(InstallRequest),
     Build(BuildPackagesRequest),
+    Run(RunRequest),
 }
 
 /// What is to be installed or built, where the command is about that.
@@ -141,6 +164,7 @@ fn request(cli: &Cli) -> Result<Option<PackagesRequest>, SettingError> {
         Command::Install(install) | Command::Plan { of: Planned::Install(install) } => {
             install.request(cli.modules.enable_nfsrdma).map(PackagesRequest::Install).map(Some)
         }
+        Command::Run(run) => Ok(run.request(cli.modules.enable_nfsrdma)?.map(PackagesRequest::Run)),
         _ => Ok(None),
     }
 }
@@ -169,8 +193,7 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
             }
         }
         Command::Terminate { restore_driver } => {
-            let afterwards = if *restore_driver { DriverAfterwards::Inbox } else { DriverAfterwards::Same };
-            match phase::terminate(context, afterwards).await {
+            match phase::terminate(context, DriverAfterwards::of(*restore_driver)).await {
                 Ok(terminated) => show(cli, &TerminatedText(&terminated), terminated.exit()),
                 Err(error) => fail(cli, &error, error.exit()),
             }
@@ -193,8 +216,12 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
             Ok(status) => show(cli, &status, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Build(_) | Command::Install(_) | Command::Plan { of: Planned::Install(_) } => {
+        Command::Build(_)
+        | Command::Install(_)
+        | Command::Run(_)
+        | Command::Plan { of: Planned::Install(_) } => {
             match request {
+                Some(PackagesRequest::Run(request)) => run_container(cli, context, request).await,
                 Some(PackagesRequest::Install(request)) => run_install(cli, context, request).await,
                 Some(PackagesRequest::Build(request)) => {
                     match phase::build_packages(context, request).await {
@@ -207,6 +234,19 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
             }
         }
         Command::DtkBuild | Command::Report | Command::Completions { .. } | Command::Man => Exit::Success,
+    }
+}
+
+async fn run_container(cli: &Cli, context: &Context, request: &RunRequest) -> Exit {
+    match phase::run(context, request).await {
+        Ok(ended) => {
+            let exit = ended.exit();
+            match (&ended.failure, &ended.terminated) {
+                (Some(error), _) | (None, Err(error)) => fail(cli, error, exit),
+                (None, Ok(terminated)) => show(cli, &TerminatedText(terminated), exit),
+            }
+        }
+        Err(error) => fail(cli, &error, error.exit()),
     }
 }
 

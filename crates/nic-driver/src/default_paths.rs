@@ -27,6 +27,9 @@ pub const FETCHED_PACKAGES: &str = "/var/lib/nic-driver/fetched";
 /// Packages as they are laid out, until they are an archive.
 pub const LAID_OUT_PACKAGES: &str = "/var/lib/nic-driver/layout";
 
+/// Where the kubelet looks for why a container has ended.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

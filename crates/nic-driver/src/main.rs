@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use nic_driver::cli::{Cli, run};
 
 fn main() -> ExitCode {
-    run(Cli::of_process()).into()
+    run(Cli::of_process())
 }

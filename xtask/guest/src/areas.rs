@@ -41,6 +41,8 @@ pub enum Area {
     Deadlines,
     /// The files of the state directory, and a disk that takes nothing.
     StateFiles,
+    /// The driver container's entrypoint.
+    Entrypoint,
     /// The command line, errors and exit codes.
     CommandLine,
     /// The lab itself.
@@ -48,8 +50,9 @@ pub enum Area {
 }
 
 use Area::{
-    Blacklist, Blockers, Build, CommandLine, Deadlines, Eswitch, Hooks, Install, Killed, Lab, LostPf,
-    MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate, WayBack,
+    Blacklist, Blockers, Build, CommandLine, Deadlines, Entrypoint, Eswitch, Hooks, Install, Killed, Lab,
+    LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate,
+    WayBack,
 };
 
 /// Each scenario of [`crate::scenario::SCENARIOS`] by name, with its areas.
@@ -60,6 +63,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("packages", &[Lab]),
     ("night", &[Install, Reload, Restore, Terminate]),
     ("built-night", &[Build, Install, Reload, Restore, Terminate]),
+    ("entrypoint", &[Entrypoint, Owed, Killed, Stopped, Blockers]),
     ("dkms", &[Build, Install, Terminate]),
     ("restore-loop", &[Restore]),
     ("idempotent", &[Reload, Restore, Owed]),

@@ -18,7 +18,7 @@ use nic_driver::state::StateStore;
 use rustix::process::Signal;
 
 use crate::command::run;
-use crate::{say, wait};
+use crate::{read, say, wait};
 
 /// Where the host puts the binary.
 pub(crate) const BINARY: &str = "/usr/bin/nic-driver";
@@ -46,7 +46,12 @@ pub(crate) struct NicDriver {
     killed_after: Option<Duration>,
     /// Whether its standard output is shown, too.
     shown: bool,
+    /// Whether it is the first process of a namespace.
+    is_pid_1: bool,
 }
+
+/// What makes a program the first process of a namespace, as a container's is. `unshare` waits for it outside, and takes it along.
+const AS_PID_1: [&str; 5] = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
 /// What a call did, seen from outside.
 #[derive(Debug)]
@@ -75,6 +80,7 @@ impl NicDriver {
             environment: Vec::new(),
             killed_after: None,
             shown: true,
+            is_pid_1: false,
         }
     }
 
@@ -101,6 +107,12 @@ impl NicDriver {
         self
     }
 
+    /// Runs it as the first process of a namespace.
+    pub(crate) fn being_pid_1(mut self) -> Self {
+        self.is_pid_1 = true;
+        self
+    }
+
     /// Does not show its standard output, because the scenario does something else with it.
     pub(crate) fn quietly(mut self) -> Self {
         self.shown = false;
@@ -119,7 +131,10 @@ impl NicDriver {
         let line = format!("{}nic-driver {}", variables.collect::<String>(), words.join(" "));
         say(&format!("$ {line}"));
         let start = Instant::now();
-        let mut command = Command::new(BINARY);
+        let before: &[&str] = if self.is_pid_1 { &AS_PID_1 } else { &[] };
+        let mut words = before.iter().copied().chain([BINARY]);
+        let mut command = Command::new(words.next().unwrap_or(BINARY));
+        command.args(words);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).process_group(0);
         if let Some(uid) = self.uid {
@@ -165,6 +180,25 @@ impl Running {
     pub(crate) fn signal(&self, name: &str) -> anyhow::Result<()> {
         say(&format!("  SIG{name}, after {:.2} s", self.start.elapsed().as_secs_f64()));
         run("kill", [format!("-{name}"), self.id().to_string()]).map(drop)
+    }
+
+    /// The first process of its namespace, as this machine numbers it.
+    pub(crate) fn pid_1(&self) -> anyhow::Result<u32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.id());
+        let text = read(&children)?;
+        let first = text.split_whitespace().next().with_context(|| format!("{children} is empty"))?;
+        first.parse().with_context(|| format!("{children} holds {text:?}"))
+    }
+
+    /// Sends the first process of its namespace a signal, by name.
+    pub(crate) fn signal_pid_1(&self, name: &str) -> anyhow::Result<()> {
+        say(&format!("  SIG{name} to PID 1, after {:.2} s", self.start.elapsed().as_secs_f64()));
+        run("kill", [format!("-{name}"), self.pid_1()?.to_string()]).map(drop)
+    }
+
+    /// What it has said so far on standard error.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until it has said this on standard error.

@@ -235,6 +235,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "entrypoint",
+        summary: "The driver container from start to end as PID 1: ready, told to stop, killed, blocked, back to the inbox driver",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(1200),
+        needs: Needs::NicDriver,
+        suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
         name: "dkms",
         summary: "A driver that dkms built: installed, swapped to, and removed by dkms on the way back to the inbox driver",
         topology: ONE_PF,

@@ -1,8 +1,9 @@
 //! Which part of what the program does a file is of.
 
 use lab_guest::areas::Area::{
-    self, Blacklist, Blockers, Build, CommandLine, Deadlines, Eswitch, Hooks, Install, Killed, Lab, LostPf,
-    MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate, WayBack,
+    self, Blacklist, Blockers, Build, CommandLine, Deadlines, Entrypoint, Eswitch, Hooks, Install, Killed,
+    Lab, LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate,
+    WayBack,
 };
 
 /// Beginnings of paths, each with its areas. The longest one that fits decides.
@@ -32,6 +33,8 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/families/", &[Reload, Restore, Eswitch, Hooks]),
     ("crates/nic-driver/src/", &[Reload, Restore, CommandLine]),
     ("crates/nic-driver/src/cli", &[CommandLine]),
+    ("crates/nic-driver/src/cli/pid_1.rs", &[Entrypoint]),
+    ("crates/nic-driver/src/cli/run.rs", &[CommandLine, Entrypoint]),
     ("crates/nic-driver/src/cli/signals.rs", &[Stopped]),
     ("crates/nic-driver/src/exit.rs", &[CommandLine]),
     ("crates/nic-driver/src/lock.rs", &[Stopped]),
@@ -50,6 +53,7 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/phase/reload.rs", &[Reload, Rollback, Killed, Stopped]),
     ("crates/nic-driver/src/phase/restore.rs", &[Restore, Network, LostPf, Owed, Killed]),
     ("crates/nic-driver/src/phase/rollback.rs", &[Rollback, WayBack, LostPf, Killed]),
+    ("crates/nic-driver/src/phase/run/", &[Entrypoint]),
     ("crates/nic-driver/src/phase/terminate.rs", &[Terminate, Killed]),
     ("crates/nic-driver/src/state/", &[StateFiles, Owed, Killed]),
     ("crates/nic-driver/src/state/backups.rs", &[WayBack]),

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::build_command::BuildCommand;
 use super::install::InstallArguments;
 use super::modules::{ModuleArguments, parse_bool};
+use super::run::RunArguments;
 use crate::context::{ManagementNic, ReloadWith};
 use crate::default_paths;
 
@@ -134,6 +135,9 @@ pub enum Command {
         #[arg(long, env = "RESTORE_DRIVER_ON_POD_TERMINATION", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
         restore_driver: bool,
     },
+    /// The driver container's entrypoint: everything from packages to readiness, then wait to be told to stop.
+    #[command(after_help = "Example: nic-driver run sources")]
+    Run(RunArguments),
     /// Take a snapshot of the NICs and store it.
     #[command(after_help = "Example: nic-driver snapshot --output json | jq '.snapshot.nics.pfs[].num_vfs'")]
     Snapshot,

@@ -1,12 +1,13 @@
 //! Variables of the environment: one that is set and empty counts as one that is not set, and one that holds something
 //! wrong is named.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, CommandFactory as _, Error, FromArgMatches as _};
 
 use super::arguments::Cli;
+use super::run::is_entrypoint;
 
 /// Here empty has a meaning of its own: none of them.
 const MAY_BE_EMPTY: &str = "MLX5_AUXILIARY_MODULES";
@@ -17,7 +18,11 @@ impl Cli {
     #[must_use]
     pub fn of_process() -> Self {
         let mut command = without_empty_variables(Self::command());
-        let matches = command.try_get_matches_from_mut(std::env::args_os());
+        let mut arguments: Vec<OsString> = std::env::args_os().collect();
+        if arguments.first().is_some_and(|program| is_entrypoint(program)) {
+            arguments.insert(1, "run".into());
+        }
+        let matches = command.try_get_matches_from_mut(arguments);
         matches
             .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
             .unwrap_or_else(|error| with_variable(error, &command).exit())

@@ -34,6 +34,7 @@ pub(super) fn make_absolute(cli: &mut Cli) -> Result<(), PathError> {
     let of_command = match &mut cli.command {
         Command::Install(install) | Command::Plan { of: Planned::Install(install) } => install.paths(),
         Command::Build(build) => build.paths(),
+        Command::Run(run) => run.paths(),
         _ => Vec::new(),
     };
     for path in of_command {

@@ -61,7 +61,7 @@ pub(super) fn settings(cli: &Cli) -> Settings {
 fn lock_patience(cli: &Cli) -> Duration {
     let operation = Duration::from_secs(cli.timeout);
     match &cli.command {
-        Command::Build(_) | Command::Install(_) => OTHERS_BUILD_DEADLINE,
+        Command::Build(_) | Command::Install(_) | Command::Run(_) => OTHERS_BUILD_DEADLINE,
         Command::Terminate { .. } => {
             cli.grace.map_or(operation, |grace| operation.min(Duration::from_secs(grace) / 2))
         }

@@ -242,6 +242,10 @@ pub enum PhaseError {
     #[error(transparent)]
     Network(#[from] NetworkError),
 
+    /// All was done, and the node is not ready.
+    #[error("the node is not ready: {0}")]
+    NotReady(String),
+
     /// A part of the phase failed.
     #[error("{what}")]
     Part {
@@ -318,6 +322,7 @@ impl PhaseError {
             | Self::RollbackFailed { .. }
             | Self::Rollback(_)
             | Self::NotVerified(_)
+            | Self::NotReady(_)
             | Self::Driver(_)
             | Self::Network(NetworkError::Topology(_)) => Exit::Degraded,
             Self::Obtain(error) => error.exit(),

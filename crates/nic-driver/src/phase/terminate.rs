@@ -24,7 +24,7 @@ use crate::swap::{ModuleTree, back_up_running_modules, remove_leftover_blacklist
 const NOT_RESTORED: &str = "the NICs could not be restored";
 
 /// What came of a termination.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Terminated {
     /// The packages that were removed, and what was taken out of DKMS.
     pub removed: Vec<String>,
@@ -52,6 +52,14 @@ pub enum DriverAfterwards {
     Same,
     /// The one that the distribution brought.
     Inbox,
+}
+
+impl DriverAfterwards {
+    /// The inbox driver where that is asked for.
+    #[must_use]
+    pub fn of(restore_driver: bool) -> Self {
+        if restore_driver { Self::Inbox } else { Self::Same }
+    }
 }
 
 /// Takes readiness away and cleans up; on demand goes back to the inbox driver, and restores the NICs under it.
@@ -87,8 +95,7 @@ async fn run_terminate(
 ) -> Result<Terminated, PhaseError> {
     take_readiness_away(context, phase)?;
     remove_leftover_blacklist(context, phase)?;
-    let mut terminated =
-        Terminated { removed: Vec::new(), withdrawn: Vec::new(), reloaded: None, restored: None };
+    let mut terminated = Terminated::default();
     if afterwards == DriverAfterwards::Same {
         // Nobody comes after this command to restore what an earlier one has left undone.
         if context.host.is_running_machine() && context.snapshot_state()?.armed().is_some() {

@@ -19,6 +19,8 @@ pub enum Phase {
     RestoreSriov,
     /// `terminate`.
     Terminate,
+    /// `run`: the driver container, around the others.
+    Run,
 }
 
 impl Phase {
@@ -37,6 +39,7 @@ impl Phase {
             Self::Reload => "reload",
             Self::RestoreSriov => "restore-sriov",
             Self::Terminate => "terminate",
+            Self::Run => "run",
         }
     }
 }

@@ -10,6 +10,7 @@ mod container;
 mod deadlines;
 mod disk;
 mod dkms;
+mod entrypoint;
 mod errors;
 mod everything;
 mod faults;
@@ -44,6 +45,7 @@ const RUNS: &[(&str, Run)] = &[
     ("night", night::run),
     ("built-night", night::with_built_packages),
     ("dkms", dkms::run),
+    ("entrypoint", entrypoint::run),
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),
     ("network", network::run),

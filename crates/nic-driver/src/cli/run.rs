@@ -1,0 +1,121 @@
+//! `run`, the driver container's entrypoint: what it is given.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use super::arguments::Cli;
+use super::build::{BuildArguments, DkmsArguments, SettingError, SidecarArguments};
+use super::install::{InstallArguments, InstallMode};
+use super::modules::parse_bool;
+use crate::default_paths;
+use crate::phase::{DriverAfterwards, RunRequest};
+
+/// The name by which the program is the entrypoint, and takes the mode alone: where an image has it in the place of the earlier one.
+pub(super) const ENTRYPOINT: &str = "entrypoint";
+
+/// The entrypoint.
+#[derive(Debug, clap::Args)]
+#[command(subcommand_value_name = "MODE", subcommand_help_heading = "Modes")]
+pub struct RunArguments {
+    /// What the container is.
+    #[command(subcommand)]
+    pub mode: RunMode,
+    /// DKMS.
+    #[command(flatten)]
+    pub dkms: DkmsArguments,
+    /// Go back to the driver that the distribution brought when told to stop, and restore the NICs under it.
+    #[arg(long, global = true, env = "RESTORE_DRIVER_ON_POD_TERMINATION", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub restore_driver: bool,
+    /// Where the kubelet looks for why the container has ended.
+    #[arg(long, global = true, env = "NIC_DRIVER_TERMINATION_LOG", default_value = default_paths::TERMINATION_LOG)]
+    pub termination_log: PathBuf,
+    /// The container's version, which is logged.
+    #[arg(long, global = true, env = "NVIDIA_NIC_CONTAINER_VER", hide = true)]
+    pub container_version: Option<String>,
+}
+
+/// What a container is.
+#[derive(Debug, clap::Subcommand)]
+pub enum RunMode {
+    /// The driver container: packages are built, or taken from the inventory or the sidecar; installed, and swapped to.
+    #[command(after_help = "Example: nic-driver run sources, with the variables of the driver's image")]
+    Sources {
+        /// Sources.
+        #[command(flatten)]
+        build: BuildArguments,
+        /// Have them built by the sidecar.
+        #[arg(long, env = "DTK_OCP_DRIVER_BUILD", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+        dtk_driver_build: bool,
+        /// The sidecar.
+        #[command(flatten)]
+        sidecar: SidecarArguments,
+    },
+    /// The driver container whose image has the modules: they are swapped to.
+    #[command(after_help = "Example: nic-driver run precompiled")]
+    Precompiled,
+    /// The build sidecar, as `nic-driver dtk-build`.
+    #[command(after_help = "Example: nic-driver run dtk-build, started by dtk_nic_driver_build.sh")]
+    DtkBuild,
+}
+
+impl RunArguments {
+    /// What is asked for; `None` of a sidecar, which is asked by its own variables.
+    pub(super) fn request(&self, enable_nfsrdma: bool) -> Result<Option<RunRequest>, SettingError> {
+        let mode = match &self.mode {
+            RunMode::DtkBuild => return Ok(None),
+            RunMode::Precompiled => InstallMode::Precompiled,
+            RunMode::Sources { build, dtk_driver_build, sidecar } => InstallMode::Sources {
+                build: build.clone(),
+                dtk_driver_build: *dtk_driver_build,
+                sidecar: sidecar.clone(),
+            },
+        };
+        let install = InstallArguments { mode: Some(mode), packages: None, dkms: self.dkms.clone() };
+        Ok(Some(RunRequest {
+            install: install.request(enable_nfsrdma)?,
+            afterwards: DriverAfterwards::of(self.restore_driver),
+            termination_message: self.termination_log.clone(),
+        }))
+    }
+
+    /// Paths of the machine.
+    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let mut paths = vec![&mut self.termination_log];
+        if let RunMode::Sources { build, sidecar, .. } = &mut self.mode {
+            paths.extend(build.paths());
+            paths.extend(sidecar.paths());
+        }
+        paths
+    }
+
+    /// The first lines of the log: what this is, and what of its environment means nothing to it.
+    pub(super) fn introduce(&self, cli: &Cli) {
+        let (mode, driver) = match &self.mode {
+            RunMode::Sources { build, .. } => ("sources", build.driver_version.as_ref()),
+            RunMode::Precompiled => ("precompiled", None),
+            RunMode::DtkBuild => ("dtk-build", None),
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, mode, family = cli.family, "nic-driver, the driver container");
+        let driver = driver.map_or_else(|| of_environment("NVIDIA_NIC_DRIVER_VER"), ToString::to_string);
+        let container = self.container_version.as_deref().unwrap_or_default();
+        tracing::info!("driver container version {driver}-{container}");
+        let means_nothing = |variable: &str, why: &str| tracing::info!("{variable} has no effect: {why}");
+        if std::env::var_os("BIND_DELAY_SEC").is_some() {
+            means_nothing("BIND_DELAY_SEC", "events are waited for, and not times");
+        }
+        let new_entrypoint = of_environment("USE_NEW_ENTRYPOINT");
+        if parse_bool(&new_entrypoint) == Ok(false) && !new_entrypoint.is_empty() {
+            means_nothing("USE_NEW_ENTRYPOINT", "there is one entrypoint");
+        }
+    }
+}
+
+fn of_environment(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_default()
+}
+
+/// Whether the program was called by the name of the entrypoint.
+pub(super) fn is_entrypoint(program: &OsStr) -> bool {
+    std::path::Path::new(program).file_name() == Some(OsStr::new(ENTRYPOINT))
+}

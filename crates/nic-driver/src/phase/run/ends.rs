@@ -1,0 +1,71 @@
+//! What is wrong with the container itself: a setting, the image, its packages, a build. It ends, for a restart may bring another image
+//! or another answer; but not for ever: each restart counts against the node, and more than ten make its upgrade a failed one.
+
+use std::path::PathBuf;
+
+use nic_dtk::{DriverSideError, WaitError};
+use nic_host::WriteError;
+
+use super::super::error::PhaseError;
+use super::super::obtain_error::ObtainError;
+use super::obstacle::Obstacle;
+use crate::Exit;
+use crate::context::Context;
+
+/// How many times in a row a container ends for one reason. After that it stays, and tries again by itself.
+const MOST: u32 = 3;
+
+/// Whether this is wrong with the container, and not with the node.
+pub(super) fn is_of_container(error: &PhaseError) -> bool {
+    match error {
+        PhaseError::Obtain(error) => match error.as_ref() {
+            ObtainError::Build(_) | ObtainError::Built(_) | ObtainError::SidecarBuild { .. } => true,
+            ObtainError::Sidecar(error) => {
+                matches!(error.as_ref(), DriverSideError::Wait(WaitError::Failed(_)))
+            }
+            error => matches!(error.exit(), Exit::Usage | Exit::BadPackage),
+        },
+        error => matches!(error.exit(), Exit::NoModule | Exit::BadPackage),
+    }
+}
+
+/// Counts this end. It may be one too many.
+pub(super) fn decide(context: &Context, error: &PhaseError) -> Obstacle {
+    let reason = crate::error_chain(error);
+    let earlier = read(context).filter(|(_, known)| *known == reason).map_or(0, |(count, _)| count);
+    if earlier >= MOST {
+        return Obstacle::Passes;
+    }
+    match write(context, earlier + 1, &reason) {
+        Ok(()) => Obstacle::Ends,
+        Err(error) => {
+            tracing::warn!(
+                error = crate::error_chain(&error),
+                "this end cannot be counted: the container stays"
+            );
+            Obstacle::Passes
+        }
+    }
+}
+
+/// The node is ready: what has ended earlier containers is over.
+pub(super) fn forget(context: &Context) {
+    if let Err(error) = context.host.remove_file(file(context)) {
+        tracing::debug!(error = crate::error_chain(&error), "the count of earlier ends stays");
+    }
+}
+
+fn file(context: &Context) -> PathBuf {
+    context.store.folder().join("ends")
+}
+
+/// The count in the first line, the reason in the others.
+fn read(context: &Context) -> Option<(u32, String)> {
+    let text = std::fs::read_to_string(file(context)).ok()?;
+    let (count, reason) = text.split_once('\n')?;
+    Some((count.parse().ok()?, reason.to_owned()))
+}
+
+fn write(context: &Context, count: u32, reason: &str) -> Result<(), WriteError> {
+    context.host.write_durably(file(context), format!("{count}\n{reason}").as_bytes())
+}

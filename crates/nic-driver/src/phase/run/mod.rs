@@ -1,0 +1,190 @@
+//! `run`: the driver container from its start to its end, composed of the other phases. Readiness goes first; packages are had and
+//! installed, modules compared and swapped, the NICs restored; then the node is ready, and a request to stop is waited for.
+//!
+//! What is wrong with the node may pass: it is waited for inside ([`patience`]), and said once for each change. What is wrong with the
+//! container ends it ([`ends`]). Whoever reads only why a container has ended finds it in the [`termination_message`].
+//!
+//! What may be killed where: the phases say it for themselves. A container that is started again begins at the beginning, and
+//! does only what is due.
+
+mod ends;
+mod obstacle;
+mod patience;
+mod termination_message;
+
+use std::path::PathBuf;
+
+use nic_host::DriverVersion;
+
+use super::error::PhaseError;
+use super::install::{InstallRequest, PackageOrigin, clean_up_inventory, install};
+use super::obtain_error::ObtainError;
+use super::reload::reload;
+use super::restore::{RestoreOrNothing, restore_sriov, restore_within_phase};
+use super::terminate::{DriverAfterwards, Terminated, terminate};
+use crate::Exit;
+use crate::context::{Context, Settings};
+use crate::node::take_readiness_away;
+use crate::state::{Phase, PhaseRecord};
+use crate::stop::{StopRequest, time_left};
+use crate::swap::ModuleTree;
+use obstacle::Obstacle;
+use patience::Ended;
+use termination_message::TerminationMessage;
+
+const NOT_BEGUN: &str = "the driver container cannot begin";
+
+/// What a driver container is to do.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// Where its packages come from.
+    pub install: InstallRequest,
+    /// Which driver runs when it has ended after a request to stop.
+    pub afterwards: DriverAfterwards,
+    /// The file in which the kubelet looks for why a container has ended.
+    pub termination_message: PathBuf,
+}
+
+/// What came of a driver container that was told to stop, or could not go on.
+#[derive(Debug)]
+pub struct RunEnded {
+    /// Why it could not go on; `None` when it was told to stop.
+    pub failure: Option<PhaseError>,
+    /// How it ended: what was taken away, and what was still to be restored.
+    pub terminated: Result<Terminated, PhaseError>,
+}
+
+impl RunEnded {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match (&self.failure, &self.terminated) {
+            (Some(failure), _) => failure.exit(),
+            (None, Ok(terminated)) => terminated.exit(),
+            (None, Err(error)) => error.exit(),
+        }
+    }
+}
+
+/// Runs the driver container until it is told to stop, or cannot go on.
+///
+/// # Errors
+/// It is not root, or the host is a tree: nothing was done.
+pub async fn run(context: &Context, request: &RunRequest) -> Result<RunEnded, PhaseError> {
+    Context::ensure_root("running the driver container")?;
+    context.ensure_running_machine("only the running machine can have a driver container")?;
+    let message = TerminationMessage::new(&context.host, &request.termination_message);
+    // Who does not hold the lock touches nothing, and has nothing to clean up.
+    let locked = patience::persist(context, &message, "the lock", Obstacle::passes, async || {
+        Ok(context.begin("run").await?)
+    });
+    let _lock = match locked.await {
+        Ok(lock) => lock,
+        Err(Ended::Stopped) => {
+            return Ok(RunEnded { failure: None, terminated: Ok(Terminated::default()) });
+        }
+        Err(Ended::Failed(error)) => return Err(error),
+    };
+    let phase = context.journal.phase(Phase::Run);
+    let ready = get_ready(context, &phase, request, &message).await;
+    let failure = match ready {
+        Ok(()) => {
+            ends::forget(context);
+            message.clear();
+            tracing::info!("ready; waiting to be told to stop");
+            context.stop.requested().await;
+            None
+        }
+        Err(Ended::Stopped) => None,
+        Err(Ended::Failed(error)) => Some(error),
+    };
+    if let Some(error) = &failure {
+        tracing::error!(error = crate::error_chain(error), "the driver container cannot go on");
+        message.write(&crate::error_chain(error));
+    }
+    let afterwards = if failure.is_some() { DriverAfterwards::Same } else { request.afterwards };
+    let terminated = end(context, afterwards).await;
+    if let (None, Err(error)) = (&failure, &terminated) {
+        message.write(&crate::error_chain(error));
+    }
+    let ended = RunEnded { failure, terminated };
+    let how = match (&ended.failure, &ended.terminated) {
+        (Some(error), _) | (None, Err(error)) => crate::error_chain(error),
+        (None, Ok(_)) => "stopped as asked".to_owned(),
+    };
+    phase.end(&how, ended.exit());
+    Ok(ended)
+}
+
+/// Everything up to readiness.
+async fn get_ready(
+    context: &Context,
+    phase: &PhaseRecord,
+    request: &RunRequest,
+    message: &TerminationMessage,
+) -> Result<(), Ended> {
+    // A container that was killed has left it on the host, where the next one's startup probe would find it.
+    take_readiness_away(context, phase)
+        .map_err(|source| Ended::Failed(PhaseError::write(NOT_BEGUN)(source)))?;
+    let of_packages = |error: &PhaseError| match ends::is_of_container(error) {
+        true => ends::decide(context, error),
+        false => Obstacle::passes(error),
+    };
+    patience::persist(context, message, "the packages", of_packages, async || {
+        install(context, &request.install).await
+    })
+    .await?;
+    patience::persist(context, message, "the driver", of_packages, async || swap(context).await).await?;
+    clean_up(context, &request.install).await;
+    // Nothing is owed any more: the node is ready when the installed modules run and the PFs are up.
+    patience::persist(context, message, "readiness", Obstacle::passes, async || {
+        match restore_sriov(context, false, &[]).await? {
+            RestoreOrNothing::NothingOwed(nothing) => match nothing.not_ready {
+                None => Ok(()),
+                Some(reason) => Err(PhaseError::NotReady(reason.to_string())),
+            },
+            RestoreOrNothing::Restored(restored) if restored.exit() == Exit::Success => Ok(()),
+            RestoreOrNothing::Restored(restored) => Err(PhaseError::NotReady(restored.summary())),
+        }
+    })
+    .await
+}
+
+/// The modules, and right behind them the NICs: between the two the node is without them.
+async fn swap(context: &Context) -> Result<(), PhaseError> {
+    let reloaded = reload(context, &ModuleTree::Own).await?;
+    let restored = match reloaded.restored {
+        Some(restored) => restored,
+        None if reloaded.restore_due => restore_within_phase(context).await?,
+        None => return Ok(()),
+    };
+    if restored.is_verified() { Ok(()) } else { Err(PhaseError::NotReady(restored.summary())) }
+}
+
+/// The inventory keeps what this node needs. What cannot be removed is no reason for anything.
+async fn clean_up(context: &Context, request: &InstallRequest) {
+    let sources = match &request.origin {
+        PackageOrigin::Sources(sources) | PackageOrigin::Sidecar { sources, .. } => sources,
+        PackageOrigin::Folder(_) | PackageOrigin::Precompiled => return,
+    };
+    let Some(inventory) = &sources.inventory else { return };
+    let version: &DriverVersion = &sources.version;
+    match clean_up_inventory(context, inventory, version).await {
+        Ok(cleaned) => cleaned.failed.iter().for_each(|failure| {
+            tracing::warn!(failure = crate::error_chain(failure), "the inventory keeps what is superfluous");
+        }),
+        Err(error) => {
+            let error: &ObtainError = &error;
+            tracing::warn!(error = crate::error_chain(error), "the inventory cannot be cleaned up");
+        }
+    }
+}
+
+/// The end, which is finished: from here on only a second request ends it, at once.
+async fn end(context: &Context, afterwards: DriverAfterwards) -> Result<Terminated, PhaseError> {
+    let elapsed = context.stop.since().map(|since| since.elapsed()).unwrap_or_default();
+    let grace = time_left(context.settings.grace, elapsed);
+    let settings = Settings { grace, ..context.settings.clone() };
+    let undisturbed = Context { settings, stop: StopRequest::default(), ..context.clone() };
+    terminate(&undisturbed, afterwards).await
+}

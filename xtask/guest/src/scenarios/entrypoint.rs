@@ -1,0 +1,169 @@
+//! The driver container from its start to its end, as the first process of a namespace. Its image has the modules: they lie where an
+//! image has them, put there by the package manager before it starts.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
+use nic_driver::state::Step;
+
+use crate::command::run as command;
+use crate::drivers::{self, Flow};
+use crate::guest::Guest;
+use crate::observe::Nics;
+use crate::program::{NicDriver, Running};
+use crate::readiness::{self, READY};
+use crate::{journal, read, report, say, vfs, wait, write};
+
+/// Few, since it is the course that matters here.
+const VFS: u32 = 2;
+const PATIENCE: Duration = Duration::from_secs(120);
+const HOLDER: &str = "/lab/packages/lab_holder.ko";
+const TERMINATION_LOG: &str = "/run/termination-log";
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    drivers::pretend_distribution(Flow::Rpm)?;
+    let inbox = drivers::loaded("igb")?;
+    let before = vfs::configure_each(VFS)?;
+    write(TERMINATION_LOG, "")?;
+    let watch = readiness::watch(&before)?;
+
+    say("== the first container: driver A");
+    put_into_image(guest, "A")?;
+    let container = start("false")?;
+    until_ready(&container)?;
+    expect(&before, "A")?;
+    orphans_are_taken(&container)?;
+    stop(container)?;
+    expect(&before, "A")?;
+
+    say("== the next one with the same driver: nothing is due");
+    let container = start("false")?;
+    until_ready(&container)?;
+    let said = container.said();
+    ensure!(!said.contains("step=unload"), "modules were unloaded for nothing: {said}");
+    stop(container)?;
+
+    say("== driver B, while another module holds the driver");
+    put_into_image(guest, "B")?;
+    command("insmod", [HOLDER, "driver=igb"])?;
+    let container = start("false")?;
+    container.wait_until_it_says("not ready, and waiting")?;
+    let message = read(TERMINATION_LOG)?;
+    ensure!(message.contains("lab_holder"), "the termination message does not name the module: {message:?}");
+    ensure!(!Path::new(READY).exists(), "the node is ready while the driver is held");
+    command("rmmod", ["lab_holder"])?;
+    until_ready(&container)?;
+    expect(&before, "B")?;
+    ensure!(read(TERMINATION_LOG)?.is_empty(), "the termination message stays although the node is ready");
+
+    say("== killed when it was ready, and in mid-swap to A");
+    kill(container)?;
+    ensure!(Path::new(READY).exists(), "a container that is killed takes its readiness file along");
+    put_into_image(guest, "A")?;
+    let container = start("false")?;
+    until_it_unloads()?;
+    ensure!(!Path::new(READY).exists(), "the node is ready while its driver is swapped");
+    kill(container)?;
+    let container = start("false")?;
+    until_ready(&container)?;
+    expect(&before, "A")?;
+    stop(container)?;
+
+    say("== told to stop while it waits");
+    put_into_image(guest, "B")?;
+    command("insmod", [HOLDER, "driver=igb"])?;
+    let container = start("false")?;
+    container.wait_until_it_says("not ready, and waiting")?;
+    stop(container)?;
+    command("rmmod", ["lab_holder"])?;
+    expect(&before, "A")?;
+
+    say("== back to the inbox driver when it is told to stop");
+    let container = start("true")?;
+    until_ready(&container)?;
+    expect(&before, "B")?;
+    take_out_of_image(guest)?;
+    stop(container)?;
+    ensure!(drivers::loaded("igb")? == inbox, "the loaded igb is not the inbox one");
+    before.expect_unchanged()?;
+
+    let seen = watch.end()?;
+    report(&format!("{} VFs: {seen}", before.vf_count()));
+    seen.ensure_right()
+}
+
+fn put_into_image(guest: &Guest, letter: &str) -> anyhow::Result<()> {
+    drivers::new_container()?;
+    let package = drivers::only_file(&drivers::folder(letter, Flow::Rpm))?;
+    let package = package.to_str().context("a package's path is no UTF-8")?;
+    command("rpm", ["-ivh", "--replacepkgs", "--nodeps", package])?;
+    command("depmod", [guest.kernel()]).map(drop)
+}
+
+/// The modules of an image are nobody's to remove: who starts a container with the inbox driver has another image.
+fn take_out_of_image(guest: &Guest) -> anyhow::Result<()> {
+    command("rpm", ["-e", "lab-igb-modules"])?;
+    command("depmod", [guest.kernel()]).map(drop)
+}
+
+fn start(restore_driver: &str) -> anyhow::Result<Running> {
+    NicDriver::new(["run", "precompiled", "--termination-log", TERMINATION_LOG])
+        .with_env("RESTORE_DRIVER_ON_POD_TERMINATION", restore_driver.to_owned())
+        .being_pid_1()
+        .start()
+}
+
+fn until_ready(container: &Running) -> anyhow::Result<()> {
+    wait::until("the node is ready", PATIENCE, || {
+        // The file of a container before this one may still be there.
+        let is_ready = container.said().contains("ready; waiting to be told to stop");
+        Ok((is_ready && Path::new(READY).exists()).then_some(()))
+    })
+}
+
+/// As the kubelet does it.
+fn stop(container: Running) -> anyhow::Result<()> {
+    container.signal_pid_1("TERM")?;
+    container.wait()?.expect(Exit::Success)?;
+    ensure!(!Path::new(READY).exists(), "the node is ready without a driver container");
+    Ok(())
+}
+
+/// As the kernel does it to a container that takes too much memory.
+fn kill(container: Running) -> anyhow::Result<()> {
+    container.signal_pid_1("KILL")?;
+    let ended = container.wait()?;
+    ensure!(!ended.is(Exit::Success), "a container that was killed ended with {}", ended.ended_with());
+    Ok(())
+}
+
+fn expect(before: &Nics, letter: &str) -> anyhow::Result<()> {
+    drivers::expect_loaded(&drivers::version(letter)?)?;
+    before.expect_unchanged()
+}
+
+fn until_it_unloads() -> anyhow::Result<()> {
+    let begun = journal::lines()?.len();
+    let unload = Step::Unload { module: "igb".parse()? };
+    wait::until("the driver is unloaded", PATIENCE, || {
+        Ok(journal::lines()?.iter().skip(begun).any(|line| line.entry.begins(&unload)).then_some(()))
+    })
+}
+
+/// What has lost its parent in the container becomes a child of PID 1, which takes its end.
+fn orphans_are_taken(container: &Running) -> anyhow::Result<()> {
+    let pid_1 = container.pid_1()?;
+    let target = format!("--target={pid_1}");
+    // The shell in the background is an orphan as soon as the one before it has ended.
+    command("nsenter", [&target, "--pid", "sh", "-c", "sleep 1 >/dev/null 2>&1 &"])?;
+    let children = || read(format!("/proc/{pid_1}/task/{pid_1}/children"));
+    let with_orphan = children()?;
+    ensure!(with_orphan.split_whitespace().count() == 2, "PID 1 has the children {with_orphan:?}, not two");
+    thread::sleep(Duration::from_secs(3));
+    let left = children()?;
+    ensure!(left.split_whitespace().count() == 1, "PID 1 has the children {left:?}, not one");
+    Ok(())
+}

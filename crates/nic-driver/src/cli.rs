@@ -142,7 +142,9 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
     };
     let exit = run_command(cli, &context, request.as_ref()).await;
     drop(listening);
-    if context.stop.since().is_some() && exit != Exit::Interrupted {
+    // To be told to stop is how a container ends.
+    let is_container = matches!(cli.command, Command::Run(_));
+    if context.stop.since().is_some() && exit != Exit::Interrupted && !is_container {
         tracing::warn!("asked to stop meanwhile; what was begun was finished first");
     }
     exit

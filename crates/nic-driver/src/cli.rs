@@ -91,7 +91,7 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
         }
         Command::DtkBuild => return dtk_build::dtk_build(cli).await,
         Command::Run(run) => {
-            run.introduce(cli);
+            run.introduce(&cli.family);
             if matches!(run.mode, RunMode::DtkBuild) {
                 return dtk_build::dtk_build(cli).await;
             }

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use super::arguments::Cli;
 use super::build::{BuildArguments, DkmsArguments, SettingError, SidecarArguments};
 use super::install::{InstallArguments, InstallMode};
 use super::modules::parse_bool;
@@ -89,14 +88,14 @@ impl RunArguments {
     }
 
     /// The first lines of the log: what this is, and what of its environment means nothing to it.
-    pub(super) fn introduce(&self, cli: &Cli) {
+    pub(super) fn introduce(&self, family: &str) {
         let (mode, driver) = match &self.mode {
             RunMode::Sources { build, .. } => ("sources", build.driver_version.as_ref()),
             RunMode::Precompiled => ("precompiled", None),
             RunMode::DtkBuild => ("dtk-build", None),
         };
         let version = env!("CARGO_PKG_VERSION");
-        tracing::info!(version, mode, family = cli.family, "nic-driver, the driver container");
+        tracing::info!(version, mode, family, "nic-driver, the driver container");
         let driver = driver.map_or_else(|| of_environment("NVIDIA_NIC_DRIVER_VER"), ToString::to_string);
         let container = self.container_version.as_deref().unwrap_or_default();
         tracing::info!("driver container version {driver}-{container}");

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod chroot;
 #[cfg(test)]
+mod container;
+#[cfg(test)]
 mod documented_node;
 #[cfg(test)]
 mod dtk_run;

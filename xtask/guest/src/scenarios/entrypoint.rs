@@ -51,7 +51,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     put_into_image(guest, "B")?;
     command("insmod", [HOLDER, "driver=igb"])?;
     let container = start("false")?;
-    container.wait_until_it_says("not ready, and waiting")?;
+    container.wait_until_it_says("not ready, and waits")?;
     let message = read(TERMINATION_LOG)?;
     // It holds a reference, and no list names it.
     ensure!(
@@ -81,7 +81,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     put_into_image(guest, "B")?;
     command("insmod", [HOLDER, "driver=igb"])?;
     let container = start("false")?;
-    container.wait_until_it_says("not ready, and waiting")?;
+    container.wait_until_it_says("not ready, and waits")?;
     stop(container)?;
     command("rmmod", ["lab_holder"])?;
     expect(&before, "A")?;

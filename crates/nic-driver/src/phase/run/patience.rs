@@ -84,7 +84,11 @@ fn tell(
     if told.as_deref() == Some(text) {
         return;
     }
-    tracing::warn!(what, waited_s = began.elapsed().as_secs(), "not ready, and waiting: {text}");
+    tracing::warn!(
+        what,
+        waited_s = began.elapsed().as_secs(),
+        "the container is not ready, and waits: {text}"
+    );
     message.write(text);
     *told = Some(text.to_owned());
 }

@@ -63,7 +63,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("packages", &[Lab]),
     ("night", &[Install, Reload, Restore, Terminate]),
     ("built-night", &[Build, Install, Reload, Restore, Terminate]),
-    ("entrypoint", &[Entrypoint, Owed, Killed, Stopped, Blockers]),
+    ("entrypoint", &[Entrypoint]),
     ("dkms", &[Build, Install, Terminate]),
     ("restore-loop", &[Restore]),
     ("idempotent", &[Reload, Restore, Owed]),

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::fs;
 use std::num::NonZero;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
@@ -41,6 +42,9 @@ const SHOWN: usize = 10;
 /// The memory that a machine of the suite may come to take, with the emulator's own.
 const MIB_OF_A_MACHINE: usize = 3072;
 
+/// What `target` takes in a run from nothing without incremental compilation, as in CI.
+const MIB_OF_A_RUN: u64 = 4300;
+
 /// What became of the scenarios.
 #[derive(Debug, Default)]
 struct Tally {
@@ -56,6 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     lab::set_up_machine()?;
     let metadata = workspace::metadata()?;
     let target = metadata.target_directory.as_std_path();
+    tell_space(target)?;
     // The lab downloads and unpacks while cargo compiles.
     let lab = thread::scope(|scope| {
         let kernels: Vec<Kernel> =
@@ -88,6 +93,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 {
         bail!("scenarios failed");
+    }
+    Ok(())
+}
+
+/// Warns where a run from nothing would fill the disk: what fails then is told by whoever happens to write.
+fn tell_space(target: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(target).with_context(|| format!("cannot create {}", target.display()))?;
+    let mut df = Command::new("df");
+    let text = lab::process::output(df.args(["--output=avail", "--block-size=1M"]).arg(target))?;
+    let free: u64 = text.lines().last().unwrap_or_default().trim().parse().context("df prints no number")?;
+    if free < MIB_OF_A_RUN {
+        println!(
+            "{} has {free} MiB free; from nothing, all checks and the lab take {MIB_OF_A_RUN} MiB",
+            target.display()
+        );
     }
     Ok(())
 }

@@ -12,7 +12,8 @@ use super::package_error::PackageError;
 use crate::Exit;
 use crate::context::BeginError;
 use crate::node::{
-    FamilyDevicesError, ManagementError, NetworkError, NoTimeLeft, ObserveNodeError, PfMissing,
+    FamilyDevicesError, HeadersError, ManagementError, NamesRuleError, NetworkError, NoTimeLeft,
+    ObserveNodeError, PfMissing,
 };
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
@@ -242,6 +243,13 @@ pub enum PhaseError {
     #[error(transparent)]
     Network(#[from] NetworkError),
 
+    /// It cannot be told whether a udev rule is to keep the interfaces' names.
+    #[error(transparent)]
+    NamesRule(#[from] NamesRuleError),
+    /// The headers could not be mounted where others find them, or unmounted.
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
+
     /// A part of the phase failed.
     #[error("{what}")]
     Part {
@@ -310,6 +318,8 @@ impl PhaseError {
             | Self::MissingModule(_)
             | Self::Listen(_)
             | Self::Network(NetworkError::Observe(_))
+            | Self::NamesRule(_)
+            | Self::Headers(_)
             | Self::Restore(_) => Exit::Failed,
             Self::RolledBack { .. } => Exit::RolledBack,
             Self::Swap(_)

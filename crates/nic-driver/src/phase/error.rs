@@ -178,6 +178,12 @@ pub enum PhaseError {
     /// The devices that wait for a driver could not be found.
     #[error(transparent)]
     FamilyDevices(#[from] FamilyDevicesError),
+    /// It cannot be told whether a udev rule is to keep the interfaces' names.
+    #[error(transparent)]
+    NamesRule(#[from] NamesRuleError),
+    /// The headers could not be mounted where others find them, or unmounted.
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
     /// A module without which the driver does not work cannot be loaded beside it. The driver stays.
     #[error("the driver runs, and a module without which it does not work cannot be loaded")]
     MissingModule(#[source] LoadError),
@@ -242,13 +248,6 @@ pub enum PhaseError {
     /// What stood on the NICs could not be restored.
     #[error(transparent)]
     Network(#[from] NetworkError),
-
-    /// It cannot be told whether a udev rule is to keep the interfaces' names.
-    #[error(transparent)]
-    NamesRule(#[from] NamesRuleError),
-    /// The headers could not be mounted where others find them, or unmounted.
-    #[error(transparent)]
-    Headers(#[from] HeadersError),
 
     /// A part of the phase failed.
     #[error("{what}")]

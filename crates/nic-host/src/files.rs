@@ -1,5 +1,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -241,6 +242,24 @@ impl Host {
         write().map_err(|source| WriteError { path: path.clone(), action: "write".to_owned(), source })
     }
 
+    /// Replaces a file as a whole, durably, like [`Host::write_durably`], in a folder that must be there. The file has these
+    /// permissions, whatever this process's umask is, and whichever an earlier file had.
+    pub fn write_durably_with_mode(
+        &self,
+        path: impl AsRef<Path>,
+        content: &[u8],
+        mode: u32,
+    ) -> Result<(), WriteError> {
+        let path = self.path(path);
+        let write = || -> io::Result<()> {
+            let mut file = AtomicWriteFile::open(&path)?;
+            file.write_all(content)?;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            file.commit()
+        };
+        write().map_err(|source| WriteError { path: path.clone(), action: "write".to_owned(), source })
+    }
+
     /// Appends to a file, which is created if need be, and has the data on the disk when it returns.
     pub fn append_durably(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<(), WriteError> {
         let path = self.path(path);
@@ -331,6 +350,19 @@ mod tests {
         let error = host.write_durably("/run/state/snapshot.json/below", b"secret").unwrap_err();
         let path = dir.path().join("run/state/snapshot.json/below");
         assert_eq!(error.to_string(), format!("cannot write {}", path.display()));
+    }
+
+    #[test]
+    fn a_durable_write_gives_the_permissions_it_is_told_and_makes_no_folder() {
+        let (dir, host) = tree();
+        let mode = || fs::metadata(dir.path().join("rule")).unwrap().permissions().mode() & 0o7777;
+        for told in [0o644, 0o600, 0o666] {
+            host.write_durably_with_mode("/rule", b"content", told).unwrap();
+            assert_eq!((host.read("/rule").unwrap().as_str(), mode()), ("content", told));
+        }
+        let error = host.write_durably_with_mode("/rules.d/rule", b"content", 0o644).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::NOENT));
+        assert!(!host.exists("/rules.d"));
     }
 
     #[test]

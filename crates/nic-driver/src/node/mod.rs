@@ -2,8 +2,10 @@
 
 mod family_devices;
 mod grace;
+mod headers;
 mod machine;
 mod management;
+mod names_rule;
 mod network;
 mod observe;
 mod pfs;
@@ -13,9 +15,11 @@ pub use family_devices::FamilyDevicesError;
 pub(crate) use family_devices::driverless_devices;
 pub use grace::NoTimeLeft;
 pub(crate) use grace::reload_fits;
+pub use headers::{HeadersError, mount_headers, unmount_headers};
 pub use machine::{MachineStatus, RunningStatus};
 pub(crate) use management::check_management;
 pub use management::{ManagementBlocked, ManagementError};
+pub use names_rule::{NamesRuleError, NamesRulePlan, plan_names_rule, remove_names_rule, write_names_rule};
 pub use network::NetworkError;
 pub(crate) use network::{network_differs, network_summary, restore_network};
 pub use observe::ObserveNodeError;

@@ -12,7 +12,8 @@ use super::package_error::PackageError;
 use crate::Exit;
 use crate::context::BeginError;
 use crate::node::{
-    FamilyDevicesError, ManagementError, NetworkError, NoTimeLeft, ObserveNodeError, PfMissing,
+    FamilyDevicesError, HeadersError, ManagementError, NamesRuleError, NetworkError, NoTimeLeft,
+    ObserveNodeError, PfMissing,
 };
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
@@ -177,6 +178,12 @@ pub enum PhaseError {
     /// The devices that wait for a driver could not be found.
     #[error(transparent)]
     FamilyDevices(#[from] FamilyDevicesError),
+    /// It cannot be told whether a udev rule is to keep the interfaces' names.
+    #[error(transparent)]
+    NamesRule(#[from] NamesRuleError),
+    /// The headers could not be mounted where others find them, or unmounted.
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
     /// A module without which the driver does not work cannot be loaded beside it. The driver stays.
     #[error("the driver runs, and a module without which it does not work cannot be loaded")]
     MissingModule(#[source] LoadError),
@@ -314,6 +321,8 @@ impl PhaseError {
             | Self::MissingModule(_)
             | Self::Listen(_)
             | Self::Network(NetworkError::Observe(_))
+            | Self::NamesRule(_)
+            | Self::Headers(_)
             | Self::Restore(_) => Exit::Failed,
             Self::RolledBack { .. } => Exit::RolledBack,
             Self::Swap(_)

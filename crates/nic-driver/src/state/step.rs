@@ -192,6 +192,26 @@ pub enum Step {
     TakeOutOfHostTree,
     /// The installed packages are removed.
     RemovePackages,
+    /// The udev rule that keeps interface names is written.
+    WriteNamesRule {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The udev rule that keeps interface names is removed.
+    RemoveNamesRule {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The kernel's and the driver's headers are bound where others find them.
+    MountHeaders {
+        /// Where.
+        folder: PathBuf,
+    },
+    /// The mount of the headers is undone.
+    UnmountHeaders {
+        /// Where they were.
+        folder: PathBuf,
+    },
 }
 
 impl Step {
@@ -251,6 +271,10 @@ impl fmt::Display for Step {
             Self::PutIntoHostTree => f.write_str("put the modules into the host's tree"),
             Self::TakeOutOfHostTree => f.write_str("take the modules out of the host's tree"),
             Self::RemovePackages => f.write_str("remove the installed packages"),
+            Self::WriteNamesRule { path } => write!(f, "write the names rule {}", path.display()),
+            Self::RemoveNamesRule { path } => write!(f, "remove the names rule {}", path.display()),
+            Self::MountHeaders { folder } => write!(f, "mount the headers on {}", folder.display()),
+            Self::UnmountHeaders { folder } => write!(f, "unmount the headers from {}", folder.display()),
         }
     }
 }

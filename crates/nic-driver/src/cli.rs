@@ -166,7 +166,9 @@ fn request(cli: &Cli) -> Result<Option<PackagesRequest>, SettingError> {
         Command::Install(install) | Command::Plan { of: Planned::Install(install) } => {
             install.request(cli.modules.enable_nfsrdma).map(PackagesRequest::Install).map(Some)
         }
-        Command::Run(run) => Ok(run.request(cli.modules.enable_nfsrdma)?.map(PackagesRequest::Run)),
+        Command::Run(run) => {
+            Ok(run.request(cli.modules.enable_nfsrdma, &cli.drivers_mount)?.map(PackagesRequest::Run))
+        }
         _ => Ok(None),
     }
 }

@@ -27,6 +27,12 @@ pub const FETCHED_PACKAGES: &str = "/var/lib/nic-driver/fetched";
 /// Packages as they are laid out, until they are an archive.
 pub const LAID_OUT_PACKAGES: &str = "/var/lib/nic-driver/layout";
 
+/// The udev rule that keeps interfaces' names, where a container sees the host's.
+pub const NAMES_RULE: &str = "/host/etc/udev/rules.d/77-mlnx-net-names.rules";
+
+/// The headers that other containers build against.
+pub const HEADERS: &str = "/usr/src/";
+
 /// Where the kubelet looks for why a container has ended.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 

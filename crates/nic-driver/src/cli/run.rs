@@ -1,13 +1,13 @@
 //! `run`, the driver container's entrypoint: what it is given.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::build::{BuildArguments, DkmsArguments, SettingError, SidecarArguments};
 use super::install::{InstallArguments, InstallMode};
 use super::modules::parse_bool;
 use crate::default_paths;
-use crate::phase::{DriverAfterwards, RunRequest};
+use crate::phase::{DriverAfterwards, NamesRule, RunRequest, SharedHeaders};
 
 /// The name by which the program is the entrypoint, and takes the mode alone: where an image has it in the place of the earlier one.
 pub(super) const ENTRYPOINT: &str = "entrypoint";
@@ -25,6 +25,15 @@ pub struct RunArguments {
     /// Go back to the driver that the distribution brought when told to stop, and restore the NICs under it.
     #[arg(long, global = true, env = "RESTORE_DRIVER_ON_POD_TERMINATION", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub restore_driver: bool,
+    /// Keep interfaces' names by a udev rule, where the new driver would change them.
+    #[arg(long, global = true, env = "CREATE_IFNAMES_UDEV", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub keep_names: bool,
+    /// The file of that rule.
+    #[arg(long, global = true, env = "MLX_UDEV_RULES_FILE", default_value = default_paths::NAMES_RULE, hide = true)]
+    pub names_rule: PathBuf,
+    /// The headers that other containers find below MLX_DRIVERS_MOUNT.
+    #[arg(long, global = true, env = "SHARED_KERNEL_HEADERS_DIR", default_value = default_paths::HEADERS, hide = true)]
+    pub headers: PathBuf,
     /// Where the kubelet looks for why the container has ended.
     #[arg(long, global = true, env = "NIC_DRIVER_TERMINATION_LOG", default_value = default_paths::TERMINATION_LOG)]
     pub termination_log: PathBuf,
@@ -59,7 +68,11 @@ pub enum RunMode {
 
 impl RunArguments {
     /// What is asked for; `None` of a sidecar, which is asked by its own variables.
-    pub(super) fn request(&self, enable_nfsrdma: bool) -> Result<Option<RunRequest>, SettingError> {
+    pub(super) fn request(
+        &self,
+        enable_nfsrdma: bool,
+        drivers_mount: &Path,
+    ) -> Result<Option<RunRequest>, SettingError> {
         let mode = match &self.mode {
             RunMode::DtkBuild => return Ok(None),
             RunMode::Precompiled => InstallMode::Precompiled,
@@ -73,13 +86,15 @@ impl RunArguments {
         Ok(Some(RunRequest {
             install: install.request(enable_nfsrdma)?,
             afterwards: DriverAfterwards::of(self.restore_driver),
+            names: NamesRule { path: self.names_rule.clone(), keep_names: self.keep_names },
+            headers: SharedHeaders { mount: drivers_mount.to_owned(), headers: self.headers.clone() },
             termination_message: self.termination_log.clone(),
         }))
     }
 
     /// Paths of the machine.
     pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
-        let mut paths = vec![&mut self.termination_log];
+        let mut paths = vec![&mut self.termination_log, &mut self.names_rule, &mut self.headers];
         if let RunMode::Sources { build, sidecar, .. } = &mut self.mode {
             paths.extend(build.paths());
             paths.extend(sidecar.paths());
@@ -116,5 +131,5 @@ fn of_environment(variable: &str) -> String {
 
 /// Whether the program was called by the name of the entrypoint.
 pub(super) fn is_entrypoint(program: &OsStr) -> bool {
-    std::path::Path::new(program).file_name() == Some(OsStr::new(ENTRYPOINT))
+    Path::new(program).file_name() == Some(OsStr::new(ENTRYPOINT))
 }

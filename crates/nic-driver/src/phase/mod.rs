@@ -32,7 +32,7 @@ pub use preflight::{Preflight, preflight};
 pub use ready_without_swap::{NotReady, PfNotUp};
 pub use reload::{Reloaded, reload};
 pub use restore::{NothingOwed, RestoreOrNothing, Restored, restore_sriov};
-pub use run::{RunEnded, RunRequest, run};
+pub use run::{NamesRule, RunEnded, RunRequest, SharedHeaders, run};
 pub use snapshot::{TakenSnapshot, snapshot};
 pub use status::{ModulesStatus, PfStatus, ReportedVersion, SnapshotStatus, Status, status};
 pub use terminate::{DriverAfterwards, Terminated, terminate};

@@ -1,6 +1,7 @@
 //! The driver container from its start to its end, as the first process of a namespace. Its image has the modules: they lie where an
 //! image has them, put there by the package manager before it starts.
 
+use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -22,6 +23,7 @@ const VFS: u32 = 2;
 const PATIENCE: Duration = Duration::from_secs(120);
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
 const TERMINATION_LOG: &str = "/run/termination-log";
+const NAMES_RULE: &str = "/etc/udev/rules.d/77-mlnx-net-names.rules";
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     // Debian's kernels are of none of Red Hat's variants.
@@ -29,6 +31,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let inbox = drivers::loaded("igb")?;
     let before = vfs::configure_each(VFS)?;
     write(TERMINATION_LOG, "")?;
+    // As those of an image.
+    fs::create_dir_all("/usr/src/linux-headers").context("cannot create a folder of headers")?;
     let watch = readiness::watch(&before)?;
 
     say("== the first container: driver A");
@@ -37,7 +41,10 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     until_ready(&container)?;
     expect(&before, "A")?;
     orphans_are_taken(&container)?;
+    headers_are_mounted(&container)?;
+    ensure!(Path::new(NAMES_RULE).exists(), "there is no rule that keeps names");
     stop(container)?;
+    ensure!(!Path::new(NAMES_RULE).exists(), "the rule that keeps names is there without a driver container");
     expect(&before, "A")?;
 
     say("== the next one with the same driver: nothing is due");
@@ -116,6 +123,8 @@ fn take_out_of_image(guest: &Guest) -> anyhow::Result<()> {
 fn start(restore_driver: &str) -> anyhow::Result<Running> {
     NicDriver::new(["run", "precompiled", "--termination-log", TERMINATION_LOG])
         .with_env("RESTORE_DRIVER_ON_POD_TERMINATION", restore_driver.to_owned())
+        .with_env("CREATE_IFNAMES_UDEV", "true".to_owned())
+        .with_env("MLX_UDEV_RULES_FILE", NAMES_RULE.to_owned())
         .being_pid_1()
         .start()
 }
@@ -155,6 +164,14 @@ fn until_it_unloads() -> anyhow::Result<()> {
     wait::until("the driver is unloaded", PATIENCE, || {
         Ok(journal::lines()?.iter().skip(begun).any(|line| line.entry.begins(&unload)).then_some(()))
     })
+}
+
+fn headers_are_mounted(container: &Running) -> anyhow::Result<()> {
+    let mounted = read(format!("/proc/{}/mountinfo", container.pid_1()?))?;
+    let place = format!("{}/usr/src", nic_driver::default_paths::DRIVERS_MOUNT);
+    let is_there = mounted.lines().any(|line| line.split_whitespace().nth(4) == Some(&place));
+    ensure!(is_there, "nothing is mounted on {place}:\n{mounted}");
+    Ok(())
 }
 
 /// What has lost its parent in the container becomes a child of PID 1, which takes its end.

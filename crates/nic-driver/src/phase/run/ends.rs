@@ -25,6 +25,7 @@ pub(super) fn is_of_container(error: &PhaseError) -> bool {
             }
             error => matches!(error.exit(), Exit::Usage | Exit::BadPackage),
         },
+        PhaseError::Headers(_) => true,
         error => matches!(error.exit(), Exit::NoModule | Exit::BadPackage),
     }
 }

@@ -24,7 +24,10 @@ use super::restore::{RestoreOrNothing, restore_sriov, restore_within_phase};
 use super::terminate::{DriverAfterwards, Terminated, terminate};
 use crate::Exit;
 use crate::context::{Context, Settings};
-use crate::node::take_readiness_away;
+use crate::node::{
+    NamesRulePlan, mount_headers, plan_names_rule, remove_names_rule, take_readiness_away, unmount_headers,
+    write_names_rule,
+};
 use crate::state::{Phase, PhaseRecord};
 use crate::stop::{StopRequest, time_left};
 use crate::swap::ModuleTree;
@@ -41,8 +44,30 @@ pub struct RunRequest {
     pub install: InstallRequest,
     /// Which driver runs when it has ended after a request to stop.
     pub afterwards: DriverAfterwards,
+    /// Interfaces' names.
+    pub names: NamesRule,
+    /// Headers for others.
+    pub headers: SharedHeaders,
     /// The file in which the kubelet looks for why a container has ended.
     pub termination_message: PathBuf,
+}
+
+/// The udev rule that keeps interfaces' names.
+#[derive(Debug, Clone)]
+pub struct NamesRule {
+    /// The file. One that is there when the container starts, was left behind.
+    pub path: PathBuf,
+    /// Whether the rule is written where it is wanted.
+    pub keep_names: bool,
+}
+
+/// Headers for containers that build modules against the driver.
+#[derive(Debug, Clone)]
+pub struct SharedHeaders {
+    /// The folder below which others find them.
+    pub mount: PathBuf,
+    /// The folder they are in.
+    pub headers: PathBuf,
 }
 
 /// What came of a driver container that was told to stop, or could not go on.
@@ -103,7 +128,7 @@ pub async fn run(context: &Context, request: &RunRequest) -> Result<RunEnded, Ph
         message.write(&crate::error_chain(error));
     }
     let afterwards = if failure.is_some() { DriverAfterwards::Same } else { request.afterwards };
-    let terminated = end(context, afterwards).await;
+    let terminated = end(context, &phase, request, afterwards).await;
     if let (None, Err(error)) = (&failure, &terminated) {
         message.write(&crate::error_chain(error));
     }
@@ -123,9 +148,16 @@ async fn get_ready(
     request: &RunRequest,
     message: &TerminationMessage,
 ) -> Result<(), Ended> {
-    // A container that was killed has left it on the host, where the next one's startup probe would find it.
-    take_readiness_away(context, phase)
-        .map_err(|source| Ended::Failed(PhaseError::write(NOT_BEGUN)(source)))?;
+    patience::persist(context, message, "what was left behind", Obstacle::passes, async || {
+        // A container that was killed has left it on the host, where the next one's startup probe would find it.
+        take_readiness_away(context, phase).map_err(PhaseError::write(NOT_BEGUN))?;
+        remove_names_rule(&context.host, phase, &request.names.path).map_err(PhaseError::write(NOT_BEGUN))?;
+        if request.names.keep_names {
+            keep_names(context, phase, &request.names).await?;
+        }
+        Ok(())
+    })
+    .await?;
     let of_packages = |error: &PhaseError| match ends::is_of_container(error) {
         true => ends::decide(context, error),
         false => Obstacle::passes(error),
@@ -135,6 +167,11 @@ async fn get_ready(
     })
     .await?;
     patience::persist(context, message, "the driver", of_packages, async || swap(context).await).await?;
+    patience::persist(context, message, "the headers", of_packages, async || {
+        let SharedHeaders { mount, headers } = &request.headers;
+        Ok(mount_headers(&context.host, phase, mount, headers)?)
+    })
+    .await?;
     clean_up(context, &request.install).await;
     // Nothing is owed any more: the node is ready when the installed modules run and the PFs are up.
     patience::persist(context, message, "readiness", Obstacle::passes, async || {
@@ -148,6 +185,18 @@ async fn get_ready(
         }
     })
     .await
+}
+
+/// Writes the rule where it is wanted: before the driver is swapped, whose netdevs get their names by it.
+async fn keep_names(context: &Context, phase: &PhaseRecord, names: &NamesRule) -> Result<(), PhaseError> {
+    let devices = &context.family.devices;
+    let plan = plan_names_rule(&context.host, devices).await?;
+    tracing::info!(rule = %names.path.display(), "interfaces' names: {plan}");
+    if matches!(plan, NamesRulePlan::Write { .. }) {
+        write_names_rule(&context.host, phase, &names.path, devices)
+            .map_err(PhaseError::write("interfaces' names cannot be kept"))?;
+    }
+    Ok(())
 }
 
 /// The modules, and right behind them the NICs: between the two the node is without them.
@@ -181,10 +230,27 @@ async fn clean_up(context: &Context, request: &InstallRequest) {
 }
 
 /// The end, which is finished: from here on only a second request ends it, at once.
-async fn end(context: &Context, afterwards: DriverAfterwards) -> Result<Terminated, PhaseError> {
+async fn end(
+    context: &Context,
+    phase: &PhaseRecord,
+    request: &RunRequest,
+    afterwards: DriverAfterwards,
+) -> Result<Terminated, PhaseError> {
     let elapsed = context.stop.since().map(|since| since.elapsed()).unwrap_or_default();
     let grace = time_left(context.settings.grace, elapsed);
     let settings = Settings { grace, ..context.settings.clone() };
     let undisturbed = Context { settings, stop: StopRequest::default(), ..context.clone() };
-    terminate(&undisturbed, afterwards).await
+    // Readiness first, whatever comes then. What is left of the others is no reason to end otherwise: the next container takes it away.
+    if let Err(error) = take_readiness_away(&undisturbed, phase) {
+        tracing::error!(error = crate::error_chain(&error), "the node stays marked as ready");
+    }
+    if let Err(error) = remove_names_rule(&context.host, phase, &request.names.path) {
+        tracing::warn!(error = crate::error_chain(&error), "the names rule stays");
+    }
+    let terminated = terminate(&undisturbed, afterwards).await;
+    let SharedHeaders { mount, headers } = &request.headers;
+    if let Err(error) = unmount_headers(&context.host, phase, mount, headers) {
+        tracing::warn!(error = crate::error_chain(&error), "the headers stay mounted");
+    }
+    terminated
 }

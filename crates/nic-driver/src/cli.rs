@@ -3,12 +3,17 @@
 mod arguments;
 mod build;
 mod build_command;
+mod config;
+mod config_file;
 mod dtk_build;
 mod environment;
+mod in_force;
 mod install;
 mod modules;
 mod output;
 mod paths;
+mod probe;
+mod setting;
 mod settings;
 mod signals;
 mod text;
@@ -19,6 +24,7 @@ use nic_sriov::DeviceAddress;
 pub use arguments::{Cli, Command, LogFormat, Output, Planned};
 pub use build::{BuildArguments, DkmsArguments, SidecarArguments};
 pub use build_command::BuildCommand;
+pub use in_force::{ConfigArguments, Origin, SettingInForce};
 pub use install::{InstallArguments, InstallMode};
 pub use modules::ModuleArguments;
 
@@ -43,8 +49,15 @@ pub fn run(mut cli: Cli) -> Exit {
     if let Err(error) = paths {
         return fail(cli, &error, Exit::Usage);
     }
+    // Its start-up is what it costs: it needs neither logs nor a runtime.
+    if let Command::Probe { asked } = &cli.command {
+        return probe::probe(cli, *asked);
+    }
     if let Err(error) = set_up_logs(cli) {
         return fail(cli, &error, Exit::Usage);
+    }
+    if let Command::Config(arguments) = &cli.command {
+        return config::config(cli, arguments);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -199,7 +212,13 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
                 None => Exit::Usage,
             }
         }
-        Command::DtkBuild | Command::Report | Command::Completions { .. } | Command::Man => Exit::Success,
+        // They have been answered already.
+        Command::Config(_)
+        | Command::DtkBuild
+        | Command::Probe { .. }
+        | Command::Report
+        | Command::Completions { .. }
+        | Command::Man => Exit::Success,
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod chroot;
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod documented_node;
 #[cfg(test)]
 mod dtk_run;
@@ -18,6 +20,8 @@ mod install_run;
 mod kill_matrix;
 #[cfg(test)]
 mod node_tree;
+#[cfg(test)]
+mod probe;
 #[cfg(test)]
 mod program;
 #[cfg(test)]

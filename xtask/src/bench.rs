@@ -5,6 +5,7 @@
 
 mod handshake;
 mod identity;
+mod probe;
 mod reload;
 mod restore;
 mod timeline;
@@ -44,6 +45,8 @@ enum Subject {
     Identity,
     /// How soon the build sidecar's answer is noticed, beside a poll
     Handshake,
+    /// What a probe of the kubelet takes, beside the smallest program and the shell's probes
+    Probe,
 }
 
 /// What all measurements need.
@@ -67,6 +70,8 @@ struct Report {
     identity: Option<identity::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake: Option<handshake::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe: Option<probe::Report>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -79,7 +84,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if wanted(Subject::Handshake) {
         report.handshake = Some(handshake::measure(arguments.rounds)?);
     }
-    if arguments.only == Some(Subject::Handshake) {
+    if wanted(Subject::Probe) {
+        report.probe = Some(probe::measure(&metadata, arguments.rounds)?);
+    }
+    if matches!(arguments.only, Some(Subject::Handshake | Subject::Probe)) {
         // Neither a kernel nor a guest is needed.
         return write(&folder, &report);
     }

@@ -3,14 +3,19 @@
 mod arguments;
 mod build;
 mod build_command;
+mod config;
+mod config_file;
 mod dtk_build;
 mod environment;
+mod in_force;
 mod install;
 mod modules;
 mod output;
 mod paths;
 mod pid_1;
+mod probe;
 mod run;
+mod setting;
 mod settings;
 mod signals;
 mod terminal;
@@ -24,6 +29,7 @@ use nic_sriov::DeviceAddress;
 pub use arguments::{Cli, Command, LogFormat, Output, Planned};
 pub use build::{BuildArguments, DkmsArguments, SidecarArguments};
 pub use build_command::BuildCommand;
+pub use in_force::{ConfigArguments, Origin, SettingInForce};
 pub use install::{InstallArguments, InstallMode};
 pub use modules::ModuleArguments;
 pub use run::{RunArguments, RunMode};
@@ -61,9 +67,16 @@ fn run_here(mut cli: Cli) -> Exit {
     if let Err(error) = paths {
         return fail(cli, &error, Exit::Usage);
     }
+    // Its start-up is what it costs: it needs neither logs nor a runtime.
+    if let Command::Probe { asked } = &cli.command {
+        return probe::probe(cli, *asked);
+    }
     let terminal = Terminal::of(cli);
     if let Err(error) = set_up_logs(cli, terminal.clone()) {
         return fail(cli, &error, Exit::Usage);
+    }
+    if let Command::Config(arguments) = &cli.command {
+        return config::config(cli, arguments);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -237,7 +250,13 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
                 None => Exit::Usage,
             }
         }
-        Command::DtkBuild | Command::Report | Command::Completions { .. } | Command::Man => Exit::Success,
+        // They have been answered already.
+        Command::Config(_)
+        | Command::DtkBuild
+        | Command::Probe { .. }
+        | Command::Report
+        | Command::Completions { .. }
+        | Command::Man => Exit::Success,
     }
 }
 

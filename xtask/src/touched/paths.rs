@@ -49,6 +49,7 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/phase/install/", &[Install]),
     ("crates/nic-driver/src/phase/package_error.rs", &[Install]),
     ("crates/nic-driver/src/phase/preflight.rs", &[Blockers]),
+    ("crates/nic-driver/src/phase/probe.rs", &[CommandLine]),
     ("crates/nic-driver/src/phase/ready_without_swap.rs", &[Owed]),
     ("crates/nic-driver/src/phase/reload.rs", &[Reload, Rollback, Killed, Stopped]),
     ("crates/nic-driver/src/phase/restore.rs", &[Restore, Network, LostPf, Owed, Killed]),

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::build_command::BuildCommand;
+use super::in_force::ConfigArguments;
 use super::install::InstallArguments;
 use super::modules::{ModuleArguments, parse_bool};
 use super::run::RunArguments;
 use crate::context::{ManagementNic, ReloadWith};
 use crate::default_paths;
+use crate::phase::Probe;
 
 /// Swaps a NIC's kernel driver and gives every SR-IOV virtual function back exactly as it was.
 #[derive(Debug, Parser)]
@@ -24,6 +26,9 @@ pub struct Cli {
     /// The NIC family: mlx5, igb, netdevsim, or a path to a TOML file that describes one.
     #[arg(long, global = true, env = "NIC_DRIVER_FAMILY", default_value = "mlx5")]
     pub family: String,
+    /// A TOML file with settings: the names of the options, without their dashes. Options and variables go before it.
+    #[arg(long, global = true, env = "NIC_DRIVER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How results are printed to stdout.
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -151,6 +156,18 @@ pub enum Command {
     /// Show NICs, modules and stored state.
     #[command(after_help = "Example: nic-driver status --output json")]
     Status,
+    /// Answer a probe of the kubelet, within milliseconds: 0 when it passes, 1 when it does not.
+    #[command(after_help = "Example: nic-driver probe ready")]
+    Probe {
+        /// What is asked.
+        #[arg(value_enum)]
+        asked: Probe,
+    },
+    /// Show every setting in force, and where it comes from: an option, a variable, the file, or nobody. Takes the options of all commands.
+    #[command(
+        after_help = "Example: nic-driver config --output json | jq '.settings[] | select(.from != \"default\")'"
+    )]
+    Config(ConfigArguments),
     /// Tell what happened, from the journal: timeline, srcversions, VFs, and how long the NIC was away.
     #[command(after_help = "Example: nic-driver report")]
     Report,

@@ -44,9 +44,10 @@ pub struct ModuleArguments {
 
 /// A list of modules that holds something else.
 #[derive(Debug, thiserror::Error)]
-#[error("{variable} is not a list of modules")]
+#[error("{variable} (--{option}) is not a list of modules")]
 pub(super) struct ModuleListError {
     variable: &'static str,
+    option: &'static str,
     #[source]
     source: ParseModuleNameError,
 }
@@ -58,25 +59,34 @@ impl ModuleArguments {
 
     /// Puts the lists that are given in the places of the family's.
     pub(super) fn apply(&self, family: &mut NicFamily) -> Result<(), ModuleListError> {
+        /// An empty list is one here.
+        const AUXILIARY: &str = "MLX5_AUXILIARY_MODULES";
         let modules = &mut family.modules;
-        for (list, given, variable, separator, may_be_empty) in [
-            (&mut modules.storage, &self.storage_modules, "STORAGE_MODULES", ' ', false),
+        for (list, given, variable, option, separator) in [
+            (&mut modules.storage, &self.storage_modules, "STORAGE_MODULES", "storage-modules", ' '),
             (
                 &mut modules.third_party,
                 &self.third_party_rdma_modules,
                 "THIRD_PARTY_RDMA_MODULES",
+                "third-party-rdma-modules",
                 ' ',
-                false,
             ),
-            (&mut modules.auxiliary, &self.auxiliary_modules, "MLX5_AUXILIARY_MODULES", ' ', true),
-            (&mut modules.blacklist, &self.blacklist_modules, "OFED_BLACKLIST_MODULES", ':', false),
+            (&mut modules.auxiliary, &self.auxiliary_modules, AUXILIARY, "auxiliary-modules", ' '),
+            (
+                &mut modules.blacklist,
+                &self.blacklist_modules,
+                "OFED_BLACKLIST_MODULES",
+                "blacklist-modules",
+                ':',
+            ),
         ] {
+            let may_be_empty = variable == AUXILIARY;
             let Some(text) = given.as_ref().filter(|text| may_be_empty || !text.trim().is_empty()) else {
                 continue;
             };
             let names = text.split(separator).map(str::trim).filter(|name| !name.is_empty());
             let names: Result<Vec<ModuleName>, _> = names.map(str::parse).collect();
-            *list = names.map_err(|source| ModuleListError { variable, source })?;
+            *list = names.map_err(|source| ModuleListError { variable, option, source })?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::{Exit, error_chain};
 
 /// Logs that could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot log with the filter {filter:?}")]
+#[error("cannot log with the filter {filter:?} (--log, NIC_DRIVER_LOG)")]
 pub(super) struct LogError {
     filter: String,
     #[source]

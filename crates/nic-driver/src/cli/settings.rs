@@ -12,6 +12,9 @@ use crate::default_paths;
 use crate::phase::OTHERS_BUILD_DEADLINE;
 use crate::state::StateStore;
 
+/// The variable in which every container of a cluster is told the Kubernetes API's address.
+pub(super) const KUBERNETES_API: &str = "KUBERNETES_SERVICE_HOST";
+
 fn host(cli: &Cli) -> Host {
     Host::at(&cli.root)
 }
@@ -71,10 +74,10 @@ fn lock_patience(cli: &Cli) -> Duration {
 
 /// The Kubernetes API's address as every container of a cluster is told it.
 fn kubernetes_api() -> Option<std::net::IpAddr> {
-    let text = std::env::var("KUBERNETES_SERVICE_HOST").ok().filter(|text| !text.is_empty())?;
+    let text = std::env::var(KUBERNETES_API).ok().filter(|text| !text.is_empty())?;
     let address = text.parse();
     if address.is_err() {
-        tracing::warn!(text, "KUBERNETES_SERVICE_HOST is no IP address: the way to the API is not looked at");
+        tracing::warn!(text, "{KUBERNETES_API} is no IP address: the way to the API is not looked at");
     }
     address.ok()
 }

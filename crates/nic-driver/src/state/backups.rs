@@ -99,6 +99,19 @@ impl ModuleBackup {
                 _ => false,
             }
     }
+
+    /// Whether the loaded module is known to be another build: what one of the two alone has tells them apart, as it does of a loaded
+    /// module and its file ([`nic_kmod::IdentityVerdict::of`]).
+    #[must_use]
+    pub fn is_another_build(&self, loaded: &LoadedModule) -> bool {
+        match (&self.srcversion, &loaded.srcversion) {
+            (None, None) => match (&self.build_id, &loaded.build_id) {
+                (Some(one), Some(other)) => one != other,
+                _ => false,
+            },
+            (one, other) => one != other,
+        }
+    }
 }
 
 impl ModuleBackups {
@@ -214,6 +227,7 @@ mod tests {
     use super::*;
 
     const ONE: &str = "1BC29B36F623BA82AAF6724";
+    const TWO: &str = "94A1878BE64362BACAF1129";
 
     fn loaded(srcversion: Option<&str>, build_id: Option<&str>) -> LoadedModule {
         LoadedModule {
@@ -230,17 +244,19 @@ mod tests {
     #[test]
     fn a_loaded_module_is_known_by_its_identity_alone() {
         let id = "07".repeat(20);
-        for (kept, running, same) in [
-            ((Some(ONE), None), (Some(ONE), None), true),
-            ((Some(ONE), None), (None, Some(id.as_str())), false),
-            ((None, Some(id.as_str())), (None, Some(id.as_str())), true),
-            ((None, None), (None, None), false),
+        let other = "08".repeat(20);
+        for (kept, running, same, another) in [
+            ((Some(ONE), None), (Some(ONE), None), true, false),
+            ((Some(ONE), None), (Some(TWO), None), false, true),
+            ((Some(ONE), None), (None, Some(id.as_str())), false, true),
+            ((None, Some(id.as_str())), (None, Some(id.as_str())), true, false),
+            ((None, Some(id.as_str())), (None, Some(other.as_str())), false, true),
+            ((None, Some(id.as_str())), (None, None), false, false),
+            ((None, None), (None, None), false, false),
         ] {
-            assert_eq!(
-                backup(kept.0, kept.1).is_same_build(&loaded(running.0, running.1)),
-                same,
-                "{kept:?} {running:?}"
-            );
+            let (kept, running) = (backup(kept.0, kept.1), loaded(running.0, running.1));
+            assert_eq!(kept.is_same_build(&running), same, "{kept:?} {running:?}");
+            assert_eq!(kept.is_another_build(&running), another, "{kept:?} {running:?}");
         }
     }
 

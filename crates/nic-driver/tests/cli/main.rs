@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod chroot;
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod container;
 #[cfg(test)]
 mod documented_node;
@@ -20,6 +22,8 @@ mod install_run;
 mod kill_matrix;
 #[cfg(test)]
 mod node_tree;
+#[cfg(test)]
+mod probe;
 #[cfg(test)]
 mod program;
 #[cfg(test)]

@@ -42,6 +42,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     expect(&before, "A")?;
     orphans_are_taken(&container)?;
     headers_are_mounted(&container)?;
+    for asked in ["startup", "ready", "live"] {
+        NicDriver::new(["probe", asked]).run()?.expect(Exit::Success)?;
+    }
     ensure!(Path::new(NAMES_RULE).exists(), "there is no rule that keeps names");
     stop(container)?;
     ensure!(!Path::new(NAMES_RULE).exists(), "the rule that keeps names is there without a driver container");
@@ -66,6 +69,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         "the termination message does not tell why: {message:?}"
     );
     ensure!(!Path::new(READY).exists(), "the node is ready while the driver is held");
+    for (asked, expected) in [("startup", Exit::Failed), ("ready", Exit::Failed), ("live", Exit::Success)] {
+        NicDriver::new(["probe", asked]).run()?.expect(expected)?;
+    }
     command("rmmod", ["lab_holder"])?;
     until_ready(&container)?;
     expect(&before, "B")?;

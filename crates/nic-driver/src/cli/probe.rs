@@ -1,0 +1,17 @@
+//! `probe`: one line, and an exit code.
+
+use super::arguments::Cli;
+use super::output::{fail, show};
+use super::settings::{machine, store};
+use crate::Exit;
+use crate::family::NicFamily;
+use crate::phase::{self, Probe};
+
+pub(super) fn probe(cli: &Cli, asked: Probe) -> Exit {
+    let family = match NicFamily::open(&cli.family) {
+        Ok(family) => family,
+        Err(error) => return fail(cli, &error, Exit::Usage),
+    };
+    let answer = phase::probe(&machine(cli), &family, &store(cli), &cli.readiness_file, asked);
+    show(cli, &answer, answer.exit())
+}

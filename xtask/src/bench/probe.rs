@@ -1,6 +1,7 @@
 //! What a probe of the kubelet takes, beside the smallest program there is and beside what the shell's probes run.
 //!
-//! Runs on this machine and not in a guest: a tree stands for a node that is ready. `lsmod` reads this machine's own modules.
+//! Runs on this machine and not in a guest: a tree stands for a node that is ready. `lsmod` reads this machine's own modules,
+//! where its kernel has any.
 
 use std::fs;
 use std::path::Path;
@@ -16,6 +17,10 @@ use crate::lab::process;
 
 /// Starts of each program in a round, in turns: one takes milliseconds.
 const STARTS: u32 = 20;
+
+/// Of the node's modules, and of the boot.
+const SRCVERSION: &str = "1BC29B36F623BA82AAF6724";
+const BOOT_ID: &str = "00000000-0000-4000-8000-000000000000";
 
 /// What was measured. Times are in milliseconds.
 #[derive(Debug, Serialize)]
@@ -53,15 +58,19 @@ pub(super) fn measure(metadata: &Metadata, rounds: u32) -> anyhow::Result<Report
         command
     };
     let ls = format!("ls {}", ready.display());
-    let mut programs = [
+    let mut programs = vec![
         ("true", command(Path::new("/bin/true"), &[])),
         ("sh -c 'ls FILE'", command(Path::new("/bin/sh"), &["-c", &ls])),
-        ("lsmod", command(Path::new("lsmod"), &[])),
         ("nic-driver --version", command(&nic_driver, &["--version"])),
         ("nic-driver probe startup", probe("startup")),
         ("nic-driver probe ready", probe("ready")),
         ("nic-driver probe live", probe("live")),
     ];
+    if Path::new("/proc/modules").exists() {
+        programs.push(("lsmod", command(Path::new("lsmod"), &[])));
+    } else {
+        println!("lsmod is not measured: this machine's kernel has no loadable modules");
+    }
     let mut taken = vec![Vec::new(); programs.len()];
     for _ in 0..rounds * STARTS {
         for ((what, command), taken) in programs.iter_mut().zip(&mut taken) {
@@ -73,7 +82,7 @@ pub(super) fn measure(metadata: &Metadata, rounds: u32) -> anyhow::Result<Report
     Ok(report)
 }
 
-/// A node with the driver and the readiness file; returns the latter.
+/// A node with the driver, the record of it, and the readiness file; returns the latter.
 fn make_ready_node(root: &Path) -> anyhow::Result<std::path::PathBuf> {
     let write = |path: &str, content: &str| {
         let file = root.join(path);
@@ -82,10 +91,20 @@ fn make_ready_node(root: &Path) -> anyhow::Result<std::path::PathBuf> {
         fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
         Ok::<_, anyhow::Error>(file)
     };
+    let mut kept = Vec::new();
     for module in ["mlx5_core", "mlx5_ib", "ib_core"] {
         write(&format!("sys/module/{module}/initstate"), "live\n")?;
+        write(&format!("sys/module/{module}/srcversion"), &format!("{SRCVERSION}\n"))?;
+        let file = serde_json::Value::Null;
+        kept.push(serde_json::json!({
+            "module": module, "srcversion": SRCVERSION, "build_id": file, "file": file, "found_at": file,
+        }));
     }
-    write("proc/sys/kernel/random/boot_id", "00000000-0000-4000-8000-000000000000\n")?;
+    let verified = serde_json::json!({
+        "schema": 2, "kept_at": "2026-01-02T03:04:05Z", "boot_id": BOOT_ID, "kernel": "6.12.1", "modules": kept,
+    });
+    write("proc/sys/kernel/random/boot_id", &format!("{BOOT_ID}\n"))?;
+    write("run/mellanox/drivers/.nic-driver/mlx5/previous-modules/manifest.json", &verified.to_string())?;
     write("run/mellanox/drivers/.driver-ready", "")
 }
 

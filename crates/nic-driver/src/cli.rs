@@ -5,6 +5,7 @@ mod build;
 mod build_command;
 mod config;
 mod config_file;
+mod debugging;
 mod dtk_build;
 mod environment;
 mod in_force;
@@ -29,6 +30,7 @@ use nic_sriov::DeviceAddress;
 pub use arguments::{Cli, Command, LogFormat, Output, Planned};
 pub use build::{BuildArguments, DkmsArguments, SidecarArguments};
 pub use build_command::BuildCommand;
+pub use debugging::DebuggingArguments;
 pub use in_force::{ConfigArguments, Origin, SettingInForce};
 pub use install::{InstallArguments, InstallMode};
 pub use modules::ModuleArguments;
@@ -264,12 +266,16 @@ async fn run_container(cli: &Cli, context: &Context, request: &RunRequest) -> Ex
     match phase::run(context, request).await {
         Ok(ended) => {
             let exit = ended.exit();
+            debugging::pause(cli, exit, &context.stop, context.settings.grace).await;
             match (&ended.failure, &ended.terminated) {
                 (Some(error), _) | (None, Err(error)) => fail(cli, error, exit),
                 (None, Ok(terminated)) => show(cli, &TerminatedText(terminated), exit),
             }
         }
-        Err(error) => fail(cli, &error, error.exit()),
+        Err(error) => {
+            debugging::pause(cli, error.exit(), &context.stop, context.settings.grace).await;
+            fail(cli, &error, error.exit())
+        }
     }
 }
 

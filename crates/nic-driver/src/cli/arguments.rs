@@ -13,6 +13,9 @@ use crate::context::{ManagementNic, ReloadWith};
 use crate::default_paths;
 use crate::phase::Probe;
 
+/// What is logged when nobody says otherwise.
+pub(super) const DEFAULT_LOG: &str = "info";
+
 /// Swaps a NIC's kernel driver and gives every SR-IOV virtual function back exactly as it was.
 #[derive(Debug, Parser)]
 #[command(name = "nic-driver", version, max_term_width = 110)]
@@ -58,7 +61,7 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, env = "NIC_DRIVER_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// What is logged, as a tracing filter: `info`, `debug`, `nic_sriov=trace`…
-    #[arg(long, global = true, env = "NIC_DRIVER_LOG", default_value = "info")]
+    #[arg(long, global = true, env = "NIC_DRIVER_LOG", default_value = DEFAULT_LOG)]
     pub log: String,
     /// Where other containers find this one's files.
     #[arg(

@@ -1,27 +1,38 @@
 //! Results on stdout, logs and errors on stderr.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::arguments::{Cli, LogFormat, Output};
+use super::debugging;
 use super::terminal::{LogWriter, Terminal};
 use crate::{Exit, error_chain};
 
 /// Logs that could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot log with the filter {filter:?} (--log, NIC_DRIVER_LOG)")]
-pub(super) struct LogError {
-    filter: String,
-    #[source]
-    source: Box<dyn std::error::Error + Send + Sync>,
+pub(super) enum LogError {
+    /// What is to be logged cannot be told.
+    #[error("cannot log with the filter {filter:?} (--log, NIC_DRIVER_LOG)")]
+    Filter {
+        filter: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The second place of a log takes nothing.
+    #[error("cannot log into the file of --debug-log (DEBUG_LOG_FILE)")]
+    File(#[source] io::Error),
 }
 
 /// Logs go to standard error, above what `terminal` shows, where it is one.
 pub(super) fn set_up_logs(cli: &Cli, terminal: Option<Terminal>) -> Result<(), LogError> {
-    let log_error = |source| LogError { filter: cli.log.clone(), source };
-    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).map_err(|error| log_error(error.into()))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter(terminal));
+    let filter = debugging::filter(cli);
+    let log_error = |source| LogError::Filter { filter: filter.to_owned(), source };
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| log_error(error.into()))?;
+    let file = debugging::log_file(cli).map_err(LogError::File)?.map(Arc::new);
+    let writer = LogWriter { terminal, file };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let installed = match cli.log_format {
         LogFormat::Text => subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
         LogFormat::Json => subscriber.json().try_init(),

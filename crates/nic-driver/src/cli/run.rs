@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::build::{BuildArguments, DkmsArguments, SettingError, SidecarArguments};
+use super::debugging::DebuggingArguments;
 use super::install::{InstallArguments, InstallMode};
 use super::modules::parse_bool;
 use crate::default_paths;
@@ -37,6 +38,9 @@ pub struct RunArguments {
     /// Where the kubelet looks for why the container has ended.
     #[arg(long, global = true, env = "NIC_DRIVER_TERMINATION_LOG", default_value = default_paths::TERMINATION_LOG)]
     pub termination_log: PathBuf,
+    /// Debugging.
+    #[command(flatten)]
+    pub debugging: DebuggingArguments,
     /// The container's version, which is logged.
     #[arg(long, global = true, env = "NVIDIA_NIC_CONTAINER_VER", hide = true)]
     pub container_version: Option<String>,

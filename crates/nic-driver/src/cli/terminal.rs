@@ -1,6 +1,7 @@
 //! The terminal that logs go to, where they do: builds are shown in its last line, and logs above that.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,13 +77,21 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Where logs are written to: above what is shown, where something is.
+/// Where logs are written to: above what is shown, where something is, and into a file, where there is one.
 #[derive(Clone)]
-pub(super) struct LogWriter(pub(super) Option<Terminal>);
+pub(super) struct LogWriter {
+    pub(super) terminal: Option<Terminal>,
+    pub(super) file: Option<Arc<File>>,
+}
 
 impl Write for LogWriter {
+    /// A line of the log is one write.
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        match &self.0 {
+        if let Some(file) = &self.file {
+            // The log's first place is the one that counts.
+            let _ = file.as_ref().write_all(text);
+        }
+        match &self.terminal {
             Some(terminal) => terminal.lines.suspend(|| io::stderr().write(text)),
             None => io::stderr().write(text),
         }

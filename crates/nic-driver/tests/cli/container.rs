@@ -106,3 +106,32 @@ fn an_instance_that_is_at_work_is_waited_for_and_nothing_is_touched() {
     assert!(root.path("run/mellanox/drivers/.driver-ready").exists(), "it is the first one's");
     drop(first);
 }
+
+#[test]
+fn a_failed_container_that_is_debugged_pauses_with_everything_in_its_second_log() {
+    let root = ubuntu();
+    root.write("fail/install.pl", "");
+    let password = "s3cret-of-the-proxy";
+    let proxy = format!("http://user:{password}@proxy.example.org:3128");
+    let variables =
+        [("ENTRYPOINT_DEBUG", "true"), ("HTTPS_PROXY", &*proxy), ("UBUNTU_PRO_TOKEN", "C1SecretToken")];
+    let mut running = root.start("/nic-driver", &variables, &["run", "sources"]);
+    let log = || fs::read_to_string(root.path("tmp/entrypoint_debug_cmds.log")).unwrap_or_default();
+    until("it pauses", || log().contains("pauses for a person to look"));
+    assert!(log().contains("DEBUG") && log().contains("does not compile"), "{}", log());
+    for secret in [password, "C1SecretToken"] {
+        assert_eq!(log().lines().find(|line| line.contains(secret)), None);
+    }
+    assert!(message(&root).contains("does not compile"), "{}", message(&root));
+    // The lock is free meanwhile.
+    let other = root.run(&[], &["--timeout", "1", "install", "precompiled"]);
+    assert_ne!(other.code, Exit::Locked as i32, "{}", other.text());
+    running.terminate();
+    assert_eq!(running.wait(), Some(Exit::Failed as i32));
+
+    let ran = root.run(&[("ENTRYPOINT_DEBUG", "true"), ("DEBUG_LOG_FILE", "/none/log")], &["run", "sources"]);
+    assert!(ran.code == Exit::Usage as i32 && ran.stderr.contains("DEBUG_LOG_FILE"), "{}", ran.text());
+    let ran =
+        root.run(&[("ENTRYPOINT_DEBUG", "true"), ("DEBUG_SLEEP_SEC_ON_EXIT", "0")], &["run", "sources"]);
+    assert_eq!(ran.code, Exit::Failed as i32, "{}", ran.text());
+}

@@ -235,12 +235,8 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
             Ok(status) => show(cli, &status, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Build(_)
-        | Command::Install(_)
-        | Command::Run(_)
-        | Command::Plan { of: Planned::Install(_) } => {
+        Command::Build(_) | Command::Install(_) | Command::Plan { of: Planned::Install(_) } => {
             match request {
-                Some(PackagesRequest::Run(request)) => run_container(cli, context, request).await,
                 Some(PackagesRequest::Install(request)) => run_install(cli, context, request).await,
                 Some(PackagesRequest::Build(request)) => {
                     match phase::build_packages(context, request).await {
@@ -249,9 +245,13 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
                     }
                 }
                 // It was made for these commands.
-                None => Exit::Usage,
+                Some(PackagesRequest::Run(_)) | None => Exit::Usage,
             }
         }
+        Command::Run(arguments) => match request {
+            Some(PackagesRequest::Run(request)) => run_container(cli, arguments, context, request).await,
+            _ => Exit::Usage,
+        },
         // They have been answered already.
         Command::Config(_)
         | Command::DtkBuild
@@ -262,18 +262,18 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
     }
 }
 
-async fn run_container(cli: &Cli, context: &Context, request: &RunRequest) -> Exit {
+async fn run_container(cli: &Cli, arguments: &RunArguments, context: &Context, request: &RunRequest) -> Exit {
     match phase::run(context, request).await {
         Ok(ended) => {
             let exit = ended.exit();
-            debugging::pause(cli, exit, &context.stop, context.settings.grace).await;
+            arguments.debugging.pause(exit, &context.stop, context.settings.grace).await;
             match (&ended.failure, &ended.terminated) {
                 (Some(error), _) | (None, Err(error)) => fail(cli, error, exit),
                 (None, Ok(terminated)) => show(cli, &TerminatedText(terminated), exit),
             }
         }
         Err(error) => {
-            debugging::pause(cli, error.exit(), &context.stop, context.settings.grace).await;
+            arguments.debugging.pause(error.exit(), &context.stop, context.settings.grace).await;
             fail(cli, &error, error.exit())
         }
     }

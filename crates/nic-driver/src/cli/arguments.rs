@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::build_command::BuildCommand;
+use super::debugging::DEFAULT_FILTER;
 use super::in_force::ConfigArguments;
 use super::install::InstallArguments;
 use super::modules::{ModuleArguments, parse_bool};
@@ -12,9 +13,6 @@ use super::run::RunArguments;
 use crate::context::{ManagementNic, ReloadWith};
 use crate::default_paths;
 use crate::phase::Probe;
-
-/// What is logged when nobody says otherwise.
-pub(super) const DEFAULT_LOG: &str = "info";
 
 /// Swaps a NIC's kernel driver and gives every SR-IOV virtual function back exactly as it was.
 #[derive(Debug, Parser)]
@@ -61,7 +59,7 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, env = "NIC_DRIVER_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// What is logged, as a tracing filter: `info`, `debug`, `nic_sriov=trace`…
-    #[arg(long, global = true, env = "NIC_DRIVER_LOG", default_value = DEFAULT_LOG)]
+    #[arg(long, global = true, env = "NIC_DRIVER_LOG", default_value = DEFAULT_FILTER)]
     pub log: String,
     /// Where other containers find this one's files.
     #[arg(

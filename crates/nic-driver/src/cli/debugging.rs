@@ -6,7 +6,6 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::arguments::{Cli, Command};
 use super::modules::parse_bool;
 use crate::stop::time_left;
 use crate::{Exit, StopRequest};
@@ -37,45 +36,43 @@ pub struct DebuggingArguments {
     pub debug_pause: u64,
 }
 
-/// What is logged when nobody says otherwise, and a person looks.
+/// What is logged when nobody says otherwise.
+pub(super) const DEFAULT_FILTER: &str = "info";
+/// The same when a person looks.
 const FILTER: &str = "debug";
 
-/// The arguments, where the container is debugged.
-fn asked(cli: &Cli) -> Option<&DebuggingArguments> {
-    match &cli.command {
-        Command::Run(run) if run.debugging.debug => Some(&run.debugging),
-        _ => None,
+impl DebuggingArguments {
+    /// The filter of the log, where `given` is the one of the command line.
+    pub(super) fn filter<'text>(&self, given: &'text str) -> &'text str {
+        // Only what somebody has chosen is left as it is.
+        if self.debug && given == DEFAULT_FILTER { FILTER } else { given }
     }
-}
 
-/// The filter of the log.
-pub(super) fn filter(cli: &Cli) -> &str {
-    // Only what somebody has chosen is left as it is.
-    if asked(cli).is_some() && cli.log == super::arguments::DEFAULT_LOG { FILTER } else { &cli.log }
-}
+    /// The second place of the log, appended to: a container that is started again goes on with it.
+    pub(super) fn log_file(&self) -> io::Result<Option<File>> {
+        let open = |path| OpenOptions::new().append(true).create(true).open(path);
+        self.debug.then(|| open(&self.debug_log)).transpose()
+    }
 
-/// The second place of the log, appended to: a container that is started again goes on with it.
-pub(super) fn log_file(cli: &Cli) -> io::Result<Option<File>> {
-    let open = |path| OpenOptions::new().append(true).create(true).open(path);
-    asked(cli).map(|debugging| open(&debugging.debug_log)).transpose()
-}
-
-/// Pauses before a failed end. The NICs are restored by now, readiness is off, and the lock is free.
-pub(super) async fn pause(cli: &Cli, exit: Exit, stop: &StopRequest, grace: Option<Duration>) {
-    let Some(debugging) = asked(cli).filter(|_| exit != Exit::Success) else { return };
-    let asked_for = Duration::from_secs(debugging.debug_pause);
-    let pause = match stop.since() {
-        Some(since) => time_left(grace, since.elapsed()).map_or(asked_for, |left| left.min(asked_for)),
-        None => asked_for,
-    };
-    tracing::warn!(
-        seconds = pause.as_secs(),
-        "the container has failed, and pauses for a person to look; a signal ends the pause"
-    );
-    let told = stop.since().is_some();
-    tokio::select! {
-        () = tokio::time::sleep(pause) => {}
-        // One that has been told already ends at once when it is told again.
-        () = stop.requested(), if !told => {}
+    /// Pauses before a failed end. The NICs are restored by now, readiness is off, and the lock is free.
+    pub(super) async fn pause(&self, exit: Exit, stop: &StopRequest, grace: Option<Duration>) {
+        if !self.debug || exit == Exit::Success {
+            return;
+        }
+        let asked_for = Duration::from_secs(self.debug_pause);
+        let pause = match stop.since() {
+            Some(since) => time_left(grace, since.elapsed()).map_or(asked_for, |left| left.min(asked_for)),
+            None => asked_for,
+        };
+        tracing::warn!(
+            seconds = pause.as_secs(),
+            "the container has failed, and pauses for a person to look; a signal ends the pause"
+        );
+        let told = stop.since().is_some();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // One that has been told already ends at once when it is told again.
+            () = stop.requested(), if !told => {}
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::arguments::{Cli, LogFormat, Output};
-use super::debugging;
+use super::arguments::{Cli, Command, LogFormat, Output};
+use super::debugging::DebuggingArguments;
 use super::terminal::{LogWriter, Terminal};
 use crate::{Exit, error_chain};
 
@@ -27,10 +27,19 @@ pub(super) enum LogError {
 
 /// Logs go to standard error, above what `terminal` shows, where it is one.
 pub(super) fn set_up_logs(cli: &Cli, terminal: Option<Terminal>) -> Result<(), LogError> {
-    let filter = debugging::filter(cli);
+    let debugging = match &cli.command {
+        Command::Run(run) => Some(&run.debugging),
+        _ => None,
+    };
+    let filter = debugging.map_or(&*cli.log, |debugging| debugging.filter(&cli.log));
     let log_error = |source| LogError::Filter { filter: filter.to_owned(), source };
     let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| log_error(error.into()))?;
-    let file = debugging::log_file(cli).map_err(LogError::File)?.map(Arc::new);
+    let file = debugging
+        .map(DebuggingArguments::log_file)
+        .transpose()
+        .map_err(LogError::File)?
+        .flatten()
+        .map(Arc::new);
     let writer = LogWriter { terminal, file };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let installed = match cli.log_format {

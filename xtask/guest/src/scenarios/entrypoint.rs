@@ -83,6 +83,11 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     put_into_image(guest, "A")?;
     let container = start("false")?;
     until_it_unloads()?;
+    ensure!(
+        container.said().contains("a new reload begins in a container that was started again"),
+        "the log does not tell that no drain came before: {}",
+        container.said()
+    );
     ensure!(!Path::new(READY).exists(), "the node is ready while its driver is swapped");
     kill(container)?;
     let container = start("false")?;

@@ -10,6 +10,7 @@
 mod ends;
 mod obstacle;
 mod patience;
+mod restarted;
 mod termination_message;
 
 use std::path::PathBuf;
@@ -110,8 +111,9 @@ pub async fn run(context: &Context, request: &RunRequest) -> Result<RunEnded, Ph
         }
         Err(Ended::Failed(error)) => return Err(error),
     };
+    let is_restarted = restarted::is_restarted(context);
     let phase = context.journal.phase(Phase::Run);
-    let ready = get_ready(context, &phase, request, &message).await;
+    let ready = get_ready(context, &phase, request, &message, is_restarted).await;
     let failure = match ready {
         Ok(()) => {
             ends::forget(context);
@@ -147,6 +149,7 @@ async fn get_ready(
     phase: &PhaseRecord,
     request: &RunRequest,
     message: &TerminationMessage,
+    is_restarted: bool,
 ) -> Result<(), Ended> {
     patience::persist(context, message, "what was left behind", Obstacle::passes, async || {
         // A container that was killed has left it on the host, where the next one's startup probe would find it.
@@ -166,6 +169,9 @@ async fn get_ready(
         install(context, &request.install).await
     })
     .await?;
+    if is_restarted {
+        restarted::tell_of_new_reload(context);
+    }
     patience::persist(context, message, "the driver", of_packages, async || swap(context).await).await?;
     patience::persist(context, message, "the headers", of_packages, async || {
         let SharedHeaders { mount, headers } = &request.headers;

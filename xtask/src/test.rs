@@ -61,14 +61,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let metadata = workspace::metadata()?;
     let target = metadata.target_directory.as_std_path();
     tell_space(target)?;
+    let needs_packages = due.iter().any(|(scenario, _)| scenario.needs.is_built());
     // The lab downloads and unpacks while cargo compiles.
     let lab = thread::scope(|scope| {
         let kernels: Vec<Kernel> =
             Kernel::ALL.into_iter().filter(|kernel| due.iter().any(|(_, on)| on == kernel)).collect();
-        let with_image = due.iter().any(|(scenario, _)| scenario.needs.is_built());
         let lab = scope.spawn(move || {
             let lab = Lab::open(target, &kernels)?;
-            if with_image {
+            if needs_packages {
                 lab.image()?;
             }
             Ok(lab)
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         lab.join().unwrap_or_else(|_| Err(anyhow!("preparing the lab panicked")))
     })?;
     let programs = Programs::build(&metadata)?;
-    if due.iter().any(|(scenario, _)| scenario.needs.is_built()) {
+    if needs_packages {
         timed("packages built by the program", || pipeline::build(&lab, &programs, &metadata).map(drop))?;
     }
     let tally = scenarios(&lab, &programs, due)?;

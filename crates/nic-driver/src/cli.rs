@@ -32,7 +32,7 @@ pub use build::{BuildArguments, DkmsArguments, SidecarArguments};
 pub use build_command::BuildCommand;
 pub use debugging::DebuggingArguments;
 pub use in_force::{ConfigArguments, Origin, SettingInForce};
-pub use install::{InstallArguments, InstallMode};
+pub use install::{InstallArguments, InstallMode, SourcesArguments};
 pub use modules::ModuleArguments;
 pub use run::{RunArguments, RunMode};
 
@@ -46,7 +46,9 @@ use crate::Exit;
 use crate::build_progress::BuildObserver;
 use crate::context::Context;
 use crate::family::NicFamily;
-use crate::phase::{self, BuildPackagesRequest, DriverAfterwards, InstallRequest, RunRequest};
+use crate::phase::{
+    self, BuildPackagesRequest, DriverAfterwards, InstallRequest, PhaseError, RunEnded, RunRequest,
+};
 use crate::report::Report;
 use crate::state::Journal;
 use crate::swap::ModuleTree;
@@ -263,18 +265,15 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
 }
 
 async fn run_container(cli: &Cli, arguments: &RunArguments, context: &Context, request: &RunRequest) -> Exit {
-    match phase::run(context, request).await {
-        Ok(ended) => {
-            let exit = ended.exit();
-            arguments.debugging.pause(exit, &context.stop, context.settings.grace).await;
-            match (&ended.failure, &ended.terminated) {
-                (Some(error), _) | (None, Err(error)) => fail(cli, error, exit),
-                (None, Ok(terminated)) => show(cli, &TerminatedText(terminated), exit),
-            }
+    let ended = phase::run(context, request).await;
+    let exit = ended.as_ref().map_or_else(PhaseError::exit, RunEnded::exit);
+    arguments.debugging.pause(exit, &context.stop, context.settings.grace).await;
+    match &ended {
+        Ok(RunEnded { failure: None, terminated: Ok(terminated) }) => {
+            show(cli, &TerminatedText(terminated), exit)
         }
-        Err(error) => {
-            arguments.debugging.pause(error.exit(), &context.stop, context.settings.grace).await;
-            fail(cli, &error, error.exit())
+        Ok(RunEnded { failure: Some(error), .. } | RunEnded { terminated: Err(error), .. }) | Err(error) => {
+            fail(cli, error, exit)
         }
     }
 }

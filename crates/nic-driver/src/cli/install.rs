@@ -23,6 +23,20 @@ pub struct InstallArguments {
     pub dkms: DkmsArguments,
 }
 
+/// Sources, and who builds packages of them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SourcesArguments {
+    /// Sources.
+    #[command(flatten)]
+    pub build: BuildArguments,
+    /// Have them built by the sidecar, as `dtk` does.
+    #[arg(long, env = "DTK_OCP_DRIVER_BUILD", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub dtk_driver_build: bool,
+    /// The sidecar.
+    #[command(flatten)]
+    pub sidecar: SidecarArguments,
+}
+
 /// Where the packages come from.
 #[derive(Debug, clap::Subcommand)]
 pub enum InstallMode {
@@ -37,17 +51,7 @@ pub enum InstallMode {
     /// Built here from sources, or an earlier build out of the inventory.
     #[command(after_help = "Example: nic-driver install sources --driver-version 25.10-1.2.8.0 \
                       --driver-sources /run/mellanox/src/MLNX_OFED_SRC-25.10-1.2.8.0 --inventory /mnt/drivers-inventory")]
-    Sources {
-        /// Sources.
-        #[command(flatten)]
-        build: BuildArguments,
-        /// Have them built by the sidecar, as `dtk` does.
-        #[arg(long, env = "DTK_OCP_DRIVER_BUILD", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-        dtk_driver_build: bool,
-        /// The sidecar.
-        #[command(flatten)]
-        sidecar: SidecarArguments,
-    },
+    Sources(SourcesArguments),
     /// None: the modules are in the image. Makes sure that they are, for the running kernel, and indexed.
     #[command(after_help = "Example: nic-driver install precompiled")]
     Precompiled,
@@ -63,6 +67,13 @@ pub enum InstallMode {
     },
 }
 
+impl SourcesArguments {
+    /// Paths of the machine.
+    pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        self.build.paths().chain(self.sidecar.paths())
+    }
+}
+
 impl InstallArguments {
     /// What is asked for.
     pub(super) fn request(&self, enable_nfsrdma: bool) -> Result<InstallRequest, SettingError> {
@@ -73,11 +84,14 @@ impl InstallArguments {
                 PackageOrigin::Folder(folder.clone())
             }
             (Some(InstallMode::Precompiled), None) => PackageOrigin::Precompiled,
-            (Some(InstallMode::Sources { build, dtk_driver_build: false, .. }), None) => {
+            (Some(InstallMode::Sources(SourcesArguments { build, dtk_driver_build: false, .. })), None) => {
                 PackageOrigin::Sources(build.sources(enable_nfsrdma, use_dkms)?)
             }
             (
-                Some(InstallMode::Sources { build, sidecar, .. } | InstallMode::Dtk { build, sidecar }),
+                Some(
+                    InstallMode::Sources(SourcesArguments { build, sidecar, .. })
+                    | InstallMode::Dtk { build, sidecar },
+                ),
                 None,
             ) => PackageOrigin::Sidecar {
                 sources: build.sources(enable_nfsrdma, use_dkms)?,
@@ -102,7 +116,8 @@ impl InstallArguments {
         match &mut self.mode {
             None | Some(InstallMode::Precompiled) => {}
             Some(InstallMode::Packages { folder }) => paths.push(folder),
-            Some(InstallMode::Sources { build, sidecar, .. } | InstallMode::Dtk { build, sidecar }) => {
+            Some(InstallMode::Sources(sources)) => paths.extend(sources.paths()),
+            Some(InstallMode::Dtk { build, sidecar }) => {
                 paths.extend(build.paths());
                 paths.extend(sidecar.paths());
             }

@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::build::{BuildArguments, DkmsArguments, SettingError, SidecarArguments};
+use super::build::{DkmsArguments, SettingError};
 use super::debugging::DebuggingArguments;
-use super::install::{InstallArguments, InstallMode};
+use super::install::{InstallArguments, InstallMode, SourcesArguments};
 use super::modules::parse_bool;
 use crate::default_paths;
 use crate::phase::{DriverAfterwards, NamesRule, RunRequest, SharedHeaders};
@@ -51,17 +51,7 @@ pub struct RunArguments {
 pub enum RunMode {
     /// The driver container: packages are built, or taken from the inventory or the sidecar; installed, and swapped to.
     #[command(after_help = "Example: nic-driver run sources, with the variables of the driver's image")]
-    Sources {
-        /// Sources.
-        #[command(flatten)]
-        build: BuildArguments,
-        /// Have them built by the sidecar.
-        #[arg(long, env = "DTK_OCP_DRIVER_BUILD", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-        dtk_driver_build: bool,
-        /// The sidecar.
-        #[command(flatten)]
-        sidecar: SidecarArguments,
-    },
+    Sources(SourcesArguments),
     /// The driver container whose image has the modules: they are swapped to.
     #[command(after_help = "Example: nic-driver run precompiled")]
     Precompiled,
@@ -80,11 +70,7 @@ impl RunArguments {
         let mode = match &self.mode {
             RunMode::DtkBuild => return Ok(None),
             RunMode::Precompiled => InstallMode::Precompiled,
-            RunMode::Sources { build, dtk_driver_build, sidecar } => InstallMode::Sources {
-                build: build.clone(),
-                dtk_driver_build: *dtk_driver_build,
-                sidecar: sidecar.clone(),
-            },
+            RunMode::Sources(sources) => InstallMode::Sources(sources.clone()),
         };
         let install = InstallArguments { mode: Some(mode), packages: None, dkms: self.dkms.clone() };
         Ok(Some(RunRequest {
@@ -99,9 +85,8 @@ impl RunArguments {
     /// Paths of the machine.
     pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
         let mut paths = vec![&mut self.termination_log, &mut self.names_rule, &mut self.headers];
-        if let RunMode::Sources { build, sidecar, .. } = &mut self.mode {
-            paths.extend(build.paths());
-            paths.extend(sidecar.paths());
+        if let RunMode::Sources(sources) = &mut self.mode {
+            paths.extend(sources.paths());
         }
         paths
     }
@@ -109,7 +94,7 @@ impl RunArguments {
     /// The first lines of the log: what this is, and what of its environment means nothing to it.
     pub(super) fn introduce(&self, family: &str) {
         let (mode, driver) = match &self.mode {
-            RunMode::Sources { build, .. } => ("sources", build.driver_version.as_ref()),
+            RunMode::Sources(sources) => ("sources", sources.build.driver_version.as_ref()),
             RunMode::Precompiled => ("precompiled", None),
             RunMode::DtkBuild => ("dtk-build", None),
         };

@@ -6,5 +6,6 @@
 pub mod areas;
 pub mod bench;
 pub mod lines;
+pub mod pod;
 pub mod scenario;
 pub mod wiring;

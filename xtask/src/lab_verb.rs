@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use lab_guest::scenario::{Needs, SCENARIOS, Suite};
 
 use crate::lab::{self, Kernel, Lab, Programs, Request, Said};
-use crate::{pipeline, workspace};
+use crate::{needs, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -109,9 +109,7 @@ pub(crate) fn run_one(request: &Request) -> anyhow::Result<()> {
         "the scenario {} needs the program nic-driver, which the workspace does not have",
         request.scenario.name
     );
-    if request.scenario.needs.is_built() {
-        pipeline::build(&lab, &programs, &workspace::metadata()?)?;
-    }
+    needs::make(&lab, &programs, &workspace::metadata()?, &[(request.scenario, request.kernel)])?;
     let run = lab.run(request, &programs, |said| match said {
         Said::Progress(text) | Said::Report(text) => println!("{text}"),
     })?;

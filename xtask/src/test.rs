@@ -15,7 +15,7 @@ use clap::Args;
 use lab_guest::scenario::{Needs, SCENARIOS, Scenario, Suite};
 
 use crate::lab::{self, Kernel, Lab, Programs, Request, Run, Said};
-use crate::{check, pipeline, sidecar, workspace};
+use crate::{check, needs, sidecar, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -61,14 +61,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let metadata = workspace::metadata()?;
     let target = metadata.target_directory.as_std_path();
     tell_space(target)?;
-    let needs_packages = due.iter().any(|(scenario, _)| scenario.needs.is_built());
+    let needs_image = needs::image(&due);
     // The lab downloads and unpacks while cargo compiles.
     let lab = thread::scope(|scope| {
         let kernels: Vec<Kernel> =
             Kernel::ALL.into_iter().filter(|kernel| due.iter().any(|(_, on)| on == kernel)).collect();
         let lab = scope.spawn(move || {
             let lab = Lab::open(target, &kernels)?;
-            if needs_packages {
+            if needs_image {
                 lab.image()?;
             }
             Ok(lab)
@@ -79,8 +79,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         lab.join().unwrap_or_else(|_| Err(anyhow!("preparing the lab panicked")))
     })?;
     let programs = Programs::build(&metadata)?;
-    if needs_packages {
-        timed("packages built by the program", || pipeline::build(&lab, &programs, &metadata).map(drop))?;
+    if needs_image {
+        timed("packages and pods", || needs::make(&lab, &programs, &metadata, &due))?;
     }
     let tally = scenarios(&lab, &programs, due)?;
     println!(

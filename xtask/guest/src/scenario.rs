@@ -69,9 +69,17 @@ pub enum Needs {
     BuiltPackages,
     /// The same, dkms, and what it has built.
     DkmsBuilt,
+    /// Its binary, and pods that it runs in.
+    Pods,
 }
 
 impl Needs {
+    /// Whether pods are to be made before.
+    #[must_use]
+    pub fn pods(self) -> bool {
+        self == Self::Pods
+    }
+
     /// Whether something is to be built by the program before.
     #[must_use]
     pub fn is_built(self) -> bool {
@@ -241,6 +249,15 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(1200),
         needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
+        name: "pod",
+        summary: "x",
+        topology: Topology { memory_mib: 3072, ..TWO_PFS_WIRED },
+        timeout: Duration::from_secs(1800),
+        needs: Needs::Pods,
+        suite: Suite::ByHand,
         parameters: &[],
     },
     Scenario {

@@ -16,6 +16,7 @@ const PACKAGES: &[&str] = &[
     "base-files",
     "bash",
     "coreutils",
+    "crun",
     "dash",
     "diffutils",
     "dpkg",

@@ -24,6 +24,7 @@ const PACKAGES: &[&str] = &[
     "tar",
     // Images of the distribution, and containers of them.
     "mmdebstrap",
+    "e2fsprogs",
     "util-linux",
 ];
 

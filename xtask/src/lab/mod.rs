@@ -7,6 +7,7 @@ mod apt;
 mod broken;
 mod cache;
 pub(crate) mod cpio;
+mod drive;
 mod drivers;
 mod guest_root;
 mod image;
@@ -65,6 +66,8 @@ struct Guest {
     tree: KernelTree,
     /// The cached parts of the initramfs, in order.
     parts: Vec<PathBuf>,
+    /// Packages of the driver, in folders by version.
+    packages: PathBuf,
 }
 
 /// One run of a scenario.
@@ -112,7 +115,8 @@ impl Lab {
                 .into_iter()
                 .map(|(kernel, tree, modules, drivers)| {
                     let parts = vec![guest_root.clone(), modules::file(&modules), drivers::file(&drivers)];
-                    (kernel.name(), Guest { tree, parts })
+                    let packages = drivers.path().join("packages");
+                    (kernel.name(), Guest { tree, parts, packages })
                 })
                 .collect();
             Ok(Self { root, qemu: join(qemu)?, kernels, accelerator: Mutex::new(None) })
@@ -162,6 +166,7 @@ impl Lab {
             kernel: &self.guest(request.kernel)?.tree.image(),
             initramfs: initramfs.path(),
             share: &results,
+            drive: self.drive(request)?.as_deref(),
             command_line: command_line(request),
             interactive: true,
         }))
@@ -195,6 +200,7 @@ impl Lab {
             kernel: &self.guest(request.kernel)?.tree.image(),
             initramfs: initramfs.path(),
             share: &results,
+            drive: self.drive(request)?.as_deref(),
             command_line: line,
             interactive: false,
         });
@@ -250,6 +256,26 @@ impl Lab {
         self.root.join("dkms.cpio")
     }
 
+    /// The part of a guest that holds pods; the same holds for it.
+    pub(crate) fn pods(&self, kernel: Kernel) -> PathBuf {
+        self.root.join(format!("pods-{kernel}.cpio"))
+    }
+
+    /// The lab's packages of the driver for a kernel, in folders by version.
+    pub(crate) fn packages(&self, kernel: Kernel) -> anyhow::Result<PathBuf> {
+        Ok(self.guest(kernel)?.packages.clone())
+    }
+
+    /// The disk with the images' lowest layers, where a scenario needs it.
+    fn drive(&self, request: &Request) -> anyhow::Result<Option<PathBuf>> {
+        if !request.scenario.needs.pods() {
+            return Ok(None);
+        }
+        let (apt, cache, _lock) = workshop(&self.root)?;
+        let image = image::folder(&apt, &cache)?;
+        Ok(Some(drive::file(&drive::folder(&image, self.kernel_tree(request.kernel)?, &cache)?)))
+    }
+
     /// The root folder of an image of the distribution, with what builds kernel modules and packages.
     pub(crate) fn image(&self) -> anyhow::Result<PathBuf> {
         let (apt, cache, _lock) = workshop(&self.root)?;
@@ -276,6 +302,7 @@ impl Lab {
             Needs::Nothing | Needs::NicDriver => vec![],
             Needs::BuiltPackages => vec![self.built_packages()],
             Needs::DkmsBuilt => vec![self.built_packages(), self.dkms_built()],
+            Needs::Pods => vec![self.pods(request.kernel)],
         };
         for part in self.guest(request.kernel)?.parts.iter().chain(&built) {
             let mut part = fs::File::open(part).with_context(|| format!("cannot open {}", part.display()))?;

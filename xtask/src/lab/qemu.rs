@@ -35,6 +35,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
     pub(crate) share: &'a Path,
+    /// A disk image that is to be there, for reading.
+    pub(crate) drive: Option<&'a Path>,
     pub(crate) command_line: String,
     /// Whether the console is the terminal, for a person, or a pipe.
     pub(crate) interactive: bool,
@@ -87,6 +89,10 @@ impl Qemu {
         command.args(["-append", &machine.command_line]);
         let share = machine.share.display();
         command.args(["-virtfs", &format!("local,path={share},mount_tag={SHARE_TAG},security_model=none")]);
+        if let Some(drive) = machine.drive {
+            let file = drive.display();
+            command.args(["-drive", &format!("file={file},format=raw,if=virtio,readonly=on")]);
+        }
         if machine.topology.iommu {
             command.args(["-device", "intel-iommu"]);
         }

@@ -8,7 +8,7 @@
 mod container;
 mod on_debian;
 mod on_openshift;
-mod vendor;
+pub(crate) mod vendor;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -16,7 +16,7 @@ const MODULES: [(&str, &str); 2] = [("igb", "igb_main.c"), ("igbvf", "netdev.c")
 pub(super) const NAME: &str = "lab-igb";
 
 /// Lays out the sources of `version` in `folder`, which must not exist.
-pub(super) fn lay_out(tree: &KernelTree, version: &str, folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn lay_out(tree: &KernelTree, version: &str, folder: &Path) -> anyhow::Result<()> {
     let sources = folder.join("SOURCES");
     fs::create_dir_all(&sources).with_context(|| format!("cannot create {}", sources.display()))?;
     for (module, main) in MODULES {

@@ -7,10 +7,11 @@ use anyhow::bail;
 use nic_driver::state::{Journal, JournalEvent, Step};
 
 use crate::program::{FAMILY, Running, store};
+use crate::wait;
 
 /// A signal is to fall into a step that may be over within milliseconds.
 const INTERVAL: Duration = Duration::from_millis(1);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Its file.
 pub(crate) fn path() -> PathBuf {
@@ -42,6 +43,18 @@ pub(crate) fn wait_for_step(process: &Running, step: &Step) -> anyhow::Result<()
         std::thread::sleep(INTERVAL);
     }
     Ok(())
+}
+
+/// Waits until some process begins a step, behind the first `from` lines of the journal.
+pub(crate) fn wait_for_step_behind(from: usize, step: &Step) -> anyhow::Result<()> {
+    wait::until(&format!("the step {:?} begins", step.to_string()), PATIENCE, || {
+        Ok(lines()?.iter().skip(from).any(|line| line.entry.begins(step)).then_some(()))
+    })
+}
+
+/// The step that unloads a module of the driver.
+pub(crate) fn unload(module: &str) -> anyhow::Result<Step> {
+    Ok(Step::Unload { module: module.parse()? })
 }
 
 /// The step that loads a module of the driver.

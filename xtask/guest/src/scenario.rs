@@ -135,6 +135,7 @@ const THREE_PFS_IOMMU: Topology = Topology { igb_pfs: 3, iommu: true, ..TWO_PFS 
 const SEVEN_PFS: Topology = Topology { igb_pfs: 7, memory_mib: 3072, ..TWO_PFS };
 const ONE_PF_WIRED: Topology = Topology { igb_pfs: 1, wires: Wires::PeerAndBystanders, ..TWO_PFS };
 const TWO_PFS_WIRED: Topology = Topology { wires: Wires::PeerAndBystanders, ..TWO_PFS };
+const TWO_PFS_OF_PODS: Topology = Topology { memory_mib: 3072, ..TWO_PFS_WIRED };
 const THREE_PFS_WIRED: Topology = Topology { igb_pfs: 3, ..TWO_PFS_WIRED };
 
 const FROM_LINE: Parameter =
@@ -253,11 +254,29 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "pod",
-        summary: "x",
-        topology: Topology { memory_mib: 3072, ..TWO_PFS_WIRED },
+        summary: "The night in pods from the manifests: with the incumbent's inventory, then images with modules; back to the inbox driver",
+        topology: TWO_PFS_OF_PODS,
+        timeout: Duration::from_secs(1500),
+        needs: Needs::Pods,
+        suite: Suite::Test,
+        parameters: &[],
+    },
+    Scenario {
+        name: "pod-openshift",
+        summary: "The night in pods on OpenShift: each version built by the sidecar in the guest, then from the inventory and back",
+        topology: TWO_PFS_OF_PODS,
+        timeout: Duration::from_secs(2700),
+        needs: Needs::Pods,
+        suite: Suite::TestOnOldest,
+        parameters: &[],
+    },
+    Scenario {
+        name: "pod-life",
+        summary: "A driver's pod blocked for a minute, told to stop in each state within its grace period, killed, back to the inbox driver",
+        topology: Topology { memory_mib: 3072, ..ONE_PF },
         timeout: Duration::from_secs(1800),
         needs: Needs::Pods,
-        suite: Suite::ByHand,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {

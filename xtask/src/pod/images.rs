@@ -76,6 +76,13 @@ pub(super) fn sources(version: Version) -> Image {
     }
 }
 
+/// The same on Debian.
+pub(super) fn debian_sources(version: Version) -> Image {
+    let mut image = sources(version);
+    image.layers.retain(|layer| layer != RED_HAT);
+    image
+}
+
 /// The image that has a version's modules for the node's kernel.
 pub(super) fn precompiled(version: Version) -> Image {
     Image {

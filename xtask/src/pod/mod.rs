@@ -23,9 +23,10 @@ use images::{Image, VERSIONS, Version};
 use manifest::Source;
 
 /// The pods, by the name of their file: a kustomization below `deploy/`, and the image of its driver container.
-const PODS_OF_DEPLOY: [(&str, &str, fn(Version) -> Image); 3] = [
+const PODS_OF_DEPLOY: [(&str, &str, fn(Version) -> Image); 4] = [
     ("openshift", "openshift", images::sources),
     ("sources", "base", images::sources),
+    ("sources-debian", "base", images::debian_sources),
     ("precompiled", "precompiled", images::precompiled),
 ];
 

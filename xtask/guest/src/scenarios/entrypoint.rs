@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use nic_driver::Exit;
-use nic_driver::state::Step;
 
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
@@ -81,8 +80,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     kill(container)?;
     ensure!(Path::new(READY).exists(), "a container that is killed takes its readiness file along");
     put_into_image(guest, "A")?;
+    let lines = journal::lines()?.len();
     let container = start("false")?;
-    until_it_unloads()?;
+    journal::wait_for_step_behind(lines, &journal::unload("igb")?)?;
     ensure!(
         container.said().contains("a new reload begins in a container that was started again"),
         "the log does not tell that no drain came before: {}",
@@ -167,14 +167,6 @@ fn kill(container: Running) -> anyhow::Result<()> {
 fn expect(before: &Nics, letter: &str) -> anyhow::Result<()> {
     drivers::expect_loaded(&drivers::version(letter)?)?;
     before.expect_unchanged()
-}
-
-fn until_it_unloads() -> anyhow::Result<()> {
-    let begun = journal::lines()?.len();
-    let unload = Step::Unload { module: "igb".parse()? };
-    wait::until("the driver is unloaded", PATIENCE, || {
-        Ok(journal::lines()?.iter().skip(begun).any(|line| line.entry.begins(&unload)).then_some(()))
-    })
 }
 
 fn headers_are_mounted(container: &Running) -> anyhow::Result<()> {

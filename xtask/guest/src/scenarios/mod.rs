@@ -24,6 +24,8 @@ mod night;
 mod no_driver;
 mod nothing_owed;
 mod packages;
+mod pod;
+mod pod_life;
 mod restore_loop;
 mod rollback;
 mod shell;
@@ -45,6 +47,9 @@ const RUNS: &[(&str, Run)] = &[
     ("night", night::run),
     ("built-night", night::with_built_packages),
     ("dkms", dkms::run),
+    ("pod", pod::run),
+    ("pod-openshift", pod::on_openshift),
+    ("pod-life", pod_life::run),
     ("entrypoint", entrypoint::run),
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),

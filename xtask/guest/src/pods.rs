@@ -1,0 +1,284 @@
+//! A node with configured VFs whose driver comes in pods, as the kubelet runs them: what scenarios with pods have in common.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use lab_guest::pod::{LAYERS, ProbeKind};
+use lab_guest::wiring::{BYSTANDER_MACS, PEER_MAC};
+use nic_driver::default_paths::DRIVERS_MOUNT;
+
+use crate::command::run as command;
+use crate::drivers::{self, LoadedModule};
+use crate::guest::Guest;
+use crate::kubelet::events::{End, What};
+use crate::kubelet::running::{Deleted, RunningPod};
+use crate::kubelet::{self, Kubelet};
+use crate::observe::{Nics, netdev_by_mac};
+use crate::pinger::{self, FarEnd, Pinger};
+use crate::program::{FAMILY, snapshot_of};
+use crate::readiness::{self, READY, Watch};
+use crate::{journal, read, report, say, vfs, wait, write};
+
+/// The driver's container in the manifests.
+pub(crate) const DRIVER: &str = "nic-driver";
+/// What the program says when the node is ready.
+const IS_READY: &str = "ready; waiting to be told to stop";
+/// How long a path may take to carry again once the node is ready: the rest is for a slow machine.
+const CARRIES_AGAIN: Duration = Duration::from_secs(10);
+/// How long the kubelet may take to see that a node is ready: the periods of its probes.
+const SEEN: Duration = Duration::from_secs(60);
+/// Where the layers that images have in common are.
+const DRIVE: &str = "/dev/vda";
+
+/// What the node is by its os-release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum System {
+    Debian,
+    Rhel,
+    OpenShift,
+}
+
+/// The node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    kubelet: Kubelet,
+    before: Nics,
+    inbox: LoadedModule,
+    /// From a peer to the first VF, and between two NICs that nobody touches.
+    pingers: Option<(Pinger, Pinger)>,
+    readiness: Watch,
+    mounts: BTreeSet<String>,
+    steps: Vec<Step>,
+}
+
+/// One step of a night, when it is over.
+#[derive(Debug)]
+struct Step {
+    title: String,
+    from: f64,
+    to: f64,
+}
+
+/// A pod that was started, and when.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pod: RunningPod,
+    title: String,
+    at: f64,
+}
+
+impl Node {
+    /// A node with `vfs_per_pf` configured VFs under the inbox driver. With `wires` it is pinged throughout.
+    pub(crate) fn set_up(system: System, vfs_per_pf: u32, wires: bool) -> anyhow::Result<Self> {
+        system.pretend()?;
+        mount_layers()?;
+        let inbox = drivers::loaded("igb")?;
+        let before = vfs::configure_each(vfs_per_pf)?;
+        say(&format!("{} VFs are configured under the inbox driver", before.vf_count()));
+        // As those of the vendor's packages, which the GPU driver's container builds against.
+        fs::create_dir_all("/usr/src/ofa_kernel").context("cannot create a folder of headers")?;
+        Ok(Self {
+            kubelet: Kubelet::new()?,
+            inbox,
+            pingers: wires.then(start_pingers).transpose()?,
+            readiness: readiness::watch(&before)?,
+            before,
+            mounts: mounts()?,
+            steps: Vec::new(),
+        })
+    }
+
+    /// Starts a pod that the host has made, with other values of its driver container's variables.
+    pub(crate) fn start(&self, name: &str, variables: &[(&str, &str)]) -> anyhow::Result<Started> {
+        self.start_with(name, variables, None)
+    }
+
+    /// The same with another grace period, in seconds.
+    pub(crate) fn start_with(
+        &self,
+        name: &str,
+        variables: &[(&str, &str)],
+        grace: Option<u32>,
+    ) -> anyhow::Result<Started> {
+        let mut pod = self.kubelet.read(name)?;
+        if let Some(grace) = grace {
+            pod.grace = grace;
+            kubelet::set_env(&mut pod, DRIVER, "NIC_DRIVER_GRACE", &grace.to_string())?;
+        }
+        for (variable, value) in variables {
+            kubelet::set_env(&mut pod, DRIVER, variable, value)?;
+        }
+        let changed: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let title = format!("{name} {}", changed.join(" ")).trim_end().to_owned();
+        say(&format!("== the pod {title}"));
+        Ok(Started { at: pinger::now()?, pod: self.kubelet.start(pod)?, title })
+    }
+
+    /// Waits until the kubelet sees the pod's containers ready, which is to have come about without a restart, and compares.
+    pub(crate) fn until_ready(
+        &mut self,
+        started: &Started,
+        letter: &str,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        let Started { pod, title, at } = started;
+        pod.wait_until_it_says(DRIVER, IS_READY, patience)?;
+        let to = pinger::now()?;
+        ensure!(Path::new(READY).exists(), "{title}: there is no readiness file");
+        if let Some((data, _)) = &self.pingers {
+            data.wait_for_reply(CARRIES_AGAIN).context("VF 0 does not answer although the node is ready")?;
+        }
+        self.expect(letter)?;
+        pod.wait_until_ready(SEEN)?;
+        ensure!(pod.restarts(DRIVER)? == 0, "{title}: the driver container was started again");
+        probes_were_right(pod)?;
+        self.steps.push(Step { title: title.clone(), from: *at, to });
+        Ok(())
+    }
+
+    /// An error unless this version of the driver runs, and every VF is what it was.
+    pub(crate) fn expect(&self, letter: &str) -> anyhow::Result<()> {
+        let expected = drivers::version(letter)?.version;
+        for module in ["igb", "igbvf"] {
+            let loaded = read(format!("/sys/module/{module}/version"))?;
+            ensure!(loaded == expected, "{module} {loaded} is loaded, not {expected}");
+        }
+        self.expect_unchanged()
+    }
+
+    pub(crate) fn expect_unchanged(&self) -> anyhow::Result<()> {
+        self.before.expect_unchanged()?;
+        say(&format!("all {} VFs are what they were", self.before.vf_count()));
+        Ok(())
+    }
+
+    /// An error unless the inbox driver runs, and every VF is what it was.
+    pub(crate) fn expect_inbox(&self) -> anyhow::Result<()> {
+        ensure!(drivers::loaded("igb")? == self.inbox, "the loaded igb is not the inbox one");
+        self.expect_unchanged()
+    }
+
+    /// Deletes a pod, whose containers are to end well, and looks at what it leaves. Returns how its driver container ended.
+    pub(crate) fn delete(&mut self, started: Started) -> anyhow::Result<Deleted> {
+        let Started { pod, title, .. } = started;
+        let from = pinger::now()?;
+        let ended = pod.delete()?;
+        self.steps.push(Step { title: format!("the end of {title}"), from, to: pinger::now()? });
+        for container in &ended {
+            ensure!(
+                container.end == End::Exited(0) && !container.was_killed,
+                "{title}: the container {} ended with {}",
+                container.container,
+                container.end
+            );
+        }
+        ensure!(!Path::new(READY).exists(), "the node is ready without a driver container");
+        self.no_mount_is_left()?;
+        let driver = ended.into_iter().find(|container| container.container == DRIVER);
+        driver.with_context(|| format!("{title} has no container {DRIVER}"))
+    }
+
+    /// An error when something is mounted that was not before the first pod.
+    pub(crate) fn no_mount_is_left(&self) -> anyhow::Result<()> {
+        let left: Vec<_> = mounts()?.difference(&self.mounts).cloned().collect();
+        ensure!(left.is_empty(), "mounts are left: {}", left.join(", "));
+        Ok(())
+    }
+
+    /// Tells what the night was like; an error when something is wrong with it.
+    pub(crate) fn end(self, guest: &Guest) -> anyhow::Result<()> {
+        for file in [snapshot_of(FAMILY), journal::path()] {
+            guest.keep(&file)?;
+        }
+        let mut lost = 0;
+        if let Some((data, bystander)) = self.pingers {
+            let (data, bystander) = (data.stop()?, bystander.stop()?);
+            report("Longest interruption of VF 0, measured by ping from a peer every 20 ms:");
+            for step in &self.steps {
+                let outage = data.longest_outage(step.from, step.to).context("no replies during a step")?;
+                report(&format!("  {:<44} {outage} of {:.2} s", step.title, step.to - step.from));
+            }
+            let sent = bystander.transmitted();
+            lost = bystander.lost();
+            report(&format!("NIC that is not touched: {sent} pings sent, {lost} lost"));
+        } else {
+            for step in &self.steps {
+                report(&format!("  {:<44} {:.2} s", step.title, step.to - step.from));
+            }
+        }
+        let seen = self.readiness.end()?;
+        report(&format!("{} VFs, equal after each of {} steps; {seen}", self.before.vf_count(), self.steps.len()));
+        ensure!(lost == 0, "the NIC that is not touched lost {lost} pings");
+        seen.ensure_right()
+    }
+}
+
+impl System {
+    pub(crate) fn pretend(self) -> anyhow::Result<()> {
+        let text = match self {
+            Self::Debian => include_str!("../../../crates/nic-packages/tests/os-release/debian-12"),
+            Self::Rhel => include_str!("../../../crates/nic-packages/tests/os-release/rhel-9.6"),
+            Self::OpenShift => include_str!("../../../crates/nic-packages/tests/os-release/rhcos-4.19"),
+        };
+        // The packaged file is a link.
+        if Path::new("/etc/os-release").is_symlink() {
+            fs::remove_file("/etc/os-release").context("cannot replace /etc/os-release")?;
+        }
+        write("/etc/os-release", text)
+    }
+}
+
+/// What the kubelet's probes have said of a pod that has become ready: startup failed until the node was ready and then
+/// passed, and the others have not failed since.
+fn probes_were_right(pod: &RunningPod) -> anyhow::Result<()> {
+    let events = pod.events();
+    let passed = events.iter().position(|event| event.what == What::ProbePassed(ProbeKind::Startup));
+    let passed = passed.context("the startup probe did not pass")?;
+    for event in events.get(passed..).unwrap_or_default() {
+        if matches!(event.what, What::ProbeFailed(..) | What::ProbeNotRun(..) | What::NotReady) {
+            bail!("after the startup probe had passed: {} {}", event.container, event.what);
+        }
+    }
+    Ok(())
+}
+
+/// All that is mounted, by place; what is mounted twice at one is told from what is once.
+fn mounts() -> anyhow::Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for line in read("/proc/self/mountinfo")?.lines() {
+        let place = line.split(' ').nth(4).context("a line of mountinfo is too short")?;
+        let mut name = place.to_owned();
+        while !all.insert(name.clone()) {
+            name.push_str(" (once more)");
+        }
+    }
+    Ok(all)
+}
+
+/// Mounts what images have in common.
+fn mount_layers() -> anyhow::Result<()> {
+    command("modprobe", ["-a", "virtio_blk", "ext4", "overlay"])?;
+    let place = Path::new(LAYERS).join("drive");
+    fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
+    wait::until(&format!("{DRIVE} is there"), Duration::from_secs(20), || {
+        Ok(Path::new(DRIVE).exists().then_some(()))
+    })?;
+    let place = place.display().to_string();
+    command("mount", ["-t", "ext4", "-o", "ro", DRIVE, &place]).map(drop)?;
+    // The kubelet's host path, before the first pod.
+    fs::create_dir_all(DRIVERS_MOUNT).with_context(|| format!("cannot create {DRIVERS_MOUNT}"))
+}
+
+fn start_pingers() -> anyhow::Result<(Pinger, Pinger)> {
+    let [near, far] = BYSTANDER_MACS;
+    command("ip", ["link", "set", "dev", &netdev_by_mac(near)?, "up"])?;
+    let bystander = FarEnd::new("bystander", &netdev_by_mac(far)?)?.ping(near)?;
+    let data = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?.ping(&vfs::vf_mac(0, 0))?;
+    for pinger in [&data, &bystander] {
+        pinger.wait_for_reply(Duration::from_secs(20))?;
+    }
+    Ok((data, bystander))
+}

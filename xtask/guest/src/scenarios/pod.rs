@@ -1,0 +1,112 @@
+//! The documented night in pods: a driver container with A, its end, one with B, its end. Each way in which packages come.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use crate::command::run as command;
+use crate::drivers::{self, Flow};
+use crate::guest::Guest;
+use crate::pods::{DRIVER, Node, System};
+use crate::{say, write};
+
+/// Until a pod is ready whose packages are there.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// Until one is whose packages are built first: a compiler takes its time here.
+const WITH_BUILD: Duration = Duration::from_secs(1100);
+/// Where the manifests' hostPath of the inventory is.
+const INVENTORY: &str = "/var/opt/nic-driver/inventory";
+/// Where the container sees it.
+const SEEN_INVENTORY: &str = "/mnt/drivers-inventory";
+const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
+const VFS: u32 = 7;
+/// The versions, and whether the inbox driver comes back at the end.
+const NIGHT: [(&str, &str); 2] = [("A", "false"), ("B", "true")];
+
+/// OpenShift: each version built by the sidecar, then the same night from the inventory and back to the inbox driver.
+pub(crate) fn on_openshift(guest: &Guest) -> anyhow::Result<()> {
+    let mut node = Node::set_up(System::OpenShift, VFS, true)?;
+    let kept = Path::new("/lab/kept-inventory");
+    for letter in ["A", "B"] {
+        let started = node.start(&format!("openshift-{letter}"), &[])?;
+        node.until_ready(&started, letter, WITH_BUILD)?;
+        keep_entries(kept)?;
+        node.delete(started)?;
+        node.expect(letter)?;
+    }
+    say("== the same night from the inventory, and back to the inbox driver");
+    // What each start removed of the other version.
+    command("cp", ["-a", &format!("{}/.", kept.display()), INVENTORY])?;
+    for letter in ["A", "B"] {
+        let started = node.start(&format!("openshift-{letter}"), &[(RESTORE_DRIVER, "true")])?;
+        node.until_ready(&started, letter, PATIENCE)?;
+        node.delete(started)?;
+        node.expect_inbox()?;
+        command("cp", ["-a", &format!("{}/.", kept.display()), INVENTORY])?;
+    }
+    node.end(guest)
+}
+
+/// A node with the inventory that the incumbent has left, then images that have the modules; back to the inbox driver from each.
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    // Red Hat's kernels have other names than Debian's backports.
+    let (system, pod, flow) = if guest.kernel().contains('+') {
+        (System::Debian, "sources-debian", Flow::Deb)
+    } else {
+        (System::Rhel, "sources", Flow::Rpm)
+    };
+    let mut node = Node::set_up(system, VFS, true)?;
+    for (letter, restore) in NIGHT {
+        store_as_incumbent(guest, letter, flow)?;
+        let started = node.start(&format!("{pod}-{letter}"), &[(RESTORE_DRIVER, restore)])?;
+        node.until_ready(&started, letter, PATIENCE)?;
+        node.delete(started)?;
+        if restore == "true" { node.expect_inbox()? } else { node.expect(letter)? }
+    }
+    System::Debian.pretend()?;
+    for (letter, restore) in NIGHT {
+        let started = node.start(&format!("precompiled-{letter}"), &[(RESTORE_DRIVER, restore)])?;
+        node.until_ready(&started, letter, PATIENCE)?;
+        if letter == "B" {
+            let text = started.pod.exec(DRIVER, &["nic-driver", "report"])?;
+            ensure!(text.code == 0, "nic-driver report in the pod: {}", text.text);
+            crate::report(&text.text);
+        }
+        node.delete(started)?;
+        if restore == "true" { node.expect_inbox()? } else { node.expect(letter)? }
+    }
+    node.end(guest)
+}
+
+fn entry(guest: &Guest, below: &Path, letter: &str) -> anyhow::Result<PathBuf> {
+    Ok(below.join(guest.kernel()).join(drivers::version(letter)?.version))
+}
+
+/// Keeps what the inventory holds.
+fn keep_entries(into: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
+    command("cp", ["-a", &format!("{INVENTORY}/."), &into.display().to_string()]).map(drop)
+}
+
+/// An entry of the inventory as the incumbent leaves it: packages, MD5 of their MD5s by the paths that its container sees, and
+/// three lines of settings.
+fn store_as_incumbent(guest: &Guest, letter: &str, flow: Flow) -> anyhow::Result<()> {
+    let folder = entry(guest, Path::new(INVENTORY), letter)?;
+    let seen = entry(guest, Path::new(SEEN_INVENTORY), letter)?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    if !Path::new(SEEN_INVENTORY).exists() {
+        fs::create_dir_all("/mnt").context("cannot create /mnt")?;
+        std::os::unix::fs::symlink(INVENTORY, SEEN_INVENTORY).context("cannot link the inventory")?;
+    }
+    let package = drivers::only_file(&drivers::folder(letter, flow))?;
+    let name = package.file_name().context("a package without a name")?;
+    fs::copy(&package, folder.join(name)).with_context(|| format!("cannot copy {}", package.display()))?;
+    let sums = format!("find {} -type f -exec md5sum {{}} + | md5sum | cut -d' ' -f1", seen.display());
+    let checksum = command("sh", ["-c", &sums])?;
+    // Versions have dots: what follows the name is no extension.
+    let beside = |end: &str| format!("{}.{end}", folder.display());
+    write(beside("checksum"), &checksum)?;
+    write(beside("buildconfig"), "ENABLE_NFSRDMA=false\nUSE_DKMS=false\nAPPEND_DRIVER_BUILD_FLAGS=\n")
+}

@@ -1,0 +1,121 @@
+//! A driver container's pod told to stop, killed and held up: what the kubelet and the runtime see of it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use lab_guest::pod::ProbeKind;
+use rustix::process::Signal;
+
+use crate::command::run as command;
+use crate::guest::Guest;
+use crate::kubelet::events::{End, What};
+use crate::kubelet::running::Deleted;
+use crate::pods::{DRIVER, Node, System};
+use crate::{journal, report, wait};
+
+const PATIENCE: Duration = Duration::from_secs(240);
+const HOLDER: &str = "/lab/packages/lab_holder.ko";
+const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
+/// How long a module is in the way.
+const HELD: Duration = Duration::from_secs(60);
+/// Few, since it is the course that matters here.
+const VFS: u32 = 2;
+
+pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
+    let mut node = Node::set_up(System::Debian, VFS, false)?;
+    blocked_for_a_minute(&mut node)?;
+    stopped_while_blocked(&mut node)?;
+    stopped_in_mid_swap(&mut node)?;
+    killed_when_ready(&mut node)?;
+    back_to_inbox_within_grace(&mut node)?;
+    node.end(guest)
+}
+
+/// A storage module is in the way for a minute: no restart, and ready by itself.
+fn blocked_for_a_minute(node: &mut Node) -> anyhow::Result<()> {
+    command("insmod", [HOLDER, "driver=igb"])?;
+    let started = node.start("precompiled-A", &[("STORAGE_MODULES", "lab_holder")])?;
+    started.pod.wait_until_it_says(DRIVER, "not ready, and waits", PATIENCE)?;
+    let since = Instant::now();
+    let freed = wait::until("the minute is over", HELD + PATIENCE, || {
+        ensure!(!started.pod.is_ready(DRIVER)?, "the pod is ready while its driver cannot be loaded");
+        Ok((since.elapsed() >= HELD).then(|| command("rmmod", ["lab_holder"])))
+    })?;
+    freed?;
+    let said = started.pod.log(DRIVER)?;
+    ensure!(
+        said.contains("lab_holder") && said.contains("storage"),
+        "the log does not tell which storage module is in the way: {said}"
+    );
+    node.until_ready(&started, "A", PATIENCE)?;
+    let failed = |event: &crate::kubelet::events::Event| {
+        matches!(&event.what, What::ProbeFailed(ProbeKind::Startup, _))
+    };
+    ensure!(started.pod.events().iter().any(failed), "the startup probe has not failed meanwhile");
+    node.delete(started).map(drop)
+}
+
+/// Told to stop while something is in the way: at once, whatever the grace period.
+fn stopped_while_blocked(node: &mut Node) -> anyhow::Result<()> {
+    command("insmod", [HOLDER, "driver=igb"])?;
+    for grace in [90, 300] {
+        let started = node.start_with("precompiled-B", &[], Some(grace))?;
+        started.pod.wait_until_it_says(DRIVER, "not ready, and waits", PATIENCE)?;
+        tell(&format!("grace {grace} s, told to stop while it waits"), &node.delete(started)?, grace)?;
+    }
+    command("rmmod", ["lab_holder"])?;
+    node.expect("A")
+}
+
+/// Told to stop in mid-swap: what was begun is finished, the VFs are there, and nobody has to kill it.
+fn stopped_in_mid_swap(node: &mut Node) -> anyhow::Result<()> {
+    for (grace, to) in [(90, "B"), (300, "A")] {
+        let lines = journal::lines()?.len();
+        let started = node.start_with(&format!("precompiled-{to}"), &[], Some(grace))?;
+        journal::wait_for_step_behind(lines, &journal::unload("igb")?)?;
+        tell(&format!("grace {grace} s, told to stop in mid-swap"), &node.delete(started)?, grace)?;
+        node.expect(to)?;
+    }
+    Ok(())
+}
+
+/// Killed as by the kernel for its memory, when the node is ready: the next instance exchanges nothing.
+fn killed_when_ready(node: &mut Node) -> anyhow::Result<()> {
+    let started = node.start("precompiled-A", &[])?;
+    node.until_ready(&started, "A", PATIENCE)?;
+    started.pod.kill(DRIVER, Signal::KILL)?;
+    let again = started.pod.wait_for_event("the container starts again", PATIENCE, |event| {
+        event.instance == 1 && event.what == What::Started
+    });
+    again?;
+    let ready_again = || {
+        let said = started.pod.log_of_instance(DRIVER, 1)?;
+        Ok(said.contains("ready; waiting to be told to stop").then_some(said))
+    };
+    let said = wait::until("the node is ready again", PATIENCE, ready_again)?;
+    ensure!(!said.contains("step=unload"), "modules were unloaded for nothing: {said}");
+    ensure!(started.pod.restarts(DRIVER)? == 1, "it was started again more than once");
+    let first = started.pod.events().into_iter().find(|event| matches!(event.what, What::Ended(_)));
+    ensure!(
+        first.is_some_and(|event| event.what == What::Ended(End::Signalled(9))),
+        "the first instance did not end by SIGKILL"
+    );
+    node.expect("A")?;
+    node.delete(started).map(drop)
+}
+
+/// Back to the inbox driver within 90 s.
+fn back_to_inbox_within_grace(node: &mut Node) -> anyhow::Result<()> {
+    let grace = 90;
+    let started = node.start_with("precompiled-B", &[(RESTORE_DRIVER, "true")], Some(grace))?;
+    node.until_ready(&started, "B", PATIENCE)?;
+    tell(&format!("grace {grace} s, back to the inbox driver"), &node.delete(started)?, grace)?;
+    node.expect_inbox()
+}
+
+fn tell(what: &str, ended: &Deleted, grace: u32) -> anyhow::Result<()> {
+    let time = ended.time.context("the container was not running")?;
+    report(&format!("{what}: {:.1} s from SIGTERM to the end, as the runtime saw it", time.as_secs_f64()));
+    ensure!(time < Duration::from_secs(grace.into()), "{what}: it took {time:?}");
+    Ok(())
+}

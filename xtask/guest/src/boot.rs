@@ -6,11 +6,34 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use lab_guest::wiring::SHARE_TAG;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change, mount_move,
+};
+use rustix::process::{chdir, chroot};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::command::run;
 use crate::{console, hung, write};
+
+/// Makes the root a mount like any other, and shared, as it is on a node whose init is systemd (`src/core/main.c`).
+///
+/// The kernel unpacks an initramfs into a root that nothing can be pivoted away from (`Documentation/filesystems/
+/// ramfs-rootfs-initramfs.rst`), and a runtime of containers pivots; so a second mount of the same files covers it. That has to
+/// come before all other mounts and programs, which then begin in the new root and are shared with it. The kernel's own calls of
+/// modprobe follow, since PID 1 and the kernel's threads have one root in common. Every scenario has it so, and not only those
+/// with pods: it is what a node looks like, and nobody has to find out in which of two kinds of guest something shows.
+pub(crate) fn settle_root() -> anyhow::Result<()> {
+    let root = "/root-mount";
+    fs::create_dir_all(root).with_context(|| format!("cannot create {root}"))?;
+    mount_bind_recursive("/", root).context("cannot mount the root once more")?;
+    chdir(root).with_context(|| format!("cannot change to {root}"))?;
+    mount_move(".", "/").context("cannot move the root's mount")?;
+    chroot(".").context("cannot change the root")?;
+    chdir("/").context("cannot change to the new root")?;
+    fs::remove_dir(root).with_context(|| format!("cannot remove {root}"))?;
+    let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+    mount_change("/", shared).context("cannot share the root's mounts")
+}
 
 /// Mounts the kernel's filesystems.
 pub(crate) fn mount_all() -> anyhow::Result<()> {

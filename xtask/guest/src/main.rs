@@ -12,6 +12,8 @@ mod heartbeat;
 mod hooks;
 mod hung;
 mod journal;
+#[expect(dead_code, reason = "the scenarios of pods come next")]
+mod kubelet;
 mod netdevs;
 mod netdevsim;
 mod observe;
@@ -50,7 +52,8 @@ fn main() {
 
 /// Everything between the first mount and the verdict.
 fn live() -> Verdict {
-    let up = boot::mount_all().and_then(|()| heartbeat::start()).and_then(|()| Guest::bring_up());
+    let mounted = boot::settle_root().and_then(|()| boot::mount_all());
+    let up = mounted.and_then(|()| heartbeat::start()).and_then(|()| Guest::bring_up());
     let guest = match up {
         Ok(guest) => guest,
         Err(error) => return Verdict::NotBegun(format!("{error:#}")),

@@ -12,12 +12,12 @@ mod heartbeat;
 mod hooks;
 mod hung;
 mod journal;
-#[expect(dead_code, reason = "the scenarios of pods come next")]
 mod kubelet;
 mod netdevs;
 mod netdevsim;
 mod observe;
 mod pinger;
+mod pods;
 mod program;
 mod rdma;
 mod readiness;

@@ -11,9 +11,13 @@ use crate::guest::Guest;
 use crate::kubelet::events::{End, What};
 use crate::kubelet::running::Deleted;
 use crate::pods::{DRIVER, Node, System};
-use crate::{journal, report, wait};
+use crate::{journal, report, wait, write};
 
 const PATIENCE: Duration = Duration::from_secs(240);
+/// The family igb with a stack above it, as the node's administrator would give it to the container, below /etc.
+const IGB: &str = include_str!("../../../../crates/nic-driver/families/igb.toml");
+const FAMILY: &str = "/etc/lab-storage.toml";
+const STORAGE: &str = "nvme_rdma";
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
 const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
 /// How long a module is in the way.
@@ -33,18 +37,20 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
 /// A storage module is in the way for a minute: no restart, and ready by itself.
 fn blocked_for_a_minute(node: &mut Node) -> anyhow::Result<()> {
-    command("insmod", [HOLDER, "driver=igb"])?;
-    let started = node.start("precompiled-A", &[("STORAGE_MODULES", "lab_holder")])?;
+    write(FAMILY, &format!("{IGB}stack = [\"ib_core\", \"iw_cm\", \"ib_cm\", \"rdma_cm\"]\nstorage = [\"{STORAGE}\"]\n"))?;
+    command("modprobe", [STORAGE])?;
+    let family = format!("/host{FAMILY}");
+    let started = node.start("precompiled-A", &[("NIC_DRIVER_FAMILY", &family)])?;
     started.pod.wait_until_it_says(DRIVER, "not ready, and waits", PATIENCE)?;
     let since = Instant::now();
     let freed = wait::until("the minute is over", HELD + PATIENCE, || {
         ensure!(!started.pod.is_ready(DRIVER)?, "the pod is ready while its driver cannot be loaded");
-        Ok((since.elapsed() >= HELD).then(|| command("rmmod", ["lab_holder"])))
+        Ok((since.elapsed() >= HELD).then(|| command("modprobe", ["-r", STORAGE])))
     })?;
     freed?;
     let said = started.pod.log(DRIVER)?;
     ensure!(
-        said.contains("lab_holder") && said.contains("storage"),
+        said.contains(&format!("the storage module {STORAGE} is loaded")),
         "the log does not tell which storage module is in the way: {said}"
     );
     node.until_ready(&started, "A", PATIENCE)?;

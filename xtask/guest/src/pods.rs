@@ -210,7 +210,11 @@ impl Node {
             }
         }
         let seen = self.readiness.end()?;
-        report(&format!("{} VFs, equal after each of {} steps; {seen}", self.before.vf_count(), self.steps.len()));
+        report(&format!(
+            "{} VFs, equal after each of {} steps; {seen}",
+            self.before.vf_count(),
+            self.steps.len()
+        ));
         ensure!(lost == 0, "the NIC that is not touched lost {lost} pings");
         seen.ensure_right()
     }

@@ -7,7 +7,8 @@ use super::apt::Apt;
 use super::cache::{Cache, Cached};
 
 /// What is installed beside apt and what every system has. dkms brings the compiler.
-const PACKAGES: &[&str] = &["dkms", "gcc", "kmod", "libelf1", "libudev1", "make", "perl", "rpm", "udev", "xz-utils"];
+const PACKAGES: &[&str] =
+    &["dkms", "gcc", "kmod", "libelf1", "libudev1", "make", "perl", "rpm", "udev", "xz-utils"];
 
 /// The folder that holds the image, as it is unpacked.
 pub(super) fn folder(apt: &Apt, cache: &Cache) -> anyhow::Result<Cached> {

@@ -85,8 +85,7 @@ const MASKED: [&str; 9] = [
     "/proc/sched_debug",
     "/sys/firmware",
 ];
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The configuration of `container`, which runs `image`.
 pub(super) fn config(
@@ -101,8 +100,7 @@ pub(super) fn config(
     let capabilities = capabilities(container)?;
     let escalates = security.allow_privilege_escalation.unwrap_or(true);
     let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "ipc"})];
-    for (kind, is_hosts) in
-        [("pid", pod.host_pid), ("network", pod.host_network), ("uts", pod.host_network)]
+    for (kind, is_hosts) in [("pid", pod.host_pid), ("network", pod.host_network), ("uts", pod.host_network)]
     {
         if !is_hosts.unwrap_or_default() {
             namespaces.push(json!({"type": kind}));
@@ -201,7 +199,12 @@ fn mounts(
     let of_runtime = [
         ("/proc", "proc", "proc", "nosuid,noexec,nodev".to_owned()),
         ("/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k".to_owned()),
-        ("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5".to_owned()),
+        (
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5".to_owned(),
+        ),
         ("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev".to_owned()),
         ("/sys", "sysfs", "sysfs", format!("nosuid,noexec,nodev,{access}")),
         ("/sys/fs/cgroup", "cgroup", "cgroup", format!("nosuid,noexec,nodev,relatime,{access}")),

@@ -43,10 +43,8 @@ pub(super) struct Version {
     pub(super) number: &'static str,
 }
 
-pub(super) const VERSIONS: [Version; 2] = [
-    Version { letter: "A", number: "25.07-0.9.7.0" },
-    Version { letter: "B", number: "25.10-1.2.8.0" },
-];
+pub(super) const VERSIONS: [Version; 2] =
+    [Version { letter: "A", number: "25.07-0.9.7.0" }, Version { letter: "B", number: "25.10-1.2.8.0" }];
 
 impl Version {
     fn sources_layer(self) -> String {
@@ -67,11 +65,7 @@ pub(super) fn sources(version: Version) -> Image {
     Image {
         layers: [&*version.sources_layer(), RED_HAT, PROGRAM, BASE].map(str::to_owned).to_vec(),
         arguments: &["sources"],
-        variables: [
-            of_driver(version),
-            vec![("NVIDIA_NIC_DRIVER_PATH", version.sources_folder())],
-        ]
-        .concat(),
+        variables: [of_driver(version), vec![("NVIDIA_NIC_DRIVER_PATH", version.sources_folder())]].concat(),
         ..driver()
     }
 }
@@ -115,10 +109,7 @@ fn driver() -> Image {
 }
 
 fn of_driver(version: Version) -> Vec<(&'static str, String)> {
-    vec![
-        ("NVIDIA_NIC_DRIVER_VER", version.number.to_owned()),
-        ("NVIDIA_NIC_CONTAINER_VER", "0".to_owned()),
-    ]
+    vec![("NVIDIA_NIC_DRIVER_VER", version.number.to_owned()), ("NVIDIA_NIC_CONTAINER_VER", "0".to_owned())]
 }
 
 /// Puts the layers that come with the initramfs into `folder`; `packages` holds the versions' packages by letter.

@@ -41,11 +41,7 @@ pub(super) fn volumes(spec: &PodSpec) -> anyhow::Result<BTreeMap<&str, Source>> 
         (None, Some(_)) => Ok(Source::EmptyDir),
         _ => anyhow::bail!("the volume {} is neither a hostPath nor an emptyDir", volume.name),
     };
-    spec.volumes
-        .iter()
-        .flatten()
-        .map(|volume| Ok((volume.name.as_str(), one(volume)?)))
-        .collect()
+    spec.volumes.iter().flatten().map(|volume| Ok((volume.name.as_str(), one(volume)?))).collect()
 }
 
 /// The probes of a container.

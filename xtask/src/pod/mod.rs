@@ -78,7 +78,8 @@ fn all(deploy: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
     let mut pods = Vec::new();
     for (name, folder, image) in PODS_OF_DEPLOY {
         for version in VERSIONS {
-            let pod = pod(&deploy.join(folder), &image(version)).with_context(|| format!("the pod {name}"))?;
+            let pod =
+                pod(&deploy.join(folder), &image(version)).with_context(|| format!("the pod {name}"))?;
             pods.push((format!("{name}-{}", version.letter), pod));
         }
     }

@@ -37,7 +37,12 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
 /// A storage module is in the way for a minute: no restart, and ready by itself.
 fn blocked_for_a_minute(node: &mut Node) -> anyhow::Result<()> {
-    write(FAMILY, &format!("{IGB}stack = [\"ib_core\", \"iw_cm\", \"ib_cm\", \"rdma_cm\"]\nstorage = [\"{STORAGE}\"]\n"))?;
+    write(
+        FAMILY,
+        &format!(
+            "{IGB}stack = [\"ib_core\", \"iw_cm\", \"ib_cm\", \"rdma_cm\"]\nstorage = [\"{STORAGE}\"]\n"
+        ),
+    )?;
     command("modprobe", [STORAGE])?;
     let family = format!("/host{FAMILY}");
     let started = node.start("precompiled-A", &[("NIC_DRIVER_FAMILY", &family)])?;

@@ -22,7 +22,7 @@ use crate::{console, hung, write};
 /// come before all other mounts and programs, which then begin in the new root and are shared with it. The kernel's own calls of
 /// modprobe follow, since PID 1 and the kernel's threads have one root in common. Every scenario has it so, and not only those
 /// with pods: it is what a node looks like, and nobody has to find out in which of two kinds of guest something shows.
-pub(crate) fn settle_root() -> anyhow::Result<()> {
+pub(crate) fn make_root_a_mount() -> anyhow::Result<()> {
     let root = "/root-mount";
     fs::create_dir_all(root).with_context(|| format!("cannot create {root}"))?;
     mount_bind_recursive("/", root).context("cannot mount the root once more")?;

@@ -52,7 +52,7 @@ fn main() {
 
 /// Everything between the first mount and the verdict.
 fn live() -> Verdict {
-    let mounted = boot::settle_root().and_then(|()| boot::mount_all());
+    let mounted = boot::make_root_a_mount().and_then(|()| boot::mount_all());
     let up = mounted.and_then(|()| heartbeat::start()).and_then(|()| Guest::bring_up());
     let guest = match up {
         Ok(guest) => guest,

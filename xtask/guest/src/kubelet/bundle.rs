@@ -113,3 +113,35 @@ fn filled(config: &Value, root: &Path, volumes: &Path, message: &Path) -> anyhow
     }
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_node_knows_is_filled_in() {
+        let volumes = std::env::temp_dir().join(format!("lab-kubelet-volumes-{}", std::process::id()));
+        fs::create_dir_all(volumes.join("cache")).unwrap();
+        let config = |source: &str| {
+            json!({
+                "process": { "args": ["a"] },
+                "root": { "path": "", "readonly": true },
+                "mounts": [
+                    { "destination": "/proc", "type": "proc" },
+                    { "destination": "/a", "source": source },
+                    { "destination": "/b", "source": "termination-message:" },
+                    { "destination": "/c", "source": "/emptydir:cache" },
+                ],
+            })
+        };
+        let filled =
+            |source| filled(&config(source), Path::new("/b/rootfs"), &volumes, Path::new("/b/message"));
+        let mut expected = config(volumes.join("cache").to_str().unwrap());
+        expected["root"]["path"] = json!("/b/rootfs");
+        expected["mounts"][2]["source"] = json!("/b/message");
+        assert_eq!(filled("emptydir:cache").unwrap(), expected);
+        let error = filled("emptydir:other").unwrap_err().to_string();
+        assert!(error.contains("no emptyDir other"), "{error}");
+        fs::remove_dir_all(volumes).unwrap();
+    }
+}

@@ -16,6 +16,8 @@ mod probing;
 pub(crate) mod running;
 mod runtime;
 mod schedule;
+mod state;
+mod stopping;
 #[cfg(test)]
 mod tests;
 mod volumes;

@@ -25,7 +25,7 @@ enum Answer {
 /// Runs one probe of a container on its schedule, until the container is gone.
 pub(super) fn run(life: &Life, kind: ProbeKind, probe: &Probe) {
     let mut worker = Worker::new(kind, probe.clone());
-    let mut ticker = Ticker::new(probe.period, life.now());
+    let mut ticker = Ticker::new(probe.period, life.shared.now());
     let mut starts = 0;
     // The instance whose answer was told last, and whether it was one, and that it had passed.
     let mut told = None;
@@ -36,8 +36,13 @@ pub(super) fn run(life: &Life, kind: ProbeKind, probe: &Probe) {
         }
         let answer = ask(life, kind, probe, &instance);
         // What the end of the container interrupted says nothing.
-        if instance.has_ended().unwrap_or(true) {
-            continue;
+        match instance.has_ended() {
+            Ok(false) => {}
+            Ok(true) => continue,
+            Err(error) => {
+                life.shared.trouble(&error);
+                continue;
+            }
         }
         let passed = match &answer {
             Answer::Passed => Some(true),
@@ -50,11 +55,16 @@ pub(super) fn run(life: &Life, kind: ProbeKind, probe: &Probe) {
                 Answer::Failed(said) => What::ProbeFailed(kind, said),
                 Answer::None(said) => What::ProbeNotRun(kind, said),
             };
-            life.note(seen.instance, what);
+            life.shared.note(seen.instance, what);
         }
         let Some(verdict) = passed.and_then(|passed| worker.count(passed)) else { continue };
-        if let Err(error) = life.take_verdict(seen.instance, kind, verdict) {
-            life.trouble(&error);
+        life.take_verdict(seen.instance, kind, verdict);
+        if verdict || kind == ProbeKind::Readiness {
+            continue;
+        }
+        let why = format!("its {} probe failed too often", name_of(kind));
+        if let Err(error) = life.stop(seen.instance, &why) {
+            life.shared.trouble(&error);
         }
     }
 }

@@ -74,12 +74,12 @@ impl RunningPod {
 
     /// Whether a container is ready, as the pod's status says.
     pub(crate) fn is_ready(&self, container: &str) -> anyhow::Result<bool> {
-        Ok(self.life(container)?.is_ready())
+        Ok(self.life(container)?.shared.is_ready())
     }
 
     /// Waits until all containers are ready at once.
     pub(crate) fn wait_until_ready(&self, patience: Duration) -> anyhow::Result<()> {
-        let ready = || Ok(self.lives.iter().all(|life| life.is_ready()).then_some(()));
+        let ready = || Ok(self.lives.iter().all(|life| life.shared.is_ready()).then_some(()));
         wait::until(&format!("pod {} is ready", self.name), patience, ready)
             .with_context(|| format!("last: {:?}", self.events.all().pop()))
     }

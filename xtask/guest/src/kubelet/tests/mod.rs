@@ -1,135 +1,20 @@
-//! Pods on this machine, where crun can run: it has to be root, with crun and a static busybox. The tests have a mount namespace
-//! of their own, with a unified cgroup hierarchy, as the guest has it.
+//! Pods on this machine, where crun can run. Elsewhere each test says that it is skipped.
+
+mod node;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lab_guest::pod::{Container, HostPath, Pod, Probe, ProbeKind};
+use lab_guest::pod::{HostPath, Pod, ProbeKind};
 use rustix::process::Signal;
 use serde_json::json;
 
+use self::node::{Node, is_inside, pod_name, with_probe};
 use super::events::{End, Event, What};
-use super::running::RunningPod;
-use super::{Kubelet, set_env};
+use super::set_env;
 
-/// Set in the process that runs the tests' pods.
-const INSIDE: &str = "LAB_KUBELET_INSIDE";
-const BUSYBOX: &str = "/bin/busybox";
 const SOON: Duration = Duration::from_secs(20);
-
-/// Runs a test of this name in a mount namespace of its own. Returns whether this is the process in it.
-fn is_inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let is_root = rustix::process::geteuid().is_root();
-    let has_crun = Command::new("crun").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !is_root || !has_crun || !Path::new(BUSYBOX).exists() {
-        println!("SKIPPED: {test}: needs root, crun and {BUSYBOX}");
-        return false;
-    }
-    let script = "mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
-    let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "--test-threads=1"])
-        .arg(format!("kubelet::tests::{test}"))
-        .env(INSIDE, "yes")
-        .output()
-        .unwrap();
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{errors}");
-    println!("{said}");
-    false
-}
-
-/// A kubelet with folders of its own.
-struct Node {
-    folder: PathBuf,
-    kubelet: Kubelet,
-}
-
-impl Node {
-    fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("lab-kubelet-{}", std::process::id()));
-        let layers = folder.join("layers");
-        for part in ["below/bin", "below/dev", "below/proc", "below/tmp", "above/etc"] {
-            fs::create_dir_all(layers.join(part)).unwrap();
-        }
-        fs::copy(BUSYBOX, layers.join("below/bin/busybox")).unwrap();
-        for name in ["sh", "sleep", "cat", "touch", "ls", "test", "rm", "kill", "env"] {
-            std::os::unix::fs::symlink("busybox", layers.join("below/bin").join(name)).unwrap();
-        }
-        fs::write(layers.join("above/etc/image"), "of the image\n").unwrap();
-        let at = |name: &str| folder.join(name);
-        let kubelet = Kubelet::with_roots(at("pods"), layers, at("state"), at("crun")).unwrap();
-        Self { folder, kubelet }
-    }
-
-    fn start(&self, containers: Vec<Container>) -> RunningPod {
-        let host_paths = vec![HostPath {
-            path: self.folder.join("host").display().to_string(),
-            kind: "DirectoryOrCreate".to_owned(),
-        }];
-        let empty_dirs = vec!["shared".to_owned()];
-        self.kubelet.start(Pod { name: pod_name(), grace: 3, host_paths, empty_dirs, containers }).unwrap()
-    }
-
-    fn container(&self, name: &str, script: &str) -> Container {
-        let bind = |source: &str, destination: &str| json!({ "destination": destination, "source": source, "type": "bind", "options": ["rbind", "rw"] });
-        let host = self.folder.join("host").display().to_string();
-        let config = json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "user": { "uid": 0, "gid": 0 },
-                "cwd": "/",
-                "env": ["PATH=/bin", "WHO=manifest"],
-                "args": ["/bin/sh", "-c", script],
-            },
-            "root": { "path": "" },
-            "mounts": [
-                { "destination": "/proc", "source": "proc", "type": "proc" },
-                { "destination": "/dev", "source": "tmpfs", "type": "tmpfs", "options": ["mode=755"] },
-                bind("emptydir:shared", "/shared"),
-                bind("termination-message:", "/dev/termination-log"),
-                bind(&host, "/host"),
-            ],
-            "linux": { "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }] },
-        });
-        let layers = vec!["above".to_owned(), "below".to_owned()];
-        Container { name: name.to_owned(), layers, config, probes: [].into() }
-    }
-
-    /// That nothing is left of any pod but logs.
-    fn check_that_nothing_is_left(&self) {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(self.folder.to_str().unwrap()), "{mounts}");
-        let left = |folder: &str| fs::read_dir(self.folder.join(folder)).map_or(0, Iterator::count);
-        assert_eq!((left("state/pods"), left("crun")), (0, 0));
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            fs::remove_dir_all(&self.folder).unwrap();
-        }
-    }
-}
-
-/// Tests run at the same time, and the names of cgroups come from the pod's.
-fn pod_name() -> String {
-    format!("pod-{}", std::process::id())
-}
-
-fn with_probe(mut container: Container, kind: ProbeKind, command: &str, failures: u32) -> Container {
-    let command = ["sh", "-c", command].map(str::to_owned).to_vec();
-    let probe = Probe { command, delay: 0, period: 1, timeout: 1, failures, successes: 1 };
-    container.probes.insert(kind, probe);
-    container
-}
 
 /// What happened, without what took its time.
 fn happened(events: &[Event]) -> Vec<String> {
@@ -309,4 +194,47 @@ fn a_pod_that_is_dropped_is_gone() {
     drop(pod);
     assert!(!process.exists());
     node.check_that_nothing_is_left();
+}
+
+#[test]
+fn a_container_is_told_to_stop_once() {
+    if !is_inside("a_container_is_told_to_stop_once") {
+        return;
+    }
+    let node = Node::new();
+    let container = node.container("one", "trap 'echo told' TERM; echo up; while true; do sleep 0.1; done");
+    let pod = node.start(vec![with_probe(container, ProbeKind::Liveness, "exit 3", 1)]);
+    pod.wait_for_event("a failed probe", SOON, |event| matches!(event.what, What::ToldToStop(_))).unwrap();
+    pod.wait_until_it_says("one", "told", SOON).unwrap();
+    let logs = pod.logs().to_owned();
+    let deleted = pod.delete().unwrap();
+    assert_eq!((&deleted[0].end, deleted[0].was_killed), (&End::Signalled(9), true));
+    assert_eq!(fs::read_to_string(logs.join("one/0.log")).unwrap(), "up\ntold\n");
+    node.check_that_nothing_is_left();
+}
+
+#[test]
+fn a_mount_that_a_container_leaves_is_told() {
+    if !is_inside("a_mount_that_a_container_leaves_is_told") {
+        return;
+    }
+    let node = Node::new();
+    let script = format!("mount -t tmpfs left /shared && touch /shared/in; {}", ending_with(0));
+    let mut container = node.container("one", &script);
+    container.config["linux"]["rootfsPropagation"] = json!("rshared");
+    container.config["process"]["capabilities"] = ["bounding", "effective", "permitted"]
+        .map(|set| (set, json!(["CAP_SYS_ADMIN"])))
+        .into_iter()
+        .collect();
+    let mounts = container.config["mounts"].as_array_mut().unwrap();
+    let shared = mounts.iter_mut().find(|mount| mount["destination"] == "/shared").unwrap();
+    shared["options"] = json!(["rbind", "rshared", "rw"]);
+    let pod = node.start(vec![container]);
+    pod.wait_until_it_says("one", "up", SOON).unwrap();
+    let place = node.folder.join("state/pods").join(pod_name()).join("volumes/shared");
+    assert!(place.join("in").exists(), "a bidirectional mount reaches the node");
+    let error = pod.delete().unwrap_err().to_string();
+    assert!(error.contains("mounts are left") && error.contains("volumes/shared"), "{error}");
+    assert!(place.join("in").exists(), "what is mounted is not removed");
+    rustix::mount::unmount(&place, rustix::mount::UnmountFlags::empty()).unwrap();
 }

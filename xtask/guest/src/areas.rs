@@ -65,6 +65,8 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("built-night", &[Build, Install, Reload, Restore, Terminate]),
     ("pod", &[Entrypoint, Install, Reload, Restore, Terminate]),
     ("pod-openshift", &[Entrypoint, Build, Install]),
+    ("pod-kills", &[Entrypoint, Killed]),
+    ("pod-upgrade", &[Entrypoint, Reload, Restore]),
     ("pod-life", &[Entrypoint, Stopped, Killed, Blockers]),
     ("entrypoint", &[Entrypoint]),
     ("dkms", &[Build, Install, Terminate]),

@@ -50,6 +50,9 @@ pub struct Container {
     /// The runtime's `config.json`. The kubelet puts in what only the node knows: the root, and the sources of mounts that
     /// begin with [`EMPTY_DIR`] or are [`TERMINATION_MESSAGE`].
     pub config: serde_json::Value,
+    /// Variables of its first instance alone, each `NAME=value`: by what a scenario kills one instance and not the next.
+    #[serde(default)]
+    pub first_env: Vec<String>,
     /// Its probes, as far as the manifest has them.
     pub probes: BTreeMap<ProbeKind, Probe>,
 }

@@ -96,6 +96,15 @@ impl Node {
         self.start_with(name, variables, None)
     }
 
+    /// The same with a variable that only its first instance has.
+    pub(crate) fn start_killed(&self, name: &str, variable: &str, value: &str) -> anyhow::Result<Started> {
+        let mut pod = self.kubelet.read(name)?;
+        let driver = pod.containers.iter_mut().find(|container| container.name == DRIVER);
+        let variable = format!("{variable}={value}");
+        driver.with_context(|| format!("{name} has no container {DRIVER}"))?.first_env.push(variable);
+        Ok(Started { at: pinger::now()?, pod: self.kubelet.start(pod)?, title: name.to_owned() })
+    }
+
     /// The same with another grace period, in seconds.
     pub(crate) fn start_with(
         &self,
@@ -164,8 +173,10 @@ impl Node {
     /// Deletes a pod, whose containers are to end well, and looks at what it leaves. Returns how its driver container ended.
     pub(crate) fn delete(&mut self, started: Started) -> anyhow::Result<Deleted> {
         let Started { pod, title, .. } = started;
+        let logs = pod.logs().display().to_string();
         let from = pinger::now()?;
         let ended = pod.delete()?;
+        command("cp", ["-r", &logs, "/share"])?;
         self.steps.push(Step { title: format!("the end of {title}"), from, to: pinger::now()? });
         for container in &ended {
             ensure!(
@@ -174,6 +185,9 @@ impl Node {
                 container.container,
                 container.end
             );
+        }
+        for Deleted { container, message, .. } in &ended {
+            ensure!(message.is_empty(), "{title}: the container {container} ended well and left {message:?}");
         }
         ensure!(!Path::new(READY).exists(), "the node is ready without a driver container");
         self.no_mount_is_left()?;
@@ -260,6 +274,12 @@ fn mounts() -> anyhow::Result<BTreeSet<String>> {
         }
     }
     Ok(all)
+}
+
+/// How many mounts are on the place of the headers for other containers.
+pub(crate) fn headers_mounts() -> anyhow::Result<usize> {
+    let place = format!("{DRIVERS_MOUNT}/usr/src");
+    Ok(read("/proc/self/mountinfo")?.lines().filter(|line| line.split(' ').nth(4) == Some(&place)).count())
 }
 
 /// Mounts what images have in common.

@@ -280,6 +280,28 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "pod-upgrade",
+        summary: "The documented upgrade in pods, 49 VFs: from the first container's SIGTERM to ready under the second, and what took how long",
+        topology: Topology { memory_mib: 4096, ..SEVEN_PFS },
+        timeout: Duration::from_secs(3600),
+        needs: Needs::Pods,
+        suite: Suite::OnDemand,
+        parameters: &[Parameter {
+            name: "pod",
+            default: "openshift",
+            meaning: "where packages come from: openshift, sources, sources-debian or precompiled",
+        }],
+    },
+    Scenario {
+        name: "pod-kills",
+        summary: "A driver's pod is killed at the lines of a whole run's journal, from its start to its end, and started again",
+        topology: Topology { memory_mib: 3072, ..ONE_PF },
+        timeout: Duration::from_secs(3600),
+        needs: Needs::Pods,
+        suite: Suite::TestOnNewest,
+        parameters: &[FROM_LINE, kills("8")],
+    },
+    Scenario {
         name: "dkms",
         summary: "A driver that dkms built: installed, swapped to, and removed by dkms on the way back to the inbox driver",
         topology: ONE_PF,

@@ -5,10 +5,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
+
+use super::process;
 
 /// With what the name of a folder begins that is being made.
 const MAKING: &str = ".making-";
@@ -74,12 +77,26 @@ impl Cache {
         {
             let entry = entry.with_context(|| format!("cannot list {}", self.root.display()))?;
             if goes(&entry) {
+                unmount_below(&entry.path())?;
                 fs::remove_dir_all(entry.path())
                     .with_context(|| format!("cannot remove {}", entry.path().display()))?;
             }
         }
         Ok(())
     }
+}
+
+/// Unmounts what a program that was killed has left mounted there, as one that installs an image does.
+fn unmount_below(folder: &Path) -> anyhow::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts")?;
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|place| {
+        // Blanks are escaped there, which no folder of the lab has.
+        Path::new(place).starts_with(folder)
+    });
+    for place in places.collect::<Vec<_>>().into_iter().rev() {
+        process::run(Command::new("umount").arg(place))?;
+    }
+    Ok(())
 }
 
 fn name_of(entry: &fs::DirEntry) -> String {

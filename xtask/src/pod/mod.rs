@@ -106,6 +106,7 @@ fn pod(kustomization: &Path, driver: &Image) -> anyhow::Result<Pod> {
         containers.push(Container {
             name: container.name.clone(),
             layers: image.layers.clone(),
+            first_env: Vec::new(),
             config: bundle::config(spec, container, &image, &volumes)?,
             probes: manifest::probes(container)?,
         });

@@ -20,9 +20,10 @@ pub(super) struct Bundle {
 }
 
 impl Bundle {
-    /// Makes the bundle. `volumes` is where the pod's `emptyDir`s are.
+    /// Makes the bundle. `more` are variables of this instance alone, and `volumes` is where the pod's `emptyDir`s are.
     pub(super) fn make(
         container: &Container,
+        more: &[String],
         folder: PathBuf,
         layers: &Path,
         volumes: &Path,
@@ -33,7 +34,10 @@ impl Bundle {
         }
         let message = folder.join("termination-message");
         volumes::make_file(&message, 0o666)?;
-        let config = filled(&container.config, &folder.join("rootfs"), volumes, &message)?;
+        let mut config = filled(&container.config, &folder.join("rootfs"), volumes, &message)?;
+        if let Some(Value::Array(variables)) = config.pointer_mut("/process/env") {
+            variables.extend(more.iter().map(|variable| json!(variable)));
+        }
         let file = folder.join("config.json");
         fs::write(&file, config.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
         let process = config.get("process").cloned().context("config.json has no process")?;

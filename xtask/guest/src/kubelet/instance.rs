@@ -80,7 +80,8 @@ impl Instance {
         let (id, runtime) = (place.id(number), place.runtime.clone());
         let log = place.log(number);
         fs::write(&log, "").with_context(|| format!("cannot create {}", log.display()))?;
-        let bundle = Bundle::make(container, place.bundle(number), &place.layers, &place.volumes)?;
+        let more: &[String] = if number == 0 { &container.first_env } else { &[] };
+        let bundle = Bundle::make(container, more, place.bundle(number), &place.layers, &place.volumes)?;
         let (pid, streams) = runtime.create(&id, &bundle.folder)?;
         let process = runtime::handle(pid)?;
         let relays = vec![

@@ -101,8 +101,30 @@ impl RunningPod {
         words: &str,
         patience: Duration,
     ) -> anyhow::Result<()> {
-        let says = || Ok(self.log(container)?.contains(words).then_some(()));
-        wait::until(&format!("{container} says {words:?}"), patience, says)
+        self.wait_until_instance_says(container, 0, words, patience)
+    }
+
+    /// The same of what instances from `first` on have written.
+    pub(crate) fn wait_until_instance_says(
+        &self,
+        container: &str,
+        first: u32,
+        words: &str,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
+        let life = self.life(container)?;
+        let mut known = 0;
+        wait::until(&format!("{container} says {words:?}"), patience, || {
+            let files: Vec<_> = (first..=life.restarts()).map(|number| life.place.log(number)).collect();
+            // A build writes a lot: it is looked through only when there is more of it.
+            let size = files.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum();
+            if size == known {
+                return Ok(None);
+            }
+            known = size;
+            let logs = (first..=life.restarts()).map(|number| self.log_of_instance(container, number));
+            Ok(logs.collect::<anyhow::Result<String>>()?.contains(words).then_some(()))
+        })
     }
 
     /// How often a container was started again.

@@ -25,7 +25,9 @@ mod no_driver;
 mod nothing_owed;
 mod packages;
 mod pod;
+mod pod_kills;
 mod pod_life;
+mod pod_upgrade;
 mod restore_loop;
 mod rollback;
 mod shell;
@@ -49,6 +51,8 @@ const RUNS: &[(&str, Run)] = &[
     ("dkms", dkms::run),
     ("pod", pod::run),
     ("pod-openshift", pod::on_openshift),
+    ("pod-kills", pod_kills::run),
+    ("pod-upgrade", pod_upgrade::run),
     ("pod-life", pod_life::run),
     ("entrypoint", entrypoint::run),
     ("restore-loop", restore_loop::run),

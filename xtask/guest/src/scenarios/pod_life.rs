@@ -11,7 +11,7 @@ use crate::guest::Guest;
 use crate::kubelet::events::{End, What};
 use crate::kubelet::running::Deleted;
 use crate::pods::{DRIVER, Node, System};
-use crate::{journal, report, wait, write};
+use crate::{journal, read, report, wait, write};
 
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The family igb with a stack above it, as the node's administrator would give it to the container, below /etc.
@@ -94,23 +94,20 @@ fn stopped_in_mid_swap(node: &mut Node) -> anyhow::Result<()> {
 fn killed_when_ready(node: &mut Node) -> anyhow::Result<()> {
     let started = node.start("precompiled-A", &[])?;
     node.until_ready(&started, "A", PATIENCE)?;
+    tell_memory(started.pod.pid_1(DRIVER)?)?;
     started.pod.kill(DRIVER, Signal::KILL)?;
     let again = started.pod.wait_for_event("the container starts again", PATIENCE, |event| {
         event.instance == 1 && event.what == What::Started
     });
     again?;
-    let ready_again = || {
-        let said = started.pod.log_of_instance(DRIVER, 1)?;
-        Ok(said.contains("ready; waiting to be told to stop").then_some(said))
-    };
-    let said = wait::until("the node is ready again", PATIENCE, ready_again)?;
+    started.pod.wait_until_instance_says(DRIVER, 1, "ready; waiting to be told to stop", PATIENCE)?;
+    let said = started.pod.log_of_instance(DRIVER, 1)?;
     ensure!(!said.contains("step=unload"), "modules were unloaded for nothing: {said}");
     ensure!(started.pod.restarts(DRIVER)? == 1, "it was started again more than once");
-    let first = started.pod.events().into_iter().find(|event| matches!(event.what, What::Ended(_)));
-    ensure!(
-        first.is_some_and(|event| event.what == What::Ended(End::Signalled(9))),
-        "the first instance did not end by SIGKILL"
-    );
+    let end = started.pod.last_end(DRIVER)?;
+    ensure!(end == Some(End::Signalled(9)), "the first instance ended with {end:?}");
+    let message = started.pod.termination_message(DRIVER)?.unwrap_or_default();
+    ensure!(message.is_empty(), "what was killed when it was ready left the message {message:?}");
     node.expect("A")?;
     node.delete(started).map(drop)
 }
@@ -124,9 +121,24 @@ fn back_to_inbox_within_grace(node: &mut Node) -> anyhow::Result<()> {
     node.expect_inbox()
 }
 
+/// What a container that waits has in memory: PID 1 and the program that it has started.
+fn tell_memory(pid_1: u32) -> anyhow::Result<()> {
+    let children = read(format!("/proc/{pid_1}/task/{pid_1}/children"))?;
+    let mut all = Vec::new();
+    for process in std::iter::once(pid_1.to_string()).chain(children.split_whitespace().map(str::to_owned)) {
+        let status = read(format!("/proc/{process}/status"))?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = resident.with_context(|| format!("process {process} tells no VmRSS"))?;
+        all.push(resident.trim().to_owned());
+    }
+    report(&format!("resident while it waits, built without optimisation: {}", all.join(", ")));
+    Ok(())
+}
+
 fn tell(what: &str, ended: &Deleted, grace: u32) -> anyhow::Result<()> {
     let time = ended.time.context("the container was not running")?;
     report(&format!("{what}: {:.1} s from SIGTERM to the end, as the runtime saw it", time.as_secs_f64()));
     ensure!(time < Duration::from_secs(grace.into()), "{what}: it took {time:?}");
+    ensure!(ended.restarts == 0, "{what}: the container had been started again {} times", ended.restarts);
     Ok(())
 }

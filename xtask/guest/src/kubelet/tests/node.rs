@@ -95,7 +95,7 @@ impl Node {
             "linux": { "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }] },
         });
         let layers = vec!["above".to_owned(), "below".to_owned()];
-        Container { name: name.to_owned(), layers, config, probes: [].into() }
+        Container { name: name.to_owned(), layers, first_env: Vec::new(), config, probes: [].into() }
     }
 
     /// That nothing is left of any pod but logs.

@@ -84,6 +84,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("kill-restore", &[Killed, Restore]),
     ("kill-rollback", &[Killed, Rollback]),
     ("kill-terminate", &[Killed, Terminate]),
+    ("kill-terminate-in-image", &[Killed, Terminate]),
     ("kill-matrix", &[Killed]),
     ("kill-matrix-14", &[Killed]),
     ("rollback", &[Rollback]),

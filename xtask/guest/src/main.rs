@@ -11,6 +11,8 @@ mod guest;
 mod heartbeat;
 mod hooks;
 mod hung;
+mod image;
+mod installed;
 mod journal;
 mod netdevs;
 mod netdevsim;

@@ -71,9 +71,11 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/swap/missing_modules.rs", &[MissingModules]),
     ("crates/nic-driver/src/swap/rollback.rs", &[Rollback, WayBack, Killed]),
     ("crates/nic-driver/src/swap/way_back.rs", &[WayBack]),
+    ("crates/nic-driver/src/swap/which_tree.rs", &[Terminate, Killed]),
     ("xtask/guest/src/", &[Lab]),
-    // Several scenarios start from what this one sets up.
-    ("xtask/guest/src/scenarios/kill_matrix.rs", &[Killed, Rollback, Stopped]),
+    // Several scenarios start from it.
+    ("xtask/guest/src/installed.rs", &[Killed, Rollback, Stopped]),
+    ("xtask/guest/src/scenarios/kill", &[Killed]),
     ("xtask/src/lab/", &[Lab]),
 ];
 

@@ -186,7 +186,7 @@ async fn resume_or_swap(
     if !missing.is_empty() {
         // An earlier process was killed between two loads.
         let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-        if let Err(error) = load_missing_modules(context, phase, &snapshot, deadline).await {
+        if let Err(error) = load_missing_modules(context, phase, tree, &snapshot, deadline).await {
             return Err(roll_back(context, phase, index, &snapshot, true, error.into()).await);
         }
     }

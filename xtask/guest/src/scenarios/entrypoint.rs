@@ -1,5 +1,5 @@
-//! The driver container from its start to its end, as the first process of a namespace. Its image has the modules: they lie where an
-//! image has them, put there by the package manager before it starts.
+//! The driver container from its start to its end, as the first process of a namespace. Its image has the modules of the driver and no
+//! others, put there by the package manager before it starts; the node's own are below `/host`.
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +13,7 @@ use nic_driver::state::Step;
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
+use crate::image;
 use crate::observe::Nics;
 use crate::program::{NicDriver, Running};
 use crate::readiness::{self, READY};
@@ -20,23 +21,25 @@ use crate::{journal, read, report, say, vfs, wait, write};
 
 /// Few, since it is the course that matters here.
 const VFS: u32 = 2;
+const VF_AND_PF_DRIVER: [&str; 2] = [vfs::VF_DRIVER, "igb"];
 const PATIENCE: Duration = Duration::from_secs(120);
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
 const TERMINATION_LOG: &str = "/run/termination-log";
 const NAMES_RULE: &str = "/etc/udev/rules.d/77-mlnx-net-names.rules";
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
-    // Debian's kernels are of none of Red Hat's variants.
-    drivers::pretend_distribution(Flow::Deb)?;
-    let inbox = drivers::loaded("igb")?;
     let before = vfs::configure_each(VFS)?;
+    let inbox: Vec<_> =
+        VF_AND_PF_DRIVER.iter().map(|module| drivers::loaded(module)).collect::<Result<_, _>>()?;
+    // Debian's kernels are of none of Red Hat's variants.
+    image::become_container(guest.kernel(), Flow::Deb)?;
     write(TERMINATION_LOG, "")?;
     // As those of an image.
     fs::create_dir_all("/usr/src/linux-headers").context("cannot create a folder of headers")?;
     let watch = readiness::watch(&before)?;
 
     say("== the first container: driver A");
-    put_into_image(guest, "A")?;
+    image::put_driver(guest.kernel(), "A")?;
     let container = start("false")?;
     until_ready(&container)?;
     expect(&before, "A")?;
@@ -58,7 +61,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     stop(container)?;
 
     say("== driver B, while another module holds the driver");
-    put_into_image(guest, "B")?;
+    image::put_driver(guest.kernel(), "B")?;
     command("insmod", [HOLDER, "driver=igb"])?;
     let container = start("false")?;
     container.wait_until_it_says("not ready, and waits")?;
@@ -80,7 +83,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     say("== killed when it was ready, and in mid-swap to A");
     kill(container)?;
     ensure!(Path::new(READY).exists(), "a container that is killed takes its readiness file along");
-    put_into_image(guest, "A")?;
+    image::put_driver(guest.kernel(), "A")?;
     let container = start("false")?;
     until_it_unloads()?;
     ensure!(
@@ -96,7 +99,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     stop(container)?;
 
     say("== told to stop while it waits");
-    put_into_image(guest, "B")?;
+    image::put_driver(guest.kernel(), "B")?;
     command("insmod", [HOLDER, "driver=igb"])?;
     let container = start("false")?;
     container.wait_until_it_says("not ready, and waits")?;
@@ -108,27 +111,15 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let container = start("true")?;
     until_ready(&container)?;
     expect(&before, "B")?;
-    take_out_of_image(guest)?;
     stop(container)?;
-    ensure!(drivers::loaded("igb")? == inbox, "the loaded igb is not the inbox one");
+    for (module, inbox) in VF_AND_PF_DRIVER.iter().zip(&inbox) {
+        ensure!(drivers::loaded(module)? == *inbox, "the loaded {module} is not the host's");
+    }
     before.expect_unchanged()?;
 
     let seen = watch.end()?;
     report(&format!("{} VFs: {seen}", before.vf_count()));
     seen.ensure_right()
-}
-
-fn put_into_image(guest: &Guest, letter: &str) -> anyhow::Result<()> {
-    let package = drivers::only_file(&drivers::folder(letter, Flow::Deb))?;
-    let package = package.to_str().context("a package's path is no UTF-8")?;
-    command("dpkg", ["--install", "--force-downgrade", package])?;
-    command("depmod", [guest.kernel()]).map(drop)
-}
-
-/// The modules of an image are nobody's to remove: who goes back to the inbox driver has it in the image.
-fn take_out_of_image(guest: &Guest) -> anyhow::Result<()> {
-    command("dpkg", ["--remove", "lab-igb-modules"])?;
-    command("depmod", [guest.kernel()]).map(drop)
 }
 
 fn start(restore_driver: &str) -> anyhow::Result<Running> {

@@ -17,6 +17,7 @@ mod faults;
 mod idempotent;
 mod init_script;
 mod kill_matrix;
+mod killed;
 mod lost_pf;
 mod missing_modules;
 mod network;
@@ -61,6 +62,7 @@ const RUNS: &[(&str, Run)] = &[
     ("kill-restore", kill_matrix::run),
     ("kill-rollback", kill_matrix::run),
     ("kill-terminate", kill_matrix::run),
+    ("kill-terminate-in-image", kill_matrix::run),
     ("kill-matrix", kill_matrix::run),
     ("kill-matrix-14", kill_matrix::run),
     ("rollback", rollback::run),

@@ -64,6 +64,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("night", &[Install, Reload, Restore, Terminate]),
     ("built-night", &[Build, Install, Reload, Restore, Terminate]),
     ("entrypoint", &[Entrypoint]),
+    ("privileges", &[Entrypoint, CommandLine]),
     ("dkms", &[Build, Install, Terminate]),
     ("restore-loop", &[Restore]),
     ("idempotent", &[Reload, Restore, Owed]),

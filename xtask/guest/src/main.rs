@@ -14,6 +14,7 @@ mod hung;
 mod image;
 mod installed;
 mod journal;
+mod memory;
 mod netdevs;
 mod netdevsim;
 mod observe;

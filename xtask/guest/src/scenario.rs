@@ -244,6 +244,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "privileges",
+        summary: "The driver container with three capabilities alone: the whole way; without one of them it says which, and does nothing",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(900),
+        needs: Needs::NicDriver,
+        suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
         name: "dkms",
         summary: "A driver that dkms built: installed, swapped to, and removed by dkms on the way back to the inbox driver",
         topology: ONE_PF,

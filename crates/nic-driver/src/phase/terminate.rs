@@ -16,6 +16,7 @@ use super::restore::{Restored, restore_within_phase};
 use crate::Exit;
 use crate::context::{Context, ReloadWith, Settings};
 use crate::node::{reload_fits, take_readiness_away};
+use crate::privileges;
 use crate::state::{Phase, PhaseRecord, Step};
 use crate::stop::time_left;
 use crate::swap::{back_up_running_modules, remove_leftover_blacklist, tree_of_inbox_driver};
@@ -63,7 +64,7 @@ impl DriverAfterwards {
 
 /// Takes readiness away and cleans up; on demand goes back to the inbox driver, and restores the NICs under it.
 pub async fn terminate(context: &Context, afterwards: DriverAfterwards) -> Result<Terminated, PhaseError> {
-    Context::ensure_root("terminating")?;
+    context.ensure_privileges(&privileges::TERMINATE)?;
     let begun = Instant::now();
     let _lock = context.begin("terminate").await?;
     context.begin_change()?;

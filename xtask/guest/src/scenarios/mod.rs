@@ -25,6 +25,7 @@ mod night;
 mod no_driver;
 mod nothing_owed;
 mod packages;
+mod privileges;
 mod restore_loop;
 mod rollback;
 mod shell;
@@ -47,6 +48,7 @@ const RUNS: &[(&str, Run)] = &[
     ("built-night", night::with_built_packages),
     ("dkms", dkms::run),
     ("entrypoint", entrypoint::run),
+    ("privileges", privileges::run),
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),
     ("network", network::run),

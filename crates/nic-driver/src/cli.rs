@@ -132,8 +132,7 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
     if let Err(error) = cli.modules.apply(&mut family) {
         return fail(cli, &error, Exit::Usage);
     }
-    // What is gone back to is the inbox driver as the distribution loads it.
-    if cli.modules.enable_nfsrdma && !matches!(cli.command, Command::Terminate { .. }) {
+    if cli.modules.enable_nfsrdma {
         family.modules.enable_nfsrdma();
     }
     let mut context = match Context::new(machine(cli), family, store(cli), settings(cli)) {

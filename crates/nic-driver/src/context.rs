@@ -13,6 +13,7 @@ use crate::Exit;
 use crate::build_progress::BuildObserver;
 use crate::family::NicFamily;
 use crate::lock::{InstanceLock, LockError, LockHeld};
+use crate::privileges::{PrivilegeError, Privileged};
 use crate::state::{Journal, SnapshotError, SnapshotState, StateStore};
 use crate::stop::{Interrupted, StopRequest};
 
@@ -111,9 +112,9 @@ pub struct MayUnload {
 /// A command that was not begun. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
-    /// The process is not root.
-    #[error("{0} needs root")]
-    NotRoot(&'static str),
+    /// The process may not do it.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The host is a tree.
     #[error("{what}; {root} is a tree")]
     NotRunningMachine {
@@ -135,7 +136,7 @@ impl BeginError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NotRoot(_) => Exit::NotRoot,
+            Self::Privileges(_) => Exit::NotRoot,
             Self::NotRunningMachine { .. } => Exit::Failed,
             Self::Lock(error) => error.exit(),
             Self::Interrupted(_) => Exit::Interrupted,
@@ -172,9 +173,9 @@ impl Context {
         Ok(self.stop.begin_change()?)
     }
 
-    /// Makes sure that the process is root, which `what` needs.
-    pub(crate) fn ensure_root(what: &'static str) -> Result<(), BeginError> {
-        if Host::is_privileged() { Ok(()) } else { Err(BeginError::NotRoot(what)) }
+    /// Makes sure that this process may carry out a command.
+    pub(crate) fn ensure_privileges(&self, command: &Privileged) -> Result<(), BeginError> {
+        Ok(command.ensure(&self.host, None)?)
     }
 
     /// Makes sure that the host is the running machine, and no tree; `what` says what only that can do.

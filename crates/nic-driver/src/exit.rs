@@ -16,7 +16,7 @@ pub enum Exit {
     RolledBack = 4,
     /// It failed half way: the node is degraded. What was saved is on disk, and a further run goes on from there.
     Degraded = 5,
-    /// The process is not root. Nothing was changed.
+    /// The process is not root, or lacks a capability. Nothing was changed.
     NotRoot = 10,
     /// There is no PF of the family. Nothing was changed.
     NoPf = 11,

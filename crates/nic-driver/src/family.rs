@@ -117,6 +117,12 @@ impl FamilyModules {
         }
     }
 
+    /// Undoes [`FamilyModules::enable_nfsrdma`].
+    pub fn disable_nfsrdma(&mut self) {
+        self.identity.retain(|module| !self.nfsrdma.contains(module));
+        self.load.retain(|module| !self.nfsrdma_load.contains(module));
+    }
+
     /// Whether the driver has failed when the module cannot be loaded.
     #[must_use]
     pub fn is_required(&self, module: &ModuleName) -> bool {
@@ -255,6 +261,8 @@ mod tests {
         let once = modules.clone();
         modules.enable_nfsrdma();
         assert_eq!(modules, once);
+        modules.disable_nfsrdma();
+        assert_eq!(modules, before);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod state;
 mod build_progress;
 mod exit;
 mod lock;
+mod privileges;
 mod stop;
 
 #[cfg(test)]
@@ -39,4 +40,5 @@ pub use context::{BeginError, Context, ContextError, ManagementNic, MayUnload, R
 pub use exit::Exit;
 pub use lock::{InstanceLock, LockError, LockHeld};
 pub use nic_host::error_chain;
+pub use privileges::{Lack, PrivilegeError};
 pub use stop::{Interrupted, StopRequest};

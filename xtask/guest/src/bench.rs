@@ -48,6 +48,41 @@ pub struct Reloads {
     pub pfs: usize,
     /// In the order in which they were made.
     pub runs: Vec<ReloadMeasurement>,
+    /// The processes of a driver container that is ready and waits.
+    pub waiting: Vec<Memory>,
+}
+
+/// What a process takes of the memory, in KiB.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Which one.
+    pub process: String,
+    /// All of its pages that are in memory.
+    pub rss_kib: u32,
+    /// The same, each page divided by how many processes share it.
+    pub pss_kib: u32,
+}
+
+/// What a driver container may take while it waits, all its processes together, in KiB.
+pub const MOST_WHILE_WAITING_KIB: u32 = 20 * 1024;
+
+impl Memory {
+    /// In one line, for several processes.
+    #[must_use]
+    pub fn summary(processes: &[Self]) -> String {
+        let mib = |kib: u32| f64::from(kib) / 1024.0;
+        let each = processes.iter().map(|one| {
+            format!(
+                "{} {:.1} MiB resident ({:.1} its share)",
+                one.process,
+                mib(one.rss_kib),
+                mib(one.pss_kib)
+            )
+        });
+        let all: u32 = processes.iter().map(|one| one.rss_kib).sum();
+        let most = mib(MOST_WHILE_WAITING_KIB);
+        format!("{}; together {:.1} of at most {most:.0} MiB", each.collect::<Vec<_>>().join(", "), mib(all))
+    }
 }
 
 /// One exchange of the modules each way. Times are in seconds.

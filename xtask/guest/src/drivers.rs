@@ -164,6 +164,13 @@ pub(crate) fn runs_what_is_installed() -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// Whether both modules are the distribution's own, which alone have no srcversion.
+pub(crate) fn runs_inbox() -> anyhow::Result<bool> {
+    let modules = version("A")?.srcversions;
+    let inbox = modules.keys().map(|module| Ok(loaded(module)?.srcversion.is_none()));
+    inbox.collect::<anyhow::Result<Vec<bool>>>().map(|inbox| inbox.into_iter().all(|is| is))
+}
+
 /// An error unless exactly this version of both modules is loaded.
 pub(crate) fn expect_loaded(version: &DriverVersion) -> anyhow::Result<()> {
     for (module, built) in &version.srcversions {

@@ -48,6 +48,8 @@ pub(crate) struct NicDriver {
     shown: bool,
     /// Whether it is the first process of a namespace.
     is_pid_1: bool,
+    /// A program that executes it, with what comes before its own words.
+    executed_by: Vec<String>,
 }
 
 /// What makes a program the first process of a namespace, as a container's is. `unshare` waits for it outside, and takes it along.
@@ -81,6 +83,7 @@ impl NicDriver {
             killed_after: None,
             shown: true,
             is_pid_1: false,
+            executed_by: Vec::new(),
         }
     }
 
@@ -113,6 +116,12 @@ impl NicDriver {
         self
     }
 
+    /// Has it executed by another program, in the namespace of its own where it has one.
+    pub(crate) fn executed_by<W: Into<String>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        self.executed_by = words.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Does not show its standard output, because the scenario does something else with it.
     pub(crate) fn quietly(mut self) -> Self {
         self.shown = false;
@@ -128,11 +137,13 @@ impl NicDriver {
     pub(crate) fn start(self) -> anyhow::Result<Running> {
         let words: Vec<_> = self.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
         let variables = self.environment.iter().map(|(name, value)| format!("{name}={value} "));
-        let line = format!("{}nic-driver {}", variables.collect::<String>(), words.join(" "));
+        let by: String = self.executed_by.iter().map(|word| format!("{word} ")).collect();
+        let line = format!("{}{by}nic-driver {}", variables.collect::<String>(), words.join(" "));
         say(&format!("$ {line}"));
         let start = Instant::now();
         let before: &[&str] = if self.is_pid_1 { &AS_PID_1 } else { &[] };
-        let mut words = before.iter().copied().chain([BINARY]);
+        let by = self.executed_by.iter().map(String::as_str);
+        let mut words = before.iter().copied().chain(by).chain([BINARY]);
         let mut command = Command::new(words.next().unwrap_or(BINARY));
         command.args(words);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

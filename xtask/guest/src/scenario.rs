@@ -170,7 +170,7 @@ const fn killed(default: &'static str) -> Parameter {
     Parameter {
         name: "killed",
         default,
-        meaning: "what is killed: reload, restore-sriov, rollback, terminate, or all",
+        meaning: "what is killed: reload, restore-sriov, rollback, terminate, terminate-in-image, or all but the last",
     }
 }
 
@@ -276,6 +276,15 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: Topology { memory_mib: 3072, ..ONE_PF },
         timeout: Duration::from_secs(1800),
         needs: Needs::Pods,
+        suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
+        name: "privileges",
+        summary: "The driver container with three capabilities alone: the whole way; without one of them it says which, and does nothing",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(900),
+        needs: Needs::NicDriver,
         suite: Suite::TestOnNewest,
         parameters: &[],
     },
@@ -471,6 +480,19 @@ pub const SCENARIOS: &[Scenario] = &[
         summary: "Killed at journal lines of the return to the inbox driver, started again; the machine is compared every time",
         suite: Suite::Test,
         parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("5"), killed("terminate")],
+        ..ONE_KILL_MATRIX
+    },
+    Scenario {
+        name: "kill-terminate-in-image",
+        summary: "The same while modules are exchanged, in a container whose image has the driver: the host's comes, and never half of each",
+        suite: Suite::TestOnNewest,
+        parameters: &[
+            vfs_per_pf("2"),
+            FROM_LINE,
+            every_line("false"),
+            kills("0"),
+            killed("terminate-in-image"),
+        ],
         ..ONE_KILL_MATRIX
     },
     KILL_MATRIX,

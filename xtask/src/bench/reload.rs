@@ -1,6 +1,6 @@
-//! The modules' part of a reload, against modprobe alone.
+//! The modules' part of a reload, against modprobe alone; and what a driver container takes while it waits.
 
-use lab_guest::bench::{RELOADS_FILE, Reloads};
+use lab_guest::bench::{Memory, RELOADS_FILE, Reloads};
 use serde::Serialize;
 
 use super::{Bench, median, read};
@@ -46,6 +46,7 @@ impl Report {
             "{:>17} {:>20} {:>10} {:>22}",
             "modprobe alone (s)", "reload's modules (s)", "ratio", "the whole reload (s)"
         );
-        println!("{bare:>18.2} {modules:>20.2} {modules_to_bare:>10.2} {reload:>22.2}\n");
+        println!("{bare:>18.2} {modules:>20.2} {modules_to_bare:>10.2} {reload:>22.2}");
+        println!("\na driver container that is ready and waits: {}\n", Memory::summary(&measured.waiting));
     }
 }

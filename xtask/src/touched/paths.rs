@@ -38,6 +38,7 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/cli/signals.rs", &[Stopped]),
     ("crates/nic-driver/src/exit.rs", &[CommandLine]),
     ("crates/nic-driver/src/lock.rs", &[Stopped]),
+    ("crates/nic-driver/src/privileges.rs", &[CommandLine, Entrypoint]),
     ("crates/nic-driver/src/stop.rs", &[Stopped, Deadlines]),
     ("crates/nic-driver/src/report", &[Reload]),
     ("crates/nic-driver/src/node/", &[Restore, Network, LostPf]),
@@ -71,9 +72,11 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/swap/missing_modules.rs", &[MissingModules]),
     ("crates/nic-driver/src/swap/rollback.rs", &[Rollback, WayBack, Killed]),
     ("crates/nic-driver/src/swap/way_back.rs", &[WayBack]),
+    ("crates/nic-driver/src/swap/which_tree.rs", &[Terminate, Killed]),
     ("xtask/guest/src/", &[Lab]),
-    // Several scenarios start from what this one sets up.
-    ("xtask/guest/src/scenarios/kill_matrix.rs", &[Killed, Rollback, Stopped]),
+    // Several scenarios start from it.
+    ("xtask/guest/src/installed.rs", &[Killed, Rollback, Stopped]),
+    ("xtask/guest/src/scenarios/kill", &[Killed]),
     ("xtask/src/lab/", &[Lab]),
 ];
 

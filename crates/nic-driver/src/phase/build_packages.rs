@@ -14,6 +14,7 @@ use super::obtain_error::ObtainError;
 use crate::Exit;
 use crate::context::Context;
 use crate::default_paths;
+use crate::privileges;
 use crate::state::{Phase, PhaseRecord, Step};
 
 /// What is to be built, and as what.
@@ -79,7 +80,7 @@ pub async fn build_packages(
     context: &Context,
     request: &BuildPackagesRequest,
 ) -> Result<BuiltPackages, PhaseError> {
-    Context::ensure_root("building packages")?;
+    context.ensure_privileges(&privileges::BUILD)?;
     let _lock = begin(context, "build").await?;
     if let Some(Layer { target: LayerTarget::Folder(folder), .. }) = &request.layer {
         ensure_free(&context.host, folder).map_err(ObtainError::from)?;

@@ -17,7 +17,8 @@ use crate::node::{
 };
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
-    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, RollbackError, SwapError,
+    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, InboxTreeError,
+    RollbackError, SwapError,
 };
 
 /// A phase that failed.
@@ -46,6 +47,9 @@ pub enum PhaseError {
         /// Where it was looked for.
         folder: PathBuf,
     },
+    /// There is no inbox driver to go back to.
+    #[error(transparent)]
+    Inbox(#[from] InboxTreeError),
     /// The loaded modules could not be read.
     #[error(transparent)]
     Loaded(#[from] ReadLoadedError),
@@ -292,7 +296,11 @@ impl PhaseError {
         match self {
             Self::Begin(error) => error.exit(),
             Self::Packages(error) => error.exit(),
-            Self::Index(_) | Self::Identity(_) | Self::Compare(_) | Self::NoModule { .. } => Exit::NoModule,
+            Self::Index(_)
+            | Self::Identity(_)
+            | Self::Compare(_)
+            | Self::Inbox(_)
+            | Self::NoModule { .. } => Exit::NoModule,
             Self::Blocked(_)
             | Self::Management(ManagementError::Blocked(_))
             | Self::NoTimeLeft(_)

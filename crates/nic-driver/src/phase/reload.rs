@@ -22,6 +22,7 @@ use crate::node::{
     check_management, driverless_devices, drivers_fault, give_readiness, listen_and_wait_for_pfs,
     observe_node, pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
 };
+use crate::privileges;
 use crate::state::{Phase, PhaseRecord, RollbackMeaning, RolledBack, Snapshot, SnapshotState, Step};
 use crate::swap::{
     BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, blacklist_of_swap,
@@ -71,7 +72,7 @@ impl Reloaded {
 ///
 /// Asked to stop after the first change, it restores the NICs itself: nobody may come to do it.
 pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, PhaseError> {
-    Context::ensure_root("reloading kernel modules")?;
+    context.ensure_privileges(&privileges::RELOAD)?;
     context.ensure_running_machine("only the running machine's modules can be reloaded")?;
     let _lock = context.begin("reload").await?;
     context.check_stop()?;
@@ -186,7 +187,7 @@ async fn resume_or_swap(
     if !missing.is_empty() {
         // An earlier process was killed between two loads.
         let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-        if let Err(error) = load_missing_modules(context, phase, &snapshot, deadline).await {
+        if let Err(error) = load_missing_modules(context, phase, tree, &snapshot, deadline).await {
             return Err(roll_back(context, phase, index, &snapshot, true, error.into()).await);
         }
     }

@@ -19,6 +19,7 @@ use crate::node::{
     give_readiness, listen_and_wait_for_pfs, network_differs, network_summary, nics_differ, pfs_on_their_way,
     restore_network, take_readiness_away,
 };
+use crate::privileges;
 use crate::state::{Entry, Phase, PhaseRecord, RestoreDuty, Snapshot, Step};
 use crate::swap::{
     back_up_verified_driver, ensure_driver_loaded, load_vf_drivers, remove_leftover_blacklist,
@@ -156,7 +157,7 @@ pub async fn restore_sriov(
     from_record: bool,
     forget: &[DeviceAddress],
 ) -> Result<RestoreOrNothing, PhaseError> {
-    Context::ensure_root("restoring SR-IOV")?;
+    context.ensure_privileges(&privileges::RESTORE)?;
     context.ensure_running_machine("only the running machine can be restored")?;
     let _lock = context.begin("restore-sriov").await?;
     context.begin_change()?;

@@ -6,7 +6,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use nic_host::HOST_MOUNT;
 use nic_packages::{HostTree, RemovalPlan};
 use serde::Serialize;
 
@@ -17,9 +16,10 @@ use super::restore::{Restored, restore_within_phase};
 use crate::Exit;
 use crate::context::{Context, ReloadWith, Settings};
 use crate::node::{reload_fits, take_readiness_away};
+use crate::privileges;
 use crate::state::{Phase, PhaseRecord, Step};
 use crate::stop::time_left;
-use crate::swap::{ModuleTree, back_up_running_modules, remove_leftover_blacklist};
+use crate::swap::{back_up_running_modules, remove_leftover_blacklist, tree_of_inbox_driver};
 
 const NOT_RESTORED: &str = "the NICs could not be restored";
 
@@ -64,7 +64,7 @@ impl DriverAfterwards {
 
 /// Takes readiness away and cleans up; on demand goes back to the inbox driver, and restores the NICs under it.
 pub async fn terminate(context: &Context, afterwards: DriverAfterwards) -> Result<Terminated, PhaseError> {
-    Context::ensure_root("terminating")?;
+    context.ensure_privileges(&privileges::TERMINATE)?;
     let begun = Instant::now();
     let _lock = context.begin("terminate").await?;
     context.begin_change()?;
@@ -109,19 +109,18 @@ async fn run_terminate(
     reload_fits(context, time_left(context.settings.grace, elapsed))?;
     // What is about to be removed holds the files of what runs.
     back_up_running_modules(context, phase)?;
-    let tree = match HostTree::find(&context.host, &context.kernel) {
+    match HostTree::find(&context.host, &context.kernel) {
         Some(host_tree) => {
             terminated.withdrawn = take_out_of_host_tree(context, phase, &host_tree).await?;
-            ModuleTree::Below(HOST_MOUNT.into())
         }
-        None => {
-            terminated.removed = remove_packages(context, phase).await?;
-            ModuleTree::Own
-        }
-    };
+        None => terminated.removed = remove_packages(context, phase).await?,
+    }
+    let tree = tree_of_inbox_driver(context)?;
     // The init script is the driver's that is left, and knows this container's modules alone.
     let settings = Settings { reload_with: ReloadWith::Native, ..context.settings.clone() };
-    let natively = Context { settings, ..context.clone() };
+    let mut natively = Context { settings, ..context.clone() };
+    // What is gone back to is the inbox driver as the distribution loads it.
+    natively.family.modules.disable_nfsrdma();
     let mut reloaded =
         reload(&natively, &tree).await.map_err(PhaseError::part("the return to the inbox driver failed"))?;
     terminated.restored = reloaded.restored.take();
@@ -130,7 +129,7 @@ async fn run_terminate(
     terminated.reloaded = Some(reloaded);
     if restore_due {
         terminated.restored =
-            Some(restore_within_phase(context).await.map_err(PhaseError::half_done(NOT_RESTORED))?);
+            Some(restore_within_phase(&natively).await.map_err(PhaseError::half_done(NOT_RESTORED))?);
     }
     Ok(terminated)
 }

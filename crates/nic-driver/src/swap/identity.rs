@@ -23,6 +23,11 @@ pub(crate) fn decide<'a>(context: &Context, identity: &'a IdentityReport) -> Rel
 
 /// Compares the family's loaded modules with those that are installed in this process's own tree.
 pub(crate) fn read_identity(context: &Context) -> Result<IdentityReport, CompareModulesError> {
-    let index = ModuleTree::Own.index(context)?;
+    compare(context, &ModuleTree::Own)
+}
+
+/// Compares the family's loaded modules with those of a tree.
+pub(super) fn compare(context: &Context, tree: &ModuleTree) -> Result<IdentityReport, CompareModulesError> {
+    let index = tree.index(context)?;
     Ok(IdentityReport::read(&context.host, &index, &context.family.modules.identity)?)
 }

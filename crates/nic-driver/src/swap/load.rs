@@ -85,7 +85,13 @@ fn requests_unless_loaded(
     Ok(missing.map(|module| request_of(context, tree, index, module)).collect())
 }
 
-fn request_of(context: &Context, tree: &ModuleTree, index: &ModuleIndex, module: &ModuleName) -> LoadRequest {
+/// Asks modprobe for a module of a tree or, where that lacks it, of the one behind it.
+pub(super) fn request_of(
+    context: &Context,
+    tree: &ModuleTree,
+    index: &ModuleIndex,
+    module: &ModuleName,
+) -> LoadRequest {
     let request = load_request(context, tree, module);
     match index.root_of(module) {
         Some(root) => request.root(root),

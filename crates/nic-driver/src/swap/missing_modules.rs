@@ -8,9 +8,10 @@ use nic_sriov::NicState;
 
 use super::attempt::is_being_rolled_back;
 use super::hooks::{Hook, run_hook};
-use super::load::{load_request, prepare_loads};
+use super::load::{load_request, prepare_loads, request_of};
 use super::module_tree::ModuleTree;
 use super::rollback::{RollbackError, load_backup_modules};
+use super::which_tree::tree_of_loaded_modules;
 use crate::context::Context;
 use crate::state::{PhaseRecord, Snapshot, Step};
 
@@ -43,24 +44,27 @@ pub(crate) async fn ensure_driver_loaded(
         let loaded = load_backup_modules(context, phase, snapshot, deadline).await;
         return loaded.map_err(|error| DriverError::Rollback(Box::new(error)));
     }
-    load_missing_modules(context, phase, snapshot, deadline).await
-}
-
-/// Loads what a process that was killed between unload and load has not loaded any more.
-pub(crate) async fn load_missing_modules(
-    context: &Context,
-    phase: &PhaseRecord,
-    snapshot: &Snapshot,
-    deadline: Duration,
-) -> Result<(), DriverError> {
-    let loaded = LoadedModules::read(&context.host)?;
     let listed = &context.family.modules.load;
+    let loaded = LoadedModules::read_graph(&context.host)?;
     if snapshot.modules.iter().chain(listed).all(|module| loaded.contains(module)) {
         return Ok(());
     }
-    let tree = ModuleTree::Own;
+    // It may have been on its way back to the host's driver.
+    let tree = tree_of_loaded_modules(context);
+    load_missing_modules(context, phase, &tree, snapshot, deadline).await
+}
+
+/// Loads from `tree` what a process that was killed between unload and load has not loaded any more.
+pub(crate) async fn load_missing_modules(
+    context: &Context,
+    phase: &PhaseRecord,
+    tree: &ModuleTree,
+    snapshot: &Snapshot,
+    deadline: Duration,
+) -> Result<(), DriverError> {
+    let loaded = LoadedModules::read_graph(&context.host)?;
     let index = tree.index(context)?;
-    let prepared = prepare_loads(context, &tree, &index, snapshot)?.without_loaded(&loaded);
+    let prepared = prepare_loads(context, tree, &index, snapshot)?.without_loaded(&loaded);
     run_hook(context, phase, Hook::PreStart, deadline).await;
     // What the driver works without is named in the journal and in the log.
     let _ = prepared.load(context, phase, deadline).await?;
@@ -73,14 +77,23 @@ pub(crate) async fn load_missing_modules(
 pub(crate) async fn load_vf_drivers(context: &Context, phase: &PhaseRecord, nics: &NicState) {
     let vfs = nics.pfs.iter().flat_map(|pf| &pf.vfs).filter(|vf| vf.address.is_some());
     let drivers: BTreeSet<&String> = vfs.filter_map(|vf| vf.driver.as_ref()).collect();
-    for driver in drivers {
-        if context.host.exists(format!("/sys/bus/pci/drivers/{driver}")) {
-            continue;
-        }
+    let is_registered = |driver: &String| context.host.exists(format!("/sys/bus/pci/drivers/{driver}"));
+    let missing: Vec<&String> = drivers.into_iter().filter(|driver| !is_registered(driver)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let tree = tree_of_loaded_modules(context);
+    let index = tree.index(context).inspect_err(|error| {
+        tracing::info!(error = crate::error_chain(error), "the module tree has no index");
+    });
+    for driver in missing {
         // The PCI driver's name is the module's, up to `-` and `_` (`vfio-pci`); for others modprobe says so.
         let Ok(module) = driver.parse::<ModuleName>() else { continue };
         let step = phase.step(Step::Load { module: module.clone() });
-        let request = load_request(context, &ModuleTree::Own, &module);
+        let request = match &index {
+            Ok(index) => request_of(context, &tree, index, &module),
+            Err(_) => load_request(context, &tree, &module),
+        };
         if let Err(error) = step.record(load(&context.host, &request, context.settings.timeout).await) {
             tracing::error!(
                 driver,

@@ -24,6 +24,7 @@ mod rollback;
 mod unload;
 mod unload_policy;
 mod way_back;
+mod which_tree;
 
 pub(crate) use attempt::{current_attempt, earlier_rollback, record_rollback};
 pub use backup::BackupError;
@@ -49,3 +50,5 @@ pub(crate) use rollback::load_backup_modules;
 pub use unload::UnloadStackError;
 pub use way_back::WayBack;
 pub(crate) use way_back::find_way_back;
+pub use which_tree::InboxTreeError;
+pub(crate) use which_tree::tree_of_inbox_driver;

@@ -35,11 +35,10 @@ impl ModuleTree {
     pub(crate) fn index(&self, context: &Context) -> Result<ModuleIndex, ModuleIndexError> {
         let read = |folder: &Path| ModuleIndex::read(&context.host, folder, &context.kernel);
         let index = read(&self.folder())?;
-        let of_host = Path::new(HOST_MOUNT).join("lib/modules");
-        if *self != Self::Own || !context.host.exists(of_host.join(context.kernel.as_str())) {
+        if *self != Self::Own || !sees_hosts_modules(context) {
             return Ok(index);
         }
-        match read(&of_host) {
+        match read(&hosts_modules()) {
             Ok(behind) => Ok(index.backed_by(HOST_MOUNT, behind)),
             Err(error) => {
                 tracing::info!(error = crate::error_chain(&error), "the host's modules are not looked at");
@@ -47,4 +46,13 @@ impl ModuleTree {
             }
         }
     }
+}
+
+fn hosts_modules() -> PathBuf {
+    Path::new(HOST_MOUNT).join("lib/modules")
+}
+
+/// Whether this is a container that is given the modules of the host's running kernel.
+pub(super) fn sees_hosts_modules(context: &Context) -> bool {
+    context.host.exists(hosts_modules().join(context.kernel.as_str()))
 }

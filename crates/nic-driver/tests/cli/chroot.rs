@@ -255,6 +255,11 @@ impl Chroot {
     }
 
     fn command(&self, program: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
+        self.command_by("", program, variables, arguments)
+    }
+
+    /// `by` is what executes the program: words of a shell, or nothing.
+    fn command_by(&self, by: &str, program: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.arg("--mount");
         if !Host::is_privileged() {
@@ -265,7 +270,8 @@ impl Chroot {
             format!("mount --bind '{}' '{}' && ", from.display(), self.path(to).display())
         };
         let mounts: String = self.mounted.iter().map(mount).collect();
-        let enter = format!("{mounts}mount --rbind /proc \"$1/proc-of-the-kernel\" && exec chroot \"$@\"");
+        let enter =
+            format!("{mounts}mount --rbind /proc \"$1/proc-of-the-kernel\" && exec {by} chroot \"$@\"");
         command
             .args(["sh", "-c", &enter, "sh"])
             .arg(self.folder.path())
@@ -286,14 +292,13 @@ impl Chroot {
 
     /// Runs the program to its end.
     pub(crate) fn run(&self, variables: &[(&str, &str)], arguments: &[&str]) -> CommandResult {
-        let output = self.command("/nic-driver", variables, arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        CommandResult {
-            // As the shell shows one that a signal has ended.
-            code: output.status.code().unwrap_or(128 + 9),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        result_of(self.command("/nic-driver", variables, arguments))
+    }
+
+    /// The same without some of the capabilities, as setpriv(1) writes them.
+    pub(crate) fn run_without(&self, capabilities: &str, arguments: &[&str]) -> CommandResult {
+        let by = format!("setpriv --bounding-set={capabilities}");
+        result_of(self.command_by(&by, "/nic-driver", &[], arguments))
     }
 
     /// Starts another program of the node, whose output is thrown away.
@@ -366,5 +371,16 @@ pub(crate) fn until(what: &str, there: impl Fn() -> bool) {
     while !there() {
         assert!(began.elapsed() < Duration::from_secs(60), "{what}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn result_of(mut command: Command) -> CommandResult {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    CommandResult {
+        // As the shell shows one that a signal has ended.
+        code: output.status.code().unwrap_or(128 + 9),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
     }
 }

@@ -23,6 +23,8 @@ mod kill_matrix;
 #[cfg(test)]
 mod node_tree;
 #[cfg(test)]
+mod privileges;
+#[cfg(test)]
 mod probe;
 #[cfg(test)]
 mod program;

@@ -4,17 +4,18 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use lab_guest::bench::{RELOADS_FILE, ReloadMeasurement, Reloads};
+use lab_guest::bench::{Memory, RELOADS_FILE, ReloadMeasurement, Reloads};
 use nic_driver::Exit;
 use nic_driver::state::{Entry, JournalEvent, Step};
 
 use super::bench::all_named;
+use super::entrypoint;
 use crate::command::run as command;
 use crate::guest::Guest;
 use crate::observe::{Nics, igb_pfs};
 use crate::program::NicDriver;
 use crate::vfs::VF_DRIVER;
-use crate::{journal, report, say, write};
+use crate::{journal, memory, report, say, write};
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let rounds: u32 = guest.parameter("rounds")?;
@@ -35,9 +36,23 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         ));
         runs.push(ReloadMeasurement { round, bare, modules, reload });
     }
-    let measured = Reloads { kernel: guest.kernel().to_owned(), pfs: pfs.len(), runs };
+    let waiting = waiting(guest)?;
+    let measured = Reloads { kernel: guest.kernel().to_owned(), pfs: pfs.len(), runs, waiting };
     let text = serde_json::to_string_pretty(&measured).context("cannot write the measurements as JSON")?;
     write(guest.share().join(RELOADS_FILE), &text)
+}
+
+/// What a driver container takes of the memory that is ready and waits.
+fn waiting(guest: &Guest) -> anyhow::Result<Vec<Memory>> {
+    say("== a driver container that waits");
+    entrypoint::prepare()?;
+    let running = entrypoint::container("false").start()?;
+    entrypoint::until_ready(&running)?;
+    let waiting = memory::of_container(running.pid_1()?)?;
+    entrypoint::stop(running)?;
+    guest.keep(&journal::path())?;
+    report(&format!("a driver container that waits: {}", Memory::summary(&waiting)));
+    Ok(waiting)
 }
 
 /// The same modules by modprobe, as fast as it can be told to, until every PF has its final name. In seconds.

@@ -9,10 +9,10 @@ use anyhow::{Context as _, ensure};
 use nic_driver::Exit;
 use nic_driver::default_paths::{BLACKLIST_FILE, STATE_DIR};
 
-use super::kill_matrix::install;
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
+use crate::installed::install;
 use crate::observe::{Nics, igb_pfs, pci_device};
 use crate::program::NicDriver;
 use crate::{boot, journal, read, report, say, vfs, write};

@@ -10,6 +10,7 @@ use nic_driver::Exit;
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
+use crate::image;
 use crate::observe::Nics;
 use crate::program::{NicDriver, store};
 use crate::rdma::loaded;
@@ -26,12 +27,12 @@ const LABEL: &str = "system_u:object_r:modules_object_t:s0\0";
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let inbox = drivers::loaded("igb")?;
     let before = vfs::configure_each(VFS)?;
-    become_container(guest.kernel())?;
+    image::become_container(guest.kernel(), Flow::Rpm)?;
     write(FAMILY, &format!("{IGB}beforehand = [\"{BEFOREHAND}\", \"no_such_module\"]\n"))?;
     ensure!(!loaded()?.contains(BEFOREHAND), "{BEFOREHAND} is loaded already");
     let host = Path::new("/host/lib/modules").join(guest.kernel());
     let copies = host.join("extra/lab-igb");
-    let inbox_file = found_on_host("igb")?;
+    let inbox_file = image::found_on_host("igb")?;
     ensure!(inbox_file.contains("/kernel/"), "the host would load {inbox_file}");
     ensure!(read("/proc/filesystems")?.contains("selinuxfs"), "the kernel runs without SELinux");
 
@@ -42,9 +43,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         let link = fs::read_link(format!("/lib/modules/{}/extra/lab-igb", guest.kernel()));
         ensure!(link.context("the container's folder is no link")? == copies, "the link leads elsewhere");
         ensure!(
-            found_on_host("igb")?.contains("/extra/lab-igb/"),
+            image::found_on_host("igb")?.contains("/extra/lab-igb/"),
             "the host would load {}",
-            found_on_host("igb")?
+            image::found_on_host("igb")?
         );
         for file in modules_below(&copies)? {
             ensure!(label_of(&file)? == LABEL, "{} is labelled {:?}", file.display(), label_of(&file)?);
@@ -65,7 +66,11 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let terminated = nic_driver(&["terminate", "--restore-driver"]).run()?.expect(Exit::Success)?;
     ensure!(terminated.stdout.contains("taken out of the host's modules"), "{}", terminated.stdout);
     ensure!(!copies.exists(), "{} is still there", copies.display());
-    ensure!(found_on_host("igb")? == inbox_file, "the host would load {}", found_on_host("igb")?);
+    ensure!(
+        image::found_on_host("igb")? == inbox_file,
+        "the host would load {}",
+        image::found_on_host("igb")?
+    );
     ensure!(drivers::loaded("igb")? == inbox, "the loaded igb is not the inbox one");
     same(&before)?;
     report(
@@ -76,29 +81,6 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
 fn nic_driver(arguments: &[&str]) -> NicDriver {
     NicDriver::bare(["--family", FAMILY].iter().chain(arguments))
-}
-
-/// Makes this machine what a container on a RHEL host sees.
-fn become_container(kernel: &str) -> anyhow::Result<()> {
-    drivers::pretend_distribution(Flow::Rpm)?;
-    let own = format!("/usr/lib/modules/{kernel}");
-    for folder in ["/host/lib/modules", "/host/etc/modprobe.d"] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {folder}"))?;
-    }
-    fs::rename(&own, format!("/host/lib/modules/{kernel}")).context("cannot give the modules to the host")?;
-    fs::copy("/etc/os-release", "/host/etc/os-release").context("cannot name the host's distribution")?;
-    fs::create_dir(&own).with_context(|| format!("cannot create {own}"))?;
-    for index in ["modules.order", "modules.builtin"] {
-        write(format!("{own}/{index}"), "")?;
-    }
-    command("depmod", [kernel]).map(drop)
-}
-
-/// The file that modprobe would load on the host.
-fn found_on_host(module: &str) -> anyhow::Result<String> {
-    let shown = command("modprobe", ["-d", "/host", "--show-depends", module])?;
-    let last = shown.lines().rev().find_map(|line| line.strip_prefix("insmod "));
-    Ok(last.with_context(|| format!("modprobe finds no {module} on the host"))?.trim().to_owned())
 }
 
 fn modules_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {

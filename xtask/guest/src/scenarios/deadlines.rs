@@ -11,9 +11,9 @@ use nic_driver::state::Step;
 use rustix::process::Signal;
 
 use super::faults::{fault, load_faulty_drivers};
-use super::kill_matrix::set_up;
 use crate::command::run as command;
 use crate::guest::Guest;
+use crate::installed::set_up;
 use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
 use crate::program::{NicDriver, Outcome, Running};
 use crate::readiness::READY;

@@ -10,10 +10,10 @@ use nic_driver::Exit;
 use nic_driver::default_paths::{BLACKLIST_FILE, STATE_DIR};
 use nic_driver::state::Step;
 
-use super::kill_matrix::set_up;
 use crate::command::run as command;
 use crate::drivers;
 use crate::guest::Guest;
+use crate::installed::set_up;
 use crate::observe::Nics;
 use crate::program::{FAMILY, NicDriver, Outcome, snapshot_of, store};
 use crate::readiness::{self, READY};

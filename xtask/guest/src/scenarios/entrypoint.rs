@@ -1,5 +1,5 @@
-//! The driver container from its start to its end, as the first process of a namespace. Its image has the modules: they lie where an
-//! image has them, put there by the package manager before it starts.
+//! The driver container from its start to its end, as the first process of a namespace. Its image has the modules of the driver and no
+//! others, put there by the package manager before it starts; the node's own are below `/host`.
 
 use std::fs;
 use std::path::Path;
@@ -7,39 +7,41 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use lab_guest::bench::Memory;
 use nic_driver::Exit;
 
 use crate::command::run as command;
-use crate::drivers::{self, Flow};
+use crate::drivers::{self, Flow, LoadedModule};
 use crate::guest::Guest;
+use crate::image;
 use crate::observe::Nics;
 use crate::program::{NicDriver, Running};
 use crate::readiness::{self, READY};
-use crate::{journal, read, report, say, vfs, wait, write};
+use crate::{journal, memory, read, report, say, vfs, wait, write};
 
 /// Few, since it is the course that matters here.
-const VFS: u32 = 2;
+pub(super) const VFS: u32 = 2;
+const VF_AND_PF_DRIVER: [&str; 2] = [vfs::VF_DRIVER, "igb"];
 const PATIENCE: Duration = Duration::from_secs(120);
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
-const TERMINATION_LOG: &str = "/run/termination-log";
-const NAMES_RULE: &str = "/etc/udev/rules.d/77-mlnx-net-names.rules";
+pub(super) const TERMINATION_LOG: &str = "/run/termination-log";
+pub(super) const NAMES_RULE: &str = "/etc/udev/rules.d/77-mlnx-net-names.rules";
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
-    // Debian's kernels are of none of Red Hat's variants.
-    drivers::pretend_distribution(Flow::Deb)?;
-    let inbox = drivers::loaded("igb")?;
     let before = vfs::configure_each(VFS)?;
-    write(TERMINATION_LOG, "")?;
-    // As those of an image.
-    fs::create_dir_all("/usr/src/linux-headers").context("cannot create a folder of headers")?;
+    let inbox = loaded()?;
+    // Debian's kernels are of none of Red Hat's variants.
+    image::become_container(guest.kernel(), Flow::Deb)?;
+    prepare()?;
     let watch = readiness::watch(&before)?;
 
     say("== the first container: driver A");
-    put_into_image(guest, "A")?;
+    image::put_driver(guest.kernel(), "A")?;
     let container = start("false")?;
     until_ready(&container)?;
     expect(&before, "A")?;
     orphans_are_taken(&container)?;
+    report(&format!("while it waits: {}", Memory::summary(&memory::of_container(container.pid_1()?)?)));
     headers_are_mounted(&container)?;
     for asked in ["startup", "ready", "live"] {
         NicDriver::new(["probe", asked]).run()?.expect(Exit::Success)?;
@@ -57,7 +59,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     stop(container)?;
 
     say("== driver B, while another module holds the driver");
-    put_into_image(guest, "B")?;
+    image::put_driver(guest.kernel(), "B")?;
     command("insmod", [HOLDER, "driver=igb"])?;
     let container = start("false")?;
     container.wait_until_it_says("not ready, and waits")?;
@@ -79,8 +81,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     say("== killed when it was ready, and in mid-swap to A");
     kill(container)?;
     ensure!(Path::new(READY).exists(), "a container that is killed takes its readiness file along");
-    put_into_image(guest, "A")?;
     let lines = journal::lines()?.len();
+    image::put_driver(guest.kernel(), "A")?;
     let container = start("false")?;
     journal::wait_for_step_behind(lines, &journal::unload("igb")?)?;
     ensure!(
@@ -96,7 +98,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     stop(container)?;
 
     say("== told to stop while it waits");
-    put_into_image(guest, "B")?;
+    image::put_driver(guest.kernel(), "B")?;
     command("insmod", [HOLDER, "driver=igb"])?;
     let container = start("false")?;
     container.wait_until_it_says("not ready, and waits")?;
@@ -108,9 +110,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let container = start("true")?;
     until_ready(&container)?;
     expect(&before, "B")?;
-    take_out_of_image(guest)?;
     stop(container)?;
-    ensure!(drivers::loaded("igb")? == inbox, "the loaded igb is not the inbox one");
+    ensure!(loaded()? == inbox, "the loaded modules are not the host's");
     before.expect_unchanged()?;
 
     let seen = watch.end()?;
@@ -118,29 +119,31 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     seen.ensure_right()
 }
 
-fn put_into_image(guest: &Guest, letter: &str) -> anyhow::Result<()> {
-    let package = drivers::only_file(&drivers::folder(letter, Flow::Deb))?;
-    let package = package.to_str().context("a package's path is no UTF-8")?;
-    command("dpkg", ["--install", "--force-downgrade", package])?;
-    command("depmod", [guest.kernel()]).map(drop)
+/// What the kubelet and the image have made before the container starts.
+pub(super) fn prepare() -> anyhow::Result<()> {
+    write(TERMINATION_LOG, "")?;
+    fs::create_dir_all("/usr/src/linux-headers").context("cannot create a folder of headers")
 }
 
-/// The modules of an image are nobody's to remove: who goes back to the inbox driver has it in the image.
-fn take_out_of_image(guest: &Guest) -> anyhow::Result<()> {
-    command("dpkg", ["--remove", "lab-igb-modules"])?;
-    command("depmod", [guest.kernel()]).map(drop)
+/// The two modules of the driver, as they are loaded.
+pub(super) fn loaded() -> anyhow::Result<Vec<LoadedModule>> {
+    VF_AND_PF_DRIVER.iter().map(|module| drivers::loaded(module)).collect()
 }
 
 fn start(restore_driver: &str) -> anyhow::Result<Running> {
+    container(restore_driver).start()
+}
+
+/// The driver container's first process.
+pub(super) fn container(restore_driver: &str) -> NicDriver {
     NicDriver::new(["run", "precompiled", "--termination-log", TERMINATION_LOG])
         .with_env("RESTORE_DRIVER_ON_POD_TERMINATION", restore_driver.to_owned())
         .with_env("CREATE_IFNAMES_UDEV", "true".to_owned())
         .with_env("MLX_UDEV_RULES_FILE", NAMES_RULE.to_owned())
         .being_pid_1()
-        .start()
 }
 
-fn until_ready(container: &Running) -> anyhow::Result<()> {
+pub(super) fn until_ready(container: &Running) -> anyhow::Result<()> {
     wait::until("the node is ready", PATIENCE, || {
         // The file of a container before this one may still be there.
         let is_ready = container.said().contains("ready; waiting to be told to stop");
@@ -149,7 +152,7 @@ fn until_ready(container: &Running) -> anyhow::Result<()> {
 }
 
 /// As the kubelet does it.
-fn stop(container: Running) -> anyhow::Result<()> {
+pub(super) fn stop(container: Running) -> anyhow::Result<()> {
     container.signal_pid_1("TERM")?;
     container.wait()?.expect(Exit::Success)?;
     ensure!(!Path::new(READY).exists(), "the node is ready without a driver container");
@@ -164,12 +167,12 @@ fn kill(container: Running) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn expect(before: &Nics, letter: &str) -> anyhow::Result<()> {
+pub(super) fn expect(before: &Nics, letter: &str) -> anyhow::Result<()> {
     drivers::expect_loaded(&drivers::version(letter)?)?;
     before.expect_unchanged()
 }
 
-fn headers_are_mounted(container: &Running) -> anyhow::Result<()> {
+pub(super) fn headers_are_mounted(container: &Running) -> anyhow::Result<()> {
     let mounted = read(format!("/proc/{}/mountinfo", container.pid_1()?))?;
     let place = format!("{}/usr/src", nic_driver::default_paths::DRIVERS_MOUNT);
     let is_there = mounted.lines().any(|line| line.split_whitespace().nth(4) == Some(&place));

@@ -1,39 +1,21 @@
 //! The program is killed at each line that it writes to the journal, in a reload, a restore, a return to the inbox driver
 //! and a rollback, and started again. Every time the machine ends as it was.
 
-use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use nic_driver::Exit;
-use nic_driver::state::{JournalEvent, KILL_AT_LINE, Phase, Step};
+use nic_driver::state::{JournalEvent, KILL_AT_LINE, Step};
 
-use crate::command::{ip_batch, run as command};
-use crate::drivers::{self, Flow};
+use super::killed::{ARMED, BROKEN, Killed};
+use crate::drivers;
 use crate::guest::Guest;
-use crate::netdevs::swap_names;
-use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
-use crate::program::{FAMILY, NicDriver, snapshot_of, store};
+use crate::installed::{finish, install, is_armed, set_up, set_up_image};
+use crate::observe::Nics;
+use crate::program::{NicDriver, snapshot_of};
 use crate::readiness::{self, READY};
-use crate::{boot, journal, report, say, vfs, write};
-
-/// Where the armed snapshot is kept.
-const ARMED: &str = "/tmp/armed.json";
-/// A driver that is rolled back at once: nothing is waited for.
-const BROKEN: &str = "wrong-vermagic";
-const TERMINATE: &[&str] = &["terminate", "--restore-driver"];
-
-/// The command that is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Killed {
-    Reload,
-    Restore,
-    /// A reload, from where it goes back to the driver before.
-    Rollback,
-    /// The return to the inbox driver.
-    Terminate,
-}
+use crate::{journal, report, say};
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -62,10 +44,15 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         kills: guest.parameter("kills")?,
     };
     let which: String = guest.parameter("killed")?;
-    let killed: Vec<Killed> =
-        Killed::ALL.into_iter().filter(|killed| which == "all" || which == killed.name()).collect();
+    let is_meant =
+        |killed: &Killed| which == killed.name() || which == "all" && *killed != Killed::TerminateInImage;
+    let killed: Vec<Killed> = Killed::ALL.into_iter().filter(is_meant).collect();
     ensure!(!killed.is_empty(), "{which:?} is nothing that can be killed");
-    let before = set_up(vfs_per_pf)?;
+    let before = if killed == [Killed::TerminateInImage] {
+        set_up_image(guest.kernel(), vfs_per_pf)?
+    } else {
+        set_up(vfs_per_pf)?
+    };
     keep_files(&killed, &before)?;
     let watch = readiness::watch(&before)?;
     let mut wrong = Vec::new();
@@ -92,25 +79,6 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// VFs, two of them with swapped names, and a driver that was exchanged once.
-pub(crate) fn set_up(vfs_per_pf: u32) -> anyhow::Result<Nics> {
-    drivers::pretend_distribution(Flow::Rpm)?;
-    vfs::configure_each(vfs_per_pf)?;
-    for pf in igb_pfs()? {
-        let vfs = vfs_of(&pf)?;
-        let [(_, first), (_, second), ..] = vfs.as_slice() else { bail!("{pf} has fewer than two VFs") };
-        let (first, second) = (netdev_of(first)?, netdev_of(second)?);
-        ip_batch(&format!("link set dev {first} down\nlink set dev {second} down\n"))?;
-        swap_names(&first, &second)?;
-        ip_batch(&format!("link set dev {first} up\nlink set dev {second} up\n"))?;
-    }
-    boot::settle_udev()?;
-    let before = Nics::observe()?;
-    install("A")?;
-    finish("A", &before)?;
-    Ok(before)
-}
-
 fn go_through(
     guest: &Guest,
     killed: Killed,
@@ -126,10 +94,13 @@ fn go_through(
     killed.settle()?;
     let lines = journal::lines_of(process)?;
     let mut tally = Tally { lines: lines.len(), ..Tally::default() };
-    for line in points.of(killed, &lines)? {
+    let points = points.of(killed, &lines)?;
+    let points =
+        points.into_iter().flat_map(|line| killed.ways_from(line).iter().map(move |way| (line, *way)));
+    for (line, resumed_by) in points {
         say(&format!("== {killed}, killed at line {line} of {}", lines.len()));
         killed.prepare(before)?;
-        let Some(differences) = one_point(killed, line, before)? else {
+        let Some(differences) = one_point(killed, line, resumed_by, before)? else {
             say("this time it had fewer lines");
             break;
         };
@@ -150,7 +121,12 @@ fn go_through(
 
 /// Kills at one line and goes on. Returns what is different then, or nothing when the command had fewer lines: a
 /// step that is tried again has lines of its own.
-fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Option<String>> {
+fn one_point(
+    killed: Killed,
+    line: usize,
+    resumed_by: &[&[&str]],
+    before: &Nics,
+) -> anyhow::Result<Option<String>> {
     let outcome = NicDriver::new(killed.call()).with_env(KILL_AT_LINE, line.to_string()).quietly().run()?;
     if !outcome.was_killed() {
         outcome.expect(killed.exit())?;
@@ -158,9 +134,7 @@ fn one_point(killed: Killed, line: usize, before: &Nics) -> anyhow::Result<Optio
         return Ok(None);
     }
     let still_ready = Path::new(READY).exists();
-    let ways = killed.resumed_by();
-    let resumed_by = ways.get(line % ways.len()).context("no command goes on")?;
-    for call in *resumed_by {
+    for call in resumed_by {
         let exit = killed.exit_of_resuming(call)?;
         let outcome = NicDriver::new(*call).quietly().run()?;
         if let Err(error) = outcome.expect(exit) {
@@ -194,115 +168,29 @@ impl Points {
         let is_point = |line: &usize| {
             self.every_line || !lines.get(*line).is_some_and(|line| line.entry.begins_any_step())
         };
+        let begun = |step: &Step| {
+            let line = lines.iter().position(|line| line.entry.begins(step));
+            line.map(|line| line + 1).with_context(|| format!("the journal does not tell of the step {step}"))
+        };
         let first = match killed {
             Killed::Rollback => {
-                let begun = lines.iter().position(|line| line.entry.begins(&Step::RecordRollback));
                 // From the line that ends it: until it is recorded, what is killed is a reload whose driver does not load.
-                begun.context("the journal does not tell of a rollback")? + 2
+                begun(&Step::RecordRollback)? + 1
             }
+            // All but the modules is as in the other one.
+            Killed::TerminateInImage => begun(&Step::Unload { module: "igb".parse()? })?,
             Killed::Reload | Killed::Restore | Killed::Terminate => 1,
         };
-        let all: Vec<usize> = (self.from.max(first)..=lines.len()).filter(is_point).collect();
+        let last = match killed {
+            Killed::TerminateInImage => begun(&Step::AwaitPfs)?,
+            _ => lines.len(),
+        };
+        let all: Vec<usize> = (self.from.max(first)..=last).filter(is_point).collect();
         if self.kills == 0 || self.kills >= all.len() {
             return Ok(all);
         }
         let spread = |kill: usize| all.get(kill * all.len() / (self.kills + 1)).copied();
         Ok((1..=self.kills).filter_map(spread).collect())
-    }
-}
-
-impl Killed {
-    const ALL: [Self; 4] = [Self::Reload, Self::Restore, Self::Rollback, Self::Terminate];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Reload => Phase::Reload.as_str(),
-            Self::Restore => Phase::RestoreSriov.as_str(),
-            // No phase: a part of a reload.
-            Self::Rollback => "rollback",
-            Self::Terminate => Phase::Terminate.as_str(),
-        }
-    }
-
-    fn call(self) -> &'static [&'static str] {
-        match self {
-            Self::Reload => &["reload"],
-            Self::Restore => &["restore-sriov"],
-            Self::Rollback => &["reload", "--retry-rolled-back"],
-            Self::Terminate => TERMINATE,
-        }
-    }
-
-    /// How it ends when it is not killed.
-    fn exit(self) -> Exit {
-        match self {
-            Self::Reload | Self::Restore | Self::Terminate => Exit::Success,
-            Self::Rollback => Exit::RolledBack,
-        }
-    }
-
-    /// Which commands go on after the kill. Each of them must know how.
-    fn resumed_by(self) -> &'static [&'static [&'static [&'static str]]] {
-        match self {
-            Self::Reload | Self::Restore | Self::Rollback => {
-                &[&[&["reload"], &["restore-sriov"]], &[&["restore-sriov"]], &[&["terminate"]]]
-            }
-            Self::Terminate => &[&[TERMINATE], &[&["reload"], &["restore-sriov"]], &[&["terminate"]]],
-        }
-    }
-
-    /// How a command ends that goes on.
-    fn exit_of_resuming(self, call: &[&str]) -> anyhow::Result<Exit> {
-        Ok(match (self, call) {
-            (Self::Rollback, ["reload"]) if is_armed()? => Exit::RolledBack,
-            // At its last lines nothing is left to be ended.
-            (Self::Rollback, ["reload"]) => Exit::Blocked,
-            _ => Exit::Success,
-        })
-    }
-
-    /// The driver that must run where that is known.
-    fn expect_driver(self, resumed_by: &[&[&str]]) -> anyhow::Result<()> {
-        match self {
-            Self::Rollback => drivers::expect_loaded(&drivers::version("A")?),
-            Self::Terminate if resumed_by.contains(&TERMINATE) => {
-                ensure!(!is_loaded("A")?, "the inbox driver does not run");
-                Ok(())
-            }
-            Self::Reload | Self::Restore | Self::Terminate => Ok(()),
-        }
-    }
-
-    /// Makes something of it due. The journal begins anew: each command reads all of it.
-    fn prepare(self, before: &Nics) -> anyhow::Result<()> {
-        match self {
-            Self::Reload => drivers::put_files(if is_loaded("A")? { "B" } else { "A" })?,
-            Self::Restore => lose_vfs()?,
-            Self::Rollback => {
-                // Not B: the broken driver is a copy of that.
-                if !is_loaded("A")? {
-                    drivers::put_files("A")?;
-                    finish("A", before)?;
-                }
-                drivers::put_files(BROKEN)?;
-            }
-            Self::Terminate => {
-                let is_due = Path::new(READY).exists() && store(FAMILY).installed_path().exists();
-                if !is_due || !is_loaded("A")? {
-                    install("A")?;
-                    finish("A", before)?;
-                }
-            }
-        }
-        fs::remove_file(journal::path()).context("cannot remove the journal")
-    }
-
-    /// Ends what it has left when it was not killed.
-    fn settle(self) -> anyhow::Result<()> {
-        if self == Self::Reload || self == Self::Restore {
-            NicDriver::new(["restore-sriov"]).quietly().run()?.expect(Exit::Success)?;
-        }
-        Ok(())
     }
 }
 
@@ -324,56 +212,10 @@ fn keep_files(killed: &[Killed], before: &Nics) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the stored snapshot is armed.
-pub(crate) fn is_armed() -> anyhow::Result<bool> {
-    Ok(store(FAMILY).snapshot()?.context("there is no snapshot")?.is_armed())
-}
-
 /// A reload leaves an armed snapshot; this is the one that every restore that is killed starts from.
 fn keep_armed_snapshot(before: &Nics) -> anyhow::Result<()> {
     install("B")?;
     NicDriver::new(["reload"]).quietly().run()?.expect(Exit::Success)?;
     fs::copy(snapshot_of("igb"), ARMED).context("cannot keep the armed snapshot")?;
     finish("B", before)
-}
-
-/// What a reload leaves: no VFs, PFs as their driver makes them, nobody ready, the snapshot armed.
-fn lose_vfs() -> anyhow::Result<()> {
-    if Path::new(READY).exists() {
-        fs::remove_file(READY).context("cannot take readiness away")?;
-    }
-    fs::copy(ARMED, snapshot_of("igb")).context("cannot put the armed snapshot in place")?;
-    for pf in igb_pfs()? {
-        write(pci_device(&pf).join("sriov_numvfs"), "0")?;
-        command("ip", ["link", "set", "dev", &netdev_of(&pf)?, "down", "mtu", "1500"])?;
-    }
-    boot::settle_udev()
-}
-
-fn is_loaded(letter: &str) -> anyhow::Result<bool> {
-    Ok(drivers::expect_loaded(&drivers::version(letter)?).is_ok())
-}
-
-/// Installs a driver, in a container of its own. `name` is a version's letter, or that of a driver that is broken.
-pub(crate) fn install(name: &str) -> anyhow::Result<()> {
-    let folder = drivers::folder(name, Flow::Rpm);
-    // A container's package database goes with it; the modules stay.
-    drivers::new_container()?;
-    NicDriver::install(&folder).quietly().run()?.expect(Exit::Success)?;
-    Ok(())
-}
-
-/// Whatever has been done: this driver runs, and the machine is what it was.
-pub(crate) fn finish(letter: &str, before: &Nics) -> anyhow::Result<()> {
-    for phase in ["reload", "restore-sriov"] {
-        NicDriver::new([phase]).quietly().run()?.expect(Exit::Success)?;
-    }
-    drivers::expect_loaded(&drivers::version(letter)?)?;
-    before.expect_unchanged()
-}
-
-impl fmt::Display for Killed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }

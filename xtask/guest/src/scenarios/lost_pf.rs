@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail, ensure};
 use nic_driver::Exit;
 use nic_driver::state::Step;
 
-use super::kill_matrix::{install, set_up};
 use crate::command::{ip_batch, run as command};
 use crate::drivers;
 use crate::guest::Guest;
+use crate::installed::{install, set_up};
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
 use crate::program::{FAMILY, NicDriver, store};
 use crate::readiness::{self, READY};

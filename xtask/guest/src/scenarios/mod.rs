@@ -17,6 +17,7 @@ mod faults;
 mod idempotent;
 mod init_script;
 mod kill_matrix;
+mod killed;
 mod lost_pf;
 mod missing_modules;
 mod network;
@@ -28,6 +29,7 @@ mod pod;
 mod pod_kills;
 mod pod_life;
 mod pod_upgrade;
+mod privileges;
 mod restore_loop;
 mod rollback;
 mod shell;
@@ -55,6 +57,7 @@ const RUNS: &[(&str, Run)] = &[
     ("pod-upgrade", pod_upgrade::run),
     ("pod-life", pod_life::run),
     ("entrypoint", entrypoint::run),
+    ("privileges", privileges::run),
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),
     ("network", network::run),
@@ -70,6 +73,7 @@ const RUNS: &[(&str, Run)] = &[
     ("kill-restore", kill_matrix::run),
     ("kill-rollback", kill_matrix::run),
     ("kill-terminate", kill_matrix::run),
+    ("kill-terminate-in-image", kill_matrix::run),
     ("kill-matrix", kill_matrix::run),
     ("kill-matrix-14", kill_matrix::run),
     ("rollback", rollback::run),

@@ -8,10 +8,10 @@ use anyhow::{Context as _, ensure};
 use nic_driver::Exit;
 use nic_driver::default_paths::{BLACKLIST_FILE, DRIVERS_MOUNT};
 
-use super::kill_matrix::install;
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
+use crate::installed::install;
 use crate::observe::{igb_pfs, netdev_of, pci_device};
 use crate::program::NicDriver;
 use crate::readiness::READY;

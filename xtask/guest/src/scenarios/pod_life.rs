@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use lab_guest::bench::Memory;
 use lab_guest::pod::ProbeKind;
 use rustix::process::Signal;
 
@@ -11,7 +12,7 @@ use crate::guest::Guest;
 use crate::kubelet::events::{End, What};
 use crate::kubelet::running::Deleted;
 use crate::pods::{DRIVER, Node, System};
-use crate::{journal, read, report, wait, write};
+use crate::{journal, memory, report, wait, write};
 
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The family igb with a stack above it, as the node's administrator would give it to the container, below /etc.
@@ -94,7 +95,8 @@ fn stopped_in_mid_swap(node: &mut Node) -> anyhow::Result<()> {
 fn killed_when_ready(node: &mut Node) -> anyhow::Result<()> {
     let started = node.start("precompiled-A", &[])?;
     node.until_ready(&started, "A", PATIENCE)?;
-    tell_memory(started.pod.pid_1(DRIVER)?)?;
+    let waiting = memory::of_container(started.pod.pid_1(DRIVER)?)?;
+    report(&format!("while it waits: {}", Memory::summary(&waiting)));
     started.pod.kill(DRIVER, Signal::KILL)?;
     let again = started.pod.wait_for_event("the container starts again", PATIENCE, |event| {
         event.instance == 1 && event.what == What::Started
@@ -119,20 +121,6 @@ fn back_to_inbox_within_grace(node: &mut Node) -> anyhow::Result<()> {
     node.until_ready(&started, "B", PATIENCE)?;
     tell(&format!("grace {grace} s, back to the inbox driver"), &node.delete(started)?, grace)?;
     node.expect_inbox()
-}
-
-/// What a container that waits has in memory: PID 1 and the program that it has started.
-fn tell_memory(pid_1: u32) -> anyhow::Result<()> {
-    let children = read(format!("/proc/{pid_1}/task/{pid_1}/children"))?;
-    let mut all = Vec::new();
-    for process in std::iter::once(pid_1.to_string()).chain(children.split_whitespace().map(str::to_owned)) {
-        let status = read(format!("/proc/{process}/status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = resident.with_context(|| format!("process {process} tells no VmRSS"))?;
-        all.push(resident.trim().to_owned());
-    }
-    report(&format!("resident while it waits, built without optimisation: {}", all.join(", ")));
-    Ok(())
 }
 
 fn tell(what: &str, ended: &Deleted, grace: u32) -> anyhow::Result<()> {

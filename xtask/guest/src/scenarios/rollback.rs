@@ -8,9 +8,9 @@ use anyhow::{Context as _, ensure};
 use nic_driver::Exit;
 use nic_driver::default_paths::BLACKLIST_FILE;
 
-use super::kill_matrix::{finish, install, is_armed, set_up};
 use crate::drivers::{self, DriverVersion};
 use crate::guest::Guest;
+use crate::installed::{finish, install, is_armed, set_up};
 use crate::observe::{Nics, igb_pfs, pci_device};
 use crate::program::NicDriver;
 use crate::readiness::{self, READY};

@@ -10,9 +10,9 @@ use nic_driver::Exit;
 use nic_driver::state::Step;
 use rustix::process::Signal;
 
-use super::kill_matrix::{install, set_up};
 use crate::drivers;
 use crate::guest::Guest;
+use crate::installed::{install, set_up};
 use crate::observe::Nics;
 use crate::program::{NicDriver, Running};
 use crate::readiness::{self, READY};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use nic_driver::Exit;
 
-use super::kill_matrix::{finish, install, set_up};
 use crate::guest::Guest;
+use crate::installed::{finish, install, set_up};
 use crate::program::NicDriver;
 use crate::readiness;
 use crate::{report, say};

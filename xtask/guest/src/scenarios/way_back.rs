@@ -12,10 +12,10 @@ use nic_driver::Exit;
 use nic_driver::default_paths::BLACKLIST_FILE;
 use nic_driver::state::{JournalEvent, Step};
 
-use super::kill_matrix::{finish, install, set_up};
 use crate::command::run as command;
 use crate::drivers::{self, LoadedModule};
 use crate::guest::Guest;
+use crate::installed::{finish, install, set_up};
 use crate::observe::Nics;
 use crate::program::{FAMILY, NicDriver, store};
 use crate::readiness::{self, READY};

@@ -53,6 +53,7 @@ use super::package_error::PackageError;
 use crate::Exit;
 use crate::context::Context;
 use crate::lock::LockHeld;
+use crate::privileges;
 use crate::state::{Phase, PhaseRecord, Step};
 
 /// What was installed.
@@ -77,7 +78,9 @@ enum Ready {
 ///
 /// What is on the disk changes, what runs does not: that is for [`super::reload`].
 pub async fn install(context: &Context, request: &InstallRequest) -> Result<Installed, PhaseError> {
-    Context::ensure_root("installing packages")?;
+    let privileges =
+        if request.has_packages() { &privileges::INSTALL } else { &privileges::INSTALL_PRECOMPILED };
+    context.ensure_privileges(privileges)?;
     let _lock = begin(context, "install").await?;
     let ready = get_ready(context, request)?;
     let earlier = context.store.installed().map_err(PackageError::from)?;

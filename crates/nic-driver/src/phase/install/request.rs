@@ -55,6 +55,13 @@ pub struct DriverSources {
     pub append_flags: String,
 }
 
+impl InstallRequest {
+    /// Whether a package manager is run: for the driver, for DKMS, or for FIPS.
+    pub(crate) fn has_packages(&self) -> bool {
+        !matches!(self.origin, PackageOrigin::Precompiled) || self.use_dkms || self.token.is_some()
+    }
+}
+
 /// Where the packages came from that were installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]

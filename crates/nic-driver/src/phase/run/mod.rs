@@ -24,11 +24,12 @@ use super::reload::reload;
 use super::restore::{RestoreOrNothing, restore_sriov, restore_within_phase};
 use super::terminate::{DriverAfterwards, Terminated, terminate};
 use crate::Exit;
-use crate::context::{Context, Settings};
+use crate::context::{BeginError, Context, Settings};
 use crate::node::{
     NamesRulePlan, mount_headers, plan_names_rule, remove_names_rule, take_readiness_away, unmount_headers,
     write_names_rule,
 };
+use crate::privileges;
 use crate::state::{Phase, PhaseRecord};
 use crate::stop::{StopRequest, time_left};
 use crate::swap::ModuleTree;
@@ -95,11 +96,16 @@ impl RunEnded {
 /// Runs the driver container until it is told to stop, or cannot go on.
 ///
 /// # Errors
-/// It is not root, or the host is a tree: nothing was done.
+/// The process may not do all that is needed, or the host is a tree: nothing was done.
 pub async fn run(context: &Context, request: &RunRequest) -> Result<RunEnded, PhaseError> {
-    Context::ensure_root("running the driver container")?;
-    context.ensure_running_machine("only the running machine can have a driver container")?;
     let message = TerminationMessage::new(&context.host, &request.termination_message);
+    let privileges =
+        if request.install.has_packages() { &privileges::RUN } else { &privileges::RUN_PRECOMPILED };
+    if let Err(error) = privileges.ensure(&context.host, Some(&request.headers.mount)) {
+        message.write(&crate::error_chain(&error));
+        return Err(BeginError::from(error).into());
+    }
+    context.ensure_running_machine("only the running machine can have a driver container")?;
     // Who does not hold the lock touches nothing, and has nothing to clean up.
     let locked = patience::persist(context, &message, "the lock", Obstacle::passes, async || {
         Ok(context.begin("run").await?)

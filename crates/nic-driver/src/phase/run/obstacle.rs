@@ -36,6 +36,7 @@ impl Obstacle {
 mod tests {
     use super::*;
     use crate::Interrupted;
+    use crate::privileges::PrivilegeError;
     use crate::swap::BlockersFound;
 
     #[test]
@@ -47,7 +48,7 @@ mod tests {
         let blocked = PhaseError::from(BlockersFound { blockers: Vec::new() });
         assert_eq!(Obstacle::passes(&blocked), Obstacle::Blocked);
         assert_eq!(Obstacle::passes(&PhaseError::NotReady("a VF".to_owned())), Obstacle::Passes);
-        let not_root = PhaseError::from(BeginError::NotRoot("it"));
+        let not_root = PhaseError::from(BeginError::from(PrivilegeError::NotRoot("a command")));
         assert_eq!(Obstacle::passes(&not_root), Obstacle::Ends);
     }
 }

@@ -67,6 +67,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("pod-openshift", &[Entrypoint, Build, Install]),
     ("pod-kills", &[Entrypoint, Killed]),
     ("pod-upgrade", &[Entrypoint, Reload, Restore]),
+    ("pod-least-privilege", &[Entrypoint, Install]),
     ("pod-life", &[Entrypoint, Stopped, Killed, Blockers]),
     ("entrypoint", &[Entrypoint]),
     ("privileges", &[Entrypoint, CommandLine]),

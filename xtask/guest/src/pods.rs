@@ -105,6 +105,14 @@ impl Node {
         Ok(Started { at: pinger::now()?, pod: self.kubelet.start(pod)?, title: name.to_owned() })
     }
 
+    /// The same without any capability in its driver container.
+    pub(crate) fn start_without_capabilities(&self, name: &str) -> anyhow::Result<Started> {
+        let mut pod = self.kubelet.read(name)?;
+        kubelet::drop_capabilities(&mut pod, DRIVER)?;
+        say(&format!("== the pod {name} without capabilities"));
+        Ok(Started { at: pinger::now()?, pod: self.kubelet.start(pod)?, title: name.to_owned() })
+    }
+
     /// The same with another grace period, in seconds.
     pub(crate) fn start_with(
         &self,

@@ -271,6 +271,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "pod-least-privilege",
+        summary: "The night in pods that are not privileged: the manifest's capabilities and the runtime's seccomp profile, or a refusal by name",
+        topology: TWO_PFS_OF_PODS,
+        timeout: Duration::from_secs(1200),
+        needs: Needs::Pods,
+        suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
         name: "pod-life",
         summary: "A driver's pod blocked for a minute, told to stop in each state within its grace period, killed, back to the inbox driver",
         topology: Topology { memory_mib: 3072, ..ONE_PF },

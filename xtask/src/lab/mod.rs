@@ -20,6 +20,7 @@ mod package;
 pub(crate) mod process;
 mod programs;
 mod qemu;
+mod seccomp;
 mod symbols;
 mod unpack;
 mod vm;
@@ -280,6 +281,12 @@ impl Lab {
     pub(crate) fn image(&self) -> anyhow::Result<PathBuf> {
         let (apt, cache, _lock) = workshop(&self.root)?;
         Ok(image::root(image::folder(&apt, &cache)?.path()))
+    }
+
+    /// The seccomp profile of the distribution's container runtimes.
+    pub(crate) fn seccomp_profile(&self) -> anyhow::Result<PathBuf> {
+        let (apt, cache, _lock) = workshop(&self.root)?;
+        seccomp::profile(&apt, &cache)
     }
 
     /// The unpacked kernel.

@@ -1,7 +1,10 @@
 //! What a container runtime interface makes of a container of a pod: the OCI runtime's `config.json`, as containerd writes it
 //! (`pkg/cri/server/container_create.go`, `pkg/oci`).
+//!
+//! Labels of SELinux and profiles of AppArmor are left out: the guest has no policy that would know them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
@@ -11,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::images::Image;
 use super::manifest::Source;
+use super::seccomp;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What a container has that asks for nothing.
@@ -93,6 +97,7 @@ pub(super) fn config(
     container: &Container,
     image: &Image,
     volumes: &BTreeMap<&str, Source>,
+    runtime_default: &Path,
 ) -> anyhow::Result<Value> {
     let security = container.security_context.clone().unwrap_or_default();
     let privileged = security.privileged.unwrap_or_default();
@@ -113,7 +118,6 @@ pub(super) fn config(
     let nothing = json!({"allow": false, "access": "rwm"});
     let mut config = json!({
         "ociVersion": "1.0.2",
-        "hostname": null,
         "process": {
             "terminal": false,
             "user": {"uid": 0, "gid": 0},
@@ -137,8 +141,16 @@ pub(super) fn config(
             "readonlyPaths": if privileged { json!([]) } else { json!(READ_ONLY) },
         },
     });
-    if let Some(fields) = config.as_object_mut() {
-        fields.remove("hostname");
+    match security.seccomp_profile.as_ref().map(|profile| profile.type_.as_str()) {
+        // The kubelet's default, and a privileged container's in any case.
+        None | Some("Unconfined") => {}
+        Some("RuntimeDefault") if !privileged => {
+            let profile = seccomp::of_runtime(runtime_default, &capabilities)?;
+            if let Some(Value::Object(linux)) = config.get_mut("linux") {
+                linux.insert("seccomp".to_owned(), profile);
+            }
+        }
+        Some(other) => bail!("the container {} has the seccomp profile {other}", container.name),
     }
     let _: Spec = serde_json::from_value(config.clone())
         .with_context(|| format!("the container {} has no valid configuration", container.name))?;

@@ -7,6 +7,7 @@ mod bundle;
 mod images;
 mod kustomize;
 mod manifest;
+mod seccomp;
 
 use std::fs;
 use std::io::BufWriter;
@@ -23,11 +24,12 @@ use images::{Image, VERSIONS, Version};
 use manifest::Source;
 
 /// The pods, by the name of their file: a kustomization below `deploy/`, and the image of its driver container.
-const PODS_OF_DEPLOY: [(&str, &str, fn(Version) -> Image); 4] = [
+const PODS_OF_DEPLOY: [(&str, &str, fn(Version) -> Image); 5] = [
     ("openshift", "openshift", images::sources),
     ("sources", "base", images::sources),
     ("sources-debian", "base", images::debian_sources),
     ("precompiled", "precompiled", images::precompiled),
+    ("least-privilege", "least-privilege", images::debian_sources),
 ];
 
 /// The folder of the manifests.
@@ -56,7 +58,7 @@ pub(crate) fn build(
     )?;
     let pods = scratch.path().join("pods");
     fs::create_dir(&pods).context("cannot create a folder for pods")?;
-    for (name, pod) in all(&deploy(metadata))? {
+    for (name, pod) in all(&deploy(metadata), &lab.seccomp_profile()?)? {
         let json = serde_json::to_vec_pretty(&pod).context("cannot write a pod as JSON")?;
         fs::write(pods.join(format!("{name}.json")), json)
             .with_context(|| format!("cannot write the pod {name}"))?;
@@ -74,19 +76,19 @@ pub(crate) fn build(
 }
 
 /// All pods, by the name of their file: each kustomization in each version.
-fn all(deploy: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
+fn all(deploy: &Path, seccomp: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
     let mut pods = Vec::new();
     for (name, folder, image) in PODS_OF_DEPLOY {
         for version in VERSIONS {
             let pod =
-                pod(&deploy.join(folder), &image(version)).with_context(|| format!("the pod {name}"))?;
+                pod(&deploy.join(folder), &image(version), seccomp).with_context(|| format!("the pod {name}"))?;
             pods.push((format!("{name}-{}", version.letter), pod));
         }
     }
     Ok(pods)
 }
 
-fn pod(kustomization: &Path, driver: &Image) -> anyhow::Result<Pod> {
+fn pod(kustomization: &Path, driver: &Image, seccomp: &Path) -> anyhow::Result<Pod> {
     let mut resources = kustomize::render(kustomization)?;
     let is_daemon_set = |resource: &Value| resource.get("kind") == Some(&Value::from("DaemonSet"));
     let resource = resources.iter_mut().find(|resource| is_daemon_set(resource));
@@ -107,7 +109,7 @@ fn pod(kustomization: &Path, driver: &Image) -> anyhow::Result<Pod> {
             name: container.name.clone(),
             layers: image.layers.clone(),
             first_env: Vec::new(),
-            config: bundle::config(spec, container, &image, &volumes)?,
+            config: bundle::config(spec, container, &image, &volumes, seccomp)?,
             probes: manifest::probes(container)?,
         });
     }

@@ -11,7 +11,10 @@ fn deploy() -> PathBuf {
 }
 
 fn pods() -> BTreeMap<String, Pod> {
-    all(&deploy()).unwrap().into_iter().collect()
+    let profile = tempfile::NamedTempFile::new().unwrap();
+    let text = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": []}"#;
+    std::fs::write(profile.path(), text).unwrap();
+    all(&deploy(), profile.path()).unwrap().into_iter().collect()
 }
 
 fn mount<'a>(config: &'a Value, destination: &str) -> &'a Value {
@@ -55,6 +58,17 @@ fn the_sidecar_is_not_privileged() {
     let folder = mount(&sidecar.config, "/mnt/shared-nvidia-nic-driver-toolkit");
     assert_eq!(folder["source"], "emptydir:shared-toolkit");
     assert!(sidecar.probes.is_empty());
+}
+
+#[test]
+fn least_privilege_is_what_it_says() {
+    let pods = pods();
+    let config = &pods["least-privilege-A"].containers[0].config;
+    let held = config["process"]["capabilities"]["bounding"].as_array().unwrap();
+    assert!(held.contains(&json!("CAP_SYS_MODULE")) && held.len() == 8, "{held:?}");
+    assert_eq!(config["linux"]["seccomp"]["defaultErrnoRet"], 38);
+    assert_eq!(mount(config, "/sys")["type"], "bind");
+    assert_eq!(config["linux"]["rootfsPropagation"], "rprivate");
 }
 
 #[test]

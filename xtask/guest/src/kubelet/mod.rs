@@ -110,14 +110,29 @@ impl Kubelet {
 
 /// Sets a variable in the environment of a container, as if it stood so in the manifest.
 pub(crate) fn set_env(pod: &mut Pod, container: &str, name: &str, value: &str) -> anyhow::Result<()> {
-    let found = pod.containers.iter_mut().find(|found| found.name == container);
-    let found = found.with_context(|| format!("pod {} has no container {container}", pod.name))?;
-    let process = found.config.get_mut("process").and_then(Value::as_object_mut);
-    let process = process.with_context(|| format!("container {container} has no process"))?;
+    let process = process_of(pod, container)?;
     let variables = process.entry("env").or_insert_with(|| json!([])).as_array_mut();
     let variables = variables.with_context(|| format!("container {container}: env is no list"))?;
     let prefix = format!("{name}=");
     variables.retain(|variable| !variable.as_str().is_some_and(|variable| variable.starts_with(&prefix)));
     variables.push(json!(format!("{prefix}{value}")));
     Ok(())
+}
+
+/// Takes all capabilities from a container, as `drop: [ALL]` in its manifest would.
+pub(crate) fn drop_capabilities(pod: &mut Pod, container: &str) -> anyhow::Result<()> {
+    process_of(pod, container)?.insert("capabilities".to_owned(), json!({}));
+    Ok(())
+}
+
+/// What a container runs.
+fn process_of<'a>(
+    pod: &'a mut Pod,
+    container: &str,
+) -> anyhow::Result<&'a mut serde_json::Map<String, Value>> {
+    let name = &pod.name;
+    let found = pod.containers.iter_mut().find(|found| found.name == container);
+    let found = found.with_context(|| format!("pod {name} has no container {container}"))?;
+    let process = found.config.get_mut("process").and_then(Value::as_object_mut);
+    process.with_context(|| format!("container {container} has no process"))
 }

@@ -55,6 +55,7 @@ const RUNS: &[(&str, Run)] = &[
     ("pod-openshift", pod::on_openshift),
     ("pod-kills", pod_kills::run),
     ("pod-upgrade", pod_upgrade::run),
+    ("pod-least-privilege", pod::with_least_privilege),
     ("pod-life", pod_life::run),
     ("entrypoint", entrypoint::run),
     ("privileges", privileges::run),

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use nic_driver::Exit;
 
 use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
+use crate::kubelet::events::{End, What};
 use crate::pods::{DRIVER, Node, System};
 use crate::{say, write};
 
@@ -22,6 +24,17 @@ const INVENTORY: &str = "/var/opt/nic-driver/inventory";
 const SEEN_INVENTORY: &str = "/mnt/drivers-inventory";
 const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
 const VFS: u32 = 7;
+/// Those of the manifest.
+const CAPABILITIES: [&str; 8] = [
+    "CAP_SYS_MODULE",
+    "CAP_NET_ADMIN",
+    "CAP_SYS_ADMIN",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_SETGID",
+    "CAP_SETUID",
+];
 /// The versions, and whether the inbox driver comes back at the end.
 const NIGHT: [(&str, &str); 2] = [("A", "false"), ("B", "true")];
 
@@ -82,6 +95,32 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
 fn entry(guest: &Guest, below: &Path, letter: &str) -> anyhow::Result<PathBuf> {
     Ok(below.join(guest.kernel()).join(drivers::version(letter)?.version))
+}
+
+/// Without `privileged`: the same night with the manifest's capabilities and the runtime's seccomp profile; and without any
+/// capability all that are lacking are named before anything is changed.
+pub(crate) fn with_least_privilege(guest: &Guest) -> anyhow::Result<()> {
+    let mut node = Node::set_up(System::Debian, VFS, true)?;
+    let started = node.start_without_capabilities("least-privilege-A")?;
+    let refused = started.pod.wait_for_event("the container ends", PATIENCE, |event| {
+        event.container == DRIVER && matches!(event.what, What::Ended(_))
+    })?;
+    let expected = Exit::NotRoot as i32;
+    ensure!(refused.what == What::Ended(End::Exited(expected)), "the container {}", refused.what);
+    let message = started.pod.termination_message(DRIVER)?.unwrap_or_default();
+    for capability in CAPABILITIES {
+        ensure!(message.contains(capability), "the termination message does not name {capability}: {message:?}");
+    }
+    started.pod.delete()?;
+    node.expect_inbox()?;
+    for (letter, restore) in NIGHT {
+        store_as_incumbent(guest, letter, Flow::Deb)?;
+        let started = node.start(&format!("least-privilege-{letter}"), &[(RESTORE_DRIVER, restore)])?;
+        node.until_ready(&started, letter, PATIENCE)?;
+        node.delete(started)?;
+        if restore == "true" { node.expect_inbox()? } else { node.expect(letter)? }
+    }
+    node.end(guest)
 }
 
 /// Keeps what the inventory holds.

@@ -117,7 +117,6 @@ impl Runtime {
             kill_executed(&mut child, &pid_file)?;
         }
         let status = child.wait().context("cannot wait for crun exec")?;
-        reap_orphans()?;
         let text =
             String::from_utf8_lossy(&fs::read(&output).context("cannot read its output")?).into_owned();
         let said = words(&log, "");

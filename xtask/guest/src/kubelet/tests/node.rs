@@ -23,7 +23,7 @@ pub(super) fn is_inside(test: &str) -> bool {
     let is_root = rustix::process::geteuid().is_root();
     let has_crun = Command::new("crun").arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_root || !has_crun || !Path::new(BUSYBOX).exists() {
-        println!("SKIPPED: {test}: needs root, crun and {BUSYBOX}");
+        crate::say(&format!("SKIPPED: {test}: needs root, crun and {BUSYBOX}"));
         return false;
     }
     let script = "mount --make-rshared / && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
@@ -37,7 +37,7 @@ pub(super) fn is_inside(test: &str) -> bool {
         .unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}\n{errors}");
-    println!("{said}");
+    crate::say(&said);
     false
 }
 

@@ -9,7 +9,7 @@ use lab_guest::pod::{Container, EMPTY_DIR, TERMINATION_MESSAGE};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
-use super::volumes;
+use super::{devices, volumes};
 
 /// A bundle on disk.
 #[derive(Debug)]
@@ -35,6 +35,13 @@ impl Bundle {
         let message = folder.join("termination-message");
         volumes::make_file(&message, 0o666)?;
         let mut config = filled(&container.config, &folder.join("rootfs"), volumes, &message)?;
+        // A container that may have every device is a privileged one.
+        if config.pointer("/linux/resources/devices/0/allow") == Some(&json!(true)) {
+            let devices = devices::of_node()?;
+            if let Some(Value::Object(linux)) = config.get_mut("linux") {
+                linux.insert("devices".to_owned(), devices);
+            }
+        }
         if let Some(Value::Array(variables)) = config.pointer_mut("/process/env") {
             variables.extend(more.iter().map(|variable| json!(variable)));
         }

@@ -10,6 +10,7 @@
 mod back_off;
 mod bundle;
 mod container;
+mod devices;
 pub(crate) mod events;
 mod instance;
 mod probing;

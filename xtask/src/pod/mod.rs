@@ -80,8 +80,8 @@ fn all(deploy: &Path, seccomp: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
     let mut pods = Vec::new();
     for (name, folder, image) in PODS_OF_DEPLOY {
         for version in VERSIONS {
-            let pod =
-                pod(&deploy.join(folder), &image(version), seccomp).with_context(|| format!("the pod {name}"))?;
+            let pod = pod(&deploy.join(folder), &image(version), seccomp)
+                .with_context(|| format!("the pod {name}"))?;
             pods.push((format!("{name}-{}", version.letter), pod));
         }
     }

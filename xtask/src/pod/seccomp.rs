@@ -110,11 +110,7 @@ mod tests {
     fn capabilities_decide() {
         assert_eq!(
             names(&["CAP_SYS_ADMIN"]),
-            [
-                "\"read\" \"SCMP_ACT_ALLOW\"",
-                "\"ptrace\" \"SCMP_ACT_ALLOW\"",
-                "\"mount\" \"SCMP_ACT_ALLOW\""
-            ]
+            ["\"read\" \"SCMP_ACT_ALLOW\"", "\"ptrace\" \"SCMP_ACT_ALLOW\"", "\"mount\" \"SCMP_ACT_ALLOW\""]
         );
         assert_eq!(names(&[]).last().unwrap(), "\"mount\" \"SCMP_ACT_ERRNO\"");
     }

@@ -30,6 +30,7 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-build/src/", &[Build]),
     ("crates/nic-dtk/src/", &[Build]),
     ("crates/nic-sidecar/src/", &[Build]),
+    ("deploy/", &[Entrypoint]),
     ("crates/nic-driver/families/", &[Reload, Restore, Eswitch, Hooks]),
     ("crates/nic-driver/src/", &[Reload, Restore, CommandLine]),
     ("crates/nic-driver/src/cli", &[CommandLine]),
@@ -76,7 +77,8 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("xtask/guest/src/", &[Lab]),
     // Several scenarios start from it.
     ("xtask/guest/src/installed.rs", &[Killed, Rollback, Stopped]),
-    ("xtask/guest/src/scenarios/kill", &[Killed]),
+    ("xtask/guest/src/scenarios/kill_matrix.rs", &[Killed]),
+    ("xtask/guest/src/scenarios/killed.rs", &[Killed]),
     ("xtask/src/lab/", &[Lab]),
 ];
 

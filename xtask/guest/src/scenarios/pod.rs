@@ -109,7 +109,10 @@ pub(crate) fn with_least_privilege(guest: &Guest) -> anyhow::Result<()> {
     ensure!(refused.what == What::Ended(End::Exited(expected)), "the container {}", refused.what);
     let message = started.pod.termination_message(DRIVER)?.unwrap_or_default();
     for capability in CAPABILITIES {
-        ensure!(message.contains(capability), "the termination message does not name {capability}: {message:?}");
+        ensure!(
+            message.contains(capability),
+            "the termination message does not name {capability}: {message:?}"
+        );
     }
     started.pod.delete()?;
     node.expect_inbox()?;

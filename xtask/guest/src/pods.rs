@@ -30,6 +30,8 @@ const IS_READY: &str = "ready; waiting to be told to stop";
 const CARRIES_AGAIN: Duration = Duration::from_secs(10);
 /// How long the kubelet may take to see that a node is ready: the periods of its probes.
 const SEEN: Duration = Duration::from_secs(60);
+/// Kubernetes shows the node no mount of a pod that is not privileged.
+const WITHOUT_HEADERS: &str = "least-privilege";
 /// Where the layers that images have in common are.
 const DRIVE: &str = "/dev/vda";
 
@@ -78,8 +80,6 @@ impl Node {
         let inbox = drivers::loaded("igb")?;
         let before = vfs::configure_each(vfs_per_pf)?;
         say(&format!("{} VFs are configured under the inbox driver", before.vf_count()));
-        // As those of the vendor's packages, which the GPU driver's container builds against.
-        fs::create_dir_all("/usr/src/ofa_kernel").context("cannot create a folder of headers")?;
         Ok(Self {
             kubelet: Kubelet::new()?,
             inbox,
@@ -149,6 +149,9 @@ impl Node {
             data.wait_for_reply(CARRIES_AGAIN).context("VF 0 does not answer although the node is ready")?;
         }
         self.expect(letter)?;
+        if !title.starts_with(WITHOUT_HEADERS) {
+            headers_are_found()?;
+        }
         pod.wait_until_ready(SEEN)?;
         ensure!(pod.restarts(DRIVER)? == 0, "{title}: the driver container was started again");
         probes_were_right(pod)?;
@@ -282,6 +285,15 @@ fn mounts() -> anyhow::Result<BTreeSet<String>> {
         }
     }
     Ok(all)
+}
+
+/// As the GPU driver's container looks for them, from outside the pod.
+fn headers_are_found() -> anyhow::Result<()> {
+    let folder = Path::new(DRIVERS_MOUNT).join("usr/src/ofa_kernel");
+    let link = fs::read_link(folder.join("default")).context("the headers are not seen on the node")?;
+    ensure!(link.is_relative(), "the headers' link leads to {}, which nobody else has", link.display());
+    ensure!(folder.join("default/Module.symvers").exists(), "the headers' link leads to nothing");
+    Ok(())
 }
 
 /// How many mounts are on the place of the headers for other containers.

@@ -110,8 +110,12 @@ const FAULTS: [(&str, &[Insertion]); 2] = [
 ];
 /// Modules of the lab's own, and their sources: a client of the RDMA stack that nobody knows, and one that holds a
 /// driver's module.
-const OWN: [(&str, &str); 2] =
-    [("lab_unknown", include_str!("unknown_module.c")), ("lab_holder", include_str!("holder_module.c"))];
+const OWN: [(&str, &str); 3] = [
+    ("lab_unknown", include_str!("unknown_module.c")),
+    ("lab_holder", include_str!("holder_module.c")),
+    // As far as a swap goes, the GPU driver's module is a client of the stack like any other.
+    ("nvidia_peermem", include_str!("unknown_module.c")),
+];
 /// A kernel that no guest runs.
 const ANOTHER_KERNEL: &str = "5.14.0-570.12.1.el9_6.x86_64";
 
@@ -125,7 +129,7 @@ struct Version {
 /// The part of a guest that holds the driver packages of `tree`'s kernel.
 pub(crate) fn archive(tree: &KernelTree, cache: &Cache) -> anyhow::Result<Cached> {
     let name = format!("drivers-{}", tree.release());
-    let [(_, unknown), (_, holder)] = OWN;
+    let [(_, unknown), (_, holder), _] = OWN;
     let recipe = [
         include_str!("drivers.rs"),
         include_str!("broken.rs"),

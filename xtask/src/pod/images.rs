@@ -3,6 +3,7 @@
 //! The lowest layer is the distribution's own, on a drive; the others hold a few files each and come with the initramfs.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -125,6 +126,7 @@ pub(super) fn lay_out(
         let into = into.join(name);
         fs::copy(program, &into).with_context(|| format!("cannot copy {}", program.display()))?;
     }
+    put_headers(&folder.join(PROGRAM), tree.release())?;
     put(&folder.join(RED_HAT), "etc/os-release", CONTAINER_OS)?;
     put(&folder.join(TOOLKIT), "usr/bin/dnf", DNF)?;
     for version in VERSIONS {
@@ -152,6 +154,14 @@ pub(super) fn lay_out(
         process::run(Command::new("depmod").arg("--basedir").arg(&usr).arg(release))?;
     }
     Ok(())
+}
+
+/// The headers that others build against, as the vendor's packages leave them: the link by which they are found is absolute.
+fn put_headers(layer: &Path, release: &str) -> anyhow::Result<()> {
+    let below = format!("usr/src/ofa_kernel/x86_64/{release}");
+    put(layer, &format!("{below}/Module.symvers"), "")?;
+    let link = layer.join("usr/src/ofa_kernel/default");
+    symlink(Path::new("/").join(&below), &link).with_context(|| format!("cannot link {}", link.display()))
 }
 
 fn list(folder: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {

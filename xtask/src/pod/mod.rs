@@ -23,13 +23,20 @@ use crate::sidecar;
 use images::{Image, VERSIONS, Version};
 use manifest::Source;
 
-/// The pods, by the name of their file: a kustomization below `deploy/`, and the image of its driver container.
-const PODS_OF_DEPLOY: [(&str, &str, fn(Version) -> Image); 5] = [
-    ("openshift", "openshift", images::sources),
-    ("sources", "base", images::sources),
-    ("sources-debian", "base", images::debian_sources),
-    ("precompiled", "precompiled", images::precompiled),
-    ("least-privilege", "least-privilege", images::debian_sources),
+/// A kustomization below `deploy/`, with the image of its driver container.
+struct Deployment {
+    /// With what the names of its pods' files begin.
+    name: &'static str,
+    folder: &'static str,
+    image: fn(Version) -> Image,
+}
+
+const DEPLOYMENTS: [Deployment; 5] = [
+    Deployment { name: "openshift", folder: "openshift", image: images::sources },
+    Deployment { name: "sources", folder: "base", image: images::sources },
+    Deployment { name: "sources-debian", folder: "base", image: images::debian_sources },
+    Deployment { name: "precompiled", folder: "precompiled", image: images::precompiled },
+    Deployment { name: "least-privilege", folder: "least-privilege", image: images::debian_sources },
 ];
 
 /// The folder of the manifests.
@@ -78,7 +85,7 @@ pub(crate) fn build(
 /// All pods, by the name of their file: each kustomization in each version.
 fn all(deploy: &Path, seccomp: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
     let mut pods = Vec::new();
-    for (name, folder, image) in PODS_OF_DEPLOY {
+    for Deployment { name, folder, image } in DEPLOYMENTS {
         for version in VERSIONS {
             let pod = pod(&deploy.join(folder), &image(version), seccomp)
                 .with_context(|| format!("the pod {name}"))?;

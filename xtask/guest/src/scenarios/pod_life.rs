@@ -1,5 +1,7 @@
 //! A driver container's pod told to stop, killed and held up: what the kubelet and the runtime see of it.
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -12,6 +14,7 @@ use crate::guest::Guest;
 use crate::kubelet::events::{End, What};
 use crate::kubelet::running::Deleted;
 use crate::pods::{DRIVER, Node, System};
+use crate::readiness::READY;
 use crate::{journal, memory, report, wait, write};
 
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -19,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(240);
 const IGB: &str = include_str!("../../../../crates/nic-driver/families/igb.toml");
 const FAMILY: &str = "/etc/lab-storage.toml";
 const STORAGE: &str = "nvme_rdma";
+/// The GPU driver's module, and where the host has put one that stands for it.
+const PEER: &str = "nvidia_peermem";
+const GPU: &str = "/lab/packages/nvidia_peermem.ko";
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
 const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
 /// How long a module is in the way.
@@ -29,6 +35,7 @@ const VFS: u32 = 2;
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let mut node = Node::set_up(System::Debian, VFS, false)?;
     blocked_for_a_minute(&mut node)?;
+    beside_the_gpu_driver(guest, &mut node)?;
     stopped_while_blocked(&mut node)?;
     stopped_in_mid_swap(&mut node)?;
     killed_when_ready(&mut node)?;
@@ -67,21 +74,45 @@ fn blocked_for_a_minute(node: &mut Node) -> anyhow::Result<()> {
     node.delete(started).map(drop)
 }
 
+/// The GPU driver's module is on top of the stack, and nobody uses it: gone before the driver is, and there again when the node
+/// is ready, which is when the GPU driver's container looks for it.
+fn beside_the_gpu_driver(guest: &Guest, node: &mut Node) -> anyhow::Result<()> {
+    let extra = format!("/lib/modules/{}/extra", guest.kernel());
+    fs::create_dir_all(&extra).with_context(|| format!("cannot create {extra}"))?;
+    fs::copy(GPU, format!("{extra}/{PEER}.ko")).with_context(|| format!("cannot copy {GPU}"))?;
+    command("depmod", [guest.kernel()])?;
+    command("modprobe", [PEER])?;
+    write(FAMILY, &format!("{IGB}stack = [\"ib_core\"]\npeers = [\"{PEER}\"]\n"))?;
+    let lines = journal::lines()?.len();
+    let started = node.start("precompiled-B", &[("NIC_DRIVER_FAMILY", &format!("/host{FAMILY}"))])?;
+    let module = Path::new("/sys/module").join(PEER);
+    let at_readiness = wait::until("readiness is given", PATIENCE, || {
+        Ok(Path::new(READY).exists().then(|| module.exists()))
+    })?;
+    ensure!(at_readiness, "{PEER} is not loaded when the node is ready");
+    node.until_ready(&started, "B", PATIENCE)?;
+    journal::wait_for_step_behind(lines, &journal::unload(PEER)?)?;
+    node.delete(started)?;
+    // Whoever ends keeps the driver, and what is on top of it.
+    ensure!(module.exists(), "{PEER} went with the pod");
+    command("modprobe", ["-r", PEER]).map(drop)
+}
+
 /// Told to stop while something is in the way: at once, whatever the grace period.
 fn stopped_while_blocked(node: &mut Node) -> anyhow::Result<()> {
     command("insmod", [HOLDER, "driver=igb"])?;
     for grace in [90, 300] {
-        let started = node.start_with("precompiled-B", &[], Some(grace))?;
+        let started = node.start_with("precompiled-A", &[], Some(grace))?;
         started.pod.wait_until_it_says(DRIVER, "not ready, and waits", PATIENCE)?;
         tell(&format!("grace {grace} s, told to stop while it waits"), &node.delete(started)?, grace)?;
     }
     command("rmmod", ["lab_holder"])?;
-    node.expect("A")
+    node.expect("B")
 }
 
 /// Told to stop in mid-swap: what was begun is finished, the VFs are there, and nobody has to kill it.
 fn stopped_in_mid_swap(node: &mut Node) -> anyhow::Result<()> {
-    for (grace, to) in [(90, "B"), (300, "A")] {
+    for (grace, to) in [(90, "A"), (300, "B")] {
         let lines = journal::lines()?.len();
         let started = node.start_with(&format!("precompiled-{to}"), &[], Some(grace))?;
         journal::wait_for_step_behind(lines, &journal::unload("igb")?)?;

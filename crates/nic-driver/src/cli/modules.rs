@@ -28,13 +28,13 @@ pub struct ModuleArguments {
     /// Load the modules of NFS over RDMA with the driver, and reload when they are not the installed ones.
     #[arg(long, global = true, env = "ENABLE_NFSRDMA", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_nfsrdma: bool,
-    /// Modules of storage over RDMA, separated by spaces [default: the family's].
+    /// Modules of storage over RDMA, separated by white space [default: the family's].
     #[arg(long, global = true, env = "STORAGE_MODULES", hide = true)]
     pub storage_modules: Option<String>,
-    /// Other vendors' RDMA modules, separated by spaces [default: the family's].
+    /// Other vendors' RDMA modules, separated by white space [default: the family's].
     #[arg(long, global = true, env = "THIRD_PARTY_RDMA_MODULES", hide = true)]
     pub third_party_rdma_modules: Option<String>,
-    /// Modules on top of the driver that come and go with it, separated by spaces; empty: none [default: the family's].
+    /// Modules on top of the driver that come and go with it, separated by white space; empty: none [default: the family's].
     #[arg(long, global = true, env = "MLX5_AUXILIARY_MODULES", hide = true)]
     pub auxiliary_modules: Option<String>,
     /// Modules that are not loaded by alias meanwhile, separated by colons [default: the family's].
@@ -61,30 +61,27 @@ impl ModuleArguments {
     pub(super) fn apply(&self, family: &mut NicFamily) -> Result<(), ModuleListError> {
         /// An empty list is one here.
         const AUXILIARY: &str = "MLX5_AUXILIARY_MODULES";
+        /// Separated by colons.
+        const BLACKLIST: &str = "OFED_BLACKLIST_MODULES";
         let modules = &mut family.modules;
-        for (list, given, variable, option, separator) in [
-            (&mut modules.storage, &self.storage_modules, "STORAGE_MODULES", "storage-modules", ' '),
+        for (list, given, variable, option) in [
+            (&mut modules.storage, &self.storage_modules, "STORAGE_MODULES", "storage-modules"),
             (
                 &mut modules.third_party,
                 &self.third_party_rdma_modules,
                 "THIRD_PARTY_RDMA_MODULES",
                 "third-party-rdma-modules",
-                ' ',
             ),
-            (&mut modules.auxiliary, &self.auxiliary_modules, AUXILIARY, "auxiliary-modules", ' '),
-            (
-                &mut modules.blacklist,
-                &self.blacklist_modules,
-                "OFED_BLACKLIST_MODULES",
-                "blacklist-modules",
-                ':',
-            ),
+            (&mut modules.auxiliary, &self.auxiliary_modules, AUXILIARY, "auxiliary-modules"),
+            (&mut modules.blacklist, &self.blacklist_modules, BLACKLIST, "blacklist-modules"),
         ] {
             let may_be_empty = variable == AUXILIARY;
             let Some(text) = given.as_ref().filter(|text| may_be_empty || !text.trim().is_empty()) else {
                 continue;
             };
-            let names = text.split(separator).map(str::trim).filter(|name| !name.is_empty());
+            let has_colons = variable == BLACKLIST;
+            let names = text.split(|c: char| c.is_whitespace() || (has_colons && c == ':'));
+            let names = names.filter(|name| !name.is_empty());
             let names: Result<Vec<ModuleName>, _> = names.map(str::parse).collect();
             *list = names.map_err(|source| ModuleListError { variable, option, source })?;
         }

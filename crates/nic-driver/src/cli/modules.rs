@@ -88,3 +88,63 @@ impl ModuleArguments {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_is_taken_in_any_case() {
+        for on in ["true", "True", "TRUE", "t", "T", "1"] {
+            assert_eq!(parse_bool(on), Ok(true), "{on}");
+        }
+        for off in ["false", "False", "FALSE", "f", "F", "0", ""] {
+            assert_eq!(parse_bool(off), Ok(false), "{off}");
+        }
+        for neither in ["yes", "on", "2", " true", "truthy"] {
+            assert!(parse_bool(neither).is_err(), "{neither}");
+        }
+    }
+
+    #[test]
+    fn lists_are_split_at_white_space_and_those_of_a_blacklist_at_colons_too() {
+        let family = NicFamily::open("mlx5").unwrap();
+        let applied = |arguments: &ModuleArguments| {
+            let mut changed = family.clone();
+            arguments.apply(&mut changed).map(|()| changed.modules)
+        };
+        let nothing = ModuleArguments {
+            unload_storage_modules: false,
+            unload_third_party_rdma_modules: false,
+            without_way_back: false,
+            enable_nfsrdma: false,
+            storage_modules: None,
+            third_party_rdma_modules: None,
+            auxiliary_modules: None,
+            blacklist_modules: None,
+        };
+        assert_eq!(applied(&nothing).unwrap(), family.modules);
+        let text = |text: &str| Some(text.to_owned());
+        let given = ModuleArguments {
+            storage_modules: text("ib_srp\tib-iser\n"),
+            third_party_rdma_modules: text("  irdma   efa "),
+            auxiliary_modules: text(""),
+            blacklist_modules: text("mlx5_core::ib_core: \n"),
+            ..nothing
+        };
+        let modules = applied(&given).unwrap();
+        let names = |list: &[ModuleName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!(names(&modules.storage), "ib_srp ib_iser");
+        assert_eq!(names(&modules.third_party), "irdma efa");
+        assert_eq!(names(&modules.auxiliary), "", "an empty list of these is a list");
+        assert_eq!(names(&modules.blacklist), "mlx5_core ib_core");
+        let empty = ModuleArguments { storage_modules: text(" "), blacklist_modules: text(""), ..given };
+        let modules = applied(&empty).unwrap();
+        assert_eq!(
+            (&modules.storage, &modules.blacklist),
+            (&family.modules.storage, &family.modules.blacklist)
+        );
+        let wrong = ModuleArguments { storage_modules: text("ib_srp:ib_iser"), ..empty };
+        assert!(applied(&wrong).unwrap_err().to_string().contains("STORAGE_MODULES"));
+    }
+}

@@ -140,6 +140,7 @@ fn what_the_driver_works_without_may_fail_to_load() {
     let root = node(&["rpcrdma", "nvme_rdma", "mlx5_dpll"]);
     root.write("fail/modprobe-rpcrdma", "");
     root.write("fail/modprobe-mlx5_dpll", "");
+    root.write("fail/modprobe-pci_hyperv_intf", "");
     let running = get_ready(&root, &[("ENABLE_NFSRDMA", "true")]);
     let loads = loads(&root);
     assert!(loads.contains(&"rpcrdma".to_owned()) && loads.contains(&"mlx5_dpll".to_owned()), "{loads:?}");
@@ -156,6 +157,39 @@ fn what_the_driver_works_without_may_fail_to_load() {
     let root = node(&["rpcrdma"]);
     let running = get_ready(&root, &[]);
     assert!(!self::loads(&root).contains(&"rpcrdma".to_owned()));
+    stop(running);
+}
+
+/// The kernel's own modules are not in the image, as in most of them.
+#[test]
+fn what_the_image_lacks_comes_from_the_hosts_tree_and_may_fail() {
+    let root = node(&[]);
+    let own = format!("lib/modules/{KERNEL}");
+    let index = fs::read_to_string(root.path(format!("{own}/modules.dep"))).unwrap();
+    let (of_kernel, of_image): (Vec<&str>, Vec<&str>) =
+        index.lines().partition(|line| line.starts_with("kernel/"));
+    let needs_kernels = of_image.iter().find(|line| line.contains("/mlx5_core.ko:")).unwrap();
+    assert!(needs_kernels.contains("kernel/net/tls/tls.ko"), "{needs_kernels}");
+    copy_folder(&root.path(&own), &root.path(format!("host/{own}")));
+    // What depmod does not find it does not list; the host has an inbox driver as well.
+    let without: Vec<String> = of_image
+        .iter()
+        .map(|line| line.split(' ').filter(|word| !word.starts_with("kernel/")).collect::<Vec<_>>().join(" "))
+        .collect();
+    root.write(&format!("{own}/modules.dep"), without.join("\n") + "\n");
+    root.write(&format!("host/{own}/modules.dep"), of_kernel.join("\n") + "\n");
+    root.remove(&format!("{own}/kernel"));
+    root.remove(&format!("host/{own}/extra"));
+    root.write("fail/modprobe-psample", "");
+
+    let running = get_ready(&root, &[]);
+    let commands = root.commands();
+    let asked = |command: &str| commands.iter().position(|known| known == command);
+    let driver = asked("modprobe -- mlx5_core async_probe=1").unwrap();
+    for module in ["tls", "psample", "pci_hyperv_intf"] {
+        let before = asked(&format!("modprobe -d /host -- {module}"));
+        assert!(before.is_some_and(|before| before < driver), "{module}: {commands:?}");
+    }
     stop(running);
 }
 

@@ -4,7 +4,11 @@
 printf '%s\n' "modprobe $*" >>/log/commands
 blacklist=/host/etc/modprobe.d/blacklist-ofed-modules.conf
 [ ! -e $blacklist ] || cp $blacklist /log/blacklist
-while [ "$1" != -- ]; do shift; done
+root=
+while [ "$1" != -- ]; do
+    [ "$1" != -d ] || root=$2
+    shift
+done
 module=$2
 if [ -e "/fail/modprobe-$module" ]; then
     echo "modprobe: ERROR: could not insert '$module': Invalid argument" >&2
@@ -31,6 +35,6 @@ while read -r file needed; do
         exit 0
         ;;
     esac
-done <"/lib/modules/$(cat /proc/sys/kernel/osrelease)/modules.dep"
+done <"$root/lib/modules/$(cat /proc/sys/kernel/osrelease)/modules.dep"
 echo "modprobe: FATAL: Module $module not found" >&2
 exit 1

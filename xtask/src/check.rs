@@ -3,6 +3,7 @@
 mod circles;
 mod messages;
 mod pages;
+mod parity;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,6 +77,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     violations.extend(forbidden_text(root)?);
     violations.extend(pages::find(root)?);
+    violations.extend(parity::find(root)?);
     violations.extend(fixtures::differences(root)?);
     if violations.is_empty() {
         return Ok(());

@@ -46,6 +46,7 @@ use crate::Exit;
 use crate::build_progress::BuildObserver;
 use crate::context::Context;
 use crate::family::NicFamily;
+use crate::node::tell_machine;
 use crate::phase::{
     self, BuildPackagesRequest, DriverAfterwards, InstallRequest, PhaseError, RunEnded, RunRequest,
 };
@@ -109,6 +110,8 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
         Command::DtkBuild => return dtk_build::dtk_build(cli).await,
         Command::Run(run) => {
             run.introduce(&cli.family);
+            config::tell(cli, &run.settings);
+            tell_machine(&machine(cli));
             if matches!(run.mode, RunMode::DtkBuild) {
                 return dtk_build::dtk_build(cli).await;
             }

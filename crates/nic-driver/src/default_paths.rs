@@ -6,8 +6,8 @@ pub const DRIVERS_MOUNT: &str = "/run/mellanox/drivers";
 /// The state directory, in [`DRIVERS_MOUNT`].
 pub const STATE_FOLDER: &str = ".nic-driver";
 
-/// The lock, in [`DRIVERS_MOUNT`].
-pub const LOCK_FILE: &str = ".lock";
+/// The lock. Whoever swaps drivers on this node goes by this path, wherever its other files are: it does not follow [`DRIVERS_MOUNT`].
+pub const LOCK_FILE: &str = "/run/mellanox/drivers/.lock";
 
 /// The file whose existence says that the node is ready.
 pub const READINESS_FILE: &str = "/run/mellanox/drivers/.driver-ready";
@@ -45,6 +45,8 @@ mod tests {
     #[test]
     fn all_but_the_blacklist_are_in_the_mount() {
         assert_eq!(Path::new(DRIVERS_MOUNT).join(STATE_FOLDER), Path::new(STATE_DIR));
-        assert_eq!(Path::new(READINESS_FILE).parent(), Some(Path::new(DRIVERS_MOUNT)));
+        for file in [READINESS_FILE, LOCK_FILE] {
+            assert_eq!(Path::new(file).parent(), Some(Path::new(DRIVERS_MOUNT)));
+        }
     }
 }

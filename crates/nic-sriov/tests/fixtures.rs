@@ -116,6 +116,43 @@ mod tests {
     }
 
     #[test]
+    fn a_bus_that_is_not_there_has_no_devices_and_one_that_cannot_be_listed_is_an_error() {
+        let copy = Copy::new();
+        let devices = copy.0.path().join("sys/bus/pci/devices");
+        let host = Host::at(copy.0.path());
+        // A subfunction is on a bus of its own, and none of these.
+        let other = copy.0.path().join("sys/bus/auxiliary/devices/mlx5_core.sf.4");
+        fs::create_dir_all(&other).unwrap();
+        fs::write(other.join("vendor"), "0x15b3\n").unwrap();
+        symlink("../../../pci/drivers/mlx5_core", other.join("driver")).unwrap();
+        assert_eq!(find_pfs(&host, &mlx5()).unwrap().len(), 2);
+        fs::remove_dir_all(&devices).unwrap();
+        assert_eq!(find_pfs(&host, &mlx5()).unwrap(), []);
+        // A link to itself leads nowhere, and is there.
+        symlink("devices", &devices).unwrap();
+        let error = find_pfs(&host, &mlx5()).unwrap_err();
+        assert!(
+            matches!(&error, ObserveError::List(_)) && error.to_string().contains("pci/devices"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_an_error_and_no_guess() {
+        let copy = Copy::new();
+        let number = copy.0.path().join("sys/bus/pci/devices/0000:01:00.0/sriov_numvfs");
+        fs::write(&number, "many\n").unwrap();
+        let host = Host::at(copy.0.path());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let observed = runtime.block_on(async {
+            let source = LinkSource::open(&host).await.unwrap();
+            observe(&host, &source, &mlx5(), &find_pfs(&host, &mlx5()).unwrap()).await
+        });
+        let error = observed.unwrap_err();
+        assert!(matches!(&error, ObserveError::Value { value, .. } if value == "many"), "{error}");
+    }
+
+    #[test]
     fn after_the_reload_all_vfs_are_missing_and_the_plan_makes_them() {
         let (saved, found) = (fixture(NODE), fixture("documented-node/after-reload"));
         let absent =

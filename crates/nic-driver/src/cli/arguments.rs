@@ -79,9 +79,15 @@ pub struct Cli {
         hide = true
     )]
     pub readiness_file: PathBuf,
-    /// The lock file [default: .lock in MLX_DRIVERS_MOUNT].
-    #[arg(long, global = true, env = "LOCK_FILE_PATH", hide = true)]
-    pub lock_file: Option<PathBuf>,
+    /// The lock file.
+    #[arg(
+        long,
+        global = true,
+        env = "LOCK_FILE_PATH",
+        default_value = default_paths::LOCK_FILE,
+        hide = true
+    )]
+    pub lock_file: PathBuf,
     /// The blacklist that exists while modules are swapped [default: the host's, where its /etc is mounted].
     #[arg(long, global = true, env = "OFED_BLACKLIST_MODULES_FILE", hide = true)]
     pub blacklist_file: Option<PathBuf>,

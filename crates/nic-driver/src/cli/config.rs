@@ -8,12 +8,15 @@ use nic_kmod::ModuleName;
 use serde::Serialize;
 
 use super::arguments::Cli;
-use super::build::token;
+use super::build::{SettingError, token};
 use super::in_force::{ConfigArguments, Origin, SettingInForce};
+use super::modules::ModuleListError;
 use super::output::{fail, show};
-use super::settings::{KUBERNETES_API, lock_file, settings, store};
+use super::settings::{KUBERNETES_API, settings, store};
 use crate::Exit;
-use crate::family::{FamilyModules, NicFamily};
+use crate::family::{FamilyError, FamilyModules, NicFamily};
+
+const NOT_SET: &str = "-";
 
 /// All that is in force.
 #[derive(Debug, Serialize)]
@@ -34,21 +37,47 @@ struct VariableInForce {
     from: Option<String>,
 }
 
+/// What is wrong with a setting, and is found when all of them are put together.
+#[derive(Debug, thiserror::Error)]
+enum InForceError {
+    #[error(transparent)]
+    Family(#[from] FamilyError),
+    #[error(transparent)]
+    Modules(#[from] ModuleListError),
+    #[error(transparent)]
+    Token(#[from] SettingError),
+}
+
 pub(super) fn config(cli: &Cli, arguments: &ConfigArguments) -> Exit {
-    let mut family = match NicFamily::open(&cli.family) {
-        Ok(family) => family,
-        Err(error) => return fail(cli, &error, Exit::Usage),
-    };
-    if let Err(error) = cli.modules.apply(&mut family) {
-        return fail(cli, &error, Exit::Usage);
+    match in_force(cli, &arguments.settings) {
+        Ok(in_force) => show(cli, &in_force, Exit::Success),
+        Err(error) => fail(cli, &error, Exit::Usage),
     }
-    let is_token_set = match token() {
-        Ok(token) => token.is_some(),
-        Err(error) => return fail(cli, &error, Exit::Usage),
-    };
-    let settings = arguments.settings.iter().cloned();
+}
+
+/// Tells the debug log what is in force, without secrets.
+pub(super) fn tell(cli: &Cli, settings: &[SettingInForce]) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    // What is wrong ends the command, which names it.
+    let Ok(in_force) = in_force(cli, settings) else { return };
+    for setting in &in_force.settings {
+        let value = setting.value.as_deref().unwrap_or(NOT_SET);
+        tracing::debug!(setting = setting.name, value, from = setting.origin_text(), "in force");
+    }
+    for variable in &in_force.variables {
+        tracing::debug!(variable = variable.name, value = variable.value_text(), "in force");
+    }
+}
+
+fn in_force(cli: &Cli, settings: &[SettingInForce]) -> Result<InForce, InForceError> {
+    let mut family = NicFamily::open(&cli.family)?;
+    cli.modules.apply(&mut family)?;
+    let variables = variables(token()?.is_some());
+    let settings = settings.iter().cloned();
     let settings = settings.map(|setting| computed(cli, &family.modules, setting)).collect();
-    show(cli, &InForce { settings, variables: variables(is_token_set) }, Exit::Success)
+    Ok(InForce { settings, variables })
 }
 
 /// The setting with its value, where nobody has given one and it follows from others.
@@ -63,7 +92,6 @@ fn computed(cli: &Cli, modules: &FamilyModules, setting: SettingInForce) -> Sett
     let path = |path: &std::path::Path| Some((path.display().to_string(), Origin::Default));
     let found = match setting.name.as_str() {
         "state-dir" => path(store(cli).folder()),
-        "lock-file" => path(&lock_file(cli)),
         "blacklist-file" => path(&settings(cli).blacklist_file),
         "storage-modules" => list(&modules.storage, " "),
         "third-party-rdma-modules" => list(&modules.third_party, " "),
@@ -99,9 +127,14 @@ fn variables(is_token_set: bool) -> Vec<VariableInForce> {
     [token, api].into_iter().chain(proxies).collect()
 }
 
+impl VariableInForce {
+    fn value_text(&self) -> String {
+        self.value.as_ref().map_or_else(|| NOT_SET.to_owned(), ToString::to_string)
+    }
+}
+
 impl fmt::Display for InForce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NOT_SET: &str = "-";
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(["setting", "from", "value"]);
         for setting in &self.settings {
@@ -109,9 +142,8 @@ impl fmt::Display for InForce {
             table.add_row([&*setting.name, &*setting.origin_text(), value]);
         }
         for variable in &self.variables {
-            let value = variable.value.as_ref().map_or_else(|| NOT_SET.to_owned(), ToString::to_string);
             let from = variable.from.as_deref().unwrap_or("default");
-            table.add_row([&*variable.name, from, &*value]);
+            table.add_row([&*variable.name, from, &*variable.value_text()]);
         }
         // Without the spaces behind the last column, so that lines can be compared.
         table.to_string().lines().try_for_each(|line| writeln!(f, "{}", line.trim_end()))

@@ -7,7 +7,7 @@ use nic_dtk::DtkEnv;
 
 use super::arguments::Cli;
 use super::output::fail;
-use super::settings::{lock_file, machine};
+use super::settings::machine;
 use super::signals;
 use crate::{Exit, InstanceLock, StopRequest};
 
@@ -23,7 +23,7 @@ pub(super) async fn dtk_build(cli: &Cli) -> Exit {
     };
     let (stop, proxies) = (StopRequest::default(), Proxies::of_this_process());
     // Nothing is locked here: it is what a second signal lets go of.
-    let listening = signals::listen(stop.clone(), InstanceLock::new(lock_file(cli)));
+    let listening = signals::listen(stop.clone(), InstanceLock::new(cli.lock_file.clone()));
     let listening = match listening {
         Ok(listening) => listening,
         Err(error) => return fail(cli, &error, Exit::Failed),

@@ -5,12 +5,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command, CommandFactory as _, Error, FromArgMatches as _};
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, Error, FromArgMatches as _};
 
 use super::arguments::{self, Cli};
 use super::config_file::ConfigFile;
 use super::in_force::SettingInForce;
-use super::run::is_entrypoint;
+use super::run::{RUN, is_entrypoint};
 use super::setting::{CONFIG, all_arguments, check, may_be_empty, nearest, with_all_settings};
 use crate::state::KILL_AT_LINE;
 
@@ -24,7 +24,7 @@ impl Cli {
     pub fn of_process() -> Self {
         let mut command_line: Vec<OsString> = std::env::args_os().collect();
         if command_line.first().is_some_and(|program| is_entrypoint(program)) {
-            command_line.insert(1, "run".into());
+            command_line.insert(1, RUN.into());
         }
         Self::of_command_line(&command_line).unwrap_or_else(|error| error.exit())
     }
@@ -44,15 +44,22 @@ impl Cli {
                 Some(file)
             }
         };
-        let settings = matches
-            .subcommand_matches(CONFIG)
-            .map(|matches| SettingInForce::all(&declared(), matches, file.as_ref()));
+        let settings = || SettingInForce::all(&declared(), of_command(&matches), file.as_ref());
+        let is_told = |name| [CONFIG, RUN].contains(&name);
+        let settings = matches.subcommand_name().is_some_and(is_told).then(settings).unwrap_or_default();
         let mut cli = Self::from_arg_matches_mut(&mut matches)?;
-        if let (arguments::Command::Config(config), Some(settings)) = (&mut cli.command, settings) {
-            config.settings = settings;
+        match &mut cli.command {
+            arguments::Command::Config(config) => config.settings = settings,
+            arguments::Command::Run(run) => run.settings = settings,
+            _ => {}
         }
         Ok(cli)
     }
+}
+
+/// What the last command of the line was given, the options of those before it included.
+fn of_command(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, matches)| of_command(matches))
 }
 
 /// All commands with their options.

@@ -54,7 +54,8 @@ pub enum Origin {
 }
 
 impl SettingInForce {
-    /// All of them. `declared` has all commands with their options, `matches` is what came of those of `config`.
+    /// All of them that the command knows. `declared` has all commands with their options, `matches` is what came of the command's:
+    /// `config` takes those of all.
     pub(super) fn all(declared: &Command, matches: &ArgMatches, file: Option<&ConfigFile>) -> Vec<Self> {
         let of_file = |name: &str| {
             let (file, setting) = file.and_then(|file| Some((file, file.get(name)?)))?;
@@ -62,6 +63,7 @@ impl SettingInForce {
         };
         settings(declared)
             .into_iter()
+            .filter(|arg| matches.try_contains_id(arg.get_id().as_str()).is_ok())
             .map(|arg| {
                 let (id, name) = (arg.get_id().as_str(), arg.get_long().unwrap_or_default());
                 let values = matches.try_get_raw(id).ok().flatten();

@@ -30,7 +30,7 @@ pub(super) fn make_absolute(cli: &mut Cli) -> Result<(), PathError> {
     cli.drivers_mount = of_machine(&cli.root, &cli.drivers_mount)?;
     cli.readiness_file = of_machine(&cli.root, &cli.readiness_file)?;
     cli.blacklist_file = cli.blacklist_file.as_deref().map(|path| of_machine(&cli.root, path)).transpose()?;
-    cli.lock_file = cli.lock_file.as_deref().map(|path| of_machine(&cli.root, path)).transpose()?;
+    cli.lock_file = of_machine(&cli.root, &cli.lock_file)?;
     let of_command = match &mut cli.command {
         Command::Install(install) | Command::Plan { of: Planned::Install(install) } => install.paths(),
         Command::Build(build) => build.paths(),

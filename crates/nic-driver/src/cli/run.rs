@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::build::{DkmsArguments, SettingError};
 use super::debugging::DebuggingArguments;
+use super::in_force::SettingInForce;
 use super::install::{InstallArguments, InstallMode, SourcesArguments};
 use super::modules::parse_bool;
 use crate::default_paths;
 use crate::phase::{DriverAfterwards, NamesRule, RunRequest, SharedHeaders};
+
+/// The command's name.
+pub(super) const RUN: &str = "run";
 
 /// The name by which the program is the entrypoint, and takes the mode alone: where an image has it in the place of the earlier one.
 pub(super) const ENTRYPOINT: &str = "entrypoint";
@@ -44,6 +48,9 @@ pub struct RunArguments {
     /// The container's version, which is logged.
     #[arg(long, global = true, env = "NVIDIA_NIC_CONTAINER_VER", hide = true)]
     pub container_version: Option<String>,
+    /// The settings in force, for the log.
+    #[arg(skip)]
+    pub settings: Vec<SettingInForce>,
 }
 
 /// What a container is.

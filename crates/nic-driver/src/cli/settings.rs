@@ -1,6 +1,6 @@
 //! What the arguments mean for the phases.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nic_build::programs_of_this_process;
@@ -29,10 +29,6 @@ pub(super) fn store(cli: &Cli) -> StateStore {
     StateStore::new(cli.state_dir.clone().unwrap_or_else(default))
 }
 
-pub(super) fn lock_file(cli: &Cli) -> PathBuf {
-    cli.lock_file.clone().unwrap_or_else(|| cli.drivers_mount.join(default_paths::LOCK_FILE))
-}
-
 pub(super) fn settings(cli: &Cli) -> Settings {
     // In the container the host's /etc is mounted below /host, and it is the host's udev that must not load modules.
     let of_host = Path::new(HOST_MOUNT);
@@ -43,7 +39,7 @@ pub(super) fn settings(cli: &Cli) -> Settings {
         jobs: usize::from(cli.jobs),
         readiness_file: cli.readiness_file.clone(),
         blacklist_file: cli.blacklist_file.clone().unwrap_or_else(default),
-        lock_file: lock_file(cli),
+        lock_file: cli.lock_file.clone(),
         lock_patience: lock_patience(cli),
         management_nic: cli.management_nic,
         kubernetes_api: kubernetes_api(),

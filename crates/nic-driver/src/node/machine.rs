@@ -1,6 +1,7 @@
 use std::fmt;
+use std::path::Path;
 
-use nic_host::Host;
+use nic_host::{HOST_MOUNT, Host};
 use serde::Serialize;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -66,6 +67,30 @@ impl fmt::Display for MachineStatus {
             running.total_memory / (1 << 20)
         )
     }
+}
+
+/// Tells the debug log what whoever reads it asks first: the distribution of the container and of the host, the kernel, the memory.
+/// What cannot be had is left out, and said so.
+pub(crate) fn tell_machine(host: &Host) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let of_host = Path::new(HOST_MOUNT).join("etc/os-release");
+    for file in [Path::new("/etc/os-release"), &of_host, Path::new("/proc/version")] {
+        match host.read(file) {
+            Ok(text) => {
+                let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+                tracing::debug!(file = %file.display(), text = lines.join("; "), "of this machine");
+            }
+            Err(error) => {
+                tracing::debug!(
+                    error = crate::error_chain(&error),
+                    "a description of this machine is not there"
+                );
+            }
+        }
+    }
+    tracing::debug!(architecture = std::env::consts::ARCH, "this machine: {}", MachineStatus::read(host));
 }
 
 fn uptime(seconds: u64) -> String {

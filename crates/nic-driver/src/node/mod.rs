@@ -10,12 +10,14 @@ mod network;
 mod observe;
 mod pfs;
 mod readiness;
+mod reported_version;
 
 pub use family_devices::FamilyDevicesError;
 pub(crate) use family_devices::driverless_devices;
 pub use grace::NoTimeLeft;
 pub(crate) use grace::reload_fits;
 pub use headers::{HeadersError, mount_headers, unmount_headers};
+pub(crate) use machine::tell_machine;
 pub use machine::{MachineStatus, RunningStatus};
 pub(crate) use management::check_management;
 pub use management::{ManagementBlocked, ManagementError};
@@ -29,3 +31,5 @@ pub(crate) use pfs::{
     drivers_fault, listen_and_wait_for_pfs, pfs_on_their_way, pfs_with_netdevs, wait_for_pfs,
 };
 pub(crate) use readiness::{give_readiness, take_readiness_away};
+pub use reported_version::ReportedVersion;
+pub(crate) use reported_version::{reported_versions, tell_reported_versions};

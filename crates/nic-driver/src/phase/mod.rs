@@ -36,5 +36,5 @@ pub use reload::{Reloaded, reload};
 pub use restore::{NothingOwed, RestoreOrNothing, Restored, restore_sriov};
 pub use run::{NamesRule, RunEnded, RunRequest, SharedHeaders, run};
 pub use snapshot::{TakenSnapshot, snapshot};
-pub use status::{ModulesStatus, PfStatus, ReportedVersion, SnapshotStatus, Status, status};
+pub use status::{ModulesStatus, PfStatus, SnapshotStatus, Status, status};
 pub use terminate::{DriverAfterwards, Terminated, terminate};

@@ -1,16 +1,14 @@
 //! `status`: what there is, on one screen. Nothing is changed.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use nic_kmod::{IdentityReport, ModuleName};
-use nic_netlink::DriverInfo;
-use nic_sriov::{Difference, LinkSource, NetdevState, NicState, PfState, compare, find_pfs, observe};
+use nic_sriov::{Difference, LinkSource, compare, find_pfs, observe};
 use serde::Serialize;
 
 use super::error::PhaseError;
 use crate::context::Context;
-use crate::node::MachineStatus;
+use crate::node::{MachineStatus, ReportedVersion, reported_versions};
 use crate::state::SnapshotStage;
 use crate::swap::{WayBack, decide, find_way_back, list, read_identity};
 
@@ -55,18 +53,6 @@ pub struct PfStatus {
     pub eswitch_mode: Option<String>,
     /// How many of its VFs have a netdev here.
     pub vf_netdevs: usize,
-}
-
-/// The version that a driver gives its netdevs, as `ethtool -i` shows it. It tells people which driver runs, and decides
-/// nothing: a driver that declares none has the kernel's release here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ReportedVersion {
-    /// The driver.
-    pub driver: String,
-    /// The driver's version.
-    pub version: String,
-    /// The PFs' and VFs' netdevs that report it.
-    pub netdevs: Vec<String>,
 }
 
 /// How the loaded modules compare with the installed ones.
@@ -150,31 +136,6 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
         snapshot,
         way_back: find_way_back(context)?,
     })
-}
-
-fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
-    let mut netdevs: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    let of_pf = |pf: &PfState| {
-        pf.netdev.iter().chain(pf.vfs.iter().filter_map(|vf| vf.netdev.here())).cloned().collect()
-    };
-    for netdev in found.pfs.iter().flat_map::<Vec<NetdevState>, _>(of_pf) {
-        match DriverInfo::read(netdev.index) {
-            Ok(Some(info)) => {
-                netdevs.entry((info.driver, info.version)).or_default().push(netdev.name.to_string());
-            }
-            Ok(None) => {}
-            // It may have gone since; the rest is still worth telling.
-            Err(error) => {
-                tracing::info!(
-                    netdev = %netdev.name,
-                    error = crate::error_chain(&error),
-                    "the netdev does not tell the version of its driver"
-                );
-            }
-        }
-    }
-    let reported = netdevs.into_iter();
-    reported.map(|((driver, version), netdevs)| ReportedVersion { driver, version, netdevs }).collect()
 }
 
 fn modules_status(context: &Context) -> ModulesStatus {

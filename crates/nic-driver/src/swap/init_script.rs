@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nic_host::{CommandError, Invocation, ListError};
+use nic_host::{CommandError, HOST_MOUNT, Invocation, ListError};
 use nic_kmod::{IdentityError, IdentityReport, IdentityVerdict, ModuleIndex, ReadLoadedError};
+use nic_packages::DistributionFamily;
 
 use super::blocker::{Blocker, BlockerKind};
 use crate::context::{Context, ReloadWith};
@@ -12,6 +13,13 @@ use crate::state::{PhaseRecord, Step};
 
 /// The init script unloads and loads one module after the other, and sleeps in between.
 const OPERATIONS_OF_INIT_SCRIPT: u32 = 5;
+
+/// Where it is, the init script brings interfaces of IPoIB up with it.
+const IFUP: &str = "/sbin/ifup";
+/// Its name meanwhile.
+const IFUP_ASIDE: &str = "/sbin/ifup.nic-driver";
+/// What describes interfaces to it.
+const INTERFACES: &str = "/etc/network/interfaces";
 
 /// The init script did not swap the modules.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +33,9 @@ pub enum InitScriptError {
     /// It failed, or did not end in time.
     #[error("the init script failed")]
     Run(#[from] CommandError),
+    /// What it would fail for stays in its way.
+    #[error("{IFUP} cannot be moved out of the init script's way")]
+    Ifup(#[source] CommandError),
     /// It said that all is well, and others than the installed modules run.
     #[error("{} said that all is well, and yet these are not the installed ones: {}", script.display(), modules.join(", "))]
     NotExchanged {
@@ -92,11 +103,48 @@ pub(crate) async fn restart_by_init_script(
     deadline: Duration,
 ) -> Result<(), InitScriptError> {
     let script = init_script(context)?;
+    let is_moved = is_ifup_in_the_way(context);
+    if is_moved {
+        rename(context, phase, IFUP, IFUP_ASIDE, deadline).await.map_err(InitScriptError::Ifup)?;
+    }
     let restart =
         Invocation::new(script).arg("restart").deadline(deadline.saturating_mul(OPERATIONS_OF_INIT_SCRIPT));
     let step = phase.step(Step::Run { command: restart.to_string() });
-    step.record(context.host.run(&restart).await)?;
+    let restarted = step.record(context.host.run(&restart).await);
+    // Also what a process has left that was killed meanwhile.
+    let is_aside = context.host.exists(IFUP_ASIDE) && !context.host.exists(IFUP);
+    if (is_moved || is_aside)
+        && let Err(error) = rename(context, phase, IFUP_ASIDE, IFUP, deadline).await
+    {
+        tracing::warn!(
+            error = crate::error_chain(&error),
+            "{IFUP} is not put back: nothing of the driver uses it"
+        );
+    }
+    restarted?;
     Ok(())
+}
+
+/// In Ubuntu's containers interfaces are the host's, and nothing describes them here: ifup would fail, and the script with it. A host's
+/// own is left alone.
+fn is_ifup_in_the_way(context: &Context) -> bool {
+    let is_container = context.host.exists(HOST_MOUNT);
+    context.distribution == Some(DistributionFamily::Debian)
+        && is_container
+        && context.host.exists(IFUP)
+        && !context.host.exists(INTERFACES)
+}
+
+async fn rename(
+    context: &Context,
+    phase: &PhaseRecord,
+    from: &str,
+    to: &str,
+    deadline: Duration,
+) -> Result<(), CommandError> {
+    let rename = Invocation::new("mv").arg(from).arg(to).deadline(deadline);
+    let step = phase.step(Step::Run { command: rename.to_string() });
+    step.record(context.host.run(&rename).await).map(|_| ())
 }
 
 /// The script exits with 0 also when it has done nothing, such as without its configuration.
@@ -115,4 +163,77 @@ pub(crate) fn ensure_swapped(context: &Context, index: &ModuleIndex) -> Result<(
 fn init_script(context: &Context) -> Result<&PathBuf, InitScriptError> {
     let script = context.family.scripts.init.as_ref();
     script.ok_or_else(|| InitScriptError::NoScript { family: context.family.name.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use nic_host::{Captured, Host, Replay};
+
+    use super::*;
+    use crate::fixture;
+    use crate::state::Phase;
+
+    const RESTART: &str = "/etc/init.d/openibd restart";
+    const AWAY: &str = "mv /sbin/ifup /sbin/ifup.nic-driver";
+    const BACK: &str = "mv /sbin/ifup.nic-driver /sbin/ifup";
+
+    /// What is run on a machine that has these files, where the commands of `failing` fail; and whether that is an error.
+    async fn run(
+        os_release: &str,
+        files: &[&str],
+        failing: &[&str],
+    ) -> (Vec<String>, Result<(), InitScriptError>) {
+        let dir = tempfile::tempdir().unwrap();
+        let texts = [
+            ("proc/sys/kernel/osrelease", "6.8.0-31-generic\n"),
+            ("proc/sys/kernel/random/boot_id", "boot\n"),
+            ("etc/os-release", os_release),
+        ];
+        for (file, text) in texts.into_iter().chain(files.iter().map(|file| (*file, ""))) {
+            fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(file), text).unwrap();
+        }
+        let mut context = fixture::context(Host::at(dir.path()), &dir.path().join("state"));
+        let failed = Captured { code: Some(1), stdout: String::new(), stderr: String::new() };
+        let replay = [RESTART, AWAY, BACK].into_iter().fold(Replay::default(), |replay, command| {
+            let fails = failing.contains(&command);
+            replay.answer(command, if fails { failed.clone() } else { Captured::success("") })
+        });
+        context.host = context.host.with_replay(replay.clone());
+        let phase = context.journal.phase(Phase::Reload);
+        let restarted = restart_by_init_script(&context, &phase, Duration::from_secs(1)).await;
+        (replay.asked(), restarted)
+    }
+
+    #[tokio::test]
+    async fn ifup_is_out_of_the_way_in_ubuntus_containers_where_nothing_describes_interfaces() {
+        const UBUNTU: &str = "ID=ubuntu\nID_LIKE=debian\n";
+        let container = ["host/etc/hostname", "sbin/ifup"];
+        let described = ["host/etc/hostname", "sbin/ifup", "etc/network/interfaces"];
+        for (os_release, files, expected) in [
+            (UBUNTU, &container[..], &[AWAY, RESTART, BACK][..]),
+            (UBUNTU, &described, &[RESTART]),
+            (UBUNTU, &["host/etc/hostname"], &[RESTART]),
+            // No container: it is the host's own.
+            (UBUNTU, &["sbin/ifup"], &[RESTART]),
+            ("ID=rhel\n", &container, &[RESTART]),
+            // Left by a process that was killed.
+            (UBUNTU, &["host/etc/hostname", "sbin/ifup.nic-driver"], &[RESTART, BACK]),
+        ] {
+            let (asked, restarted) = run(os_release, files, &[]).await;
+            restarted.unwrap();
+            assert_eq!(asked, expected, "{os_release} {files:?}");
+        }
+        let (asked, restarted) = run(UBUNTU, &container, &[RESTART]).await;
+        assert!(
+            matches!(restarted, Err(InitScriptError::Run(_))) && asked == [AWAY, RESTART, BACK],
+            "{asked:?}"
+        );
+        let (asked, restarted) = run(UBUNTU, &container, &[AWAY]).await;
+        assert!(matches!(restarted, Err(InitScriptError::Ifup(_))) && asked == [AWAY], "{asked:?}");
+        let (_, restarted) = run(UBUNTU, &container, &[BACK]).await;
+        restarted.unwrap();
+    }
 }

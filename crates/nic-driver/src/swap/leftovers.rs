@@ -107,9 +107,13 @@ mod tests {
     #[test]
     fn auxiliary_modules_do_not_come_up_by_themselves_while_modules_are_swapped() {
         let (dir, mut context) = context();
+        let written = |context: &Context| {
+            blacklist_of_swap(context).unwrap().write(&context.host).unwrap();
+            fs::read_to_string(dir.path().join("blacklist")).unwrap()
+        };
+        assert!(!written(&context).contains("irdma"), "it stays loaded");
         context.settings.may_unload.third_party = true;
-        blacklist_of_swap(&context).unwrap().write(&context.host).unwrap();
-        let text = fs::read_to_string(dir.path().join("blacklist")).unwrap();
+        let text = written(&context);
         for module in ["mlx5_core", "mlx5_vdpa", "irdma"] {
             assert!(text.contains(&format!("blacklist {module}\n")), "{module}: {text}");
         }

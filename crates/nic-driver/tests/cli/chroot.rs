@@ -105,7 +105,7 @@ impl Chroot {
         }
     }
 
-    fn peer(&self, peer: &str, places: &[String]) {
+    pub(crate) fn peer(&self, peer: &str, places: &[String]) {
         let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/peers").join(peer);
         places.iter().for_each(|place| self.put_peer(&peer, place));
     }
@@ -350,6 +350,11 @@ impl Running {
     pub(crate) fn terminate(&self) {
         let id = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// The root folder as the program sees it, with what is mounted for it alone.
+    pub(crate) fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.0.id()))
     }
 
     pub(crate) fn wait(&mut self) -> Option<i32> {

@@ -197,7 +197,9 @@ fn computed_defaults_follow_what_they_rest_on() {
     let shown = shown(&ran);
     let told = |name: &str| (shown[name]["value"].as_str().unwrap(), shown[name]["from"].as_str().unwrap());
     assert_eq!(told("state-dir"), ("/mnt/drivers/.nic-driver", "default"));
-    assert_eq!(told("lock-file"), ("/mnt/drivers/.lock", "default"));
+    // Others go by these.
+    assert_eq!(told("lock-file"), ("/run/mellanox/drivers/.lock", "default"));
+    assert_eq!(told("readiness-file"), ("/run/mellanox/drivers/.driver-ready", "default"));
     assert_eq!(told("blacklist-modules"), ("igb:igbvf", "family"));
     // Here empty is a value: none of them.
     assert_eq!(told("auxiliary-modules"), ("", "variable"));

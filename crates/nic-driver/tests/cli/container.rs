@@ -83,6 +83,22 @@ fn what_may_pass_is_waited_for_inside() {
 }
 
 #[test]
+fn told_to_stop_in_mid_build_it_ends_well_and_leaves_nothing() {
+    let root = ubuntu();
+    root.write("gate", "");
+    let variables = [("NVIDIA_NIC_DRIVERS_INVENTORY_PATH", "/inventory")];
+    let mut running = root.start("/nic-driver", &variables, &["run", "sources"]);
+    until("the build begins", || root.path("log/reached").exists());
+    running.terminate();
+    assert_eq!(running.wait(), Some(Exit::Success as i32));
+    let left: Vec<_> =
+        root.files().into_keys().filter(|path| path.starts_with(&format!("inventory/{KERNEL}/25"))).collect();
+    assert_eq!(left, [""; 0]);
+    assert!(!root.path("var/lib/nic-driver/packages").exists());
+    assert_eq!(message(&root), "", "it was asked to");
+}
+
+#[test]
 fn it_is_also_the_entrypoint_by_name() {
     let root = ubuntu();
     fs::hard_link(root.path("nic-driver"), root.path("entrypoint")).unwrap();

@@ -42,3 +42,5 @@ mod terminal;
 mod together;
 #[cfg(test)]
 mod way_back;
+#[cfg(test)]
+mod whole_life;

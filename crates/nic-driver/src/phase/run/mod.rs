@@ -26,8 +26,8 @@ use super::terminate::{DriverAfterwards, Terminated, terminate};
 use crate::Exit;
 use crate::context::{BeginError, Context, Settings};
 use crate::node::{
-    NamesRulePlan, mount_headers, plan_names_rule, remove_names_rule, take_readiness_away, unmount_headers,
-    write_names_rule,
+    NamesRulePlan, mount_headers, plan_names_rule, remove_names_rule, take_readiness_away,
+    tell_reported_versions, unmount_headers, write_names_rule,
 };
 use crate::privileges;
 use crate::state::{Phase, PhaseRecord};
@@ -124,6 +124,7 @@ pub async fn run(context: &Context, request: &RunRequest) -> Result<RunEnded, Ph
         Ok(()) => {
             ends::forget(context);
             message.clear();
+            tell_reported_versions(context).await;
             tracing::info!("ready; waiting to be told to stop");
             context.stop.requested().await;
             None

@@ -89,6 +89,12 @@ impl FarEnd {
     /// The neighbour entry is permanent: what is measured is the data path, and not how often the kernel of the far end
     /// repeats its neighbour solicitations.
     pub(crate) fn ping(&self, mac: &str) -> anyhow::Result<Pinger> {
+        self.ping_every(mac, INTERVAL)
+    }
+
+    /// The same with another time between two echo requests. Emulated NICs take a good part of a processor for those of
+    /// [`INTERVAL`].
+    pub(crate) fn ping_every(&self, mac: &str, interval: Duration) -> anyhow::Result<Pinger> {
         let address = link_local(mac)?;
         run(
             "ip",
@@ -107,7 +113,7 @@ impl FarEnd {
                 "permanent",
             ],
         )?;
-        let interval = format!("{:.2}", INTERVAL.as_secs_f64());
+        let interval = format!("{:.2}", interval.as_secs_f64());
         let target = format!("{address}%{}", self.netdev);
         let mut child = Command::new("ip")
             .args(["netns", "exec", &self.namespace, "ping", "-6", "-n", "-D", "-i", &interval, &target])

@@ -51,6 +51,7 @@ pub(crate) struct Node {
     inbox: LoadedModule,
     /// From a peer to the first VF, and between two NICs that nobody touches.
     pingers: Option<(Pinger, Pinger)>,
+    ping: Option<Duration>,
     readiness: Watch,
     mounts: BTreeSet<String>,
     steps: Vec<Step>,
@@ -73,8 +74,8 @@ pub(crate) struct Started {
 }
 
 impl Node {
-    /// A node with `vfs_per_pf` configured VFs under the inbox driver. With `wires` it is pinged throughout.
-    pub(crate) fn set_up(system: System, vfs_per_pf: u32, wires: bool) -> anyhow::Result<Self> {
+    /// A node with `vfs_per_pf` configured VFs under the inbox driver, which is pinged throughout with `ping` between two requests.
+    pub(crate) fn set_up(system: System, vfs_per_pf: u32, ping: Option<Duration>) -> anyhow::Result<Self> {
         system.pretend()?;
         mount_layers()?;
         let inbox = drivers::loaded("igb")?;
@@ -83,7 +84,8 @@ impl Node {
         Ok(Self {
             kubelet: Kubelet::new()?,
             inbox,
-            pingers: wires.then(start_pingers).transpose()?,
+            ping,
+            pingers: ping.map(start_pingers).transpose()?,
             readiness: readiness::watch(&before)?,
             before,
             mounts: mounts()?,
@@ -221,7 +223,8 @@ impl Node {
         let mut lost = 0;
         if let Some((data, bystander)) = self.pingers {
             let (data, bystander) = (data.stop()?, bystander.stop()?);
-            report("Longest interruption of VF 0, measured by ping from a peer every 20 ms:");
+            let every = self.ping.unwrap_or_default().as_millis();
+            report(&format!("Longest interruption of VF 0, measured by ping from a peer every {every} ms:"));
             for step in &self.steps {
                 let outage = data.longest_outage(step.from, step.to).context("no replies during a step")?;
                 report(&format!("  {:<44} {outage} of {:.2} s", step.title, step.to - step.from));
@@ -316,11 +319,11 @@ fn mount_layers() -> anyhow::Result<()> {
     fs::create_dir_all(DRIVERS_MOUNT).with_context(|| format!("cannot create {DRIVERS_MOUNT}"))
 }
 
-fn start_pingers() -> anyhow::Result<(Pinger, Pinger)> {
+fn start_pingers(every: Duration) -> anyhow::Result<(Pinger, Pinger)> {
     let [near, far] = BYSTANDER_MACS;
     command("ip", ["link", "set", "dev", &netdev_by_mac(near)?, "up"])?;
-    let bystander = FarEnd::new("bystander", &netdev_by_mac(far)?)?.ping(near)?;
-    let data = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?.ping(&vfs::vf_mac(0, 0))?;
+    let bystander = FarEnd::new("bystander", &netdev_by_mac(far)?)?.ping_every(near, every)?;
+    let data = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?.ping_every(&vfs::vf_mac(0, 0), every)?;
     for pinger in [&data, &bystander] {
         pinger.wait_for_reply(Duration::from_secs(20))?;
     }

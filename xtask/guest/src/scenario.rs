@@ -263,12 +263,16 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "pod-openshift",
-        summary: "The night in pods on OpenShift: each version built by the sidecar in the guest, then from the inventory and back",
+        summary: "The night in pods on OpenShift: versions built by the sidecar on the node, then from the inventory and back",
         topology: TWO_PFS_OF_PODS,
         timeout: Duration::from_secs(2700),
         needs: Needs::Pods,
         suite: Suite::TestOnOldest,
-        parameters: &[],
+        parameters: &[Parameter {
+            name: "builds",
+            default: "1",
+            meaning: "how many of the two versions the sidecar builds, which takes minutes each",
+        }],
     },
     Scenario {
         name: "pod-least-privilege",

@@ -24,7 +24,7 @@ const KILLED: i32 = 137;
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let kills: usize = guest.parameter("kills")?;
     let from: usize = guest.parameter("from")?;
-    let mut node = Node::set_up(System::Debian, VFS, false)?;
+    let mut node = Node::set_up(System::Debian, VFS, None)?;
     say("== a whole run from A to B that nobody kills");
     let whole = |node: &mut Node, pod: &str| {
         let before = journal::lines()?.len();

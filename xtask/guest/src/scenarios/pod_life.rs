@@ -33,7 +33,7 @@ const HELD: Duration = Duration::from_secs(60);
 const VFS: u32 = 2;
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
-    let mut node = Node::set_up(System::Debian, VFS, false)?;
+    let mut node = Node::set_up(System::Debian, VFS, None)?;
     blocked_for_a_minute(&mut node)?;
     beside_the_gpu_driver(guest, &mut node)?;
     stopped_while_blocked(&mut node)?;

@@ -35,7 +35,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         "sources" => System::Rhel,
         _ => System::Debian,
     };
-    let mut node = Node::set_up(system, VFS, false)?;
+    let mut node = Node::set_up(system, VFS, None)?;
     let first = node.start(&format!("{pod}-A"), &[])?;
     node.until_ready(&first, "A", PATIENCE)?;
     let lines = journal::lines()?.len();

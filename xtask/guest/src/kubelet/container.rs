@@ -63,14 +63,17 @@ impl Life {
             Ok(instance) => Arc::new(instance),
             Err(error) => {
                 let end = End::NotStarted(format!("{error:#}"));
-                self.shared.note(number, What::Ended(end.clone()));
-                let last = Last { message: end.to_string(), end, stopped_in: None, was_killed: false };
-                self.shared.change(|state| state.last = Some(last));
+                let last =
+                    Last { message: end.to_string(), end: end.clone(), stopped_in: None, was_killed: false };
+                self.shared.change(|state| {
+                    self.shared.note(number, What::Ended(end));
+                    state.last = Some(last);
+                });
                 return false;
             }
         };
-        self.shared.note(number, What::Started);
         self.shared.change(|state| {
+            self.shared.note(number, What::Started);
             let is_started = !self.has_probe(ProbeKind::Startup);
             state.starts += u64::from(is_started);
             state.running = Some(Running {
@@ -90,16 +93,14 @@ impl Life {
             Ok((end, message))
         });
         match ended {
-            Ok((end, message)) => {
+            Ok((end, message)) => self.shared.change(|state| {
                 self.shared.note(number, What::Ended(end.clone()));
-                self.shared.change(|state| {
-                    let stop = state.running.take().and_then(|running| running.stop);
-                    let stopped_in = stop.map(|stop| at.saturating_sub(stop.at));
-                    let was_killed = stop.is_some_and(|stop| stop.was_killed);
-                    state.last = Some(Last { end, message, stopped_in, was_killed });
-                    stop.is_some()
-                })
-            }
+                let stop = state.running.take().and_then(|running| running.stop);
+                let stopped_in = stop.map(|stop| at.saturating_sub(stop.at));
+                let was_killed = stop.is_some_and(|stop| stop.was_killed);
+                state.last = Some(Last { end, message, stopped_in, was_killed });
+                stop.is_some()
+            }),
             Err(error) => {
                 self.shared.trouble(&error);
                 self.shared.change(|state| {

@@ -102,7 +102,7 @@ impl Instance {
     /// Waits for the end of PID 1. With it all others of the container end.
     pub(super) fn wait(&self) -> anyhow::Result<End> {
         // Its end is waited for with what may hold it up.
-        while !runtime::ended_within(self.process.as_fd(), ORPHANS)? {
+        while !self.ended_within(ORPHANS)? {
             runtime::reap_orphans()?;
         }
         let status = loop {
@@ -158,9 +158,9 @@ impl Instance {
         }
     }
 
-    /// Whether PID 1 has ended.
-    pub(super) fn has_ended(&self) -> anyhow::Result<bool> {
-        runtime::ended_within(self.process.as_fd(), Duration::ZERO)
+    /// Whether PID 1 has ended before a time is over.
+    pub(super) fn ended_within(&self, limit: Duration) -> anyhow::Result<bool> {
+        runtime::ended_within(self.process.as_fd(), limit)
     }
 
     /// Executes a process in it. The files of the call begin with `files`.
@@ -175,7 +175,7 @@ impl Instance {
 
     /// The runtime cannot reach what has just ended.
     fn unless_ended(&self, result: anyhow::Result<()>) -> anyhow::Result<()> {
-        if result.is_err() && self.has_ended()? { Ok(()) } else { result }
+        if result.is_err() && self.ended_within(Duration::ZERO)? { Ok(()) } else { result }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn run(life: &Life, kind: ProbeKind, probe: &Probe) {
         }
         let answer = ask(life, kind, probe, &instance);
         // What the end of the container interrupted says nothing.
-        match instance.has_ended() {
+        match instance.ended_within(Duration::ZERO) {
             Ok(false) => {}
             Ok(true) => continue,
             Err(error) => {

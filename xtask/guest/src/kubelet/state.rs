@@ -106,6 +106,7 @@ impl Shared {
         self.is_ready_in(&self.lock())
     }
 
+    /// Tells an event. What comes with a change of the state is told in it: who has seen the event finds the state so.
     pub(super) fn note(&self, number: u32, what: What) {
         self.events.note(&self.name, number, what);
     }

@@ -29,16 +29,15 @@ impl Life {
         if let Some(instance) = instance {
             self.shared.note(number, What::ToldToStop(why.to_owned()));
             instance.tell_to_stop()?;
-            if self.shared.wait_for(self.grace, |state| !state.runs(number)) {
-                return Ok(());
+            if !instance.ended_within(self.grace)? {
+                self.shared.note(number, What::Killed);
+                self.shared.change(|state| {
+                    if let Some(stop) = state.running.as_mut().and_then(|running| running.stop.as_mut()) {
+                        stop.was_killed = true;
+                    }
+                });
+                instance.kill_all()?;
             }
-            self.shared.note(number, What::Killed);
-            self.shared.change(|state| {
-                if let Some(stop) = state.running.as_mut().and_then(|running| running.stop.as_mut()) {
-                    stop.was_killed = true;
-                }
-            });
-            instance.kill_all()?;
         }
         if !self.shared.wait_for(self.grace + PATIENCE, |state| !state.runs(number)) {
             bail!("container {} does not end", self.container.name);

@@ -45,6 +45,8 @@ pub(super) fn is_inside(test: &str) -> bool {
 pub(super) struct Node {
     pub(super) folder: PathBuf,
     pub(super) kubelet: Kubelet,
+    /// Of its pods; long, for a machine that is busy.
+    pub(super) grace: u32,
 }
 
 impl Node {
@@ -61,7 +63,7 @@ impl Node {
         fs::write(layers.join("above/etc/image"), "of the image\n").unwrap();
         let at = |name: &str| folder.join(name);
         let kubelet = Kubelet::with_roots(at("pods"), layers, at("state"), at("crun")).unwrap();
-        Self { folder, kubelet }
+        Self { folder, kubelet, grace: 20 }
     }
 
     pub(super) fn start(&self, containers: Vec<Container>) -> RunningPod {
@@ -70,7 +72,9 @@ impl Node {
             kind: "DirectoryOrCreate".to_owned(),
         }];
         let empty_dirs = vec!["shared".to_owned()];
-        self.kubelet.start(Pod { name: pod_name(), grace: 3, host_paths, empty_dirs, containers }).unwrap()
+        self.kubelet
+            .start(Pod { name: pod_name(), grace: self.grace, host_paths, empty_dirs, containers })
+            .unwrap()
     }
 
     pub(super) fn container(&self, name: &str, script: &str) -> Container {
@@ -126,8 +130,10 @@ pub(super) fn with_probe(
     command: &str,
     failures: u32,
 ) -> Container {
+    // Long, for a machine that is busy.
+    let timeout = 4;
     let command = ["sh", "-c", command].map(str::to_owned).to_vec();
-    let probe = Probe { command, delay: 0, period: 1, timeout: 1, failures, successes: 1 };
+    let probe = Probe { command, delay: 0, period: 1, timeout, failures, successes: 1 };
     container.probes.insert(kind, probe);
     container
 }

@@ -64,10 +64,10 @@ pub(super) fn tell(cli: &Cli, settings: &[SettingInForce]) {
     let Ok(in_force) = in_force(cli, settings) else { return };
     for setting in &in_force.settings {
         let value = setting.value.as_deref().unwrap_or(NOT_SET);
-        tracing::debug!(setting = setting.name, value, from = setting.origin_text(), "in force");
+        tracing::debug!(setting = setting.name, value, from = setting.origin_text(), "setting in force");
     }
     for variable in &in_force.variables {
-        tracing::debug!(variable = variable.name, value = variable.value_text(), "in force");
+        tracing::debug!(variable = variable.name, value = variable.value_text(), "variable in force");
     }
 }
 

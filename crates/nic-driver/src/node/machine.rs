@@ -80,7 +80,7 @@ pub(crate) fn tell_machine(host: &Host) {
         match host.read(file) {
             Ok(text) => {
                 let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-                tracing::debug!(file = %file.display(), text = lines.join("; "), "of this machine");
+                tracing::debug!(file = %file.display(), text = lines.join("; "), "a description of this machine");
             }
             Err(error) => {
                 tracing::debug!(
@@ -90,7 +90,7 @@ pub(crate) fn tell_machine(host: &Host) {
             }
         }
     }
-    tracing::debug!(architecture = std::env::consts::ARCH, "this machine: {}", MachineStatus::read(host));
+    tracing::debug!(architecture = std::env::consts::ARCH, "this machine is {}", MachineStatus::read(host));
 }
 
 fn uptime(seconds: u64) -> String {

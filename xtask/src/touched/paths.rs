@@ -38,6 +38,7 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/cli/signals.rs", &[Stopped]),
     ("crates/nic-driver/src/exit.rs", &[CommandLine]),
     ("crates/nic-driver/src/lock.rs", &[Stopped]),
+    ("crates/nic-driver/src/memory.rs", &[Entrypoint]),
     ("crates/nic-driver/src/privileges.rs", &[CommandLine, Entrypoint]),
     ("crates/nic-driver/src/stop.rs", &[Stopped, Deadlines]),
     ("crates/nic-driver/src/report", &[Reload]),
@@ -76,7 +77,8 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("xtask/guest/src/", &[Lab]),
     // Several scenarios start from it.
     ("xtask/guest/src/installed.rs", &[Killed, Rollback, Stopped]),
-    ("xtask/guest/src/scenarios/kill", &[Killed]),
+    ("xtask/guest/src/scenarios/kill_matrix.rs", &[Killed]),
+    ("xtask/guest/src/scenarios/killed.rs", &[Killed]),
     ("xtask/src/lab/", &[Lab]),
 ];
 

@@ -124,6 +124,7 @@ pub async fn run(context: &Context, request: &RunRequest) -> Result<RunEnded, Ph
         Ok(()) => {
             ends::forget(context);
             message.clear();
+            crate::memory::give_back();
             tracing::info!("ready; waiting to be told to stop");
             context.stop.requested().await;
             None

@@ -22,6 +22,7 @@ mod signals;
 mod terminal;
 mod text;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
@@ -54,16 +55,17 @@ use crate::report::Report;
 use crate::state::Journal;
 use crate::swap::ModuleTree;
 
-/// Carries out a command line: results go to stdout, logs and errors to stderr.
+/// Carries out this process's command line: results go to stdout, logs and errors to stderr.
 #[must_use]
-pub fn run(cli: Cli) -> ExitCode {
-    if matches!(cli.command, Command::Run(_)) && pid_1::is_this() {
+pub fn run() -> ExitCode {
+    let command_line: Vec<OsString> = std::env::args_os().collect();
+    if pid_1::is_this(&command_line) {
         return match pid_1::supervise() {
             Ok(code) => code.into(),
-            Err(error) => fail(&cli, &error, Exit::Failed).into(),
+            Err(error) => output::tell(&error, Exit::Failed).into(),
         };
     }
-    run_here(cli).into()
+    run_here(Cli::of_process()).into()
 }
 
 fn run_here(mut cli: Cli) -> Exit {

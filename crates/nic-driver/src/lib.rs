@@ -29,6 +29,7 @@ pub mod state;
 mod build_progress;
 mod exit;
 mod lock;
+mod memory;
 mod privileges;
 mod stop;
 

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use nic_driver::cli::{Cli, run};
-
 fn main() -> ExitCode {
-    run(Cli::of_process())
+    nic_driver::cli::run()
 }

@@ -113,7 +113,8 @@ impl fmt::Display for UserKind {
 pub struct ModuleUsers {
     /// The users, sorted.
     pub users: Vec<ModuleUser>,
-    /// Whether the processes of the whole machine were seen, and not of one container alone.
+    /// Whether the processes of the whole machine were seen, and neither those of one container alone nor only those that this process may
+    /// look at.
     pub sees_all_processes: bool,
 }
 
@@ -137,7 +138,9 @@ pub fn observe_users(host: &Host) -> Result<ModuleUsers, ObserveUsersError> {
         |process: &str, kind: &str| host.link_name(format!("/proc/{process}/ns/{kind}")).ok().flatten();
     // Each mount namespace and each network namespace once; this process's own network is looked at below.
     let mut namespaces: BTreeSet<String> = namespace("self", "net").into_iter().collect();
+    let mut sees_all_processes = is_first_pid_namespace(host);
     for pid in processes(host)? {
+        sees_all_processes &= !is_hidden(host, pid);
         users.extend(open_devices(host, pid));
         let is_new =
             |kind: &str| namespace(&pid.to_string(), kind).is_some_and(|found| namespaces.insert(found));
@@ -157,13 +160,20 @@ pub fn observe_users(host: &Host) -> Result<ModuleUsers, ObserveUsersError> {
     if let Some(text) = host.read_if_exists("/proc/net/protocols")? {
         users.extend(sockets(&text, None));
     }
-    Ok(ModuleUsers { users: users.into_iter().collect(), sees_all_processes: is_first_pid_namespace(host) })
+    Ok(ModuleUsers { users: users.into_iter().collect(), sees_all_processes })
 }
 
 /// The first namespace's number is fixed (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 fn is_first_pid_namespace(host: &Host) -> bool {
     let namespace = host.link_name("/proc/self/ns/pid").ok().flatten();
     namespace.is_some_and(|namespace| namespace == "pid:[4026531836]")
+}
+
+/// Whether a process may not be looked at. To be root is not enough where it has capabilities that this one lacks
+/// (`__ptrace_may_access` in `kernel/ptrace.c`).
+fn is_hidden(host: &Host, pid: u32) -> bool {
+    // One that has ended meanwhile cannot be read either.
+    host.link_name(format!("/proc/{pid}/ns/mnt")).is_err() && host.exists(format!("/proc/{pid}/comm"))
 }
 
 fn processes(host: &Host) -> Result<Vec<u32>, ListError> {
@@ -273,6 +283,11 @@ mod tests {
         assert!(!observe_users(&host).unwrap().sees_all_processes);
         link(root, "proc/self/ns/pid", "pid:[4026531836]");
         assert!(observe_users(&host).unwrap().sees_all_processes);
+        // What is no link cannot be read as one, whoever asks.
+        file(root, "proc/7/ns/mnt", "");
+        assert!(!observe_users(&host).unwrap().sees_all_processes);
+        std::fs::remove_file(root.join("proc/7/comm")).unwrap();
+        assert!(observe_users(&host).unwrap().sees_all_processes, "it has ended");
     }
 
     #[test]

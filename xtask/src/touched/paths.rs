@@ -39,6 +39,7 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/cli/signals.rs", &[Stopped]),
     ("crates/nic-driver/src/exit.rs", &[CommandLine]),
     ("crates/nic-driver/src/lock.rs", &[Stopped]),
+    ("crates/nic-driver/src/memory.rs", &[Entrypoint]),
     ("crates/nic-driver/src/privileges.rs", &[CommandLine, Entrypoint]),
     ("crates/nic-driver/src/stop.rs", &[Stopped, Deadlines]),
     ("crates/nic-driver/src/report", &[Reload]),

@@ -71,18 +71,19 @@ pub(super) fn print(cli: &Cli, text: &[u8], exit: Exit) -> Exit {
 }
 
 pub(super) fn fail(cli: &Cli, error: &dyn std::error::Error, exit: Exit) -> Exit {
-    let chain = error_chain(error);
-    let text = match cli.output {
-        Output::Text => format!("nic-driver: {chain}\n"),
-        Output::Json => {
-            let object = serde_json::json!({ "error": chain, "exit": exit as u8 });
-            // Errors are results too: a program that reads JSON finds them where it reads.
-            if let Err(error) = writeln!(io::stdout(), "{object}") {
-                tracing::debug!(%error, "stdout is closed");
-            }
-            format!("nic-driver: {chain}\n")
+    if cli.output == Output::Json {
+        let object = serde_json::json!({ "error": error_chain(error), "exit": exit as u8 });
+        // Errors are results too: a program that reads JSON finds them where it reads.
+        if let Err(error) = writeln!(io::stdout(), "{object}") {
+            tracing::debug!(%error, "stdout is closed");
         }
-    };
+    }
+    tell(error, exit)
+}
+
+/// Tells an error on stderr, whatever the command line asks for.
+pub(super) fn tell(error: &dyn std::error::Error, exit: Exit) -> Exit {
+    let text = format!("nic-driver: {}\n", error_chain(error));
     if let Err(error) = io::stderr().write_all(text.as_bytes()) {
         tracing::debug!(%error, "stderr is closed");
     }

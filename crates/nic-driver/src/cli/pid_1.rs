@@ -2,6 +2,9 @@
 //!
 //! The kernel gives orphans to the first process, and what nobody waits for stays as a zombie. Doing both in one process would take
 //! the ends of the program's own children away from it, so there are two. This one ends as the other has ended.
+//!
+//! It stays as long as the container, and takes the less of the memory for that it does nothing else: the command line is the other's to
+//! read, and to refuse.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,6 +14,8 @@ use std::process::{Child, Command};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+
+use super::run::is_entrypoint;
 
 /// What is handed on.
 const HANDED_ON: [SignalKind; 6] = [
@@ -22,9 +27,13 @@ const HANDED_ON: [SignalKind; 6] = [
     SignalKind::user_defined2(),
 ];
 
-/// Whether this process is the first one.
-pub(super) fn is_this() -> bool {
-    std::process::id() == 1
+/// Whether this process is the first one, and of a container that stays. Of a word that merely looks like the command nothing depends.
+pub(super) fn is_this(command_line: &[OsString]) -> bool {
+    let is_container = |(at, word): (usize, &OsString)| match at {
+        0 => is_entrypoint(word),
+        _ => word == "run",
+    };
+    std::process::id() == 1 && command_line.iter().enumerate().any(is_container)
 }
 
 /// Runs the program once more with the same arguments, and returns its exit code.

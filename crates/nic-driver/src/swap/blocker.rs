@@ -157,7 +157,7 @@ pub(super) fn unknown_user(module: &ModuleName, count: u32, sees_all: bool) -> B
     } else {
         (
             format!("an unknown user of {module} ({count} references), not visible from this container"),
-            "look on the node itself (`lsof /dev/infiniband/*`, `findmnt`, `swapon`), or give the container hostPID",
+            "look on the node itself (`lsof /dev/infiniband/*`, `findmnt`, `swapon`), or give the container hostPID and CAP_SYS_PTRACE",
         )
     };
     let modules = vec![module.clone()];

@@ -249,7 +249,7 @@ igb 1 3 - Live 0x0
         insta::assert_snapshot!(judged(node, MayUnload::default(), &none), @r"
         ib_core is being loaded (wait until that has ended)
         mlx5_core is permanent (it can never be unloaded: reboot the node with the new driver installed)
-        an unknown user of mlx5_ib (2 references), not visible from this container (look on the node itself (`lsof /dev/infiniband/*`, `findmnt`, `swapon`), or give the container hostPID)
+        an unknown user of mlx5_ib (2 references), not visible from this container (look on the node itself (`lsof /dev/infiniband/*`, `findmnt`, `swapon`), or give the container hostPID and CAP_SYS_PTRACE)
         ");
     }
 

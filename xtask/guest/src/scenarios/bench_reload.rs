@@ -11,11 +11,12 @@ use nic_driver::state::{Entry, JournalEvent, Step};
 use super::bench::all_named;
 use super::entrypoint;
 use crate::command::run as command;
+use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::observe::{Nics, igb_pfs};
 use crate::program::NicDriver;
 use crate::vfs::VF_DRIVER;
-use crate::{journal, memory, report, say, write};
+use crate::{image, journal, memory, report, say, write};
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let rounds: u32 = guest.parameter("rounds")?;
@@ -44,10 +45,13 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
 /// What a driver container takes of the memory that is ready and waits.
 fn waiting(guest: &Guest) -> anyhow::Result<Vec<Memory>> {
-    say("== a driver container that waits");
+    say("== a driver container that waits, after a swap");
+    drivers::pretend_distribution(Flow::Deb)?;
+    image::put_driver(guest.kernel(), "A")?;
     entrypoint::prepare()?;
     let running = entrypoint::container("false").start()?;
     entrypoint::until_ready(&running)?;
+    drivers::expect_loaded(&drivers::version("A")?)?;
     let waiting = memory::of_container(running.pid_1()?)?;
     entrypoint::stop(running)?;
     guest.keep(&journal::path())?;

@@ -125,6 +125,7 @@ pub async fn run(context: &Context, request: &RunRequest) -> Result<RunEnded, Ph
             ends::forget(context);
             message.clear();
             tell_reported_versions(context).await;
+            crate::memory::give_back();
             tracing::info!("ready; waiting to be told to stop");
             context.stop.requested().await;
             None

@@ -65,6 +65,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("built-night", &[Build, Install, Reload, Restore, Terminate]),
     ("pod", &[Entrypoint, Install, Reload, Restore, Terminate]),
     ("pod-openshift", &[Entrypoint, Build, Install]),
+    ("pod-incumbent", &[Entrypoint, Install, Blacklist, Killed]),
     ("pod-kills", &[Entrypoint, Killed]),
     ("pod-upgrade", &[Entrypoint, Reload, Restore]),
     ("pod-life", &[Entrypoint, Stopped, Killed, Blockers]),

@@ -22,13 +22,31 @@ use crate::sidecar;
 use images::{Image, VERSIONS, Version};
 use manifest::Source;
 
-/// The pods, by the name of their file: a kustomization below `deploy/`, and the image of its driver container.
-const PODS_OF_DEPLOY: [(&str, &str, fn(Version) -> Image); 4] = [
-    ("openshift", "openshift", images::sources),
-    ("sources", "base", images::sources),
-    ("sources-debian", "base", images::debian_sources),
-    ("precompiled", "precompiled", images::precompiled),
+/// A pod in all versions.
+#[derive(Debug)]
+struct PodOfDeploy {
+    /// The beginning of its file's name.
+    name: &'static str,
+    /// Its kustomization below `deploy/`.
+    folder: &'static str,
+    /// The image of its driver container.
+    image: fn(Version) -> Image,
+    /// The files that change its DaemonSet, each a JSON patch beside this one.
+    patches: &'static [&'static str],
+}
+
+const PODS_OF_DEPLOY: [PodOfDeploy; 6] = [
+    PodOfDeploy { name: "openshift", folder: "openshift", image: images::sources, patches: &[LAB] },
+    PodOfDeploy { name: "sources", folder: "base", image: images::sources, patches: &[LAB] },
+    PodOfDeploy { name: "sources-debian", folder: "base", image: images::debian_sources, patches: &[LAB] },
+    PodOfDeploy { name: "precompiled", folder: "precompiled", image: images::precompiled, patches: &[LAB] },
+    PodOfDeploy { name: "incumbent", folder: "base", image: images::incumbent, patches: &[LAB, OPERATOR] },
+    PodOfDeploy { name: "operator", folder: "base", image: images::compiled, patches: &[LAB, OPERATOR] },
 ];
+/// What an administrator changes for the lab's nodes.
+const LAB: &str = "lab.yaml";
+/// What the DaemonSet of the operator has otherwise.
+const OPERATOR: &str = "operator.yaml";
 
 /// The folder of the manifests.
 fn deploy(metadata: &Metadata) -> PathBuf {
@@ -76,22 +94,24 @@ pub(crate) fn build(
 /// All pods, by the name of their file: each kustomization in each version.
 fn all(deploy: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
     let mut pods = Vec::new();
-    for (name, folder, image) in PODS_OF_DEPLOY {
+    for PodOfDeploy { name, folder, image, patches } in PODS_OF_DEPLOY {
         for version in VERSIONS {
-            let pod =
-                pod(&deploy.join(folder), &image(version)).with_context(|| format!("the pod {name}"))?;
+            let pod = pod(&deploy.join(folder), &image(version), patches)
+                .with_context(|| format!("the pod {name}"))?;
             pods.push((format!("{name}-{}", version.letter), pod));
         }
     }
     Ok(pods)
 }
 
-fn pod(kustomization: &Path, driver: &Image) -> anyhow::Result<Pod> {
+fn pod(kustomization: &Path, driver: &Image, patches: &[&str]) -> anyhow::Result<Pod> {
     let mut resources = kustomize::render(kustomization)?;
     let is_daemon_set = |resource: &Value| resource.get("kind") == Some(&Value::from("DaemonSet"));
     let resource = resources.iter_mut().find(|resource| is_daemon_set(resource));
     let resource = resource.with_context(|| format!("{} has no DaemonSet", kustomization.display()))?;
-    kustomize::patch(resource, &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pod/lab.yaml"))?;
+    for patch in patches {
+        kustomize::patch(resource, &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pod").join(patch))?;
+    }
     let daemon_set = manifest::daemon_set(resource)?;
     let spec = manifest::pod_spec(&daemon_set)?;
     let volumes = manifest::volumes(spec)?;

@@ -43,9 +43,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     node.delete(first)?;
     let second = node.start(&format!("{pod}-B"), &[])?;
     node.until_ready(&second, "B", PATIENCE)?;
-    let is_ready = |event: &crate::kubelet::events::Event| {
-        event.container == DRIVER && event.what == What::Ready
-    };
+    let is_ready =
+        |event: &crate::kubelet::events::Event| event.container == DRIVER && event.what == What::Ready;
     let seen = second.pod.events().into_iter().find(is_ready).context("the kubelet saw no readiness")?.at;
     let events = journal::lines()?;
     let new = events.get(lines..).unwrap_or_default();
@@ -62,23 +61,21 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         seen - told,
         DOCUMENTED.as_secs()
     ));
-    for (what, time) in [
-        ("build", split.build),
-        ("install", split.install),
-        ("swap", split.swap),
-        ("restore", split.restore),
-    ] {
+    for (what, time) in
+        [("build", split.build), ("install", split.install), ("swap", split.swap), ("restore", split.restore)]
+    {
         report(&format!("  {what:<8} {}", seconds(time)));
     }
-    ensure!(split.swap > Duration::ZERO && split.restore > Duration::ZERO, "the second pod exchanged no driver");
+    ensure!(
+        split.swap > Duration::ZERO && split.restore > Duration::ZERO,
+        "the second pod exchanged no driver"
+    );
     node.end(guest)
 }
 
 /// When readiness was given, in seconds since the epoch.
 fn given_at(lines: &[JournalEvent]) -> Option<f64> {
-    let gives = |line: &&JournalEvent| {
-        matches!(&line.entry, Entry::StepEnded { step, .. } if Step::GiveReadiness.is(step))
-    };
+    let gives = |line: &&JournalEvent| matches!(&line.entry, Entry::StepEnded { step, .. } if Step::GiveReadiness.is(step));
     lines.iter().rev().find(gives).map(|line| line.at.as_millisecond() as f64 / 1000.0)
 }
 

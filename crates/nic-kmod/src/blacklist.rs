@@ -47,7 +47,7 @@ pub enum BlacklistOrigin {
     /// This program's: a file.
     OurFile,
     /// A driver container's of the kind that this program replaces: one comment, and then nothing but lines
-    /// `blacklist MODULE`.
+    /// `blacklist MODULE`. One that was killed while it wrote has left the beginning of that, or an empty file.
     OtherContainer,
     /// Somebody else's. It is neither removed nor written through.
     Foreign,
@@ -187,15 +187,24 @@ impl FoundBlacklist {
 
 impl BlacklistOrigin {
     fn of_text(text: &str) -> Self {
+        // Who was killed while it wrote, or found the disk full, has left the beginning of a text: none of it, or a line half done.
+        let (text, cut_off) = match text.rsplit_once('\n') {
+            Some((whole, cut_off)) => (whole, cut_off),
+            None if text.starts_with('#') => (text, ""),
+            None => ("", text),
+        };
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let Some(first) = lines.next() else { return Self::Foreign };
+        let Some(first) = lines.next() else {
+            return if cut_off.is_empty() { Self::OtherContainer } else { Self::Foreign };
+        };
         let is_blacklist = |line: &str| {
             let module = line.strip_prefix("blacklist ").map(str::trim);
             module.is_some_and(|module| module.parse::<ModuleName>().is_ok())
         };
+        let is_beginning = "blacklist ".starts_with(cut_off) || is_blacklist(cut_off);
         if first.starts_with(HEADER) {
             Self::OurFile
-        } else if first.starts_with('#') && lines.all(is_blacklist) {
+        } else if first.starts_with('#') && lines.all(is_blacklist) && is_beginning {
             Self::OtherContainer
         } else {
             Self::Foreign
@@ -297,9 +306,16 @@ mod tests {
         for (text, origin) in [
             (&b"# Written by nic-driver while it exchanges kernel modules.\n"[..], BlacklistOrigin::OurFile),
             (b"# of a container\nblacklist mlx5_core\nblacklist ib_core\n", BlacklistOrigin::OtherContainer),
-            // Killed after its first line.
+            // Cut off anywhere.
+            (b"", BlacklistOrigin::OtherContainer),
+            (b"# of a con", BlacklistOrigin::OtherContainer),
             (b"# of a container\n", BlacklistOrigin::OtherContainer),
-            (b"", BlacklistOrigin::Foreign),
+            (b"# of a container\nblack", BlacklistOrigin::OtherContainer),
+            (b"# of a container\nblacklist ", BlacklistOrigin::OtherContainer),
+            (b"# of a container\nblacklist mlx5_core\nblacklist ib_", BlacklistOrigin::OtherContainer),
+            (b"blacklist", BlacklistOrigin::Foreign),
+            (b"# by hand\nblackl\n", BlacklistOrigin::Foreign),
+            (b"# by hand\nblacklist mlx5_core\ninstall igb", BlacklistOrigin::Foreign),
             (b"blacklist mlx5_core\n", BlacklistOrigin::Foreign),
             (b"# by hand\nblacklist mlx5_core\ninstall igb /bin/true\n", BlacklistOrigin::Foreign),
             (b"# by hand\nblacklist mlx5_core\n# and this one\nblacklist igb\n", BlacklistOrigin::Foreign),

@@ -69,6 +69,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("pod-upgrade", &[Entrypoint]),
     ("pod-least-privilege", &[Entrypoint]),
     ("pod-life", &[Entrypoint]),
+    ("pod-incumbent", &[Entrypoint]),
     ("entrypoint", &[Entrypoint]),
     ("privileges", &[Entrypoint, CommandLine]),
     ("dkms", &[Build, Install, Terminate]),

@@ -143,8 +143,19 @@ impl Node {
         letter: &str,
         patience: Duration,
     ) -> anyhow::Result<()> {
+        self.until_it_says(started, IS_READY, letter, patience)
+    }
+
+    /// The same of another program, which says in these words that the node is ready.
+    pub(crate) fn until_it_says(
+        &mut self,
+        started: &Started,
+        words: &str,
+        letter: &str,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
         let Started { pod, title, at } = started;
-        pod.wait_until_it_says(DRIVER, IS_READY, patience)?;
+        pod.wait_until_it_says(DRIVER, words, patience)?;
         let to = pinger::now()?;
         ensure!(Path::new(READY).exists(), "{title}: there is no readiness file");
         if let Some((data, _)) = &self.pingers {
@@ -206,6 +217,14 @@ impl Node {
         self.no_mount_is_left()?;
         let driver = ended.into_iter().find(|container| container.container == DRIVER);
         driver.with_context(|| format!("{title} has no container {DRIVER}"))
+    }
+
+    /// Kills a pod with all that runs in it, as a deletion by force does: it can put nothing in order, and is not started again.
+    pub(crate) fn kill(&self, started: Started) -> anyhow::Result<()> {
+        let logs = started.pod.logs().display().to_string();
+        say(&format!("  killed: {}", started.title));
+        drop(started.pod);
+        command("cp", ["-r", &logs, "/share"]).map(drop)
     }
 
     /// An error when something is mounted that was not before the first pod.

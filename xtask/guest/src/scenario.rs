@@ -284,6 +284,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "pod-incumbent",
+        summary: "From the replaced container's pod to ours and back, on what it leaves when it has ended or was killed",
+        topology: Topology { memory_mib: 3072, ..ONE_PF },
+        timeout: Duration::from_secs(2700),
+        needs: Needs::Pods,
+        suite: Suite::TestOnOldest,
+        parameters: &[],
+    },
+    Scenario {
         name: "pod-life",
         summary: "A driver's pod blocked for a minute, told to stop in each state within its grace period, killed, back to the inbox driver",
         topology: Topology { memory_mib: 3072, ..ONE_PF },

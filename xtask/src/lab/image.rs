@@ -6,9 +6,12 @@ use std::path::Path;
 use super::apt::Apt;
 use super::cache::{Cache, Cached};
 
-/// What is installed beside apt and what every system has. dkms brings the compiler.
-const PACKAGES: &[&str] =
-    &["dkms", "gcc", "kmod", "libelf1", "libudev1", "make", "perl", "rpm", "udev", "xz-utils"];
+/// What is installed beside apt and what every system has. dkms brings the compiler; iproute2 and mount are for the program that
+/// the driver container replaces.
+const PACKAGES: &[&str] = &[
+    "dkms", "gcc", "iproute2", "kmod", "libelf1", "libudev1", "make", "mount", "perl", "rpm", "udev",
+    "xz-utils",
+];
 
 /// The folder that holds the image, as it is unpacked.
 pub(super) fn folder(apt: &Apt, cache: &Cache) -> anyhow::Result<Cached> {

@@ -22,9 +22,19 @@ pub(super) const PROGRAM: &str = "program";
 pub(super) const RED_HAT: &str = "red-hat";
 /// The toolkit's own.
 pub(super) const TOOLKIT: &str = "toolkit";
+/// The program that the driver container replaces, as a stand-in.
+pub(super) const INCUMBENT: &str = "incumbent";
+/// Red Hat's package manager, where all is installed.
+pub(super) const DNF_OF_RED_HAT: &str = "dnf";
 
 const CONTAINER_OS: &str = include_str!("../../../crates/nic-packages/tests/os-release/rhel-9.6");
 const DNF: &str = include_str!("../../../crates/nic-dtk/tests/peers/dnf");
+/// The layer of the stand-in, and of what an image needs in which packages are built.
+const OF_INCUMBENT: [(&str, &str, &str); 3] = [
+    (INCUMBENT, "root/loader.sh", include_str!("incumbent/loader.sh")),
+    (INCUMBENT, "root/entrypoint", include_str!("incumbent/entrypoint")),
+    (DNF_OF_RED_HAT, "usr/bin/dnf", include_str!("incumbent/dnf")),
+];
 
 /// What a runtime is told of an image.
 #[derive(Debug, Clone)]
@@ -52,6 +62,11 @@ impl Version {
         format!("sources-{}", self.letter)
     }
 
+    /// Sources whose modules were compiled before.
+    fn compiled_layer(self) -> String {
+        format!("compiled-{}", self.letter)
+    }
+
     fn modules_layer(self) -> String {
         format!("modules-{}", self.letter)
     }
@@ -75,6 +90,27 @@ pub(super) fn sources(version: Version) -> Image {
 pub(super) fn debian_sources(version: Version) -> Image {
     let mut image = sources(version);
     image.layers.retain(|layer| layer != RED_HAT);
+    image
+}
+
+/// The image that installs a version from sources that are soon built, on a Red Hat system.
+pub(super) fn compiled(version: Version) -> Image {
+    Image {
+        layers: [&*version.compiled_layer(), DNF_OF_RED_HAT, RED_HAT, PROGRAM, HEADERS, BASE]
+            .map(str::to_owned)
+            .to_vec(),
+        ..sources(version)
+    }
+}
+
+/// The same with the program that the driver container replaces, as its image starts it.
+pub(super) fn incumbent(version: Version) -> Image {
+    let mut image = Image { entrypoint: &["/root/loader.sh"], ..compiled(version) };
+    for layer in image.layers.iter_mut().filter(|layer| *layer == PROGRAM) {
+        *layer = INCUMBENT.to_owned();
+    }
+    // It knows mlx5's modules.
+    image.variables.push(("OFED_BLACKLIST_MODULES", "igb:igbvf".to_owned()));
     image
 }
 
@@ -129,9 +165,18 @@ pub(super) fn lay_out(
     put_headers(&folder.join(PROGRAM), tree.release())?;
     put(&folder.join(RED_HAT), "etc/os-release", CONTAINER_OS)?;
     put(&folder.join(TOOLKIT), "usr/bin/dnf", DNF)?;
+    for (layer, name, text) in OF_INCUMBENT {
+        put(&folder.join(layer), name, text)?;
+    }
     for version in VERSIONS {
-        let sources = folder.join(version.sources_layer());
+        let compiled = folder.join(version.compiled_layer());
         let below = version.sources_folder();
+        vendor::lay_out_compiled(
+            &packages.join(version.letter),
+            version.number,
+            &compiled.join(below.trim_start_matches('/')),
+        )?;
+        let sources = folder.join(version.sources_layer());
         vendor::lay_out(tree, version.number, &sources.join(below.trim_start_matches('/')))?;
         // As an image's builder installs them.
         let modules = folder.join(version.modules_layer());

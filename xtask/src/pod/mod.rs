@@ -23,21 +23,37 @@ use crate::sidecar;
 use images::{Image, VERSIONS, Version};
 use manifest::Source;
 
-/// A kustomization below `deploy/`, with the image of its driver container.
+/// A kustomization below `deploy/`, with the image of its driver container; a pod in all versions.
+#[derive(Debug)]
 struct Deployment {
-    /// With what the names of its pods' files begin.
+    /// The beginning of its file's name.
     name: &'static str,
+    /// Its kustomization below `deploy/`.
     folder: &'static str,
+    /// The image of its driver container.
     image: fn(Version) -> Image,
+    /// The files that change its DaemonSet, each a JSON patch beside this one.
+    patches: &'static [&'static str],
 }
 
-const DEPLOYMENTS: [Deployment; 5] = [
-    Deployment { name: "openshift", folder: "openshift", image: images::sources },
-    Deployment { name: "sources", folder: "base", image: images::sources },
-    Deployment { name: "sources-debian", folder: "base", image: images::debian_sources },
-    Deployment { name: "precompiled", folder: "precompiled", image: images::precompiled },
-    Deployment { name: "least-privilege", folder: "least-privilege", image: images::debian_sources },
+const DEPLOYMENTS: [Deployment; 7] = [
+    Deployment { name: "openshift", folder: "openshift", image: images::sources, patches: &[LAB] },
+    Deployment { name: "sources", folder: "base", image: images::sources, patches: &[LAB] },
+    Deployment { name: "sources-debian", folder: "base", image: images::debian_sources, patches: &[LAB] },
+    Deployment { name: "precompiled", folder: "precompiled", image: images::precompiled, patches: &[LAB] },
+    Deployment {
+        name: "least-privilege",
+        folder: "least-privilege",
+        image: images::debian_sources,
+        patches: &[LAB],
+    },
+    Deployment { name: "incumbent", folder: "base", image: images::incumbent, patches: &[LAB, OPERATOR] },
+    Deployment { name: "operator", folder: "base", image: images::compiled, patches: &[LAB, OPERATOR] },
 ];
+/// What an administrator changes for the lab's nodes.
+const LAB: &str = "lab.yaml";
+/// What the DaemonSet of the operator has otherwise.
+const OPERATOR: &str = "operator.yaml";
 
 /// The folder of the manifests.
 fn deploy(metadata: &Metadata) -> PathBuf {
@@ -85,9 +101,9 @@ pub(crate) fn build(
 /// All pods, by the name of their file: each kustomization in each version.
 fn all(deploy: &Path, seccomp: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
     let mut pods = Vec::new();
-    for Deployment { name, folder, image } in DEPLOYMENTS {
+    for Deployment { name, folder, image, patches } in DEPLOYMENTS {
         for version in VERSIONS {
-            let pod = pod(&deploy.join(folder), &image(version), seccomp)
+            let pod = pod(&deploy.join(folder), &image(version), patches, seccomp)
                 .with_context(|| format!("the pod {name}"))?;
             pods.push((format!("{name}-{}", version.letter), pod));
         }
@@ -95,12 +111,14 @@ fn all(deploy: &Path, seccomp: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
     Ok(pods)
 }
 
-fn pod(kustomization: &Path, driver: &Image, seccomp: &Path) -> anyhow::Result<Pod> {
+fn pod(kustomization: &Path, driver: &Image, patches: &[&str], seccomp: &Path) -> anyhow::Result<Pod> {
     let mut resources = kustomize::render(kustomization)?;
     let is_daemon_set = |resource: &Value| resource.get("kind") == Some(&Value::from("DaemonSet"));
     let resource = resources.iter_mut().find(|resource| is_daemon_set(resource));
     let resource = resource.with_context(|| format!("{} has no DaemonSet", kustomization.display()))?;
-    kustomize::patch(resource, &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pod/lab.yaml"))?;
+    for patch in patches {
+        kustomize::patch(resource, &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pod").join(patch))?;
+    }
     let daemon_set = manifest::daemon_set(resource)?;
     let spec = manifest::pod_spec(&daemon_set)?;
     let volumes = manifest::volumes(spec)?;

@@ -72,6 +72,28 @@ fn least_privilege_is_what_it_says() {
 }
 
 #[test]
+fn only_the_image_is_swapped_for_the_incumbents() {
+    let pods = pods();
+    let (ours, theirs) = (&pods["operator-A"], &pods["incumbent-A"]);
+    assert_eq!(theirs.containers[0].config["process"]["args"], json!(["/root/loader.sh", "sources"]));
+    assert!(theirs.containers[0].layers.contains(&"incumbent".to_owned()));
+    assert!(!theirs.containers[0].layers.contains(&"program".to_owned()));
+    let without_image = |pod: &Pod| {
+        let mut pod = pod.clone();
+        let container = &mut pod.containers[0];
+        container.layers.clear();
+        container.config["process"]["args"].take();
+        let variables = container.config["process"]["env"].as_array_mut().unwrap();
+        variables.retain(|variable| !variable.as_str().unwrap().starts_with("OFED_BLACKLIST_MODULES="));
+        pod
+    };
+    assert_eq!(without_image(ours), without_image(theirs));
+    let live = &theirs.containers[0].probes[&ProbeKind::Liveness];
+    assert_eq!(live.command, ["sh", "-c", "lsmod | grep igb"]);
+    assert_eq!((live.period, live.failures), (30, 1));
+}
+
+#[test]
 fn the_program_knows_the_pods_grace_period() {
     for (name, pod) in pods() {
         let variables = pod.containers[0].config["process"]["env"].as_array().unwrap();

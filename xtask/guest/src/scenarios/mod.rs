@@ -26,6 +26,7 @@ mod no_driver;
 mod nothing_owed;
 mod packages;
 mod pod;
+mod pod_incumbent;
 mod pod_kills;
 mod pod_life;
 mod pod_upgrade;
@@ -53,6 +54,7 @@ const RUNS: &[(&str, Run)] = &[
     ("dkms", dkms::run),
     ("pod", pod::run),
     ("pod-openshift", pod::on_openshift),
+    ("pod-incumbent", pod_incumbent::run),
     ("pod-kills", pod_kills::run),
     ("pod-upgrade", pod_upgrade::run),
     ("pod-least-privilege", pod::with_least_privilege),

@@ -25,7 +25,7 @@ use crate::{journal, read, report, say, vfs, wait, write};
 /// The driver's container in the manifests.
 pub(crate) const DRIVER: &str = "nic-driver";
 /// What the program says when the node is ready.
-const IS_READY: &str = "ready; waiting to be told to stop";
+pub(crate) const IS_READY: &str = "ready; waiting to be told to stop";
 /// How long a path may take to carry again once the node is ready: the rest is for a slow machine.
 const CARRIES_AGAIN: Duration = Duration::from_secs(10);
 /// How long the kubelet may take to see that a node is ready: the periods of its probes.
@@ -52,7 +52,8 @@ pub(crate) struct Node {
     /// From a peer to the first VF, and between two NICs that nobody touches.
     pingers: Option<(Pinger, Pinger)>,
     ping: Option<Duration>,
-    readiness: Watch,
+    /// Until it is judged.
+    readiness: Option<Watch>,
     mounts: BTreeSet<String>,
     steps: Vec<Step>,
 }
@@ -86,7 +87,7 @@ impl Node {
             inbox,
             ping,
             pingers: ping.map(start_pingers).transpose()?,
-            readiness: readiness::watch(&before)?,
+            readiness: Some(readiness::watch(&before)?),
             before,
             mounts: mounts()?,
             steps: Vec::new(),
@@ -235,12 +236,12 @@ impl Node {
     }
 
     /// Tells what the night was like; an error when something is wrong with it.
-    pub(crate) fn end(self, guest: &Guest) -> anyhow::Result<()> {
+    pub(crate) fn end(mut self, guest: &Guest) -> anyhow::Result<()> {
         for file in [snapshot_of(FAMILY), journal::path()] {
             guest.keep(&file)?;
         }
         let mut lost = 0;
-        if let Some((data, bystander)) = self.pingers {
+        if let Some((data, bystander)) = self.pingers.take() {
             let (data, bystander) = (data.stop()?, bystander.stop()?);
             let every = self.ping.unwrap_or_default().as_millis();
             report(&format!("Longest interruption of VF 0, measured by ping from a peer every {every} ms:"));
@@ -256,13 +257,21 @@ impl Node {
                 report(&format!("  {:<44} {:.2} s", step.title, step.to - step.from));
             }
         }
-        let seen = self.readiness.end()?;
+        self.judge_readiness()?;
+        ensure!(lost == 0, "the NIC that is not touched lost {lost} pings");
+        Ok(())
+    }
+
+    /// Ends the watch of the readiness file: an error when the node was ever ready while its NICs were not what they were. From here on
+    /// they may be.
+    pub(crate) fn judge_readiness(&mut self) -> anyhow::Result<()> {
+        let Some(watch) = self.readiness.take() else { return Ok(()) };
+        let seen = watch.end()?;
         report(&format!(
             "{} VFs, equal after each of {} steps; {seen}",
             self.before.vf_count(),
             self.steps.len()
         ));
-        ensure!(lost == 0, "the NIC that is not touched lost {lost} pings");
         seen.ensure_right()
     }
 }

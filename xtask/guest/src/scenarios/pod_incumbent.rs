@@ -1,29 +1,26 @@
 //! From the container that ours replaces to ours and back, on one node and under the same manifest: what the one leaves when it has
 //! ended, or was killed, is what the other begins with. A stand-in for it is part of the lab (`xtask/src/pod/incumbent/`).
 
-use std::fs::{self, File};
+mod left;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use nic_driver::default_paths::{DRIVERS_MOUNT, LOCK_FILE};
 use nic_driver::state::{Entry, JournalEvent, Step};
 
 use crate::guest::Guest;
-use crate::observe::Nics;
-use crate::pods::{DRIVER, Node, Started, System, headers_mounts};
-use crate::readiness::READY;
+use crate::observe::{Nics, igb_pfs, netdev_of, pci_device};
+use crate::pods::{DRIVER, IS_READY, Node, Started, System};
 use crate::{drivers, journal, read, report, say};
+use left::{BLACKLIST, Found, INVENTORY, Places, lock, rule};
 
 const PATIENCE: Duration = Duration::from_secs(400);
 /// The replaced container restores what it knows of: such VFs have nothing else.
 const VFS: u32 = 2;
 /// What it says when the node is ready.
-const IS_READY: &str = "incumbent: ready";
-const RULES: &str = "/etc/udev/rules.d";
-const BLACKLIST: &str = "/etc/modprobe.d/blacklist-ofed-modules.conf";
-/// Where the operator's manifest has the inventory.
-const INVENTORY: &str = "/var/opt/mofed-container/inventory";
+const INCUMBENT_IS_READY: &str = "incumbent: ready";
 /// The variable of the stand-in that names the moment at which it is to be killed.
 const STOPS_AT: &str = "INCUMBENT_STOPS_AT";
 const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
@@ -39,12 +36,11 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     killed_in_a_build(&mut node, &places)?;
     killed_before_the_modules_go(&mut node, &places)?;
     back_to_the_inbox_driver(&mut node, &places)?;
+    killed_without_a_driver(&mut node)?;
     report(
-        "the replaced container ended well, and was killed when ready, in a build, with its blacklist on: ours was ready within",
+        "killed when ready, in a build, with its blacklist on, without a driver: ours was ready within one instance each time",
     );
-    report(
-        "one instance each time, and it within one on what ours had left; nothing of either is left on the node",
-    );
+    report("on what ours had left, it was; nothing of either is left on the node");
     node.end(guest)
 }
 
@@ -123,7 +119,16 @@ fn killed_before_the_modules_go(node: &mut Node, places: &Places<'_>) -> anyhow:
     ensure!(read(BLACKLIST)?.contains("blacklist igb\n"), "the driver's module is not in its blacklist");
     node.expect("B")?;
 
-    let ours = Ours::start(node, "A", &[])?;
+    // As if it were at work still.
+    let held = lock()?;
+    held.try_lock().context("its lock outlives it")?;
+    let lines = journal::lines()?.len();
+    let started = node.start("operator-A", &[])?;
+    started.pod.wait_until_it_says(DRIVER, "waiting for another nic-driver", PATIENCE)?;
+    let left = Found { rules: 1, blacklist: true, is_locked: true, ..Found::default() };
+    left.expect("ours waits for the lock")?;
+    held.unlock().context("cannot let go of the lock")?;
+    let ours = Ours::when_ready(node, started, "A", lines)?;
     ours.has_swapped()?.has_taken_its_packages(places, "A")?;
     ours.end(node)
 }
@@ -142,6 +147,28 @@ fn back_to_the_inbox_driver(node: &mut Node, places: &Places<'_>) -> anyhow::Res
     Ok(())
 }
 
+/// It has unloaded the driver, and with it goes what it knew of the VFs: nobody brings them back.
+fn killed_without_a_driver(node: &mut Node) -> anyhow::Result<()> {
+    node.judge_readiness()?;
+    killed_at(node, "incumbent-A", "unloaded", &[])?;
+    Found { rules: 1, blacklist: true, ..Found::default() }.expect("it was killed without a driver")?;
+    ensure!(!Path::new("/sys/module/igb").exists(), "its driver is loaded");
+
+    let ours = node.start("operator-A", &[])?;
+    ours.pod.wait_until_it_says(DRIVER, IS_READY, PATIENCE)?;
+    Found::OF_READY.expect("ours is ready")?;
+    ensure!(ours.pod.restarts(DRIVER)? == 0, "ours was started again");
+    let loaded = read("/sys/module/igb/version")?;
+    ensure!(loaded == drivers::version("A")?.version, "igb {loaded} is loaded");
+    for pf in igb_pfs()? {
+        netdev_of(&pf)?;
+        let vfs = read(pci_device(&pf).join("sriov_numvfs"))?;
+        ensure!(vfs == "0", "{pf} has {vfs} VFs that nobody knew of");
+    }
+    node.delete(ours)?;
+    Found::default().expect("ours has ended")
+}
+
 /// Starts it, and kills it at a moment of its course.
 fn killed_at(node: &Node, pod: &str, moment: &str, variables: &[(&str, &str)]) -> anyhow::Result<()> {
     let theirs = node.start(pod, &[&[(STOPS_AT, moment)], variables].concat())?;
@@ -151,96 +178,12 @@ fn killed_at(node: &Node, pod: &str, moment: &str, variables: &[(&str, &str)]) -
 
 /// Waits until it is ready, and makes sure that it did what it should.
 fn theirs_is_ready(node: &mut Node, theirs: &Started, letter: &str, words: &[&str]) -> anyhow::Result<()> {
-    node.until_it_says(theirs, IS_READY, letter, PATIENCE)?;
+    node.until_it_says(theirs, INCUMBENT_IS_READY, letter, PATIENCE)?;
     let said = theirs.pod.log(DRIVER)?;
     for words in words {
         ensure!(said.contains(words), "the incumbent does not say {words:?}: {said}");
     }
     Found::OF_READY.expect("the incumbent is ready")
-}
-
-fn rule() -> anyhow::Result<PathBuf> {
-    let of_names = |path: &PathBuf| path.to_string_lossy().contains("mlnx-net-names");
-    let mut found: Vec<_> = list(Path::new(RULES))?.into_iter().filter(of_names).collect();
-    match (found.pop(), found.is_empty()) {
-        (Some(rule), true) => Ok(rule),
-        (rule, _) => bail!("there are other rules for names than one: {rule:?}, {found:?}"),
-    }
-}
-
-fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-        .with_context(|| format!("cannot list {}", folder.display()))
-}
-
-/// What of a driver container is on the node.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Found {
-    readiness: bool,
-    rules: usize,
-    blacklist: bool,
-    /// Mounts of headers, one on the other.
-    headers: usize,
-    is_locked: bool,
-}
-
-impl Found {
-    const OF_READY: Self = Self { readiness: true, rules: 1, blacklist: false, headers: 1, is_locked: true };
-
-    fn now() -> anyhow::Result<Self> {
-        let lock = Path::new(DRIVERS_MOUNT).join(LOCK_FILE);
-        let lock = File::open(&lock).with_context(|| format!("cannot open {}", lock.display()))?;
-        let rules = list(Path::new(RULES))?;
-        Ok(Self {
-            readiness: Path::new(READY).exists(),
-            rules: rules.iter().filter(|path| path.to_string_lossy().contains("mlnx-net-names")).count(),
-            // A link that leads nowhere counts, too.
-            blacklist: fs::symlink_metadata(BLACKLIST).is_ok(),
-            headers: headers_mounts()?,
-            is_locked: lock.try_lock().is_err(),
-        })
-    }
-
-    fn expect(&self, when: &str) -> anyhow::Result<()> {
-        let now = Self::now()?;
-        ensure!(now == *self, "when {when}, there is {now:?}, not {self:?}");
-        Ok(())
-    }
-}
-
-/// What stays on the node.
-#[derive(Debug)]
-struct Places<'a> {
-    kernel: &'a str,
-}
-
-impl Places<'_> {
-    fn host_tree(&self) -> PathBuf {
-        Path::new("/lib/modules").join(self.kernel).join("extra/mlnx-ofa_kernel")
-    }
-
-    /// By what ours knows its own files there.
-    fn note(&self) -> PathBuf {
-        self.host_tree().join(".nic-driver.json")
-    }
-
-    fn entry(&self, letter: &str) -> PathBuf {
-        let version = drivers::version(letter).map(|version| version.version).unwrap_or_default();
-        Path::new(INVENTORY).join(self.kernel).join(version)
-    }
-
-    /// An error unless exactly these files are beside an entry's folder.
-    fn expect_entry(&self, letter: &str, ends: &[&str]) -> anyhow::Result<()> {
-        let folder = self.entry(letter);
-        for end in ["checksum", "buildconfig", "sha256"] {
-            // Versions have dots: what follows the name is no extension.
-            let file = PathBuf::from(format!("{}.{end}", folder.display()));
-            let expected = ends.contains(&end);
-            ensure!(file.exists() == expected, "{} is there: {}", file.display(), file.exists());
-        }
-        Ok(())
-    }
 }
 
 /// A pod with our container that is ready.
@@ -256,6 +199,16 @@ impl Ours {
     fn start(node: &mut Node, letter: &'static str, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
         let before = journal::lines()?.len();
         let started = node.start(&format!("operator-{letter}"), variables)?;
+        Self::when_ready(node, started, letter, before)
+    }
+
+    /// Waits until it is; `before` is how many lines the journal had.
+    fn when_ready(
+        node: &mut Node,
+        started: Started,
+        letter: &'static str,
+        before: usize,
+    ) -> anyhow::Result<Self> {
         node.until_ready(&started, letter, PATIENCE)?;
         Found::OF_READY.expect("ours is ready")?;
         ensure!(read(rule()?)?.starts_with("# Written by nic-driver"), "the rule is not that of ours");

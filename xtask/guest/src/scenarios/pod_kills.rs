@@ -9,7 +9,7 @@ use nic_driver::state::KILL_AT_LINE;
 
 use crate::guest::Guest;
 use crate::kubelet::events::End;
-use crate::pods::{DRIVER, Node, Started, System, headers_mounts};
+use crate::pods::{DRIVER, IS_READY, Node, Started, System, headers_mounts};
 use crate::readiness::READY;
 use crate::{journal, report, say};
 
@@ -17,7 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(240);
 const VFS: u32 = 2;
 /// How often a container may have been started again when its node is ready.
 const RESTARTS: u32 = 2;
-const IS_READY: &str = "ready; waiting to be told to stop";
 /// The exit code of what SIGKILL has ended, whose code PID 1 hands on.
 const KILLED: i32 = 137;
 

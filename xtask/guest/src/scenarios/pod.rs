@@ -12,7 +12,7 @@ use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::kubelet::events::{End, What};
 use crate::pods::{DRIVER, Node, System};
-use crate::{say, write};
+use crate::{report, say, write};
 
 /// Until a pod is ready whose packages are there.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -47,6 +47,7 @@ const NIGHT: [(&str, &str); 2] = [("A", "false"), ("B", "true")];
 pub(crate) fn on_openshift(guest: &Guest) -> anyhow::Result<()> {
     let builds: usize = guest.parameter("builds")?;
     let mut node = Node::set_up(System::OpenShift, VFS, Some(RARE_PING))?;
+    stopped_in_mid_build(&mut node)?;
     let kept = Path::new("/lab/kept-inventory");
     for (number, letter) in ["A", "B"].into_iter().enumerate() {
         if number >= builds {
@@ -73,6 +74,16 @@ pub(crate) fn on_openshift(guest: &Guest) -> anyhow::Result<()> {
     node.end(guest)
 }
 
+/// Told to stop while the sidecar builds: both containers end well and at once, and the build leaves nothing to the next pod.
+fn stopped_in_mid_build(node: &mut Node) -> anyhow::Result<()> {
+    let started = node.start("openshift-A", &[])?;
+    started.pod.wait_until_it_says(DRIVER, "build sidecar: ", PATIENCE)?;
+    let ended = node.delete(started)?;
+    let time = ended.time.context("the driver container was not running")?;
+    report(&format!("told to stop in mid-build: {:.1} s from SIGTERM to the end", time.as_secs_f64()));
+    node.expect_inbox()
+}
+
 /// A node with the inventory that the incumbent has left, then images that have the modules; back to the inbox driver from each.
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     // Red Hat's kernels have other names than Debian's backports.
@@ -96,7 +107,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         if letter == "B" {
             let text = started.pod.exec(DRIVER, &["nic-driver", "report"])?;
             ensure!(text.code == 0, "nic-driver report in the pod: {}", text.text);
-            crate::report(&text.text);
+            report(&text.text);
         }
         node.delete(started)?;
         if restore == "true" { node.expect_inbox()? } else { node.expect(letter)? }

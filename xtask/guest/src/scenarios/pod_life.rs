@@ -20,6 +20,7 @@ use crate::{journal, memory, report, wait, write};
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The family igb with a stack above it, as the node's administrator would give it to the container, below /etc.
 const IGB: &str = include_str!("../../../../crates/nic-driver/families/igb.toml");
+const STACK: &str = "stack = [\"ib_core\", \"iw_cm\", \"ib_cm\", \"rdma_cm\"]\n";
 const FAMILY: &str = "/etc/lab-storage.toml";
 const STORAGE: &str = "nvme_rdma";
 /// The GPU driver's module, and where the host has put one that stands for it.
@@ -45,12 +46,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
 /// A storage module is in the way for a minute: no restart, and ready by itself.
 fn blocked_for_a_minute(node: &mut Node) -> anyhow::Result<()> {
-    write(
-        FAMILY,
-        &format!(
-            "{IGB}stack = [\"ib_core\", \"iw_cm\", \"ib_cm\", \"rdma_cm\"]\nstorage = [\"{STORAGE}\"]\n"
-        ),
-    )?;
+    write(FAMILY, &format!("{IGB}{STACK}storage = [\"{STORAGE}\"]\n"))?;
     command("modprobe", [STORAGE])?;
     let family = format!("/host{FAMILY}");
     let started = node.start("precompiled-A", &[("NIC_DRIVER_FAMILY", &family)])?;
@@ -82,7 +78,7 @@ fn beside_the_gpu_driver(guest: &Guest, node: &mut Node) -> anyhow::Result<()> {
     fs::copy(GPU, format!("{extra}/{PEER}.ko")).with_context(|| format!("cannot copy {GPU}"))?;
     command("depmod", [guest.kernel()])?;
     command("modprobe", [PEER])?;
-    write(FAMILY, &format!("{IGB}stack = [\"ib_core\"]\npeers = [\"{PEER}\"]\n"))?;
+    write(FAMILY, &format!("{IGB}{STACK}peers = [\"{PEER}\"]\n"))?;
     let lines = journal::lines()?.len();
     let started = node.start("precompiled-B", &[("NIC_DRIVER_FAMILY", &format!("/host{FAMILY}"))])?;
     let module = Path::new("/sys/module").join(PEER);

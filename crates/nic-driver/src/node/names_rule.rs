@@ -2,7 +2,9 @@
 //! makes udev put `np0` or `np1` into the names that come of a device's place on its bus.
 //!
 //! The rule is written for a node whose interfaces have no such names yet, before the driver is swapped, and is there as long as
-//! the driver container is. On the host's disk it outlives a boot; whoever starts takes a leftover away.
+//! the driver container is. On the host's disk it outlives a boot; whoever starts judges anew, and takes a leftover away that is not
+//! wanted. Where a container was killed between two drivers there is no interface to go by: then its judgement stands, which its rule
+//! tells, or the driver that comes would change the names.
 //!
 //! udevd looks by itself whether a folder of rules has changed, at the first event that comes more than 3 s after it looked last
 //! (`event_queue_start` in systemd's `src/udev/udevd.c`).
@@ -45,6 +47,8 @@ pub enum NamesRulePlan {
         /// What udev calls it.
         path_name: String,
     },
+    /// No interface is of the family to judge by, and a rule is there: who has left it, has judged that it is wanted.
+    WantedBefore,
     /// No interface is of the family: there are no names to keep.
     NoInterface,
 }
@@ -68,12 +72,16 @@ struct PathName {
     name: Option<String>,
 }
 
-/// Looks at the family's interfaces, and judges whether the rule is wanted. Asks udev in a process for each of them, the PFs'
+/// Looks at the family's interfaces, and judges whether the rule is wanted at `path`. Asks udev in a process for each of them, the PFs'
 /// first, until one has a new name.
 ///
 /// # Errors
 /// The interfaces cannot be listed, or it cannot be read of one whose it is. What udevadm cannot tell is no error.
-pub async fn plan_names_rule(host: &Host, devices: &DeviceSelector) -> Result<NamesRulePlan, NamesRuleError> {
+pub async fn plan_names_rule(
+    host: &Host,
+    path: &Path,
+    devices: &DeviceSelector,
+) -> Result<NamesRulePlan, NamesRuleError> {
     let mut told = Vec::new();
     for interface in interfaces(host, devices)? {
         let name = path_name(host, &interface).await;
@@ -83,7 +91,15 @@ pub async fn plan_names_rule(host: &Host, devices: &DeviceSelector) -> Result<Na
             break;
         }
     }
-    Ok(judge(told))
+    Ok(judge(told, host.exists(path)))
+}
+
+impl NamesRulePlan {
+    /// Whether the rule is to be there.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::WantedBefore)
+    }
 }
 
 /// Writes the rule durably, whole or not at all. Its folder is not made: where udev has none, nobody would read it.
@@ -157,9 +173,9 @@ fn tells_its_port(name: &str) -> bool {
     matches!(name.as_bytes(), [.., b'n', b'p', b'0'..=b'3'])
 }
 
-fn judge(told: Vec<PathName>) -> NamesRulePlan {
+fn judge(told: Vec<PathName>, is_left: bool) -> NamesRulePlan {
     if told.is_empty() {
-        return NamesRulePlan::NoInterface;
+        return if is_left { NamesRulePlan::WantedBefore } else { NamesRulePlan::NoInterface };
     }
     let mut not_told = Vec::new();
     for PathName { interface, name } in told {
@@ -212,6 +228,9 @@ impl fmt::Display for NamesRulePlan {
             Self::NewNames { interface, path_name } => {
                 write!(f, "no rule is wanted: udev calls {interface} {path_name}, with its port's name")
             }
+            Self::WantedBefore => f.write_str(
+                "the rule is wanted as before: it was left behind, and there is no interface of the NIC family to judge by",
+            ),
             Self::NoInterface => f.write_str("no rule is wanted: there is no interface of the NIC family"),
         }
     }

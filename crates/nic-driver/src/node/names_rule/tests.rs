@@ -39,7 +39,7 @@ fn node(interfaces: &[(&str, &str)], told: &[(&str, &str)]) -> (tempfile::TempDi
 
 async fn plan(interfaces: &[(&str, &str)], told: &[(&str, &str)]) -> NamesRulePlan {
     let (_dir, host) = node(interfaces, told);
-    plan_names_rule(&host, &mlx5()).await.unwrap()
+    plan_names_rule(&host, Path::new(PATH), &mlx5()).await.unwrap()
 }
 
 fn new_names(interface: &str, path_name: &str) -> NamesRulePlan {
@@ -95,10 +95,27 @@ async fn interfaces_of_others_decide_nothing() {
 }
 
 #[tokio::test]
+async fn without_an_interface_the_rule_that_was_left_is_wanted() {
+    let judged = async |interfaces: &[(&str, &str)], told: &[(&str, &str)]| {
+        let (dir, host) = node(interfaces, told);
+        fs::create_dir_all(dir.path().join("host/etc/udev/rules.d")).unwrap();
+        fs::write(host.path(PATH), "of a container that was killed").unwrap();
+        plan_names_rule(&host, Path::new(PATH), &mlx5()).await.unwrap()
+    };
+    assert_eq!(judged(&[("eth0", "0x8086")], &[]).await, NamesRulePlan::WantedBefore);
+    assert!(NamesRulePlan::WantedBefore.is_wanted() && !NamesRulePlan::NoInterface.is_wanted());
+    // Where there is one, it decides.
+    let one = [("eth0", "0x15b3")];
+    assert_eq!(judged(&one, &[]).await, write(&["eth0"]));
+    let told = [("eth0", "ID_NET_NAME_PATH=enp8s0f0np0\n")];
+    assert_eq!(judged(&one, &told).await, new_names("eth0", "enp8s0f0np0"));
+}
+
+#[tokio::test]
 async fn interfaces_that_cannot_be_listed_are_an_error() {
     let (dir, host) = node(&[], &[]);
     fs::remove_dir_all(dir.path().join("sys/class/net")).unwrap();
-    let error = plan_names_rule(&host, &mlx5()).await.unwrap_err();
+    let error = plan_names_rule(&host, Path::new(PATH), &mlx5()).await.unwrap_err();
     assert!(matches!(&error, NamesRuleError::List(_)), "{error}");
     assert!(error.to_string().contains("/sys/class/net"), "{error}");
 }
@@ -117,7 +134,10 @@ async fn a_pf_is_asked_before_its_vfs_and_nobody_after_it() {
     let asked = "udevadm info '--query=property' /sys/class/net/pf";
     let replay = Replay::default().answer(asked, Captured::success("ID_NET_NAME_PATH=enp8s0f0np0\n"));
     let host = Host::at(dir.path()).with_replay(replay.clone());
-    assert_eq!(plan_names_rule(&host, &mlx5()).await.unwrap(), new_names("pf", "enp8s0f0np0"));
+    assert_eq!(
+        plan_names_rule(&host, Path::new(PATH), &mlx5()).await.unwrap(),
+        new_names("pf", "enp8s0f0np0")
+    );
     assert_eq!(replay.asked(), [asked]);
 }
 
@@ -128,7 +148,7 @@ async fn on_a_bus_without_vendors_the_bus_decides() {
     fs::create_dir_all(&device).unwrap();
     symlink("../../../../bus/netdevsim", device.join("subsystem")).unwrap();
     let devices = NicFamily::open("netdevsim").unwrap().devices;
-    assert_eq!(plan_names_rule(&host, &devices).await.unwrap(), write(&["eth1"]));
+    assert_eq!(plan_names_rule(&host, Path::new(PATH), &devices).await.unwrap(), write(&["eth1"]));
 }
 
 #[test]

@@ -26,8 +26,8 @@ use super::terminate::{DriverAfterwards, Terminated, terminate};
 use crate::Exit;
 use crate::context::{BeginError, Context, Settings};
 use crate::node::{
-    NamesRulePlan, mount_headers, plan_names_rule, remove_names_rule, take_readiness_away,
-    tell_reported_versions, unmount_headers, write_names_rule,
+    mount_headers, plan_names_rule, remove_names_rule, take_readiness_away, tell_reported_versions,
+    unmount_headers, write_names_rule,
 };
 use crate::privileges;
 use crate::state::{Phase, PhaseRecord};
@@ -162,11 +162,7 @@ async fn get_ready(
     patience::persist(context, message, "what was left behind", Obstacle::passes, async || {
         // A container that was killed has left it on the host, where the next one's startup probe would find it.
         take_readiness_away(context, phase).map_err(PhaseError::write(NOT_BEGUN))?;
-        remove_names_rule(&context.host, phase, &request.names.path).map_err(PhaseError::write(NOT_BEGUN))?;
-        if request.names.keep_names {
-            keep_names(context, phase, &request.names).await?;
-        }
-        Ok(())
+        settle_names_rule(context, phase, &request.names).await
     })
     .await?;
     let of_packages = |error: &PhaseError| match ends::is_of_container(error) {
@@ -201,15 +197,23 @@ async fn get_ready(
     .await
 }
 
-/// Writes the rule where it is wanted: before the driver is swapped, whose netdevs get their names by it.
-async fn keep_names(context: &Context, phase: &PhaseRecord, names: &NamesRule) -> Result<(), PhaseError> {
-    let devices = &context.family.devices;
-    let plan = plan_names_rule(&context.host, devices).await?;
-    tracing::info!(rule = %names.path.display(), "interfaces' names: {plan}");
-    if matches!(plan, NamesRulePlan::Write { .. }) {
-        write_names_rule(&context.host, phase, &names.path, devices)
-            .map_err(PhaseError::write("interfaces' names cannot be kept"))?;
+/// Writes the rule where it is wanted, before the driver is swapped, whose netdevs get their names by it. Elsewhere one that was left
+/// behind goes; not before that is judged, which may rest on it.
+async fn settle_names_rule(
+    context: &Context,
+    phase: &PhaseRecord,
+    names: &NamesRule,
+) -> Result<(), PhaseError> {
+    let (host, devices) = (&context.host, &context.family.devices);
+    if names.keep_names {
+        let plan = plan_names_rule(host, &names.path, devices).await?;
+        tracing::info!(rule = %names.path.display(), "interfaces' names: {plan}");
+        if plan.is_wanted() {
+            return write_names_rule(host, phase, &names.path, devices)
+                .map_err(PhaseError::write("interfaces' names cannot be kept"));
+        }
     }
+    remove_names_rule(host, phase, &names.path).map_err(PhaseError::write(NOT_BEGUN))?;
     Ok(())
 }
 

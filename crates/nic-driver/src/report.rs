@@ -1,6 +1,8 @@
 //! What the journal tells: the timeline, the modules' identities at each checkpoint, the VFs, and how long the NIC
 //! was away. Pure: events in, text out.
 
+mod handover;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -8,6 +10,8 @@ use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use nic_sriov::{Difference, RestoreEvent, RestoreOutcome, Stage, VfOutcome};
 use serde::Serialize;
+
+pub use handover::Handover;
 
 use crate::state::{Entry, JournalEvent, ModuleCheckpoint, Step, StepOutcome};
 
@@ -18,6 +22,9 @@ pub struct Report {
     pub timeline: Vec<TimelineRow>,
     /// The modules' identities, moment by moment.
     pub checkpoints: Vec<Checkpoint>,
+    /// Each time that one driver container handed the node over to another.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub handovers: Vec<Handover>,
     /// Each time the NIC was away.
     pub outages: Vec<Outage>,
     /// The VFs after the last restore that changed something, or after the last one.
@@ -71,6 +78,7 @@ impl Report {
         let mut report = Self {
             timeline: Vec::new(),
             checkpoints: Vec::new(),
+            handovers: handover::of(events),
             outages: Vec::new(),
             vfs: Vec::new(),
             differences: Vec::new(),
@@ -121,6 +129,7 @@ impl Report {
                 }
             }
         }
+        open.end_of_journal(&mut report.timeline);
         report.outages.extend(away_since.map(|from| outage(from, None)));
         report
     }
@@ -153,6 +162,12 @@ impl OpenRows {
         step: Option<&str>,
     ) {
         let key = (event.pid, phase.to_owned(), step.map(str::to_owned));
+        // One process at a time changes the machine: where another one begins, the one before it has ended.
+        let is_of_another =
+            || self.rows.contains_key(&key) || self.rows.keys().all(|(pid, ..)| *pid != event.pid);
+        if step.is_none() && is_of_another() {
+            self.rows.clear();
+        }
         self.rows.insert(key, (timeline.len(), event.uptime_ms));
         timeline.push(TimelineRow {
             at: event.at,
@@ -161,6 +176,15 @@ impl OpenRows {
             took_ms: None,
             outcome: "CUT OFF: its end is not in the journal".to_owned(),
         });
+    }
+
+    /// What is open at the end of the journal may still be under way.
+    fn end_of_journal(&self, timeline: &mut [TimelineRow]) {
+        for (position, _) in self.rows.values() {
+            if let Some(row) = timeline.get_mut(*position) {
+                row.outcome = "not over, or cut off: its end is not in the journal".to_owned();
+            }
+        }
     }
 
     fn end(
@@ -233,6 +257,10 @@ impl fmt::Display for Report {
         for difference in &self.network_differences {
             writeln!(f, "differs: {difference}")?;
         }
+        if !self.handovers.is_empty() {
+            writeln!(f, "\nFrom one driver container's request to stop to readiness under the next")?;
+            writeln!(f, "{}", self.handover_table())?;
+        }
         if !self.outages.is_empty() {
             writeln!(f, "\nThe NIC was away")?;
         }
@@ -256,6 +284,22 @@ impl Report {
                 row.step.clone().unwrap_or_default(),
                 row.took_ms.map(seconds).unwrap_or_default(),
                 row.outcome.clone(),
+            ]);
+        }
+        table
+    }
+
+    fn handover_table(&self) -> Table {
+        let mut table = table(&["from", "took", "build", "install", "swap", "restore", "the rest"]);
+        for handover in &self.handovers {
+            table.add_row([
+                clock(handover.from),
+                seconds(handover.took_ms),
+                seconds(handover.build_ms),
+                seconds(handover.install_ms),
+                seconds(handover.swap_ms),
+                seconds(handover.restore_ms),
+                seconds(handover.rest_ms()),
             ]);
         }
         table

@@ -3,13 +3,13 @@ use nic_sriov::{Component, RestoreOutcome, VfOutcome};
 
 use super::*;
 
-fn event(milliseconds: u64, entry: Entry) -> JournalEvent {
+pub(super) fn event(milliseconds: u64, entry: Entry) -> JournalEvent {
     let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
     let after = jiff::SignedDuration::from_millis(i64::try_from(milliseconds).unwrap());
     JournalEvent { at: start + after, uptime_ms: milliseconds, boot_id: BootId("boot".into()), pid: 7, entry }
 }
 
-fn began(milliseconds: u64, phase: &str, step: Option<&str>) -> JournalEvent {
+pub(super) fn began(milliseconds: u64, phase: &str, step: Option<&str>) -> JournalEvent {
     let phase = phase.to_owned();
     event(
         milliseconds,
@@ -20,7 +20,7 @@ fn began(milliseconds: u64, phase: &str, step: Option<&str>) -> JournalEvent {
     )
 }
 
-fn ended(
+pub(super) fn ended(
     milliseconds: u64,
     phase: &str,
     step: &str,
@@ -112,5 +112,10 @@ fn what_was_cut_off_or_failed_is_said() {
     assert_eq!(report.outages, [Outage { from: events[1].at, took_ms: None }]);
     let text = report.to_string();
     assert!(text.contains("FAILED: in use"), "{text}");
+    assert_eq!(text.matches("not over, or cut off").count(), 2, "{text}");
+    // The next process tells that the one before it is gone.
+    let next = [&events[..], &[began(20, "reload", None)]].concat();
+    let text = Report::of(&next).to_string();
     assert_eq!(text.matches("CUT OFF").count(), 2, "{text}");
+    assert_eq!(text.matches("not over, or cut off").count(), 1, "{text}");
 }

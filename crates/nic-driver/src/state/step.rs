@@ -220,6 +220,22 @@ impl Step {
     pub fn is(&self, text: &str) -> bool {
         self.to_string() == text
     }
+
+    /// Whether a journal's text names the building of packages, wherever they are built.
+    #[must_use]
+    pub fn is_build(text: &str) -> bool {
+        let nowhere = PathBuf::new;
+        let builds = [Self::BuildInSidecar { folder: nowhere() }, Self::BuildPackages { sources: nowhere() }];
+        builds.iter().any(|build| text.starts_with(&build.to_string()))
+    }
+
+    /// Whether a journal's text names the unloading of a module.
+    #[must_use]
+    pub fn is_unload(text: &str) -> bool {
+        text.split_once(' ')
+            .and_then(|(_, module)| module.parse().ok())
+            .is_some_and(|module| Self::Unload { module }.is(text))
+    }
 }
 
 impl fmt::Display for Step {

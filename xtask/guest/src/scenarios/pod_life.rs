@@ -100,7 +100,13 @@ fn stopped_while_blocked(node: &mut Node) -> anyhow::Result<()> {
     for grace in [90, 300] {
         let started = node.start_with("precompiled-A", &[], Some(grace))?;
         started.pod.wait_until_it_says(DRIVER, "not ready, and waits", PATIENCE)?;
-        tell(&format!("grace {grace} s, told to stop while it waits"), &node.delete(started)?, grace)?;
+        let ended = node.delete(started)?;
+        ensure!(
+            ended.message.contains("unknown user of igb"),
+            "the termination message does not tell what was in the way: {:?}",
+            ended.message
+        );
+        tell(&format!("grace {grace} s, told to stop while it waits"), &ended, grace)?;
     }
     command("rmmod", ["lab_holder"])?;
     node.expect("B")

@@ -64,8 +64,7 @@ fn ended_well(node: &mut Node, places: &Places<'_>) -> anyhow::Result<()> {
     places.expect_entry("A", &[])?;
     places.expect_entry("B", &["checksum", "buildconfig", "sha256"])?;
     ensure!(places.note().exists(), "its copy in the host's tree was not taken over");
-    // The packages' link is absolute, and would lead nowhere here.
-    let seen = format!("{DRIVERS_MOUNT}/usr/src/ofa_kernel/default/version");
+    let seen = format!("{DRIVERS_MOUNT}/usr/src/ofa_kernel/default/Module.symvers");
     ensure!(read(&seen)? == drivers::version("B")?.version, "{seen} is not of the driver that runs");
     ours.end(node)
 }

@@ -126,11 +126,13 @@ fn a_life_from_the_start_to_the_request_to_stop_has_its_order() {
 #[test]
 fn nothing_is_loaded_where_the_installed_driver_runs() {
     let root = running_node();
+    root.write(RULE, "a rule that nobody asks for any more\n");
     // The image has its modules: neither sources nor a version are needed.
     let running = get_ready(&root, &[("NVIDIA_NIC_DRIVER_PATH", ""), ("NVIDIA_NIC_DRIVER_VER", "")]);
     assert!(running.root().join(SHARED_HEADERS).join("ofa_kernel").exists());
     assert_eq!(loads(&root), [""; 0]);
     assert!(journal(&root).contains("reload ends: not due"), "{}", journal(&root));
+    assert!(!root.path(RULE).exists());
     stop(running);
     assert!(!is_ready(&root));
 }

@@ -258,7 +258,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: TWO_PFS_OF_PODS,
         timeout: Duration::from_secs(1500),
         needs: Needs::Pods,
-        suite: Suite::Test,
+        suite: Suite::TestOnOldest,
         parameters: &[],
     },
     Scenario {
@@ -330,7 +330,7 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(3600),
         needs: Needs::Pods,
         suite: Suite::TestOnNewest,
-        parameters: &[FROM_LINE, kills("8")],
+        parameters: &[FROM_LINE, kills("4")],
     },
     Scenario {
         name: "dkms",
@@ -512,7 +512,7 @@ pub const SCENARIOS: &[Scenario] = &[
             vfs_per_pf("2"),
             FROM_LINE,
             every_line("false"),
-            kills("0"),
+            kills("2"),
             killed("terminate-in-image"),
         ],
         ..ONE_KILL_MATRIX

@@ -85,6 +85,11 @@ pub(crate) fn pretend_distribution(flow: Flow) -> anyhow::Result<()> {
              PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"
         }
     };
+    write_os_release(text)
+}
+
+/// Makes this the text of /etc/os-release.
+pub(crate) fn write_os_release(text: &str) -> anyhow::Result<()> {
     // The packaged file is a link to /usr/lib/os-release.
     if Path::new("/etc/os-release").is_symlink() {
         fs::remove_file("/etc/os-release").context("cannot replace /etc/os-release")?;

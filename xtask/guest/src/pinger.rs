@@ -7,13 +7,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
+use lab_guest::wiring::{BYSTANDER_MACS, PEER_MAC};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::run;
-use crate::wait;
+use crate::observe::netdev_by_mac;
+use crate::{vfs, wait};
 
 /// The time between two echo requests.
-const INTERVAL: Duration = Duration::from_millis(20);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(20);
 
 /// A NIC in its own network namespace, from which pings start.
 #[derive(Debug)]
@@ -44,6 +46,18 @@ pub(crate) struct Record {
 pub(crate) struct Outage {
     pub(crate) start: f64,
     pub(crate) end: f64,
+}
+
+/// Starts two pings: from the peer to the first VF, and between the two NICs that nobody touches.
+pub(crate) fn across_and_beside(every: Duration) -> anyhow::Result<(Pinger, Pinger)> {
+    let [near, far] = BYSTANDER_MACS;
+    run("ip", ["link", "set", "dev", &netdev_by_mac(near)?, "up"])?;
+    let bystander = FarEnd::new("bystander", &netdev_by_mac(far)?)?.ping_every(near, every)?;
+    let data = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?.ping_every(&vfs::vf_mac(0, 0), every)?;
+    for pinger in [&data, &bystander] {
+        pinger.wait_for_reply(Duration::from_secs(20))?;
+    }
+    Ok((data, bystander))
 }
 
 impl FarEnd {

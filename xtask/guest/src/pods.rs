@@ -6,8 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use lab_guest::pod::{LAYERS, ProbeKind};
-use lab_guest::wiring::{BYSTANDER_MACS, PEER_MAC};
+use lab_guest::pod::{LAYERS, Pod, ProbeKind};
 use nic_driver::default_paths::DRIVERS_MOUNT;
 
 use crate::command::run as command;
@@ -16,11 +15,11 @@ use crate::guest::Guest;
 use crate::kubelet::events::{End, What};
 use crate::kubelet::running::{Deleted, RunningPod};
 use crate::kubelet::{self, Kubelet};
-use crate::observe::{Nics, netdev_by_mac};
-use crate::pinger::{self, FarEnd, Pinger};
+use crate::observe::Nics;
+use crate::pinger::{self, Pinger};
 use crate::program::{FAMILY, snapshot_of};
 use crate::readiness::{self, READY, Watch};
-use crate::{journal, read, report, say, vfs, wait, write};
+use crate::{journal, read, report, say, vfs, wait};
 
 /// The driver's container in the manifests.
 pub(crate) const DRIVER: &str = "nic-driver";
@@ -30,6 +29,8 @@ pub(crate) const IS_READY: &str = "ready; waiting to be told to stop";
 const CARRIES_AGAIN: Duration = Duration::from_secs(10);
 /// How long the kubelet may take to see that a node is ready: the periods of its probes.
 const SEEN: Duration = Duration::from_secs(60);
+/// The variable by which a driver container goes back to the inbox driver at its end.
+pub(crate) const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
 /// Kubernetes shows the node no mount of a pod that is not privileged.
 const WITHOUT_HEADERS: &str = "least-privilege";
 /// Where the layers that images have in common are.
@@ -86,7 +87,7 @@ impl Node {
             kubelet: Kubelet::new()?,
             inbox,
             ping,
-            pingers: ping.map(start_pingers).transpose()?,
+            pingers: ping.map(pinger::across_and_beside).transpose()?,
             readiness: Some(readiness::watch(&before)?),
             before,
             mounts: mounts()?,
@@ -105,15 +106,14 @@ impl Node {
         let driver = pod.containers.iter_mut().find(|container| container.name == DRIVER);
         let variable = format!("{variable}={value}");
         driver.with_context(|| format!("{name} has no container {DRIVER}"))?.first_env.push(variable);
-        Ok(Started { at: pinger::now()?, pod: self.kubelet.start(pod)?, title: name.to_owned() })
+        self.begin(pod, name.to_owned())
     }
 
     /// The same without any capability in its driver container.
     pub(crate) fn start_without_capabilities(&self, name: &str) -> anyhow::Result<Started> {
         let mut pod = self.kubelet.read(name)?;
         kubelet::drop_capabilities(&mut pod, DRIVER)?;
-        say(&format!("== the pod {name} without capabilities"));
-        Ok(Started { at: pinger::now()?, pod: self.kubelet.start(pod)?, title: name.to_owned() })
+        self.begin(pod, format!("{name} without capabilities"))
     }
 
     /// The same with another grace period, in seconds.
@@ -133,6 +133,10 @@ impl Node {
         }
         let changed: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let title = format!("{name} {}", changed.join(" ")).trim_end().to_owned();
+        self.begin(pod, title)
+    }
+
+    fn begin(&self, pod: Pod, title: String) -> anyhow::Result<Started> {
         say(&format!("== the pod {title}"));
         Ok(Started { at: pinger::now()?, pod: self.kubelet.start(pod)?, title })
     }
@@ -286,11 +290,7 @@ impl System {
             Self::Rhel => include_str!("../../../crates/nic-packages/tests/os-release/rhel-9.6"),
             Self::OpenShift => include_str!("../../../crates/nic-packages/tests/os-release/rhcos-4.19"),
         };
-        // The packaged file is a link.
-        if Path::new("/etc/os-release").is_symlink() {
-            fs::remove_file("/etc/os-release").context("cannot replace /etc/os-release")?;
-        }
-        write("/etc/os-release", text)
+        drivers::write_os_release(text)
     }
 }
 
@@ -311,14 +311,19 @@ fn probes_were_right(pod: &RunningPod) -> anyhow::Result<()> {
 /// All that is mounted, by place; what is mounted twice at one is told from what is once.
 fn mounts() -> anyhow::Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
-    for line in read("/proc/self/mountinfo")?.lines() {
-        let place = line.split(' ').nth(4).context("a line of mountinfo is too short")?;
-        let mut name = place.to_owned();
+    for mut name in mount_places()? {
         while !all.insert(name.clone()) {
             name.push_str(" (once more)");
         }
     }
     Ok(all)
+}
+
+/// The place of each mount.
+fn mount_places() -> anyhow::Result<Vec<String>> {
+    let place = |line: &str| line.split(' ').nth(4).map(str::to_owned);
+    let places = read("/proc/self/mountinfo")?.lines().map(place).collect::<Option<_>>();
+    places.context("a line of mountinfo is too short")
 }
 
 /// As the GPU driver's container looks for them, from outside the pod.
@@ -333,7 +338,7 @@ fn headers_are_found() -> anyhow::Result<()> {
 /// How many mounts are on the place of the headers for other containers.
 pub(crate) fn headers_mounts() -> anyhow::Result<usize> {
     let place = format!("{DRIVERS_MOUNT}/usr/src");
-    Ok(read("/proc/self/mountinfo")?.lines().filter(|line| line.split(' ').nth(4) == Some(&place)).count())
+    Ok(mount_places()?.iter().filter(|mounted| **mounted == place).count())
 }
 
 /// Mounts what images have in common.
@@ -348,15 +353,4 @@ fn mount_layers() -> anyhow::Result<()> {
     command("mount", ["-t", "ext4", "-o", "ro", DRIVE, &place]).map(drop)?;
     // The kubelet's host path, before the first pod.
     fs::create_dir_all(DRIVERS_MOUNT).with_context(|| format!("cannot create {DRIVERS_MOUNT}"))
-}
-
-fn start_pingers(every: Duration) -> anyhow::Result<(Pinger, Pinger)> {
-    let [near, far] = BYSTANDER_MACS;
-    command("ip", ["link", "set", "dev", &netdev_by_mac(near)?, "up"])?;
-    let bystander = FarEnd::new("bystander", &netdev_by_mac(far)?)?.ping_every(near, every)?;
-    let data = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?.ping_every(&vfs::vf_mac(0, 0), every)?;
-    for pinger in [&data, &bystander] {
-        pinger.wait_for_reply(Duration::from_secs(20))?;
-    }
-    Ok((data, bystander))
 }

@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use lab_guest::wiring::{BUILT_PACKAGES, BYSTANDER_MACS, PEER_MAC};
+use lab_guest::wiring::BUILT_PACKAGES;
 use nic_driver::Exit;
 
-use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
-use crate::observe::{Nics, netdev_by_mac};
-use crate::pinger::{self, FarEnd, Pinger};
+use crate::observe::Nics;
+use crate::pinger;
 use crate::program::{FAMILY, NicDriver, snapshot_of};
 use crate::{journal, report, say, vfs};
 
@@ -40,7 +39,7 @@ fn night(guest: &Guest, packages: &str, letters: &[&str]) -> anyhow::Result<()> 
     let inbox = drivers::loaded("igb")?;
     let before = vfs::configure_all()?;
     say(&format!("{} VFs are configured under the inbox driver", before.vf_count()));
-    let (data, bystander) = start_pingers()?;
+    let (data, bystander) = pinger::across_and_beside(pinger::INTERVAL)?;
 
     let mut steps = Vec::new();
     let mut faults = Vec::new();
@@ -100,17 +99,6 @@ fn night(guest: &Guest, packages: &str, letters: &[&str]) -> anyhow::Result<()> 
         bail!("{}", faults.join("; "));
     }
     Ok(())
-}
-
-fn start_pingers() -> anyhow::Result<(Pinger, Pinger)> {
-    let [near, far] = BYSTANDER_MACS;
-    command("ip", ["link", "set", "dev", &netdev_by_mac(near)?, "up"])?;
-    let bystander = FarEnd::new("bystander", &netdev_by_mac(far)?)?.ping(near)?;
-    let data = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?.ping(&vfs::vf_mac(0, 0))?;
-    for pinger in [&bystander, &data] {
-        pinger.wait_for_reply(Duration::from_secs(20))?;
-    }
-    Ok((data, bystander))
 }
 
 /// Notes every difference and goes on: the morning after, all of them count.

@@ -11,7 +11,7 @@ use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::kubelet::events::{End, What};
-use crate::pods::{DRIVER, Node, System};
+use crate::pods::{DRIVER, Node, RESTORE_DRIVER, System};
 use crate::{report, say, write};
 
 /// Until a pod is ready whose packages are there.
@@ -22,7 +22,6 @@ const WITH_BUILD: Duration = Duration::from_secs(1200);
 const INVENTORY: &str = "/var/opt/nic-driver/inventory";
 /// Where the container sees it.
 const SEEN_INVENTORY: &str = "/mnt/drivers-inventory";
-const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
 const VFS: u32 = 7;
 /// Between two pings of a night.
 const PING: Duration = Duration::from_millis(20);
@@ -98,7 +97,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         let started = node.start(&format!("{pod}-{letter}"), &[(RESTORE_DRIVER, restore)])?;
         node.until_ready(&started, letter, PATIENCE)?;
         node.delete(started)?;
-        if restore == "true" { node.expect_inbox()? } else { node.expect(letter)? }
+        expect_after(&node, letter, restore)?;
     }
     System::Debian.pretend()?;
     for (letter, restore) in NIGHT {
@@ -110,7 +109,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
             report(&text.text);
         }
         node.delete(started)?;
-        if restore == "true" { node.expect_inbox()? } else { node.expect(letter)? }
+        expect_after(&node, letter, restore)?;
     }
     node.end(guest)
 }
@@ -143,9 +142,14 @@ pub(crate) fn with_least_privilege(guest: &Guest) -> anyhow::Result<()> {
         let started = node.start(&format!("least-privilege-{letter}"), &[(RESTORE_DRIVER, restore)])?;
         node.until_ready(&started, letter, PATIENCE)?;
         node.delete(started)?;
-        if restore == "true" { node.expect_inbox()? } else { node.expect(letter)? }
+        expect_after(&node, letter, restore)?;
     }
     node.end(guest)
+}
+
+/// An error unless the driver that runs after a pod's end is the one that was to be, and every VF is what it was.
+fn expect_after(node: &Node, letter: &str, restore: &str) -> anyhow::Result<()> {
+    if restore == "true" { node.expect_inbox() } else { node.expect(letter) }
 }
 
 /// Keeps what the inventory holds.

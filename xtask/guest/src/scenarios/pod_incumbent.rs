@@ -3,7 +3,7 @@
 
 mod left;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -12,7 +12,7 @@ use nic_driver::state::{Entry, JournalEvent, Step};
 
 use crate::guest::Guest;
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device};
-use crate::pods::{DRIVER, IS_READY, Node, Started, System};
+use crate::pods::{DRIVER, IS_READY, Node, RESTORE_DRIVER, Started, System};
 use crate::{drivers, journal, read, report, say};
 use left::{BLACKLIST, Found, INVENTORY, Places, lock, rule};
 
@@ -23,7 +23,6 @@ const VFS: u32 = 2;
 const INCUMBENT_IS_READY: &str = "incumbent: ready";
 /// The variable of the stand-in that names the moment at which it is to be killed.
 const STOPS_AT: &str = "INCUMBENT_STOPS_AT";
-const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
 /// What the words are of packages that it has stored.
 const BY_ITS_CHECKSUM: &str = "the checksum of the earlier entrypoint";
 
@@ -52,7 +51,7 @@ fn ended_well(node: &mut Node, places: &Places<'_>) -> anyhow::Result<()> {
     node.delete(theirs)?;
     Found::default().expect("the incumbent has ended")?;
     node.expect("A")?;
-    ensure!(Path::new(DRIVERS_MOUNT).join(LOCK_FILE).exists(), "it left no lock file");
+    ensure!(Path::new(LOCK_FILE).exists(), "it left no lock file");
     places.expect_entry("A", &["checksum", "buildconfig"])?;
     ensure!(
         places.host_tree().is_dir() && !places.note().exists(),
@@ -215,14 +214,13 @@ impl Ours {
         Ok(Self { started, letter, lines })
     }
 
-    fn began(&self, step: &str) -> bool {
-        self.lines.iter().any(
-            |line| matches!(&line.entry, Entry::StepBegan { step: begun, .. } if begun.starts_with(step)),
-        )
+    fn began(&self, is_it: impl Fn(&str) -> bool) -> bool {
+        self.lines.iter().any(|line| matches!(&line.entry, Entry::StepBegan { step, .. } if is_it(step)))
     }
 
     fn unloads(&self) -> anyhow::Result<bool> {
-        Ok(self.began(&journal::unload("igb")?.to_string()))
+        let unload = journal::unload("igb")?;
+        Ok(self.began(|step| unload.is(step)))
     }
 
     fn has_swapped(&self) -> anyhow::Result<&Self> {
@@ -236,7 +234,7 @@ impl Ours {
     }
 
     fn builds(&self) -> bool {
-        self.began(&Step::BuildPackages { sources: PathBuf::new() }.to_string())
+        self.began(Step::is_build)
     }
 
     fn has_built(&self) -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use crate::command::run as command;
 use crate::guest::Guest;
 use crate::kubelet::events::{End, What};
 use crate::kubelet::running::Deleted;
-use crate::pods::{DRIVER, Node, System};
+use crate::pods::{DRIVER, IS_READY, Node, RESTORE_DRIVER, System};
 use crate::readiness::READY;
 use crate::{journal, memory, report, wait, write};
 
@@ -27,7 +27,6 @@ const STORAGE: &str = "nvme_rdma";
 const PEER: &str = "nvidia_peermem";
 const GPU: &str = "/lab/packages/nvidia_peermem.ko";
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
-const RESTORE_DRIVER: &str = "RESTORE_DRIVER_ON_POD_TERMINATION";
 /// How long a module is in the way.
 const HELD: Duration = Duration::from_secs(60);
 /// Few, since it is the course that matters here.
@@ -135,7 +134,7 @@ fn killed_when_ready(node: &mut Node) -> anyhow::Result<()> {
         event.instance == 1 && event.what == What::Started
     });
     again?;
-    started.pod.wait_until_instance_says(DRIVER, 1, "ready; waiting to be told to stop", PATIENCE)?;
+    started.pod.wait_until_instance_says(DRIVER, 1, IS_READY, PATIENCE)?;
     let said = started.pod.log_of_instance(DRIVER, 1)?;
     ensure!(!said.contains("step=unload"), "modules were unloaded for nothing: {said}");
     ensure!(started.pod.restarts(DRIVER)? == 1, "it was started again more than once");

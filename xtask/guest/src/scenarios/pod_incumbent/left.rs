@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use nic_driver::default_paths::{DRIVERS_MOUNT, LOCK_FILE};
+use nic_driver::default_paths::LOCK_FILE;
 
 use crate::drivers;
 use crate::pods::headers_mounts;
@@ -33,8 +33,7 @@ fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// The lock of all driver containers, open.
 pub(super) fn lock() -> anyhow::Result<File> {
-    let lock = Path::new(DRIVERS_MOUNT).join(LOCK_FILE);
-    File::open(&lock).with_context(|| format!("cannot open {}", lock.display()))
+    File::open(LOCK_FILE).with_context(|| format!("cannot open {LOCK_FILE}"))
 }
 
 /// What of a driver container is on the node.

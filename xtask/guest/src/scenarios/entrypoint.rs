@@ -15,6 +15,7 @@ use crate::drivers::{self, Flow, LoadedModule};
 use crate::guest::Guest;
 use crate::image;
 use crate::observe::Nics;
+use crate::pods::IS_READY;
 use crate::program::{NicDriver, Running};
 use crate::readiness::{self, READY};
 use crate::{journal, memory, read, report, say, vfs, wait, write};
@@ -146,7 +147,7 @@ pub(super) fn container(restore_driver: &str) -> NicDriver {
 pub(super) fn until_ready(container: &Running) -> anyhow::Result<()> {
     wait::until("the node is ready", PATIENCE, || {
         // The file of a container before this one may still be there.
-        let is_ready = container.said().contains("ready; waiting to be told to stop");
+        let is_ready = container.said().contains(IS_READY);
         Ok((is_ready && Path::new(READY).exists()).then_some(()))
     })
 }

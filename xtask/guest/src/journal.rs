@@ -11,7 +11,7 @@ use crate::wait;
 
 /// A signal is to fall into a step that may be over within milliseconds.
 const INTERVAL: Duration = Duration::from_millis(1);
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Its file.
 pub(crate) fn path() -> PathBuf {

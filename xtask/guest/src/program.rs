@@ -23,7 +23,7 @@ use crate::{read, say, wait};
 /// Where the host puts the binary.
 pub(crate) const BINARY: &str = "/usr/bin/nic-driver";
 /// No call may take longer. The longest wait of the program's own, for 50 VFs, is below it.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// What `--family` is where a scenario says nothing else.
 pub(crate) const FAMILY: &str = "igb";
 

@@ -500,7 +500,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "kill-terminate",
         summary: "Killed at journal lines of the return to the inbox driver, started again; the machine is compared every time",
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("5"), killed("terminate")],
         ..ONE_KILL_MATRIX
     },

@@ -1,6 +1,7 @@
 //! The vendor's sources: igb and igbvf of the kernel's own source in a version, behind an `install.pl` that takes the vendor's
 //! flags and writes its output layout.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -29,6 +30,7 @@ pub(crate) fn lay_out(tree: &KernelTree, version: &str, folder: &Path) -> anyhow
         let text = fs::read_to_string(&main).with_context(|| format!("cannot read {}", main.display()))?;
         fs::write(&main, format!("{text}\nMODULE_VERSION(\"{version}\");\n"))
             .with_context(|| format!("cannot write {}", main.display()))?;
+        compile_as_one(&sources.join(module), module, &main)?;
     }
     let more = [
         ("SOURCES/Kbuild", include_str!("vendor/Kbuild")),
@@ -36,6 +38,28 @@ pub(crate) fn lay_out(tree: &KernelTree, version: &str, folder: &Path) -> anyhow
         (SPEC, include_str!("vendor/lab-igb.spec")),
     ];
     write(folder, version, &more)
+}
+
+/// Makes one source file of a module's, `main` before the others. A guest's compiler is emulated, and reads the kernel's headers for
+/// each file anew: one file, without what a debugger reads and with the lesser optimisations, takes a third of the time.
+fn compile_as_one(folder: &Path, module: &str, main: &Path) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        files.push(entry.with_context(|| format!("cannot list {}", folder.display()))?.path());
+    }
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "c"));
+    files.sort_by_key(|file| (file != main, file.clone()));
+    let mut text = String::new();
+    for file in &files {
+        let name = file.file_name().context("a source file has no name")?.display();
+        writeln!(text, "#include \"{name}\"")?;
+    }
+    let makefile = format!("obj-m := {module}.o\nccflags-y := -g0 -O1\n");
+    for (name, text) in [(format!("{module}.c"), text), ("Makefile".to_owned(), makefile)] {
+        let file = folder.join(name);
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// The same for Red Hat's systems alone, with modules that were compiled before: what takes a compiler minutes in a guest takes

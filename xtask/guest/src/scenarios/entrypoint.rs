@@ -23,7 +23,7 @@ use crate::{journal, memory, read, report, say, vfs, wait, write};
 /// Few, since it is the course that matters here.
 pub(super) const VFS: u32 = 2;
 const VF_AND_PF_DRIVER: [&str; 2] = [vfs::VF_DRIVER, "igb"];
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
 pub(super) const TERMINATION_LOG: &str = "/run/termination-log";
 pub(super) const NAMES_RULE: &str = "/etc/udev/rules.d/77-mlnx-net-names.rules";

@@ -15,7 +15,7 @@ use crate::pods::{DRIVER, Node, RESTORE_DRIVER, System};
 use crate::{report, say, write};
 
 /// Until a pod is ready whose packages are there.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Until one is whose packages are built first: a compiler takes its time here.
 const WITH_BUILD: Duration = Duration::from_secs(1200);
 /// Where the manifests' hostPath of the inventory is.

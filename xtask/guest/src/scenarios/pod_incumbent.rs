@@ -16,7 +16,7 @@ use crate::pods::{DRIVER, IS_READY, Node, RESTORE_DRIVER, Started, System};
 use crate::{drivers, journal, read, report, say};
 use left::{BLACKLIST, Found, INVENTORY, Places, lock, rule};
 
-const PATIENCE: Duration = Duration::from_secs(400);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The replaced container restores what it knows of: such VFs have nothing else.
 const VFS: u32 = 2;
 /// What it says when the node is ready.

@@ -13,7 +13,7 @@ use crate::pods::{DRIVER, IS_READY, Node, Started, System, headers_mounts};
 use crate::readiness::READY;
 use crate::{journal, report, say};
 
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 const VFS: u32 = 2;
 /// How often a container may have been started again when its node is ready.
 const RESTARTS: u32 = 2;

@@ -17,7 +17,7 @@ use crate::pods::{DRIVER, IS_READY, Node, RESTORE_DRIVER, System};
 use crate::readiness::READY;
 use crate::{journal, memory, report, wait, write};
 
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The family igb with a stack above it, as the node's administrator would give it to the container, below /etc.
 const IGB: &str = include_str!("../../../../crates/nic-driver/families/igb.toml");
 const STACK: &str = "stack = [\"ib_core\", \"iw_cm\", \"ib_cm\", \"rdma_cm\"]\n";

@@ -88,7 +88,7 @@ sub debs {
     else {
         run("cp", "-r", "$here/SOURCES", "$work/build");
         chomp(my $jobs = `nproc`);
-        run("make", "-j$jobs", "-C", $sources, "M=$work/build", "CONFIG_IGB=m", "CONFIG_IGBVF=m", "modules");
+        run("make", "-j$jobs", "-C", $sources, "M=$work/build", "modules");
         make_path("$tree/lib/modules/$kernel/updates/dkms");
         for my $module (qw(igb igbvf)) {
             run("strip", "--strip-debug", "-o", "$tree/lib/modules/$kernel/updates/dkms/$module.ko", "$work/build/$module/$module.ko");

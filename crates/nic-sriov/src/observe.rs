@@ -99,7 +99,28 @@ pub struct Recording {
     pub eswitches: BTreeMap<String, Eswitch>,
 }
 
+impl KernelLinks {
+    /// The same connections, with another deadline for each question. The kernel answers one after the other what needs the same lock
+    /// (`rtnl_lock`): while PFs make their VFs, a link dump waits for each of these.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self {
+            netlink: self.netlink.with_deadline(deadline),
+            devlink: self.devlink.as_ref().map(|devlink| devlink.with_deadline(deadline)),
+        }
+    }
+}
+
 impl LinkSource {
+    /// The same source, with another deadline for each question to the running kernel.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        match self {
+            Self::Kernel(kernel) => Self::Kernel(kernel.with_deadline(deadline)),
+            Self::Recorded(recording) => Self::Recorded(recording.clone()),
+        }
+    }
+
     /// The running kernel's answers, or for another root those recorded under its `/netlink`.
     pub async fn open(host: &Host) -> Result<Self, ObserveError> {
         let boxed = |error| ObserveError::Netlink(error);
@@ -246,7 +267,7 @@ async fn find_in_namespaces(source: &LinkSource, state: &mut NicState) -> Result
 ///
 /// Reading can hang where writing does: `sriov_numvfs` is read under the device's lock (drivers/pci/iov.c,
 /// `sriov_numvfs_show`), which a probe or a write of `sriov_numvfs` that comes to no end holds. The thread is then left
-/// behind and does not keep the process from ending.
+/// behind and does not keep the process from ending. Each question over netlink has the same deadline.
 pub async fn observe_within(
     host: &Host,
     source: &LinkSource,
@@ -256,7 +277,8 @@ pub async fn observe_within(
 ) -> Result<NicState, ObserveError> {
     let (done, finished) = tokio::sync::oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
-    let (host, source, selector, pfs) = (host.clone(), source.clone(), selector.clone(), pfs.to_vec());
+    let (host, source, selector, pfs) =
+        (host.clone(), source.with_deadline(deadline), selector.clone(), pfs.to_vec());
     std::thread::Builder::new()
         .name("observation".into())
         .spawn(move || {

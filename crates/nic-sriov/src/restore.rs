@@ -114,7 +114,7 @@ pub async fn restore(
         return Ok(outcome(saved, skipped, differences, Ledger::default()));
     }
     // The kernel carries out changes one after the other: the last of many waits for all before it.
-    let kernel = KernelLinks { netlink: kernel.netlink.with_deadline(deadline), ..kernel.clone() };
+    let kernel = kernel.with_deadline(deadline);
     let executor = Executor {
         host,
         kernel: &kernel,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nic_host::{BootId, Host, KernelRelease, ReadError};
+use nic_host::{BootId, Host, KernelRelease, ReadError, TrustError};
 use nic_packages::DistributionFamily;
 
 use crate::Exit;
@@ -144,10 +144,16 @@ impl BeginError {
     }
 }
 
-/// A machine that does not even say what it is.
+/// A machine that does not even say what it is, or a state directory that cannot be gone by.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot tell what is running on this machine")]
-pub struct ContextError(#[from] ReadError);
+pub enum ContextError {
+    /// The machine does not say what runs.
+    #[error("cannot tell what is running on this machine")]
+    Machine(#[from] ReadError),
+    /// Somebody else may change the state directory: what is in it would be obeyed, and its modules loaded.
+    #[error("the state directory is not used")]
+    State(#[from] TrustError),
+}
 
 impl Context {
     /// Reads boot and kernel, and puts all together.
@@ -158,6 +164,7 @@ impl Context {
         settings: Settings,
     ) -> Result<Self, ContextError> {
         let store = store.of_family(&family.name);
+        store.ensure_trusted()?;
         let boot_id = host.boot_id()?;
         let kernel = host.kernel_release()?;
         let journal = Journal::open(&store, &boot_id);

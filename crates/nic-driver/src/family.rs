@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nic_host::{Host, ReadError};
+use nic_host::{Foreign, Host, ReadError};
 use nic_kmod::ModuleName;
 use nic_sriov::DeviceSelector;
 use serde::{Deserialize, Serialize};
@@ -145,7 +145,7 @@ impl FamilyModules {
 #[derive(Debug, thiserror::Error)]
 pub enum FamilyError {
     /// No such name, and not a path either.
-    #[error("there is no NIC family {name:?}: built in are {}; a path to a TOML file works too", NAMES.join(", "))]
+    #[error("there is no NIC family {}: built in are {}; a path to a TOML file works too", Foreign(name), NAMES.join(", "))]
     Unknown {
         /// What was asked for.
         name: String,
@@ -154,21 +154,36 @@ pub enum FamilyError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The file is not a family.
-    #[error("{} does not describe a NIC family", path.display())]
+    #[error("{} does not describe a NIC family: line {line}: {why}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: Box<toml::de::Error>,
+        /// The line, from 1.
+        line: usize,
+        /// Why.
+        why: String,
     },
     /// The family's name is none.
-    #[error("{}: the name {name:?} of the family is not made of letters, digits, `-` and `_`", path.display())]
+    #[error("{}: the name {} of the family is not made of letters, digits, `-` and `_`", path.display(), Foreign(name))]
     Name {
         /// The file.
         path: PathBuf,
         /// The name.
         name: String,
+    },
+    /// A value that no device, driver or file can have.
+    #[error("{}: {field} of the family {name} is {}, which is not {expected}", path.display(), Foreign(value))]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The family.
+        name: String,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
     },
     /// The description is incomplete.
     #[error("{}: the family {name} lists no module under {list}", path.display())]
@@ -202,8 +217,11 @@ impl NicFamily {
 
     /// Reads a description. `path` is for the error alone.
     pub fn parse(path: &Path, text: &str) -> Result<Self, FamilyError> {
-        let family: Self = toml::from_str(text)
-            .map_err(|source| FamilyError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let family: Self = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            FamilyError::Parse { path: path.to_owned(), line, why: error.message().to_owned() }
+        })?;
         // It names a folder of the state directory, and stands in messages.
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if family.name.is_empty() || !family.name.chars().all(is_plain) {
@@ -214,13 +232,81 @@ impl NicFamily {
                 return Err(FamilyError::Empty { path: path.to_owned(), name: family.name, list });
             }
         }
-        Ok(family)
+        match family.impossible_value() {
+            None => Ok(family),
+            Some((field, value, expected)) => {
+                Err(FamilyError::Value { path: path.to_owned(), name: family.name, field, value, expected })
+            }
+        }
+    }
+
+    /// The first field whose value matches no device, with what was expected.
+    fn impossible_value(&self) -> Option<(&'static str, String, &'static str)> {
+        let is_name = |text: &str| {
+            !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        };
+        let devices = &self.devices;
+        if !is_name(&devices.bus) {
+            return Some(("devices.bus", devices.bus.clone(), "the name of a bus in /sys/bus"));
+        }
+        let is_id = |id: &str| {
+            id.strip_prefix("0x").is_some_and(|digits| {
+                digits.len() == 4
+                    && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            })
+        };
+        if let Some(vendor) = devices.vendor.as_ref().filter(|vendor| !is_id(vendor)) {
+            let expected = "a PCI vendor as sysfs writes it, such as 0x15b3";
+            return Some(("devices.vendor", vendor.clone(), expected));
+        }
+        if devices.pf_drivers.is_empty() {
+            return Some(("devices.pf_drivers", String::new(), "a list of at least one driver"));
+        }
+        for (field, drivers) in
+            [("devices.pf_drivers", &devices.pf_drivers), ("devices.vf_drivers", &devices.vf_drivers)]
+        {
+            if let Some(driver) = drivers.iter().find(|driver| !is_name(driver)) {
+                return Some((field, driver.clone(), "a list of drivers' names"));
+            }
+        }
+        for (field, path) in [("scripts.init", &self.scripts.init), ("scripts.hooks", &self.scripts.hooks)] {
+            if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
+                return Some((field, path.display().to_string(), "an absolute path"));
+            }
+        }
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trial_w16_a_family_that_can_never_match_is_refused() {
+        let igb = include_str!("../families/igb.toml");
+        for (from, to, field) in [
+            ("bus = \"pci\"", "bus = \"\"", "devices.bus"),
+            ("bus = \"pci\"", "bus = \"../../etc\"", "devices.bus"),
+            ("bus = \"pci\"", "bus = \"pci/devices/..\"", "devices.bus"),
+            ("\"0x8086\"", "\"intel\"", "devices.vendor"),
+            ("\"0x8086\"", "\"\"", "devices.vendor"),
+            ("\"0x8086\"", "\"8086\"", "devices.vendor"),
+            ("\"0x8086\"", "\"0x15B3\"", "devices.vendor"),
+            ("pf_drivers = [\"igb\"]", "pf_drivers = []", "devices.pf_drivers"),
+            ("pf_drivers = [\"igb\"]", "pf_drivers = [\"a/b\"]", "devices.pf_drivers"),
+            ("vf_drivers = [\"igbvf\"]", "vf_drivers = [\"\\n\"]", "devices.vf_drivers"),
+        ] {
+            let text = igb.replace(from, to);
+            assert_ne!(text, igb, "{from}");
+            let error = NicFamily::parse(Path::new("f.toml"), &text).unwrap_err().to_string();
+            assert!(error.contains(field) && !error.contains('\n'), "{to}: {error}");
+        }
+        let text = format!("{igb}\n[scripts]\ninit = \"openibd\"\n");
+        let error = NicFamily::parse(Path::new("f.toml"), &text).unwrap_err().to_string();
+        assert!(error.contains("scripts.init") && error.contains("an absolute path"), "{error}");
+    }
 
     #[test]
     fn the_built_in_families_are_complete() {

@@ -2,11 +2,14 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nic_host::Foreign;
+use rustix::fs::OFlags;
 use tokio::time::Instant;
 
 use crate::Exit;
@@ -32,6 +35,8 @@ pub struct InstanceLock {
 #[derive(Debug)]
 pub struct LockHeld {
     file: File,
+    /// Whether the file's text is a lock's: somebody else's is not written to.
+    is_ours: bool,
 }
 
 /// The lock could not be acquired. Nothing was changed.
@@ -149,26 +154,75 @@ impl InstanceLock {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         // Not truncated: what is in it is another's until the lock is ours.
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path);
-        let mut file = open.map_err(failed)?;
+        let mut file = open(&self.path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = Vec::new();
                 (&mut file).take(LONGEST_TEXT).read_to_end(&mut text).map_err(failed)?;
-                let held_by = String::from_utf8_lossy(&text).lines().collect::<Vec<_>>().join(", ");
+                let text = String::from_utf8_lossy(&text);
+                let held_by = if text.starts_with("pid ") {
+                    text.lines().collect::<Vec<_>>().join(", ")
+                } else if text.trim().is_empty() {
+                    String::new()
+                } else {
+                    Foreign(text.trim()).to_string()
+                };
                 return Err(LockError::Held { path: self.path.clone(), held_by, waited: Duration::ZERO });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let text = format!("pid {}\ncommand {command}\nsince {:.0}\n", std::process::id(), Timestamp::now());
-        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed)?;
-        Ok(LockHeld { file })
+        let is_ours = is_a_locks_text(&mut file).map_err(failed)?;
+        if is_ours {
+            let text =
+                format!("pid {}\ncommand {command}\nsince {:.0}\n", std::process::id(), Timestamp::now());
+            let written =
+                file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(text.as_bytes()));
+            written.map_err(failed)?;
+        } else {
+            tracing::warn!(
+                lock = %self.path.display(),
+                "the lock's file holds something that is no lock's text: it is locked and not written to"
+            );
+        }
+        Ok(LockHeld { file, is_ours })
     }
+}
+
+/// Opens the lock's file. A symbolic link is not followed: what it leads to would be emptied.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).map_err(io::Error::other)?;
+    // Not truncated: what is in it is another's until the lock is ours.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(flags)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("what is there is no regular file"))
+    }
+}
+
+/// Whether a lock's file holds nothing, what a holder has written, or a process's number alone.
+fn is_a_locks_text(file: &mut File) -> io::Result<bool> {
+    let mut text = Vec::new();
+    file.take(LONGEST_TEXT + 1).read_to_end(&mut text)?;
+    let Ok(text) = std::str::from_utf8(&text) else { return Ok(false) };
+    let fits = u64::try_from(text.len()).is_ok_and(|length| length <= LONGEST_TEXT);
+    let text = text.trim();
+    Ok(fits
+        && (text.is_empty() || text.starts_with("pid ") || text.bytes().all(|byte| byte.is_ascii_digit())))
 }
 
 impl Drop for LockHeld {
     fn drop(&mut self) {
+        if !self.is_ours {
+            return;
+        }
         // Only for whoever reads the file: a free lock with a holder's name in it would mislead.
         if let Err(error) = self.file.rewind().and_then(|()| self.file.set_len(0)) {
             tracing::debug!(%error, "the lock file keeps its text");
@@ -179,6 +233,30 @@ impl Drop for LockHeld {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trial_w8_a_file_of_somebody_else_in_the_locks_place_is_neither_emptied_nor_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (precious, link, notes) =
+            (folder.path().join("precious"), folder.path().join("link"), folder.path().join("notes"));
+        std::fs::write(&precious, "x").unwrap();
+        std::os::unix::fs::symlink(&precious, &link).unwrap();
+        let error = InstanceLock::new(&link).acquire("reload").unwrap_err();
+        assert!(matches!(error, LockError::File { .. }), "{error}");
+        std::fs::write(&notes, "notes of an administrator\n").unwrap();
+        let lock = InstanceLock::new(&notes);
+        let held = lock.acquire("reload").unwrap();
+        let error = InstanceLock::new(&notes).acquire("status").unwrap_err().to_string();
+        assert!(error.contains("\"notes of an administrator\""), "{error}");
+        drop(held);
+        assert_eq!(std::fs::read_to_string(&notes).unwrap(), "notes of an administrator\n");
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "x");
+        // The number of a process alone, as other programs write it, is a lock's text.
+        std::fs::write(&notes, "4711\n").unwrap();
+        let held = InstanceLock::new(&notes).acquire("reload").unwrap();
+        assert!(std::fs::read_to_string(&notes).unwrap().contains("command reload"));
+        drop(held);
+    }
 
     #[test]
     fn the_second_is_told_who_is_the_first() {

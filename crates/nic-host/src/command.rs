@@ -193,12 +193,17 @@ impl Captured {
         self.code == Some(0)
     }
 
-    /// The end of what it said about its failure: the last lines of standard error, or else of standard output.
+    /// The end of what it said about its failure, in one line: the last lines of standard error, or else of standard output.
     #[must_use]
     pub fn last_words(&self) -> String {
         let text = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
         let lines: Vec<&str> = text.trim().lines().collect();
-        lines.iter().skip(lines.len().saturating_sub(8)).copied().collect::<Vec<_>>().join("\n")
+        lines
+            .iter()
+            .skip(lines.len().saturating_sub(8))
+            .map(|line| line.trim())
+            .collect::<Vec<_>>()
+            .join(" | ")
     }
 }
 

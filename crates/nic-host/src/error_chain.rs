@@ -1,4 +1,10 @@
-/// An error with its causes, in one line. A cause whose text its error repeats is not told twice.
+use crate::text::in_one_line;
+
+/// How many bytes of an error and its causes are told. More is what somebody else has written.
+const LONGEST_MESSAGE: usize = 4000;
+
+/// An error with its causes, in one line of bounded length, whatever foreign text is in it. A cause whose text its error repeats
+/// is not told twice.
 #[must_use]
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -12,7 +18,7 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    in_one_line(&text, LONGEST_MESSAGE)
 }
 
 #[cfg(test)]
@@ -37,5 +43,8 @@ mod tests {
         assert_eq!(error_chain(&Sample::Told(cause())), "outer: inner");
         assert_eq!(error_chain(&Sample::Transparent(cause())), "inner");
         assert_eq!(error_chain(&Sample::Repeats(cause())), "whole: inner");
+        let hostile = format!("{}\n\u{1b}[31m", "x".repeat(1 << 20));
+        assert!(error_chain(&Sample::Told(io::Error::other(hostile))).len() < 4100);
+        assert_eq!(error_chain(&Sample::Told(io::Error::other("a\nb"))), "outer: a | b");
     }
 }

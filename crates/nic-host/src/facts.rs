@@ -1,9 +1,10 @@
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Host, ReadError};
+use crate::{Foreign, Host, ReadError};
 
 /// A kernel release as `uname -r` prints it, e.g. `5.14.0-570.73.1.el9_6.aarch64+64k`.
 ///
@@ -134,13 +135,26 @@ impl Host {
         let path = "/proc/sys/kernel/osrelease";
         self.read(path)?.trim().parse().map_err(|error| ReadError {
             path: self.path(path),
-            source: std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+            source: io::Error::new(io::ErrorKind::InvalidData, error),
         })
     }
 
     /// The running boot's identity.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no identity: two boots without one would be the same.
     pub fn boot_id(&self) -> Result<BootId, ReadError> {
-        Ok(BootId(self.read("/proc/sys/kernel/random/boot_id")?.trim().to_owned()))
+        const FILE: &str = "/proc/sys/kernel/random/boot_id";
+        let text = self.read(FILE)?;
+        let id = text.trim();
+        let is_identity = (1..=64).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if is_identity {
+            return Ok(BootId(id.to_owned()));
+        }
+        let source =
+            io::Error::new(io::ErrorKind::InvalidData, format!("{} is no boot's identity", Foreign(id)));
+        Err(ReadError { path: self.path(FILE), source })
     }
 
     /// `/etc/os-release`, or `/usr/lib/os-release` where that is missing.

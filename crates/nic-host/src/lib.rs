@@ -5,18 +5,19 @@
 //! the fixture; handed a replay of commands, it executes nothing.
 //!
 //! What it offers:
-//! - files below the root: [`Host::read`], [`Host::list`], [`Host::link_name`]; in a container, those of the machine it
-//!   runs on are below [`HOST_MOUNT`];
+//! - files below the root: [`Host::read`], [`Host::list`], [`Host::link_name`]; regular ones alone, up to a length; in a container,
+//!   those of the machine it runs on are below [`HOST_MOUNT`];
 //! - kernel attributes: [`Host::attribute`], [`Host::write_attribute`], [`Host::write_attribute_within`], with the
 //!   kernel's errno kept in the error;
 //! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
 //! - how long files stay: [`Host::file_lifetime`];
+//! - whether others may have written what is obeyed: [`Host::ensure_trusted`];
 //! - SELinux labels for kernel modules' files: [`Host::label_module_files`];
 //! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline; [`Host::run_lines`]
 //!   for those whose output is followed line by line;
 //! - [`ProgramEnvironment`], what all programs get and hide;
 //! - [`Secret`], a text that is handed to programs and written nowhere;
-//! - [`error_chain`], an error with its causes in one line;
+//! - [`error_chain`], an error with its causes in one line; [`Foreign`], text of others in a message;
 //! - facts: [`KernelRelease`], [`BootId`], [`OsRelease`], and the [`DriverVersion`] that names files.
 //!
 //! What it is not: it knows nothing of NICs, modules or packages, and nothing of netlink, which does not go
@@ -28,25 +29,31 @@ mod command;
 mod driver_version;
 mod error_chain;
 mod facts;
-mod files;
 mod host;
 mod lifetime;
 mod programs;
+mod read;
 mod replay;
 mod run;
 mod secret;
 mod selinux;
 mod stream;
+mod text;
+mod trust;
+mod write;
 
 pub use command::{Captured, CommandError, Invocation};
 pub use driver_version::{DriverVersion, ParseDriverVersionError};
 pub use error_chain::error_chain;
 pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
-pub use files::{DeadlineWriteError, ListError, ReadError, WriteError};
 pub use host::{HOST_MOUNT, Host};
 pub use lifetime::FileLifetime;
 pub use programs::ProgramEnvironment;
+pub use read::{LONGEST_ATTRIBUTE, LONGEST_FILE, LONGEST_TEXT, ListError, ReadError};
 pub use replay::Replay;
 pub use secret::{HIDDEN, Secret};
 pub use selinux::LabelError;
 pub use stream::CommandEnd;
+pub use text::{Foreign, LONGEST_FOREIGN};
+pub use trust::{TrustError, Writer};
+pub use write::{DeadlineWriteError, WriteError};

@@ -1,11 +1,20 @@
 //! Executing commands, on the machine or from a replay.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
 
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Child;
+
 use crate::host::Commands;
+use crate::stream::LAST_OUTPUT;
 use crate::{Captured, CommandError, Host, Invocation};
+
+/// How many bytes of each output are kept.
+const LONGEST_OUTPUT: u64 = 64 << 20;
 
 impl Host {
     /// Executes a command and expects exit code 0.
@@ -85,7 +94,7 @@ async fn execute(invocation: &Invocation) -> Result<Captured, CommandError> {
     let start_error = |source| CommandError::Start { command: invocation.to_string(), source };
     let child = command.spawn().map_err(start_error)?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    let Ok(ended) = tokio::time::timeout(invocation.deadline, child.wait_with_output()).await else {
+    let Some(captured) = ended(child, invocation).await.map_err(start_error)? else {
         if let Some(group) = group
             && let Err(error) = rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
         {
@@ -97,14 +106,49 @@ async fn execute(invocation: &Invocation) -> Result<Captured, CommandError> {
         }
         return Err(CommandError::Deadline { command: invocation.to_string(), after: invocation.deadline });
     };
-    let output = ended.map_err(start_error)?;
-    let captured = Captured {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    };
     tracing::debug!(command = %invocation, code = captured.code, took = ?started.elapsed(), "command ended");
     Ok(captured)
+}
+
+/// Waits for the command itself; `None` when it has not ended at its deadline. What it has started and left, a daemon with its output
+/// open, is nobody's to wait for or to kill.
+async fn ended(mut child: Child, invocation: &Invocation) -> io::Result<Option<Captured>> {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let status = {
+        let mut reading = pin!(async {
+            tokio::try_join!(read_all(out.as_mut(), &mut stdout), read_all(err.as_mut(), &mut stderr))
+        });
+        let mut overdue = pin!(tokio::time::sleep(invocation.deadline));
+        tokio::select! {
+            read = &mut reading => {
+                read?;
+                // One that has closed its output goes on all the same.
+                tokio::select! {
+                    status = child.wait() => status?,
+                    () = &mut overdue => return Ok(None),
+                }
+            }
+            status = child.wait() => {
+                match tokio::time::timeout(LAST_OUTPUT, reading).await {
+                    Ok(read) => drop(read?),
+                    Err(_) => tracing::debug!(command = %invocation, "something that the command started still holds its output"),
+                }
+                status?
+            }
+            () = &mut overdue => return Ok(None),
+        }
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Some(Captured { code: status.code(), stdout: text(stdout), stderr: text(stderr) }))
+}
+
+/// Reads to the end and keeps [`LONGEST_OUTPUT`] of it.
+async fn read_all(from: Option<&mut (impl AsyncRead + Unpin)>, into: &mut Vec<u8>) -> io::Result<()> {
+    let Some(from) = from else { return Ok(()) };
+    from.take(LONGEST_OUTPUT).read_to_end(into).await?;
+    // A pipe that nobody empties would stop the command.
+    tokio::io::copy(from, &mut tokio::io::sink()).await.map(drop)
 }
 
 #[cfg(test)]
@@ -158,6 +202,27 @@ mod tests {
     async fn a_missing_program_is_named() {
         let error = Host::running().run(&Invocation::new("no-such-program")).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot start `no-such-program`");
+    }
+
+    #[tokio::test]
+    async fn fault_5_1_a_command_is_over_when_it_ends_and_what_it_left_goes_on() {
+        let marker = tempfile::tempdir().unwrap();
+        let file = marker.path().join("daemon");
+        // The daemon keeps both outputs open, and outlives the command's deadline.
+        let script = format!("(sleep 1; touch {}) & echo begun; exit 3", file.display());
+        let hook = Invocation::new("sh").args(["-c", &script]).deadline(Duration::from_millis(900));
+        let captured = Host::running().run_to_end(&hook).await.unwrap();
+        assert_eq!((captured.code, captured.stdout.as_str()), (Some(3), "begun\n"));
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert!(file.exists(), "what the command left was killed");
+    }
+
+    #[tokio::test]
+    async fn all_output_is_read_before_the_end() {
+        let script =
+            Invocation::new("sh").args(["-c", "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2"]);
+        let captured = Host::running().run(&script).await.unwrap();
+        assert_eq!((captured.stdout.len(), captured.stderr.len()), (1_000_000, 1_000_000));
     }
 
     #[tokio::test]

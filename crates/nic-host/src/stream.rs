@@ -14,7 +14,7 @@ use crate::{CommandError, Host, Invocation, Secret};
 /// A longer line is handed over in pieces of this length.
 const LONGEST_LINE: usize = 16 * 1024;
 /// How long output is waited for once the command has ended: what it left running may hold the pipe for ever.
-const LAST_OUTPUT: Duration = Duration::from_millis(500);
+pub(crate) const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 /// How a command ended whose output was handed over while it ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

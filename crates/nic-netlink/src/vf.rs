@@ -59,6 +59,7 @@ impl<T: fmt::Display> fmt::Display for Setting<T> {
 /// preset is `u32::MAX` and can be told apart. For the link state it is `Auto`, for VLAN and rates 0: there only
 /// the refusal of a change tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct VfAttributes {
     /// The VF's number on its PF, from 0.
     pub index: u32,
@@ -114,6 +115,7 @@ impl VfAttributes {
 
 /// A VLAN tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct VlanTag {
     /// The VLAN, 0 to 4095; 0 is none.
     pub id: u16,

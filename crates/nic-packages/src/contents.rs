@@ -1,14 +1,16 @@
 //! What is in a package, file by file, without a package manager.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use nic_host::Host;
 use rpm::{CompressionType, PackageMetadata};
 
-use crate::{ParsePackageError, ReadPackageError, cpio, deb, rpm_header};
+use crate::{ParsePackageError, ReadPackageError, cpio, deb, rpm_bounds, rpm_header};
+
+/// The longest target of a symbolic link, in bytes (`PATH_MAX` in include/uapi/linux/limits.h).
+const LONGEST_TARGET: u64 = 4096;
 
 /// A file in a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +77,8 @@ pub fn read_contents<E>(
     mut receive: impl FnMut(&ContainedFile, &mut dyn Read) -> Result<(), E>,
 ) -> Result<(), ReadContentsError<E>> {
     let seen = host.path(path);
-    let file = File::open(&seen).map_err(|source| ReadPackageError::Open { path: seen.clone(), source })?;
+    let file =
+        host.open(path).map_err(|error| ReadPackageError::Open { path: error.path, source: error.source })?;
     read(BufReader::new(file), &mut receive).map_err(|stop| match stop {
         Stop::Parse(source) => ReadPackageError::Parse { path: seen, source }.into(),
         Stop::Receiver(error) => ReadContentsError::Receiver(error),
@@ -96,7 +99,8 @@ fn read<E>(mut content: impl BufRead, receive: &mut Receive<'_, E>) -> Result<()
 }
 
 fn read_rpm<E>(mut content: impl BufRead, receive: &mut Receive<'_, E>) -> Result<(), Stop<E>> {
-    let metadata = PackageMetadata::parse(&mut content).map_err(ParsePackageError::RpmHeader)?;
+    let bytes = rpm_bounds::read(&mut content).map_err(ParsePackageError::read("rpm header"))?;
+    let metadata = PackageMetadata::parse(&mut bytes.as_slice()).map_err(ParsePackageError::RpmHeader)?;
     let compressor = metadata.get_payload_compressor().map_err(ParsePackageError::RpmHeader)?;
     let suffix = match compressor {
         CompressionType::None => "",
@@ -129,7 +133,7 @@ fn read_rpm<E>(mut content: impl BufRead, receive: &mut Receive<'_, E>) -> Resul
             }
             cpio::LINK => {
                 let mut target = String::new();
-                content.read_to_string(&mut target)?;
+                content.take(LONGEST_TARGET).read_to_string(&mut target)?;
                 let kind = ContainedKind::Link { target: PathBuf::from(target) };
                 receive(&ContainedFile { path, kind }, &mut io::empty()).map_err(Stop::Receiver)
             }

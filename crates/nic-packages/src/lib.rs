@@ -35,6 +35,7 @@ mod node;
 mod package;
 mod read_package;
 mod remove;
+mod rpm_bounds;
 mod rpm_header;
 mod set;
 mod source_links;

@@ -1,6 +1,5 @@
 //! Reading package files of either format.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -37,8 +36,9 @@ impl PackageFile {
     /// Of an rpm only the header is read; a deb has no list of its files, so its data is decompressed.
     pub fn read(host: &Host, path: impl AsRef<Path>) -> Result<Self, ReadPackageError> {
         let (path, seen) = (path.as_ref(), host.path(&path));
-        let file =
-            File::open(&seen).map_err(|source| ReadPackageError::Open { path: seen.clone(), source })?;
+        let file = host
+            .open(path)
+            .map_err(|error| ReadPackageError::Open { path: error.path, source: error.source })?;
         Self::parse(path, BufReader::new(file))
             .map_err(|source| ReadPackageError::Parse { path: seen, source })
     }

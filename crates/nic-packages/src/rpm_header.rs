@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rpm::{Error, FileEntry, FileFlags, FileType, IndexTag, PackageMetadata};
 
+use crate::rpm_bounds;
 use crate::{PackageFile, PackageFormat, ParsePackageError};
 
 /// The first bytes of the lead of every rpm file (rpm's lib/rpmlead.c, `lead_magic`).
@@ -12,7 +13,8 @@ pub(crate) const MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 
 /// Reads lead, signature and header; the payload is left alone. The path stays empty.
 pub(crate) fn parse(mut content: impl BufRead) -> Result<PackageFile, ParsePackageError> {
-    let metadata = PackageMetadata::parse(&mut content).map_err(ParsePackageError::RpmHeader)?;
+    let bytes = rpm_bounds::read(&mut content).map_err(ParsePackageError::read("rpm header"))?;
+    let metadata = PackageMetadata::parse(&mut bytes.as_slice()).map_err(ParsePackageError::RpmHeader)?;
     if metadata.is_source_package() {
         return Err(ParsePackageError::Source);
     }

@@ -17,6 +17,7 @@ mod attribute;
 mod ofed;
 mod state;
 
+mod check;
 mod observe;
 
 mod compare;
@@ -33,6 +34,7 @@ mod vfio;
 pub use address::{DeviceAddress, ParseAddressError, PciAddress, PciId};
 pub use arrivals::{Arrival, ArrivalError, Arrivals};
 pub use attribute::Attribute;
+pub use check::{Contradiction, MOST_VFS};
 pub use compare::{Component, Difference, Gravity, compare};
 pub use names::{NameTaken, Rename, plan_names};
 pub use observe::{

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use nic_host::{Host, ListError, ReadError};
+use nic_host::{Foreign, Host, ListError, ReadError};
 use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort};
 use serde::{Deserialize, Serialize};
 
+use crate::check::MOST_VFS;
 use crate::ofed;
 use crate::{
     DeviceAddress, NetdevState, NicState, PciAddress, PciId, PfState, RepresentorState, VfNetdev, VfState,
@@ -40,7 +41,7 @@ pub enum ObserveError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// An attribute's value is not what the kernel documents.
-    #[error("{path} holds {value:?}, which is not {expected}")]
+    #[error("{path} holds {}, which is not {expected}", Foreign(value))]
     Value {
         /// The attribute.
         path: String,
@@ -296,7 +297,7 @@ pub async fn observe_within(
 /// The addresses of a PF's VFs, by index; none on a bus whose VFs are no devices of their own.
 pub fn vf_addresses(host: &Host, pf: &DeviceAddress) -> Result<Vec<PciAddress>, ObserveError> {
     let sysfs = pf.sysfs();
-    let count = number(host, &format!("{sysfs}/sriov_numvfs"))?.unwrap_or(0);
+    let count = num_vfs(host, &sysfs, None)?;
     (0..count).filter_map(|index| vf_address(host, &sysfs, index).transpose()).collect()
 }
 
@@ -319,7 +320,8 @@ async fn observe_pf(
     let sysfs = address.sysfs();
     let of_device = links_of_device(host, address, links)?;
     let uplink = of_device.iter().copied().find(|link| is_uplink(link));
-    let num_vfs = number(host, &format!("{sysfs}/sriov_numvfs"))?.unwrap_or(0);
+    let total_vfs = total_vfs(host, address)?;
+    let num_vfs = num_vfs(host, &sysfs, total_vfs)?;
     let driver = host.link_name(format!("{sysfs}/driver"))?;
     let mut vfs = Vec::new();
     for index in 0..num_vfs {
@@ -355,14 +357,6 @@ async fn observe_pf(
         }
     }
     representors.sort_by_key(|representor| representor.port);
-    let total_vfs = match number(host, &format!("{sysfs}/sriov_totalvfs"))? {
-        Some(total) => Some(total),
-        // netdevsim has its limit in debugfs alone; that numvfs exists shows that it has VFs.
-        None if address.bus() != "pci" && host.exists(format!("{sysfs}/sriov_numvfs")) => {
-            number(host, &format!("/sys/kernel/debug/{}/{}/max_vfs", address.bus(), address.name()))?
-        }
-        None => None,
-    };
     let pci_id =
         match (host.attribute(format!("{sysfs}/vendor"))?, host.attribute(format!("{sysfs}/device"))?) {
             (Some(vendor), Some(device)) => Some(PciId::of_sysfs(&vendor, &device)),
@@ -445,6 +439,30 @@ pub(crate) fn ifindexes_of_device(host: &Host, device: &DeviceAddress) -> Result
 /// A PF's own port, and not a representor: it has no port name (outside switchdev), or that of a physical port.
 pub(crate) fn is_uplink(link: &Link) -> bool {
     link.port().is_none_or(|port| port.is_uplink())
+}
+
+/// `sriov_totalvfs`; `None` where the device or its driver has no SR-IOV.
+fn total_vfs(host: &Host, address: &DeviceAddress) -> Result<Option<u32>, ObserveError> {
+    let sysfs = address.sysfs();
+    match number(host, &format!("{sysfs}/sriov_totalvfs"))? {
+        Some(total) => Ok(Some(total)),
+        // netdevsim has its limit in debugfs alone; that numvfs exists shows that it has VFs.
+        None if address.bus() != "pci" && host.exists(format!("{sysfs}/sriov_numvfs")) => {
+            number(host, &format!("/sys/kernel/debug/{}/{}/max_vfs", address.bus(), address.name()))
+        }
+        None => Ok(None),
+    }
+}
+
+/// `sriov_numvfs`, which no PF has above its `total`; 0 without SR-IOV.
+fn num_vfs(host: &Host, pf_sysfs: &str, total: Option<u32>) -> Result<u32, ObserveError> {
+    let path = format!("{pf_sysfs}/sriov_numvfs");
+    let count = number(host, &path)?.unwrap_or(0);
+    if count > total.unwrap_or(MOST_VFS).min(MOST_VFS) {
+        let expected = "a number of VFs that the PF can have (sriov_totalvfs)";
+        return Err(ObserveError::Value { path, value: count.to_string(), expected });
+    }
+    Ok(count)
 }
 
 fn number(host: &Host, path: &str) -> Result<Option<u32>, ObserveError> {

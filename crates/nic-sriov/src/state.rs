@@ -11,6 +11,7 @@ use crate::{DeviceAddress, OfedAttributes, PciAddress, PciId};
 /// A snapshot holds one; so does every observation made during a restore, and comparing the two is how a restore
 /// is planned and verified.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NicState {
     /// The physical functions.
     pub pfs: Vec<PfState>,
@@ -32,6 +33,7 @@ impl NicState {
 
 /// A physical function and all that hangs on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PfState {
     /// Where it is.
     pub address: DeviceAddress,
@@ -80,6 +82,7 @@ impl PfState {
 
 /// A virtual function: what the PF was told about it, and what it is on its own side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct VfState {
     /// Its index: the N of `virtfnN` and of `ip link set … vf N`.
     pub index: u32,
@@ -146,6 +149,7 @@ impl VfNetdev {
 
 /// A VF's or SF's representor in switchdev mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RepresentorState {
     /// Which port of the eswitch it stands for.
     pub port: PhysPortName,
@@ -173,6 +177,7 @@ impl RepresentorState {
 
 /// The properties of a netdev that an administrator can set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NetdevState {
     /// The ifindex it had when it was looked at. It changes with every registration and is never restored.
     pub index: IfIndex,

@@ -189,6 +189,30 @@ pub enum Command {
     Man,
 }
 
+impl Command {
+    /// Whether the command changes nothing: what it shows is all that it does.
+    pub(super) fn only_shows(&self) -> bool {
+        match self {
+            Self::Preflight { .. }
+            | Self::Plan { .. }
+            | Self::Status
+            | Self::Probe { .. }
+            | Self::Config(_)
+            | Self::Report
+            | Self::Completions { .. }
+            | Self::Man => true,
+            Self::Install(_)
+            | Self::Build(_)
+            | Self::DtkBuild
+            | Self::Reload { .. }
+            | Self::RestoreSriov { .. }
+            | Self::Terminate { .. }
+            | Self::Run(_)
+            | Self::Snapshot => false,
+        }
+    }
+}
+
 /// What `plan` can plan.
 #[derive(Debug, Subcommand)]
 pub enum Planned {

@@ -2,11 +2,11 @@
 //! that options and variables go before it.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
+use nic_host::Host;
 use toml::de::{DeTable, DeValue};
 
 use super::setting::{CONFIG, all_arguments, check, may_be_empty, nearest, settings};
@@ -35,9 +35,12 @@ impl ConfigFile {
     /// The file cannot be read or is no TOML; a key is no setting; a value is not of the setting's kind. The error names the file,
     /// the line and the key, and no value of a key that is not known: it may be a secret.
     pub(super) fn read(path: &Path, declared: &Command) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(|error| {
-            let why =
-                format!("cannot read the file of settings {}: {}\n", path.display(), error_chain(&error));
+        let text = Host::running().read(path).map_err(|error| {
+            let why = format!(
+                "cannot read the file of settings {}: {}\n",
+                path.display(),
+                error_chain(&error.source)
+            );
             Error::raw(ErrorKind::Io, why).with_cmd(declared)
         })?;
         Self::parse(path, &text, declared)

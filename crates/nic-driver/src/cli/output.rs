@@ -57,15 +57,25 @@ pub(super) fn show<T: Serialize + std::fmt::Display>(cli: &Cli, result: &T, exit
                 text.push(b'\n');
                 print(cli, &text, exit)
             }
-            Err(error) => fail(cli, &error, Exit::Failed),
+            Err(error) => tell(&error, exit),
         },
     }
 }
 
-/// Prints a result. A reader that has gone away is not the command's failure.
+/// A result that nobody could be shown.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the result to stdout; the exit code is the command's own")]
+struct NotShown(#[source] io::Error);
+
+/// Prints a result. What the command has done is for its exit code to say, also where the result cannot be written; only a command that
+/// does nothing else than show something has failed then. A reader that has gone away is not the command's failure.
 pub(super) fn print(cli: &Cli, text: &[u8], exit: Exit) -> Exit {
-    match io::stdout().write_all(text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(cli, &error, Exit::Failed),
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let only_shows = cli.command.only_shows() && exit == Exit::Success;
+            tell(&NotShown(error), if only_shows { Exit::Failed } else { exit })
+        }
         Ok(()) | Err(_) => exit,
     }
 }

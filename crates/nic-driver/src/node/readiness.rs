@@ -3,21 +3,52 @@
 //! It never exists while the machine differs from the snapshot: it goes before the first change, and comes when the
 //! machine was read back and found equal.
 
+use std::io;
+
 use nic_host::WriteError;
 
 use crate::context::Context;
 use crate::state::{PhaseRecord, Step};
 
 /// Removes the file: from here on the node is not ready.
+///
+/// # Errors
+/// The file cannot be removed, or holds something: then it is somebody else's, and stays.
 pub(crate) fn take_readiness_away(context: &Context, phase: &PhaseRecord) -> Result<(), WriteError> {
     let step = phase.step(Step::TakeReadinessAway);
-    step.record(context.host.remove_file(&context.settings.readiness_file)).map(|_| ())
+    let remove = || {
+        ensure_nobody_elses(context, "remove")?;
+        context.host.remove_file(&context.settings.readiness_file).map(drop)
+    };
+    step.record(remove())
 }
 
 /// Creates the file. Only its existence has a meaning.
+///
+/// # Errors
+/// The file cannot be written, or something is there that is somebody else's.
 pub(crate) fn give_readiness(context: &Context, phase: &PhaseRecord) -> Result<(), WriteError> {
     let step = phase.step(Step::GiveReadiness);
-    step.record(context.host.write_durably(&context.settings.readiness_file, b""))
+    let write = || {
+        ensure_nobody_elses(context, "write")?;
+        context.host.write_durably(&context.settings.readiness_file, b"")
+    };
+    step.record(write())
+}
+
+/// A readiness file is empty, whoever has made it. What else is in its place was put there by mistake, and is not ours to lose.
+fn ensure_nobody_elses(context: &Context, action: &str) -> Result<(), WriteError> {
+    let path = context.host.path(&context.settings.readiness_file);
+    match path.symlink_metadata() {
+        Ok(found) if !found.is_file() || found.len() > 0 => Err(WriteError {
+            path,
+            action: action.to_owned(),
+            source: io::Error::other(
+                "what is there is no readiness file, which is a file and empty: DRIVER_READY_PATH names somebody else's",
+            ),
+        }),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +74,22 @@ mod tests {
         let mut context = fixture::context(Host::at(dir.path()), &dir.path().join("state"));
         context.settings.readiness_file = path.into();
         (dir, context)
+    }
+
+    #[test]
+    fn trial_w8_what_is_no_readiness_file_stays_and_is_an_error() {
+        let (dir, context) = context("/ready");
+        let phase = context.journal.phase(Phase::Run);
+        let file = dir.path().join("ready");
+        fs::write(&file, "notes").unwrap();
+        take_readiness_away(&context, &phase).unwrap_err();
+        let error = give_readiness(&context, &phase).unwrap_err();
+        assert!(crate::error_chain(&error).contains("DRIVER_READY_PATH"), "{error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "notes");
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        take_readiness_away(&context, &phase).unwrap_err();
+        assert!(file.is_dir());
     }
 
     #[test]

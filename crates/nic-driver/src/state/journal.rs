@@ -1,10 +1,10 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nic_host::{BootId, ReadError, WriteError};
+use nic_host::{BootId, LONGEST_TEXT, ReadError, WriteError};
 use nic_sriov::{RestoreEvent, RestoreOutcome};
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::{Deserialize, Serialize};
@@ -217,18 +217,21 @@ impl Journal {
     }
 
     /// Makes the journal one that can be appended to: a last line that a crash has cut off is taken away, and a
-    /// journal that is damaged elsewhere is set aside as a whole. Returns where it is then.
+    /// journal that is damaged elsewhere, or too long to be read, is set aside as a whole. Returns where it is then.
     pub fn repair(store: &StateStore, now: Timestamp) -> Result<Option<PathBuf>, WriteError> {
         let path = store.journal_path();
-        if let Err(JournalError::Parse { .. }) = Self::read(store) {
+        let failed = |source| WriteError { path: path.clone(), action: "repair".to_owned(), source };
+        let bytes = match store.files().read_bytes_up_to(&path, LONGEST_TEXT) {
+            Ok(bytes) => bytes,
+            Err(error) => match error.source.kind() {
+                io::ErrorKind::NotFound => return Ok(None),
+                io::ErrorKind::FileTooLarge => return store.set_aside(&path, now).map(Some),
+                _ => return Err(failed(error.source)),
+            },
+        };
+        if Self::parse(&path, &bytes).is_err() {
             return store.set_aside(&path, now).map(Some);
         }
-        let failed = |source| WriteError { path: path.clone(), action: "repair".to_owned(), source };
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(failed(source)),
-        };
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         if whole < bytes.len() {
             let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
@@ -241,21 +244,29 @@ impl Journal {
     /// The journal's events. A last line that a crash has cut off is passed over; any other damage is an error.
     pub fn read(store: &StateStore) -> Result<Vec<JournalEvent>, JournalError> {
         let path = store.journal_path();
-        let Some(text) = store.read_if_exists(&path)? else { return Ok(Vec::new()) };
-        let whole = text.ends_with('\n');
-        let lines: Vec<&str> = text.lines().collect();
-        let mut events = Vec::with_capacity(lines.len());
-        for (number, line) in lines.iter().enumerate() {
-            match serde_json::from_str(line) {
+        match store.files().read_bytes_up_to(&path, LONGEST_TEXT) {
+            Ok(bytes) => Self::parse(&path, &bytes),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Goes by bytes: a line may be cut off within a character.
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<JournalEvent>, JournalError> {
+        let mut events = Vec::new();
+        for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            match serde_json::from_slice(line) {
                 Ok(event) => events.push(event),
-                Err(error) if !whole && number + 1 == lines.len() => {
+                Err(error) if !line.ends_with(b"\n") => {
                     tracing::warn!(
                         path = %path.display(),
                         %error,
                         "the journal's last line was cut off; passed over"
                     );
                 }
-                Err(source) => return Err(JournalError::Parse { path, line: number + 1, source }),
+                Err(source) => {
+                    return Err(JournalError::Parse { path: path.to_path_buf(), line: number + 1, source });
+                }
             }
         }
         Ok(events)
@@ -368,6 +379,22 @@ mod tests {
             if detail == "no such module")
         );
         assert!(matches!(&entries[5], Entry::PhaseEnded { exit: 5, .. }));
+    }
+
+    #[test]
+    fn trial_w7_a_byte_that_is_not_utf_8_is_damage_of_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path());
+        std::fs::write(store.journal_path(), b"\xff\n").unwrap();
+        let error = Journal::read(&store).unwrap_err();
+        assert!(matches!(error, JournalError::Parse { line: 1, .. }), "{error}");
+        let aside = Journal::repair(&store, Timestamp::now()).unwrap().unwrap();
+        assert_eq!(std::fs::read(aside).unwrap(), b"\xff\n");
+        // Cut off within a character.
+        std::fs::write(store.journal_path(), b"{\"phase\":\"\xc3").unwrap();
+        assert_eq!(Journal::read(&store).unwrap(), []);
+        assert_eq!(Journal::repair(&store, Timestamp::now()).unwrap(), None);
+        assert_eq!(std::fs::read(store.journal_path()).unwrap(), b"");
     }
 
     #[test]

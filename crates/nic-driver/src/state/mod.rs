@@ -6,6 +6,7 @@ mod journal;
 mod life;
 mod record;
 mod rolled_back;
+mod schema;
 mod snapshot;
 mod step;
 mod store;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use nic_host::ReadError;
 
+use super::schema::unreadable_schema;
 use super::store::StateStore;
 
 /// A record that cannot be read.
@@ -27,7 +28,7 @@ pub enum RecordError {
         /// The file.
         path: PathBuf,
         /// The file's schema.
-        found: u64,
+        found: String,
         /// The newest one that is read.
         newest: u32,
     },
@@ -44,12 +45,10 @@ impl StateStore {
         let parse_error = |source| RecordError::Parse { path: path.clone(), source };
         let value: serde_json::Value = serde_json::from_str(&text).map_err(parse_error)?;
         // Another version's fields would otherwise read like damage, or be taken for something else.
-        match value.get("schema").and_then(serde_json::Value::as_u64) {
-            Some(found) if !(1..=u64::from(newest)).contains(&found) => {
-                Err(RecordError::Schema { path, found, newest })
-            }
-            _ => serde_json::from_value(value).map(Some).map_err(parse_error),
+        if let Some(found) = unreadable_schema(&value, 1, newest) {
+            return Err(RecordError::Schema { path, found, newest });
         }
+        serde_json::from_value(value).map(Some).map_err(parse_error)
     }
 }
 
@@ -79,7 +78,11 @@ mod tests {
             assert!(matches!(error, RecordError::Schema { .. }), "{error}");
             assert!(error.to_string().contains(&format!("record.json has schema {schema};")), "{error}");
         }
-        for text in ["{}", "{", "[]", "{\"schema\":\"2\"}"] {
+        for (schema, shown) in [("\"2\"", "\"2\""), ("-2", "-2"), ("2.5", "\"2.5\""), ("null", "\"null\"")] {
+            let error = read(&format!("{{\"schema\":{schema}}}")).unwrap_err().to_string();
+            assert!(error.contains(&format!("has schema {shown};")), "{error}");
+        }
+        for text in ["{}", "{", "[]"] {
             let error = read(text).unwrap_err();
             assert!(matches!(error, RecordError::Parse { .. }), "{text}: {error}");
         }

@@ -210,6 +210,24 @@ pub enum SnapshotError {
         #[source]
         source: serde_json::Error,
     },
+    /// A field is missing, unknown, there twice, or holds something else than it may.
+    #[error("{} is not a snapshot that can be read", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// Which field, and why.
+        #[source]
+        source: Box<serde_path_to_error::Error<serde_json::Error>>,
+    },
+    /// The NICs that it tells of cannot be.
+    #[error("{} contradicts itself", path.display())]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// Which component, and why.
+        #[source]
+        source: nic_sriov::Contradiction,
+    },
     /// The content is not what was written.
     #[error("{} is damaged: its content does not fit its checksum", path.display())]
     Checksum {
@@ -222,7 +240,7 @@ pub enum SnapshotError {
         /// The file.
         path: PathBuf,
         /// The file's schema.
-        found: u64,
+        found: String,
     },
     /// The file is of another NIC family.
     #[error("{} is of the NIC family {found}, and {asked} was asked for", path.display())]

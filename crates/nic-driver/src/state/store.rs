@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nic_host::{Host, ReadError, WriteError};
+use nic_host::{Host, ReadError, TrustError, WriteError};
 use nic_packages::InstallRecord;
 
+use super::schema::unreadable_schema;
 use super::snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
 
 /// The state directory.
@@ -48,6 +49,19 @@ impl StateStore {
         Self { family_folder: self.folder.join(family), ..self }
     }
 
+    /// Makes sure that nobody but root and this process's user may change what is stored.
+    ///
+    /// # Errors
+    /// The folder, or one above it, that somebody else may change.
+    pub fn ensure_trusted(&self) -> Result<(), TrustError> {
+        self.files.ensure_trusted(&self.folder)?;
+        if self.files.exists(&self.family_folder) {
+            self.files.ensure_trusted(&self.family_folder)
+        } else {
+            Ok(())
+        }
+    }
+
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -85,14 +99,17 @@ impl StateStore {
         let parse_error = |source| SnapshotError::Parse { path: path.clone(), source };
         // The schema is looked at first: another version's fields would otherwise read like damage.
         let value: serde_json::Value = serde_json::from_str(&text).map_err(parse_error)?;
-        match value.get("schema").and_then(serde_json::Value::as_u64) {
-            Some(schema) if schema != u64::from(SNAPSHOT_SCHEMA) => {
-                return Err(SnapshotError::Schema { path, found: schema });
-            }
-            _ => {}
+        if let Some(found) = unreadable_schema(&value, SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA) {
+            return Err(SnapshotError::Schema { path, found });
         }
         let checksum = Snapshot::checksum_of(&value);
-        let snapshot: Snapshot = serde_json::from_value(value).map_err(parse_error)?;
+        // From the text and not from the value: that has forgotten which key stood there twice.
+        let deserializer = &mut serde_json::Deserializer::from_str(&text);
+        let snapshot: Snapshot = serde_path_to_error::deserialize(deserializer)
+            .map_err(|source| SnapshotError::Field { path: path.clone(), source: Box::new(source) })?;
+        if let Err(contradiction) = snapshot.nics.check() {
+            return Err(SnapshotError::Contradiction { path, source: contradiction });
+        }
         match &snapshot.checksum {
             Some(written) if *written != checksum => return Err(SnapshotError::Checksum { path }),
             Some(_) => {}
@@ -183,10 +200,6 @@ impl StateStore {
         self.files.append_durably(path, line)
     }
 
-    pub(super) fn read_if_exists(&self, path: &Path) -> Result<Option<String>, ReadError> {
-        self.files.read_if_exists(path)
-    }
-
     pub(super) fn put<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<(), WriteError> {
         let mut text = serde_json::to_vec_pretty(value).map_err(|error| not_serialised(path, error))?;
         text.push(b'\n');
@@ -248,7 +261,8 @@ pub(super) mod tests {
 
         let whole = std::fs::read_to_string(store.snapshot_path()).unwrap();
         std::fs::write(store.snapshot_path(), whole.replace("\"schema\": 2", "\"schema\": 9")).unwrap();
-        assert!(matches!(store.snapshot(), Err(SnapshotError::Schema { found: 9, .. })));
+        let error = store.snapshot().unwrap_err().to_string();
+        assert!(error.ends_with("has schema 9; this program reads schema 2"), "{error}");
         std::fs::write(store.snapshot_path(), &whole[..whole.len() / 2]).unwrap();
         let truncated = store.snapshot().unwrap_err();
         assert!(truncated.to_string().contains("snapshot.json"), "{truncated}");

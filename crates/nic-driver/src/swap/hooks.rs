@@ -51,6 +51,11 @@ pub(crate) async fn run_hook(context: &Context, phase: &PhaseRecord, hook: Hook,
         return;
     }
     let step = phase.step(Step::Run { command: script.display().to_string() });
+    if let Err(error) = context.host.ensure_trusted(&script) {
+        tracing::warn!(error = crate::error_chain(&error), "a hook script that others may write is not run");
+        step.failed(&error);
+        return;
+    }
     if let Err(error) = step.record(context.host.run(&Invocation::new(script).deadline(deadline)).await) {
         tracing::warn!(error = crate::error_chain(&error), "a hook failed");
     }
@@ -103,6 +108,19 @@ mod tests {
         ] {
             assert_eq!(steps(Some((text, 0o755))).await, [expected], "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn fault_7_2_a_hook_that_others_may_write_is_not_run() {
+        let [line] = &steps(Some(("#!/bin/sh\ntouch \"${0%/*}/ran\"\n", 0o777))).await[..] else { panic!() };
+        assert!(line.starts_with("run /etc/infiniband/pre-stop-hook.sh: Failed"), "{line}");
+        assert!(line.ends_with("pre-stop-hook.sh may be written by others (mode 0777)"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn fault_5_1_a_hook_that_leaves_a_daemon_has_ended() {
+        let steps = steps(Some(("#!/bin/sh\nsleep 2 &\n", 0o755))).await;
+        assert_eq!(steps, ["run /etc/infiniband/pre-stop-hook.sh: Ok"]);
     }
 
     #[tokio::test]

@@ -58,7 +58,13 @@ pub(crate) fn init_script_missing(context: &Context) -> Option<Blocker> {
         return None;
     }
     let (what, remedy) = match &context.family.scripts.init {
-        Some(script) if context.host.is_executable(script) => return None,
+        Some(script) if context.host.is_executable(script) => match context.host.ensure_trusted(script) {
+            Ok(()) => return None,
+            Err(error) => (
+                format!("the init script {}", crate::error_chain(&error)),
+                "let root alone write it and the folders above it, or reload",
+            ),
+        },
         Some(script) => {
             let is = if context.host.exists(script) { "cannot be executed" } else { "is not there" };
             (

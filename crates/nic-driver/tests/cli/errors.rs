@@ -214,7 +214,7 @@ fn packages_are_looked_for_where_the_shell_shows_them() {
         failed(&ran, Exit::NotRoot);
     }
     let ran = sandbox.run(&["--root", "tree", "--log", "off", "install", "--packages", "rpms"]);
-    assert_snapshot!(failed(&ran, Exit::Usage), @"nic-driver: [sandbox]/rpms is not below the root [sandbox]/tree");
+    assert_snapshot!(failed(&ran, Exit::Usage), @r#"nic-driver: a path on the command line: "[sandbox]/rpms" is not below the root "[sandbox]/tree""#);
 }
 
 #[test]

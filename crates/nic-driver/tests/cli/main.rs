@@ -1,6 +1,8 @@
 //! The program as its users run it, on the fixture trees of `fixtures/documented-node` and on trees like nodes of each distribution.
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod chroot;
 #[cfg(test)]
 mod config;

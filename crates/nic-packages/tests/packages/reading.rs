@@ -97,7 +97,7 @@ fn what_is_no_package_is_said() {
             "the file is neither an rpm nor a deb: it begins with [23, 21, 2f, 62, 69, 6e, 2f, 73]",
         ),
         (Vec::new(), "the file is neither an rpm nor a deb: it begins with []"),
-        (truncated_rpm, "the rpm header does not parse: "),
+        (truncated_rpm, "cannot read the part rpm header: "),
         (deb(&[]), "the package has no control file"),
         (deb(&[("control.tar", control("Package: a\n"))]), "the package has no data.tar"),
         (
@@ -238,5 +238,59 @@ fn a_set_for_another_machine_is_found_out() {
         let checked = set_of(&samples).check(&Host::at("/nonexistent"), &kernel(), &machine());
         let checked = checked.map(|_| ()).map_err(|error| error.to_string());
         assert_eq!(checked.as_ref().map_err(String::as_str).copied(), result);
+    }
+}
+
+/// The places of an rpm's header in a package without padding between signature and header: the number of its entries, its index and
+/// the end of its store.
+fn header_of(rpm: &[u8]) -> (usize, usize, usize) {
+    let number =
+        |at: usize| usize::try_from(u32::from_be_bytes(rpm[at..at + 4].try_into().unwrap())).unwrap();
+    let signature = 96 + 16 + 16 * number(96 + 8) + number(96 + 12);
+    let header = signature.next_multiple_of(8);
+    let entries = number(header + 8);
+    (entries, header + 16, header + 16 + 16 * entries + number(header + 12))
+}
+
+#[test]
+fn trial_w1_a_damaged_rpm_is_an_error_and_never_the_end_of_the_process() {
+    let files = ["/lib/modules/5.14.0/extra/a.ko", "/etc/depmod.d/a.conf"];
+    let whole = Sample { files: &files, ..Sample::default() }.rpm();
+    let (entries, index, end) = header_of(&whole);
+    let parse = |rpm: &[u8]| PackageFile::parse("/a.rpm", rpm);
+    assert_eq!(parse(&whole).unwrap().files.len(), 2);
+    // Every byte of lead, signature and header.
+    for at in 0..end {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= flip;
+            drop(parse(&damaged));
+        }
+    }
+    // Every field of every entry: type, offset and count.
+    for field in (0..entries).flat_map(|entry| [4, 8, 12].map(|field| index + 16 * entry + field)) {
+        for value in [0_u32, 8, 1000, 0x7fff_ffff, 0xffff_ffff] {
+            let mut damaged = whole.clone();
+            damaged[field..field + 4].copy_from_slice(&value.to_be_bytes());
+            drop(parse(&damaged));
+        }
+    }
+    // An offset and a count that lead outside are told with their tag.
+    for (field, value) in [(8, 0x7fff_ffff_u32), (12, 0x7fff_ffff)] {
+        let mut damaged = whole.clone();
+        damaged[index + field..index + field + 4].copy_from_slice(&value.to_be_bytes());
+        let error = error_chain(&parse(&damaged).unwrap_err());
+        assert!(error.contains("points outside"), "{error}");
+    }
+    // So are sizes: nothing is allocated for them.
+    for (at, value) in [(8, 0x00ff_ffff_u32), (12, 0x7fff_ffff)] {
+        let mut damaged = whole.clone();
+        damaged[index - 16 + at..index - 12 + at].copy_from_slice(&value.to_be_bytes());
+        let error = error_chain(&parse(&damaged).unwrap_err());
+        assert!(error.contains("the header tells of"), "{error}");
+    }
+    // And every cut.
+    for end in 0..end {
+        parse(&whole[..end]).unwrap_err();
     }
 }

@@ -9,28 +9,6 @@ use rustix::io::Errno;
 
 use crate::Host;
 
-/// A file that could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read {}", path.display())]
-pub struct ReadError {
-    /// The path as this process sees it.
-    pub path: PathBuf,
-    /// What the kernel said.
-    #[source]
-    pub source: io::Error,
-}
-
-/// A folder that could not be listed.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot list {}", path.display())]
-pub struct ListError {
-    /// The path as this process sees it.
-    pub path: PathBuf,
-    /// What the kernel said.
-    #[source]
-    pub source: io::Error,
-}
-
 /// A file that could not be written or removed, or an attribute whose value the kernel refused.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}", path.display())]
@@ -86,81 +64,6 @@ impl DeadlineWriteError {
 }
 
 impl Host {
-    /// Whether something (also a dangling link) is at `path`.
-    #[must_use]
-    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.path(path).symlink_metadata().is_ok()
-    }
-
-    /// The bytes of a file.
-    pub fn read_bytes(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, ReadError> {
-        let path = self.path(path);
-        fs::read(&path).map_err(|source| ReadError { path, source })
-    }
-
-    /// The text of a file.
-    pub fn read(&self, path: impl AsRef<Path>) -> Result<String, ReadError> {
-        let path = self.path(path);
-        fs::read_to_string(&path).map_err(|source| ReadError { path, source })
-    }
-
-    /// The text of a file, or `None` where there is no such file.
-    pub fn read_if_exists(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
-        absent_is_none(self.read(path), |error| &error.source)
-    }
-
-    /// A kernel attribute's value without surrounding white space, or `None` where the kernel has no such
-    /// attribute (ENOENT, or ENODEV when its device has just gone).
-    pub fn attribute(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
-        match self.read(path) {
-            Ok(text) => Ok(Some(text.trim().to_owned())),
-            Err(error) if is_absent(&error.source) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The names in a folder, sorted.
-    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ListError> {
-        let path = self.path(path);
-        let read = || -> io::Result<Vec<String>> {
-            let mut names = fs::read_dir(&path)?
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-                .collect::<io::Result<Vec<_>>>()?;
-            names.sort_unstable();
-            Ok(names)
-        };
-        read().map_err(|source| ListError { path, source })
-    }
-
-    /// The names in a folder, sorted, or none where there is no such folder.
-    pub fn list_if_exists(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ListError> {
-        absent_is_none(self.list(path), |error| &error.source).map(Option::unwrap_or_default)
-    }
-
-    /// The last component of what a symbolic link points to (`…/driver` → `igbvf`), or `None` where there is no link.
-    ///
-    /// This is how sysfs names a device's driver, subsystem, physical function and IOMMU group.
-    pub fn link_name(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
-        let path = self.path(path);
-        match fs::read_link(&path) {
-            Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
-            Err(source) if is_absent(&source) => Ok(None),
-            Err(source) => Err(ReadError { path, source }),
-        }
-    }
-
-    /// What a symbolic link points to, as it was written; `None` where there is nothing, or something else than a link.
-    pub fn link_target(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>, ReadError> {
-        let path = self.path(path);
-        match fs::read_link(&path) {
-            Ok(target) => Ok(Some(target)),
-            Err(source) if is_absent(&source) || Errno::from_io_error(&source) == Some(Errno::INVAL) => {
-                Ok(None)
-            }
-            Err(source) => Err(ReadError { path, source }),
-        }
-    }
-
     /// Makes a symbolic link that points to `target`, as it is written. Never replaces what is at `path`. A missing
     /// folder is created.
     ///
@@ -169,9 +72,7 @@ impl Host {
     pub fn make_link(&self, path: impl AsRef<Path>, target: &Path) -> Result<(), WriteError> {
         let path = self.path(path);
         let link = || -> io::Result<()> {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
+            make_folders_above(&path)?;
             std::os::unix::fs::symlink(target, &path)
         };
         link().map_err(|source| WriteError {
@@ -231,9 +132,7 @@ impl Host {
     pub fn write_durably(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<(), WriteError> {
         let path = self.path(path);
         let write = || -> io::Result<()> {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
+            make_folders_above(&path)?;
             let mut file = AtomicWriteFile::open(&path)?;
             file.write_all(content)?;
             // `commit` syncs the file, renames it, and syncs the folder.
@@ -260,16 +159,25 @@ impl Host {
         write().map_err(|source| WriteError { path: path.clone(), action: "write".to_owned(), source })
     }
 
+    /// Makes a folder and those above it that are missing, and has each of their names on the disk when it returns.
+    ///
+    /// # Errors
+    /// A folder cannot be made or synced, or something else has its name.
+    pub fn make_folders(&self, folder: impl AsRef<Path>) -> Result<(), WriteError> {
+        let path = self.path(folder);
+        make_folders(&path).map_err(|source| WriteError { path, action: "create".to_owned(), source })
+    }
+
     /// Appends to a file, which is created if need be, and has the data on the disk when it returns.
     pub fn append_durably(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<(), WriteError> {
         let path = self.path(path);
         let write = || -> io::Result<()> {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
+            make_folders_above(&path)?;
+            let is_new = path.symlink_metadata().is_err();
             let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
             file.write_all(content)?;
-            file.sync_data()
+            file.sync_data()?;
+            if is_new { sync_parent(&path) } else { Ok(()) }
         };
         write().map_err(|source| WriteError { path: path.clone(), action: "append to".to_owned(), source })
     }
@@ -285,6 +193,37 @@ impl Host {
     }
 }
 
+/// A name is on the disk once the folder that holds it is synced (fsync(2)).
+fn make_folders(folder: &Path) -> io::Result<()> {
+    // What is above a relative path of one name.
+    if folder.as_os_str().is_empty() {
+        return Ok(());
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => sync_parent(folder),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let Some(parent) = folder.parent() else { return Err(error) };
+            make_folders(parent)?;
+            // Another process may have been quicker.
+            fs::create_dir_all(folder)?;
+            sync_parent(folder)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        // On a read-only file system the kernel looks at that first (`filename_create` in fs/namei.c).
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn make_folders_above(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), make_folders)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file: File = OpenOptions::new().write(true).open(path)?;
     let written = file.write(bytes)?;
@@ -298,18 +237,6 @@ fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn is_absent(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::NODEV))
-}
-
-fn absent_is_none<T, E>(result: Result<T, E>, cause: impl Fn(&E) -> &io::Error) -> Result<Option<T>, E> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if is_absent(cause(&error)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,18 +245,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::at(dir.path());
         (dir, host)
-    }
-
-    #[test]
-    fn an_attribute_is_trimmed_and_its_absence_is_not_an_error() {
-        let (dir, host) = tree();
-        fs::create_dir(dir.path().join("sys")).unwrap();
-        fs::write(dir.path().join("sys/numvfs"), "7\n").unwrap();
-        assert_eq!(host.attribute("/sys/numvfs").unwrap().as_deref(), Some("7"));
-        assert_eq!(host.attribute("/sys/totalvfs").unwrap(), None);
-        assert_eq!(host.list_if_exists("/sys/net").unwrap(), Vec::<String>::new());
-        let error = host.attribute("/sys").unwrap_err();
-        assert!(error.to_string().contains("/sys"), "{error}");
     }
 
     #[test]
@@ -363,6 +278,20 @@ mod tests {
         let error = host.write_durably_with_mode("/rules.d/rule", b"content", 0o644).unwrap_err();
         assert_eq!(error.errno(), Some(Errno::NOENT));
         assert!(!host.exists("/rules.d"));
+    }
+
+    #[test]
+    fn folders_are_made_where_they_are_missing_and_nothing_else_is_taken_for_one() {
+        let (dir, host) = tree();
+        host.make_folders("/run/a/b").unwrap();
+        host.make_folders("/run/a/b").unwrap();
+        assert!(dir.path().join("run/a/b").is_dir());
+        fs::write(dir.path().join("run/file"), "").unwrap();
+        let error = host.make_folders("/run/file").unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::EXIST));
+        assert_eq!(host.make_folders("/run/file/below").unwrap_err().errno(), Some(Errno::NOTDIR));
+        // A relative state directory is below the current folder.
+        Host::at("").make_folders("/").unwrap();
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! Files and values that nobody should have made: each is named in one line, with its exit code, and nothing is changed. No file is
+//! waited for, none is read without an end, and what stands in it is believed when it can be.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nic_driver::Exit;
+use serde_json::Value;
+
+use crate::program::{AFTER, BEFORE, CommandResult, Sandbox};
+
+/// The documented node's only PF with VFs, in a tree.
+const PF: &str = "sys/bus/pci/devices/0000:01:00.0";
+
+fn fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Checks the exit code and that one line of at most 1,000 characters has all of `words`.
+fn told(ran: &CommandResult, exit: Exit, words: &[&str]) {
+    assert_eq!(ran.code, exit as i32, "{}", ran.text());
+    let line = ran.stderr.trim_end_matches('\n');
+    assert!(!line.contains('\n') && line.chars().count() < 1000, "{}", ran.stderr);
+    assert!(!line.chars().any(char::is_control), "{line:?}");
+    for word in words {
+        assert!(line.contains(word), "{word} is not in: {line}");
+    }
+}
+
+/// A sandbox whose snapshot of the node before the reload was edited by hand.
+fn edited(edit: impl FnOnce(&mut Value)) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.on(BEFORE, &["snapshot"]).succeeded();
+    let mut snapshot: Value = serde_json::from_str(&fs::read_to_string(sandbox.snapshot()).unwrap()).unwrap();
+    snapshot.as_object_mut().unwrap().remove("checksum");
+    edit(&mut snapshot);
+    fs::write(sandbox.snapshot(), serde_json::to_string_pretty(&snapshot).unwrap()).unwrap();
+    sandbox
+}
+
+/// A change of a snapshot.
+type Edit = fn(&mut Value);
+
+fn vfs(snapshot: &mut Value) -> &mut Vec<Value> {
+    snapshot["nics"]["pfs"][0]["vfs"].as_array_mut().unwrap()
+}
+
+#[test]
+fn trial_w2_a_number_of_vfs_is_no_loop_bound() {
+    for (value, total) in [("4294967295", true), ("100000", true), ("65536", false)] {
+        let sandbox = Sandbox::new();
+        let tree = sandbox.copy(BEFORE);
+        fs::write(tree.join(PF).join("sriov_numvfs"), value).unwrap();
+        if !total {
+            fs::remove_file(tree.join(PF).join("sriov_totalvfs")).unwrap();
+        }
+        told(&sandbox.on(&tree, &["snapshot"]), Exit::Failed, &["sriov_numvfs holds", value]);
+        assert!(!sandbox.snapshot().exists());
+    }
+}
+
+#[test]
+fn trial_w3_a_fifo_and_a_device_are_no_files_to_wait_for() {
+    let sandbox = Sandbox::new();
+    for (name, command, exit) in
+        [("snapshot.json", "restore-sriov", Exit::BadSnapshot), ("rolled-back.json", "reload", Exit::Blocked)]
+    {
+        fs::create_dir_all(sandbox.state().join("mlx5")).unwrap();
+        let path = sandbox.state().join("mlx5").join(name);
+        fifo(&path);
+        let ran = sandbox.on(BEFORE, &["plan", command]);
+        told(&ran, exit, &[name, "a FIFO"]);
+        fs::remove_file(path).unwrap();
+    }
+    fifo(&sandbox.path("f.toml"));
+    told(&sandbox.on(BEFORE, &["--family", "./f.toml", "status"]), Exit::Usage, &["f.toml", "a FIFO"]);
+    fs::remove_file(sandbox.path("f.toml")).unwrap();
+    symlink("/dev/zero", sandbox.path("f.toml")).unwrap();
+    told(&sandbox.on(BEFORE, &["--family", "./f.toml", "status"]), Exit::Usage, &["f.toml", "a device"]);
+    told(&sandbox.on(BEFORE, &["--config", "f.toml", "status"]), Exit::Usage, &["f.toml", "a device"]);
+    fifo(&sandbox.state().join("journal.jsonl"));
+    told(&sandbox.on(BEFORE, &["report"]), Exit::Failed, &["journal.jsonl", "a FIFO"]);
+    let tree = sandbox.copy(BEFORE);
+    fs::remove_file(tree.join(PF).join("sriov_numvfs")).unwrap();
+    fifo(&tree.join(PF).join("sriov_numvfs"));
+    told(&sandbox.on(&tree, &["snapshot"]), Exit::Failed, &["sriov_numvfs", "a FIFO"]);
+}
+
+#[test]
+fn trial_w5_a_full_stdout_does_not_hide_what_a_command_has_done() {
+    let run = |sandbox: &Sandbox, root: &Path, command: &str| {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_nic-driver"))
+            .env_clear()
+            .args(["--log", "off", "--root"])
+            .arg(root)
+            .arg("--state-dir")
+            .arg(sandbox.state())
+            .arg(command)
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let sandbox = Sandbox::new();
+    let (code, stderr) = run(&sandbox, Path::new(BEFORE), "snapshot");
+    assert_eq!(code, Exit::Success as i32, "{stderr}");
+    assert!(
+        stderr.contains("cannot write the result to stdout") && stderr.contains("No space left"),
+        "{stderr}"
+    );
+    assert!(sandbox.snapshot().exists());
+    // What only shows something, and could not, has failed.
+    assert_eq!(run(&sandbox, Path::new(BEFORE), "status").0, Exit::Failed as i32);
+    let tree = sandbox.copy(BEFORE);
+    let modules = tree.join("proc/modules");
+    let text = fs::read_to_string(&modules).unwrap();
+    let blocked = text.replace("mlx5_core 65536 1 mlx5_ib,", "mlx5_core 65536 2 mlx5_ib,vendor_x,");
+    assert_ne!(text, blocked);
+    fs::write(&modules, format!("vendor_x 1 0 - Live 0x0 (OE)\n{blocked}")).unwrap();
+    let (code, stderr) = run(&sandbox, &tree, "preflight");
+    assert_eq!(code, Exit::Blocked as i32, "{stderr}");
+}
+
+#[test]
+fn trial_w11_a_field_that_is_wrong_is_named() {
+    let sandbox = edited(|snapshot| vfs(snapshot)[7]["netdev"]["mtu"] = "abc".into());
+    let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
+    told(&ran, Exit::BadSnapshot, &["snapshot.json", "nics.pfs[0].vfs[7].netdev", "abc"]);
+}
+
+#[test]
+fn trial_w12_contradictions_of_a_snapshot_are_named_and_not_carried_out() {
+    let cases: [(&str, Edit, &str); 15] = [
+        ("a VF less", |s| drop(vfs(s).pop()), "vfs: 49 are told of, and num_vfs is 50"),
+        ("a VF out of the middle", |s| drop(vfs(s).remove(7)), "vfs: 49"),
+        ("fewer VFs", |s| s["nics"]["pfs"][0]["num_vfs"] = 10.into(), "num_vfs is 10"),
+        ("a VF twice", |s| vfs(s)[1]["index"] = 0.into(), "index: 0 stands in the place of 1"),
+        ("a far index", |s| vfs(s)[1]["index"] = u32::MAX.into(), "index: 4294967295"),
+        ("another's attributes", |s| vfs(s)[1]["admin"]["index"] = 5.into(), "admin.index: 5"),
+        ("an address twice", |s| vfs(s)[1]["address"] = vfs(s)[0]["address"].clone(), "address: the device"),
+        (
+            "a name twice",
+            |s| vfs(s)[1]["netdev"]["name"] = vfs(s)[0]["netdev"]["name"].clone(),
+            "netdev.name: ",
+        ),
+        (
+            "a PF twice",
+            |s| {
+                let pf = s["nics"]["pfs"][0].clone();
+                s["nics"]["pfs"].as_array_mut().unwrap().push(pf);
+            },
+            "address: the device is there twice",
+        ),
+        ("a path", |s| vfs(s)[1]["driver"] = "../../../tmp/x".into(), "no driver's name"),
+        ("an escape", |s| vfs(s)[1]["driver"] = "\u{1b}[31m".into(), r#"driver: "\u{1b}[31m""#),
+        ("a line", |s| vfs(s)[1]["driver_override"] = "../x\ny".into(), r#"driver_override: "../x\ny""#),
+        (
+            "a VLAN",
+            |s| {
+                vfs(s)[48]["admin"]["vlan"] =
+                    serde_json::json!({"set": {"id": 5000, "qos": 0, "protocol": "802.1q"}});
+            },
+            "admin.vlan.id: 5000 is above 4095",
+        ),
+        ("a field below", |s| vfs(s)[1]["admin"]["mtu"] = 3.into(), "unknown field `mtu`"),
+        ("an empty driver", |s| vfs(s)[1]["driver"] = "".into(), "no driver's name"),
+    ];
+    for (what, edit, words) in cases {
+        let sandbox = edited(edit);
+        let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
+        assert_eq!(ran.code, Exit::BadSnapshot as i32, "{what}: {}", ran.text());
+        told(&ran, Exit::BadSnapshot, &["snapshot.json", words]);
+    }
+    // A key that is there twice: the last must not count alone.
+    let sandbox = edited(|_| ());
+    let text = fs::read_to_string(sandbox.snapshot()).unwrap();
+    fs::write(sandbox.snapshot(), text.replacen("\"num_vfs\": 50,", "\"num_vfs\": 50, \"num_vfs\": 3,", 1))
+        .unwrap();
+    let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
+    told(&ran, Exit::BadSnapshot, &["duplicate field `num_vfs`"]);
+}
+
+#[test]
+fn trial_w13_a_schema_that_is_no_number_is_another_versions() {
+    for schema in ["\"2\"", "-2", "2.5", "null", "18446744073709551616"] {
+        let sandbox = edited(|snapshot| snapshot["schema"] = serde_json::from_str(schema).unwrap());
+        let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
+        told(&ran, Exit::BadSnapshot, &["snapshot.json has schema", "this program reads schema 2"]);
+    }
+}
+
+#[test]
+fn trial_w14_foreign_text_is_one_line_of_a_bounded_length() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("f.toml"), format!("#{}\n= \u{1b}[31m", "0".repeat(1 << 20))).unwrap();
+    told(&sandbox.on(BEFORE, &["--family", "./f.toml", "status"]), Exit::Usage, &["./f.toml"]);
+    let tree = sandbox.copy(BEFORE);
+    fs::write(tree.join(PF).join("sriov_numvfs"), "9".repeat(60_000)).unwrap();
+    told(&sandbox.on(&tree, &["snapshot"]), Exit::Failed, &["sriov_numvfs holds", "…"]);
+    let tree = sandbox.path("other");
+    assert!(Command::new("cp").arg("-a").arg(BEFORE).arg(&tree).status().unwrap().success());
+    fs::write(tree.join("proc/modules"), format!("{}\n", "x\u{1b}".repeat(1 << 20))).unwrap();
+    let ran = sandbox.on(&tree, &["snapshot"]);
+    assert_ne!(ran.code, 0, "{}", ran.text());
+    assert!(ran.stderr.len() < 5000 && !ran.stderr.contains('\u{1b}'), "{}", ran.stderr.len());
+}
+
+#[test]
+fn trial_w20_a_boot_without_an_identity_is_no_boot() {
+    for id in ["", "\n", " \n", "a b\n", "\u{1}\n", &"x".repeat(1000)] {
+        let sandbox = Sandbox::new();
+        let tree = sandbox.copy(BEFORE);
+        fs::write(tree.join("proc/sys/kernel/random/boot_id"), id).unwrap();
+        told(&sandbox.on(&tree, &["snapshot"]), Exit::Failed, &["boot_id", "no boot's identity"]);
+        assert!(!sandbox.snapshot().exists());
+    }
+}
+
+#[test]
+fn trial_w21_a_state_directory_that_others_may_write_is_not_used() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.state()).unwrap();
+    for command in [&["snapshot"][..], &["plan", "restore-sriov"], &["status"]] {
+        fs::set_permissions(sandbox.state(), fs::Permissions::from_mode(0o777)).unwrap();
+        let ran = sandbox.on(BEFORE, command);
+        told(
+            &ran,
+            Exit::Failed,
+            &["the state directory is not used", "state may be written by others (mode 0777)"],
+        );
+    }
+    assert_eq!(fs::read_dir(sandbox.state()).unwrap().count(), 0);
+    fs::set_permissions(sandbox.state(), fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.on(BEFORE, &["snapshot"]).succeeded();
+}

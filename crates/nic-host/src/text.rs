@@ -1,0 +1,73 @@
+//! Text that others have written, in messages of ours.
+
+use std::fmt;
+
+/// How many characters of a foreign text a message shows.
+pub const LONGEST_FOREIGN: usize = 100;
+
+/// Text that others have written, as a message shows it: in quotes, control characters and quotes escaped, and cut after
+/// [`LONGEST_FOREIGN`] characters. A terminal, a log and a line stay what they are, whatever a file or a device says.
+#[derive(Debug, Clone, Copy)]
+pub struct Foreign<'a>(pub &'a str);
+
+impl fmt::Display for Foreign<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(LONGEST_FOREIGN) {
+            None => write!(f, "{:?}", self.0),
+            Some((end, _)) => write!(f, "{:?}…", self.0.get(..end).unwrap_or_default()),
+        }
+    }
+}
+
+/// A message in one line: the ends of lines become ` | `, other control characters are escaped, and of what is longer than `longest`
+/// bytes the middle is left out: the beginning tells what has failed, and the end of a program's output why.
+pub(crate) fn in_one_line(text: &str, longest: usize) -> String {
+    if text.len() <= longest {
+        return escaped(text);
+    }
+    let half = longest / 2;
+    let (beginning, end) = (text.floor_char_boundary(half), text.ceil_char_boundary(text.len() - half));
+    let part = |part: Option<&str>| escaped(part.unwrap_or_default());
+    format!("{} … {}", part(text.get(..beginning)), part(text.get(end..)))
+}
+
+fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for (number, piece) in text.lines().enumerate() {
+        if number > 0 {
+            line.push_str(" | ");
+        }
+        for character in piece.chars() {
+            if is_harmless(character) { line.push(character) } else { line.extend(character.escape_debug()) }
+        }
+    }
+    line
+}
+
+/// Neither a control character, nor one that turns the writing's direction (Unicode, Bidi_Control) or ends a line.
+fn is_harmless(character: char) -> bool {
+    !character.is_control()
+        && !matches!(character, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trial_w14_foreign_text_is_escaped_and_cut() {
+        assert_eq!(Foreign("a\n\u{1b}[31mb\"").to_string(), r#""a\n\u{1b}[31mb\"""#);
+        assert_eq!(Foreign(&"é".repeat(100)).to_string(), format!("\"{}\"", "é".repeat(100)));
+        assert_eq!(Foreign(&"é".repeat(101)).to_string(), format!("\"{}\"…", "é".repeat(100)));
+    }
+
+    #[test]
+    fn trial_w14_a_message_stays_one_line_of_bounded_length() {
+        assert_eq!(
+            in_one_line("cannot read \u{202e}a\tb\r\nc “é”\n", 100),
+            r"cannot read \u{202e}a\tb | c “é”"
+        );
+        let long = format!("begins{}\nends", "é".repeat(1000));
+        assert_eq!(in_one_line(&long, 16), "beginsé … é | ends");
+    }
+}

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use lab_guest::wiring::{PEER_MAC, VFS_PER_PF};
+use lab_guest::wiring::PEER_MAC;
 use nic_driver::Exit;
 use nic_driver::default_paths::STATE_DIR;
+use serde_json::{Value, json};
 
 use crate::command::run as run_program;
 use crate::drivers::{self, Flow};
@@ -167,11 +168,26 @@ fn remove_state() -> anyhow::Result<()> {
 
 /// A snapshot as if the PFs had had more VFs than they offer: another card sits in the slot now.
 fn ask_for_too_many_vfs() -> anyhow::Result<()> {
+    /// More than any igb PF can have.
+    const VFS: u64 = 60;
+
     NicDriver::new(["snapshot"]).run()?.expect(Exit::Success)?;
-    let text = read(snapshot())?;
-    let more = text.replace(&format!("\"num_vfs\": {VFS_PER_PF}"), "\"num_vfs\": 60");
-    ensure!(more != text, "the snapshot does not say how many VFs a PF has where this scenario looks for it");
-    write_edited(&more)
+    let mut snapshot: Value = serde_json::from_str(&read(snapshot())?).context("the snapshot is no JSON")?;
+    let pfs = snapshot.pointer_mut("/nics/pfs").and_then(Value::as_array_mut);
+    for pf in pfs.context("the snapshot has no PFs")? {
+        let vfs = pf.get_mut("vfs").and_then(Value::as_array_mut).context("a PF has no list of VFs")?;
+        let known = u64::try_from(vfs.len())?;
+        vfs.extend((known..VFS).map(|index| {
+            json!({
+                "index": index, "address": null, "driver": null, "driver_override": null, "admin": null,
+                "netdev": { "presence": "unbound" },
+            })
+        }));
+        for count in ["num_vfs", "total_vfs"] {
+            *pf.get_mut(count).with_context(|| format!("a PF has no {count}"))? = VFS.into();
+        }
+    }
+    write_edited(&serde_json::to_string_pretty(&snapshot)?)
 }
 
 /// Stores an edited snapshot, without what the program would know the edit by.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nic_netlink::{Eswitch, Guid, PhysPortName, Setting, VfAttributes};
+use nic_netlink::{Eswitch, EswitchMode, Guid, PhysPortName, Setting, VfAttributes};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -199,6 +199,18 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// Of what the old driver did not report, nothing was there that could be lost.
+    fn reported<T: PartialEq + fmt::Display>(
+        &mut self,
+        attribute: Attribute,
+        saved: Option<&T>,
+        found: Option<&T>,
+    ) {
+        if saved.is_some() {
+            self.option(attribute, saved, found);
+        }
+    }
+
     fn setting<T: PartialEq + fmt::Display>(
         &mut self,
         attribute: Attribute,
@@ -220,20 +232,22 @@ impl<'a> Collector<'a> {
         match (saved, found) {
             (Some(saved), Some(found)) => {
                 self.value(Attribute::EswitchMode, &saved.mode, &found.mode);
-                self.option(
+                self.reported(
                     Attribute::EswitchInlineMode,
                     saved.inline_mode.as_ref(),
                     found.inline_mode.as_ref(),
                 );
-                self.option(
+                self.reported(
                     Attribute::EswitchEncapMode,
                     saved.encap_mode.as_ref(),
                     found.encap_mode.as_ref(),
                 );
             }
-            (Some(saved), None) => {
+            // A driver without an eswitch is in legacy mode, whatever it calls that; switchdev is lost with it.
+            (Some(saved), None) if saved.mode == EswitchMode::Legacy => {
                 self.note_as(Gravity::Unsupported, Attribute::EswitchMode, &saved.mode, &"unsupported");
             }
+            (Some(saved), None) => self.note(Attribute::EswitchMode, &saved.mode, &"unsupported"),
             (None, _) => {}
         }
     }
@@ -275,18 +289,20 @@ impl<'a> Collector<'a> {
                 if saved.trunk != found.trunk {
                     self.note(Attribute::OfedTrunk, &vlans(&saved.trunk), &vlans(&found.trunk));
                 }
-                self.option(Attribute::OfedRateGroup, saved.rate_group.as_ref(), found.rate_group.as_ref());
+                self.reported(Attribute::OfedRateGroup, saved.rate_group.as_ref(), found.rate_group.as_ref());
             }
-            (Some(saved), None) if !saved.trunk.is_empty() => {
-                self.note_as(
-                    Gravity::Unsupported,
-                    Attribute::OfedTrunk,
-                    &vlans(&saved.trunk),
-                    &"unsupported",
-                );
+            (Some(saved), None) => {
+                if !saved.trunk.is_empty() {
+                    let trunk = vlans(&saved.trunk);
+                    self.note_as(Gravity::Unsupported, Attribute::OfedTrunk, &trunk, &"unsupported");
+                }
+                // 0 is the group of those that are in none.
+                if let Some(group) = saved.rate_group.filter(|group| *group != 0) {
+                    self.note_as(Gravity::Unsupported, Attribute::OfedRateGroup, &group, &"unsupported");
+                }
             }
-            // Nothing was set, or nothing was known.
-            (Some(_), None) | (None, _) => {}
+            // Nothing was known.
+            (None, _) => {}
         }
     }
 

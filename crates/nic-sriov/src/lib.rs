@@ -53,4 +53,4 @@ pub use restore::{
 pub use state::{NetdevState, NicState, PfState, RepresentorState, VfNetdev, VfState};
 pub use sysfs::{VfWriteError, set_num_vfs};
 pub use teardown::{RemoveVfsError, await_pfs, remove_vfs};
-pub use vfio::vfio_group_in_use;
+pub use vfio::{VfioUser, vfio_user};

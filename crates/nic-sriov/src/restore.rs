@@ -35,9 +35,7 @@ use crate::plan::{
     PfStep, RestoreObstacle, VfUser, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind,
     without_blocked_pfs,
 };
-use crate::{
-    DeviceAddress, DeviceSelector, Difference, NicState, ObserveError, PfState, compare, vfio_group_in_use,
-};
+use crate::{DeviceAddress, DeviceSelector, Difference, NicState, ObserveError, PfState, compare, vfio_user};
 
 pub use self::event::{RestoreEvent, Stage};
 pub use self::outcome::{RestoreOutcome, StepFailure, VfOutcome};
@@ -180,7 +178,7 @@ fn vfs_in_use(host: &Host, saved: &NicState, found: &NicState) -> Vec<RestoreObs
             continue;
         }
         for (vf, state) in found.vfs.iter().filter_map(|vf| Some((vf.address?, vf))) {
-            let vfio = || vfio_group_in_use(host, vf).map(VfUser::Vfio);
+            let vfio = || vfio_user(host, vf).map(VfUser::Vfio);
             let Some(user) = state.is_in_use().then_some(VfUser::Namespace).or_else(vfio) else { continue };
             let pf = found.address.clone();
             obstacles.push(if removes {

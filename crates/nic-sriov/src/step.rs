@@ -12,6 +12,12 @@ use crate::plan::{BindStep, NetdevStep, PfStep};
 pub(crate) trait Step: fmt::Display {
     /// What the step sets.
     fn attributes(&self) -> &'static [Attribute];
+
+    /// Whether "not supported" can mean that the PF's driver keeps no such attribute of a VF. Of all else, and of a master or an eswitch in
+    /// particular, it means that what was there is lost.
+    fn may_be_lacking(&self) -> bool {
+        false
+    }
 }
 
 impl Step for VfChange {
@@ -27,6 +33,10 @@ impl Step for VfChange {
             Self::NodeGuid(_) => &[Attribute::AdminNodeGuid],
             Self::PortGuid(_) => &[Attribute::AdminPortGuid],
         }
+    }
+
+    fn may_be_lacking(&self) -> bool {
+        true
     }
 }
 
@@ -78,6 +88,10 @@ impl Step for OfedStep {
             Self::RateGroup(_) => &[Attribute::OfedRateGroup],
         }
     }
+
+    fn may_be_lacking(&self) -> bool {
+        true
+    }
 }
 
 /// Something that is done beside the plans' steps, such as waiting. No attribute fails with it.
@@ -93,5 +107,27 @@ impl fmt::Display for Activity<'_> {
 impl Step for Activity<'_> {
     fn attributes(&self) -> &'static [Attribute] {
         &[]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nic_netlink::EswitchMode;
+
+    use super::*;
+
+    #[test]
+    fn fault_2_7_only_what_a_driver_keeps_of_a_vf_may_be_lacking() {
+        let lacking: [&dyn Step; 3] =
+            [&VfChange::Trust(true), &VfChange::QueryRss(true), &OfedStep::RateGroup(1)];
+        assert!(lacking.iter().all(|step| step.may_be_lacking()));
+        let lost: [&dyn Step; 5] = [
+            &NetdevStep::Link(LinkChange::Master(None)),
+            &NetdevStep::Link(LinkChange::Up(true)),
+            &PfStep::Eswitch(EswitchChange::Mode(EswitchMode::Switchdev)),
+            &PfStep::NumVfs(7),
+            &BindStep::Unbind("igbvf".to_owned()),
+        ];
+        assert!(!lost.iter().any(|step| step.may_be_lacking()));
     }
 }

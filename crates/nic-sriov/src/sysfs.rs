@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nic_host::{DeadlineWriteError, Host};
 
-use crate::{DeviceAddress, PciAddress, vfio_group_in_use};
+use crate::{DeviceAddress, PciAddress, VfioUser, vfio_user};
 
 /// A VF operation refused because the device is no VF, or failed in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -12,13 +12,13 @@ pub enum VfWriteError {
     /// The device is not a VF: nothing was written to it.
     #[error("{0} is not a VF (it has no physfn): left alone")]
     NotVf(PciAddress),
-    /// Somebody uses the device through VFIO: nothing was written to it.
-    #[error("{address} is in use: {group} is open; left alone")]
+    /// Somebody uses the device through VFIO, or may: nothing was written to it.
+    #[error("{address} {user}; left alone")]
     InUse {
         /// The device.
         address: PciAddress,
-        /// The device file that is open.
-        group: String,
+        /// Who uses it, or why that cannot be told.
+        user: VfioUser,
     },
     /// The kernel refused, or did not answer in time.
     #[error(transparent)]
@@ -67,8 +67,8 @@ pub(crate) async fn unbind(
 ) -> Result<(), VfWriteError> {
     check_is_vf(host, vf)?;
     // The unbind would wait in the kernel for the user to let go, and take the device from a running machine.
-    if let Some(group) = vfio_group_in_use(host, vf) {
-        return Err(VfWriteError::InUse { address: vf, group });
+    if let Some(user) = vfio_user(host, vf) {
+        return Err(VfWriteError::InUse { address: vf, user });
     }
     let path = format!("/sys/bus/pci/drivers/{driver}/unbind");
     Ok(host.write_attribute_within(path, &vf.to_string(), deadline).await?)

@@ -4,21 +4,22 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use nic_host::{DeadlineWriteError, Host};
+use nic_host::Host;
 
 use crate::observe::vf_addresses;
-use crate::sysfs::{set_num_vfs, unbind};
+use crate::sysfs::{VfWriteError, set_num_vfs, unbind};
+use crate::vfio::vfio_user;
 use crate::{Arrival, ArrivalError, Arrivals, DeviceAddress, ObserveError, PciAddress};
 
-/// VFs of a PF that could not be removed.
+/// VFs of a PF that were not removed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot remove the VFs of {pf}")]
 pub struct RemoveVfsError {
     /// The PF.
     pub pf: DeviceAddress,
-    /// What the kernel said.
+    /// What the kernel said, or who uses a VF.
     #[source]
-    pub source: DeadlineWriteError,
+    pub source: VfWriteError,
 }
 
 /// Removes the VFs of all these PFs at once. A PF without VFs, or without SR-IOV, is left alone.
@@ -26,13 +27,27 @@ pub struct RemoveVfsError {
 /// Unloading the PF's driver would remove them too, one PF after the other, and writing 0 to `sriov_numvfs` takes the
 /// drivers from a PF's VFs one after the other (drivers/pci/iov.c, `sriov_del_vfs`). Unbinding them all at once before,
 /// at most `jobs` at the same time, takes both out of serial paths.
+///
+/// While somebody uses one of the VFs, nothing is written to any PF: the kernel would wait for the user with the PF's lock held, and then
+/// take the device from a machine that runs. VFs that were unbound by then stay so, for a restore to bind.
+///
+/// # Errors
+/// Each PF whose VFs are still there.
 pub async fn remove_vfs(
     host: &Host,
     pfs: &[DeviceAddress],
     jobs: usize,
     deadline: Duration,
 ) -> Vec<RemoveVfsError> {
-    unbind_vfs(host, pfs, jobs, deadline).await;
+    let used = unbind_vfs(host, pfs, jobs, deadline).await;
+    if !used.is_empty() {
+        return used;
+    }
+    // Again right before: it may have come to be used since it was unbound.
+    let used: Vec<RemoveVfsError> = pfs.iter().filter_map(|pf| used_vf(host, pf)).collect();
+    if !used.is_empty() {
+        return used;
+    }
     let remove = |pf: &DeviceAddress| {
         let pf = pf.clone();
         async move {
@@ -41,33 +56,55 @@ pub async fn remove_vfs(
                 // Absent, 0, or unreadable: in the last case the unload that follows meets the reason and names it.
                 Ok(_) | Err(_) => return None,
             }
-            set_num_vfs(host, &pf, 0, deadline).await.err().map(|source| RemoveVfsError { pf, source })
+            let removed = set_num_vfs(host, &pf, 0, deadline).await;
+            removed.err().map(|source| RemoveVfsError { pf, source: source.into() })
         }
     };
     join_all(pfs.iter().map(remove)).await.into_iter().flatten().collect()
 }
 
-/// Takes the drivers from all VFs. What cannot be unbound here meets its reason again when the VFs are removed.
-async fn unbind_vfs(host: &Host, pfs: &[DeviceAddress], jobs: usize, deadline: Duration) {
+/// The first VF of the PF that somebody uses.
+fn used_vf(host: &Host, pf: &DeviceAddress) -> Option<RemoveVfsError> {
+    let used = vfs_of(host, pf)
+        .into_iter()
+        .find_map(|address| vfio_user(host, address).map(|user| VfWriteError::InUse { address, user }))?;
+    Some(RemoveVfsError { pf: pf.clone(), source: used })
+}
+
+fn vfs_of(host: &Host, pf: &DeviceAddress) -> Vec<PciAddress> {
+    vf_addresses(host, pf).unwrap_or_else(|error| {
+        tracing::warn!(%pf, %error, "cannot list the VFs of this PF");
+        Vec::new()
+    })
+}
+
+/// Takes the drivers from all VFs. Returns those that somebody uses; what else cannot be unbound here meets its reason again when the
+/// VFs are removed.
+async fn unbind_vfs(
+    host: &Host,
+    pfs: &[DeviceAddress],
+    jobs: usize,
+    deadline: Duration,
+) -> Vec<RemoveVfsError> {
     let mut bound = Vec::new();
     for pf in pfs {
-        let vfs = vf_addresses(host, pf).unwrap_or_else(|error| {
-            tracing::warn!(%pf, %error, "cannot list the VFs of this PF");
-            Vec::new()
-        });
-        for vf in vfs {
+        for vf in vfs_of(host, pf) {
             match host.link_name(format!("{}/driver", DeviceAddress::from(vf).sysfs())) {
-                Ok(driver) => bound.extend(driver.map(|driver| (vf, driver))),
+                Ok(driver) => bound.extend(driver.map(|driver| (pf, vf, driver))),
                 Err(error) => tracing::warn!(%vf, %error, "cannot read the driver of this VF"),
             }
         }
     }
-    let unbind_one = |(vf, driver): (PciAddress, String)| async move {
-        if let Err(error) = unbind(host, vf, &driver, deadline).await {
-            tracing::warn!(%vf, driver, %error, "cannot unbind the VF from its driver");
+    let unbind_one = |(pf, vf, driver): (&DeviceAddress, PciAddress, String)| {
+        let pf = pf.clone();
+        async move {
+            let source = unbind(host, vf, &driver, deadline).await.err()?;
+            tracing::warn!(%vf, driver, error = %source, "cannot unbind the VF from its driver");
+            matches!(source, VfWriteError::InUse { .. }).then_some(RemoveVfsError { pf, source })
         }
     };
-    futures_util::stream::iter(bound).map(unbind_one).buffer_unordered(jobs.max(1)).collect::<()>().await;
+    let unbound = futures_util::stream::iter(bound).map(unbind_one).buffer_unordered(jobs.max(1));
+    unbound.filter_map(std::future::ready).collect().await
 }
 
 /// How often a PF without a driver is looked at. The kernel tells nobody that a probe has failed.

@@ -91,6 +91,7 @@ pub fn compare(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -
             RouteNow::ByObject => {
                 "missing: it used a next hop object, which its owner has to make".to_owned()
             }
+            RouteNow::OfDaemon(daemon) => format!("missing: {daemon} has to make it again"),
             RouteNow::Here | RouteNow::Missing | RouteNow::LacksNextHops => continue,
         };
         note(format!("route {}", route.iproute2_text(&name)), found, Gravity::CannotRestore);

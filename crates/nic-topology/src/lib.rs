@@ -13,6 +13,7 @@
 //! Start reading at [`NetworkState`] and [`plan`].
 
 mod network;
+mod routing_daemon;
 mod state;
 
 mod plan;

@@ -27,6 +27,7 @@ mod readiness;
 mod restored;
 mod scenarios;
 mod untouched;
+mod vfio;
 mod vfs;
 mod wait;
 

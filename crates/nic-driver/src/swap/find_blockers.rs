@@ -7,7 +7,7 @@ use nic_kmod::{
     LoadedModule, LoadedModules, ModuleName, ModuleUsers, ObserveUsersError, ReadLoadedError, UnloadPlan,
     observe_users,
 };
-use nic_sriov::{ObserveError, find_pfs, vf_addresses, vfio_group_in_use};
+use nic_sriov::{ObserveError, VfioUser, find_pfs, vf_addresses, vfio_user};
 
 use super::blocker::{
     Blocker, BlockerKind, blocker_of_unload_plan, forbidden_module, remedy_for, unknown_user,
@@ -80,18 +80,27 @@ fn vfs_in_use(context: &Context) -> Result<Vec<Blocker>, ObserveError> {
     let mut blockers = Vec::new();
     for pf in find_pfs(host, &context.family.devices)? {
         for vf in vf_addresses(host, &pf)? {
-            if let Some(group) = vfio_group_in_use(host, vf) {
+            if let Some(user) = vfio_user(host, vf) {
                 blockers.push(Blocker {
                     kind: BlockerKind::VfInUse,
-                    what: format!("the VF {vf} is in use: {group} is open"),
+                    what: format!("the VF {vf} {user}"),
                     modules: Vec::new(),
-                    remedy: "stop the virtual machine or process that uses it".to_owned(),
+                    remedy: remedy_of(&user).to_owned(),
                     user: None,
                 });
             }
         }
     }
     Ok(blockers)
+}
+
+fn remedy_of(user: &VfioUser) -> &'static str {
+    match user {
+        VfioUser::Open(_) => "stop the virtual machine or process that uses it",
+        VfioUser::CannotBeTold { .. } => {
+            "give the container the host's /dev, or unbind the VF from its VFIO driver when nobody uses it"
+        }
+    }
 }
 
 /// Everything in the way of unloading the family's modules and all on top of them: pure.
@@ -240,6 +249,17 @@ igb 1 3 - Live 0x0
         /dev/nvme1n1 (xfs) is mounted on /data, which keeps nvme_rdma (`umount /data`: what backs it is never unloaded)
         an unknown user of ib_core (1 references): no process, mount or socket explains it (stop what uses RDMA on this node; what only the kernel holds goes with a reboot)
         ");
+    }
+
+    #[test]
+    fn fault_7_10_what_another_vendors_driver_rests_on_goes_with_it() {
+        let none = ModuleUsers { users: Vec::new(), sees_all_processes: true };
+        let node = "hfi1 1 0 - Live 0x0\nmlx4_ib 1 0 - Live 0x0\nrdmavt 1 1 hfi1, Live 0x0\n\
+                    ib_core 1 4 hfi1,mlx4_ib,rdmavt,mlx5_ib, Live 0x0\n\
+                    mlx5_ib 1 0 - Live 0x0\nmlx5_core 1 1 mlx5_ib, Live 0x0\n";
+        assert_eq!(judged(node, MayUnload { storage: false, third_party: true }, &none), "");
+        let told = judged(node, MayUnload::default(), &none);
+        assert!(!told.contains("unknown") && told.contains("RDMA module hfi1"), "{told}");
     }
 
     #[test]

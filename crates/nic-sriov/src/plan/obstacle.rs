@@ -4,13 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceAddress, NicState, PciAddress, PciId};
+use crate::{DeviceAddress, NicState, PciAddress, PciId, VfioUser};
 
 /// By whom a VF is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VfUser {
-    /// A virtual machine or another process that has this VFIO device file open.
-    Vfio(String),
+    /// A virtual machine or another process that has a VFIO device file open, or may have.
+    Vfio(VfioUser),
     /// Whoever has its netdev in another network namespace.
     Namespace,
 }
@@ -18,8 +18,8 @@ pub enum VfUser {
 impl fmt::Display for VfUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Vfio(group) => write!(f, "{group} is open"),
-            Self::Namespace => f.write_str("its netdev is in another network namespace"),
+            Self::Vfio(user) => user.fmt(f),
+            Self::Namespace => f.write_str("is in use: its netdev is in another network namespace"),
         }
     }
 }
@@ -65,7 +65,7 @@ pub enum RestoreObstacle {
     },
     /// VFs would have to be removed, and one is in use.
     #[error(
-        "PF {pf} had {wanted} VFs when the snapshot was taken and has {found} now; they cannot be removed, because {vf} is in use: {user}"
+        "PF {pf} had {wanted} VFs when the snapshot was taken and has {found} now; they cannot be removed, because {vf} {user}"
     )]
     VfInUse {
         /// The PF.
@@ -81,7 +81,7 @@ pub enum RestoreObstacle {
     },
     /// The eswitch would have to change its mode under a VF that is in use.
     #[error(
-        "the eswitch of PF {pf} has to {change}, which takes the drivers from its VFs; that cannot be, because {vf} is in use: {user}"
+        "the eswitch of PF {pf} has to {change}, which takes the drivers from its VFs; that cannot be, because {vf} {user}"
     )]
     ModeUnderVfInUse {
         /// The PF.

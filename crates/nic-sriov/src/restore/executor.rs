@@ -86,7 +86,12 @@ impl Executor<'_> {
     }
 
     pub(super) fn fail(&self, component: &Component, step: &dyn Step, error: &StepError) {
-        self.fail_as(component, step, error, error.errno() == Some(Errno::OPNOTSUPP));
+        self.fail_as(
+            component,
+            step,
+            error,
+            step.may_be_lacking() && error.errno() == Some(Errno::OPNOTSUPP),
+        );
     }
 
     pub(super) fn fail_as(

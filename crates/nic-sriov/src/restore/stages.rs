@@ -16,7 +16,7 @@ use crate::plan::{
 };
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Component, PfState, VfNetdev, VfState, vfio_group_in_use};
+use crate::{Component, PfState, VfNetdev, VfState, vfio_user};
 
 /// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
@@ -102,11 +102,11 @@ impl Executor<'_> {
             .filter(|(_, now)| !now.is_in_use())
             .filter(|(vf, now)| {
                 let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address) else { return true };
-                let Some(group) = vfio_group_in_use(self.host, address) else { return true };
+                let Some(user) = vfio_user(self.host, address) else { return true };
                 let component = Component::of_vf(saved, vf);
                 let known = self.ledger().failures.iter().any(|failure| failure.component == component);
                 if !known {
-                    let error = StepError::Vf(VfWriteError::InUse { address, group });
+                    let error = StepError::Vf(VfWriteError::InUse { address, user });
                     self.fail(&component, &Activity("restore"), &error);
                 }
                 false

@@ -1,11 +1,13 @@
 //! Addresses, neighbours, routes, rules.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use nic_netlink::{Address, IfIndex, NetworkChange, NextHop, Route, Rule};
 
 use super::{Action, LinkMapping, Stage, Step, will_be_there};
 use crate::NetworkState;
+use crate::routing_daemon::routing_daemon;
 
 pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -44,7 +46,7 @@ pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duratio
         let change = match route_now(saved, mapping, route) {
             RouteNow::Missing => NetworkChange::AppendRoute(route_as_aged),
             RouteNow::LacksNextHops => NetworkChange::ReplaceRoute(route_as_aged),
-            RouteNow::Here | RouteNow::Otherwise(_) | RouteNow::ByObject => continue,
+            RouteNow::Here | RouteNow::Otherwise(_) | RouteNow::ByObject | RouteNow::OfDaemon(_) => continue,
         };
         step(Stage::Routes, link.unwrap_or(IfIndex(0)), change);
     }
@@ -107,6 +109,8 @@ pub(crate) enum RouteNow<'now> {
     Otherwise(&'now Route),
     /// It is not there, and used a next hop object, which whoever made that has to make again.
     ByObject,
+    /// It is not there, and a routing daemon has to make it again: by now it may know better.
+    OfDaemon(Cow<'static, str>),
 }
 
 pub(crate) fn route_now<'now>(
@@ -122,6 +126,9 @@ pub(crate) fn route_now<'now>(
     }
     if route.next_hop_object.is_some() {
         return RouteNow::ByObject;
+    }
+    if let Some(daemon) = routing_daemon(route.protocol) {
+        return RouteNow::OfDaemon(daemon);
     }
     let was_saved = |found: &Route| saved.routes.iter().any(|route| same(found, &as_present(route, mapping)));
     match in_its_place.iter().find(|found| !was_saved(found)) {

@@ -4,7 +4,7 @@ use nic_netlink::{
 };
 
 use super::*;
-use crate::{Gravity, Uplinks, compare};
+use crate::{Difference, Gravity, Uplinks, compare};
 
 const NOW: Duration = Duration::ZERO;
 
@@ -402,6 +402,48 @@ fn a_route_through_an_object_is_its_owners() {
     assert_eq!(plan(&saved, &mapping, NOW), []);
     let differences = compare(&saved, &mapping, NOW);
     assert_eq!(differences.iter().map(|one| one.gravity).collect::<Vec<_>>(), [Gravity::CannotRestore]);
+}
+
+#[test]
+fn fault_6_4_a_routing_daemons_route_is_its_own_to_make_again() {
+    let route_of = |protocol| Route { protocol, ..route("10.0.0.0/8", vec![hop(4, Some("192.0.2.9"))]) };
+    for (protocol, whose) in [
+        (0, None),
+        (3, None),
+        (4, None),
+        (16, None),
+        (11, Some("zebra")),
+        (12, Some("bird")),
+        (186, Some("bgpd")),
+        (188, Some("ospfd")),
+        (80, Some("whoever makes routes of protocol 80")),
+    ] {
+        let saved = NetworkState::standing_on(&Network { routes: vec![route_of(protocol)], ..node() }, &PFS);
+        let now = Network { routes: Vec::new(), ..restored() };
+        let mapping = LinkMapping::new(&saved, &now, &new_indexes());
+        let differences = compare(&saved, &mapping, NOW);
+        match whose {
+            None => {
+                assert_eq!(plan(&saved, &mapping, NOW).len(), 1, "{protocol}");
+                assert!(differences.iter().all(Difference::is_wrong), "{protocol}: {differences:?}");
+            }
+            Some(daemon) => {
+                assert_eq!(plan(&saved, &mapping, NOW), [], "{protocol}");
+                let [difference] = &differences[..] else { panic!("{protocol}: {differences:?}") };
+                assert!(!difference.is_wrong(), "{difference}");
+                assert!(
+                    difference.to_string().ends_with(&format!("missing: {daemon} has to make it again")),
+                    "{difference}"
+                );
+            }
+        }
+        // Once it has, nothing is different.
+        let now = Network {
+            routes: vec![Route { next_hops: vec![hop(104, Some("192.0.2.9"))], ..route_of(protocol) }],
+            ..restored()
+        };
+        assert_eq!(compare(&saved, &LinkMapping::new(&saved, &now, &new_indexes()), NOW), [], "{protocol}");
+    }
 }
 
 #[test]

@@ -3,18 +3,20 @@
 //! restore puts the rest right.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use nic_driver::Exit;
+use nic_driver::state::Step;
 
 use crate::command::run as command;
 use crate::guest::Guest;
 use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
 use crate::program::NicDriver;
 use crate::restored::{ByHand, Restored};
+use crate::vfio::{Opened, bind_to_vfio, open_group};
 use crate::vfs::{self, VF_DRIVER};
 use crate::{boot, journal, report, say, wait, write};
 
@@ -43,7 +45,7 @@ struct Case {
 }
 
 /// Processes that have a VF's device open.
-type Users = Vec<Child>;
+type Users = Vec<Opened>;
 
 const PLAIN: Case = Case {
     name: "",
@@ -131,7 +133,10 @@ const CASES: &[Case] = &[
     Case {
         name: "a VF in somebody's hands",
         from_nothing: false,
-        arrange: |vfs| Ok(vec![take_with_vfio(vfs.at(6)?)?]),
+        arrange: |vfs| {
+            bind_to_vfio(vfs.at(6)?)?;
+            Ok(vec![open_group(vfs.at(6)?)?])
+        },
         failed: &[(6, "/dev/vfio/")],
         judge: |vfs, _| {
             let driver =
@@ -139,7 +144,7 @@ const CASES: &[Case] = &[
             ensure!(driver.ends_with("vfio-pci"), "the VF was taken from its user");
             Ok(())
         },
-        undo: |users| users.into_iter().try_for_each(let_go),
+        undo: |users| users.into_iter().try_for_each(Opened::let_go),
         ..PLAIN
     },
 ];
@@ -185,7 +190,53 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     }
     ensure!(faults.is_empty(), "{}", faults.join("; "));
     by_hand.owe_again()?;
-    fewer_vfs_and_one_in_use(pf, &vfs, &before)
+    fewer_vfs_and_one_in_use(pf, &vfs, &before)?;
+    opened_before_the_removal(guest, pf, &vfs)
+}
+
+/// Whoever runs on a VF opens it when a reload has looked for the last time, and has not begun to remove VFs. Nothing is written to the
+/// PF, and the VFs that were unbound by then come back.
+fn opened_before_the_removal(guest: &Guest, pf: &str, vfs: &Vfs) -> anyhow::Result<()> {
+    say("== a VF is opened between the last look and the removal");
+    let vf = vfs.at(2)?;
+    bind_to_vfio(vf)?;
+    boot::settle_udev()?;
+    let was = Nics::observe()?;
+    let device_of = |vf: &str| fs::metadata(pci_device(vf)).context("a VF is gone").map(|found| found.ino());
+    let devices = vfs.0.iter().map(|vf| device_of(vf)).collect::<anyhow::Result<Vec<_>>>()?;
+    // Other modules than the installed ones run here.
+    let reload = NicDriver::new(["reload"]).start()?;
+    journal::wait_for_step(&reload, &Step::ArmSnapshot)?;
+    reload.signal("STOP")?;
+    let begun = journal::has_begun(reload.id(), &Step::RemoveVfs)?;
+    let user = open_group(vf);
+    reload.signal("CONT")?;
+    let refused = reload.wait()?.expect(Exit::RolledBack)?;
+    ensure!(!begun, "the removal had begun before the VF was opened: nothing was shown");
+    let user = user?;
+    ensure!(
+        refused.says_any(&["is in use"]) && refused.stderr.contains(vf),
+        "the VF in use is not named: {}",
+        refused.last_words()
+    );
+    guest.keep(&journal::path())?;
+    // A VF that is made again is another device of sysfs.
+    let after = vfs.0.iter().map(|vf| device_of(vf)).collect::<anyhow::Result<Vec<_>>>()?;
+    ensure!(devices == after, "VFs of {pf} were removed under their user");
+    boot::settle_udev()?;
+    let differences = was.differences(&Nics::observe()?);
+    ensure!(differences.is_empty(), "{differences}");
+    let blocked = user.without_file(|| NicDriver::new(["preflight"]).run()?.expect(Exit::Blocked))?;
+    ensure!(
+        blocked.stdout.contains(&format!("the VF {vf} is in use")),
+        "without its group's file the VF counts as unused: {}",
+        blocked.stdout
+    );
+    user.let_go()?;
+    report(
+        "a VF opened between the last look and the removal: refused, its PF not written to, all VFs as they were",
+    );
+    Ok(())
 }
 
 /// More VFs are due, for which those that are there would have to go; one of them is somebody's. Nothing is done.
@@ -195,7 +246,8 @@ fn fewer_vfs_and_one_in_use(pf: &str, vfs: &Vfs, before: &Nics) -> anyhow::Resul
     write(&num_vfs, "0")?;
     write(&num_vfs, "3")?;
     boot::settle_udev()?;
-    let user = take_with_vfio(vfs.at(2)?)?;
+    bind_to_vfio(vfs.at(2)?)?;
+    let user = open_group(vfs.at(2)?)?;
     boot::settle_udev()?;
     let (indices, was) = (Nics::interface_indices()?, Nics::observe()?);
     let refused = NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Degraded)?;
@@ -207,7 +259,7 @@ fn fewer_vfs_and_one_in_use(pf: &str, vfs: &Vfs, before: &Nics) -> anyhow::Resul
     ensure!(Nics::interface_indices()? == indices, "netdevs were taken away");
     let differences = was.differences(&Nics::observe()?);
     ensure!(differences.is_empty(), "it changed something: {differences}");
-    let_go(user)?;
+    user.let_go()?;
     recover(before)?;
     report("fewer VFs, one in somebody's hands: refused, nothing changed; then restored");
     Ok(())
@@ -335,32 +387,6 @@ fn udev_processes() -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(found)
-}
-
-/// Gives a VF to user space, as a device plugin does for a virtual machine.
-fn take_with_vfio(vf: &str) -> anyhow::Result<Child> {
-    command("modprobe", ["vfio-pci"])?;
-    let device = pci_device(vf);
-    write(device.join("driver/unbind"), vf)?;
-    write(device.join("driver_override"), "vfio-pci")?;
-    vfs::bind(vf, "vfio-pci")?;
-    let group = fs::read_link(device.join("iommu_group")).context("the VF has no IOMMU group")?;
-    let file = Path::new("/dev/vfio").join(group.file_name().context("a group without a number")?);
-    let open = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(&file)
-        .with_context(|| format!("cannot open {}", file.display()))?;
-    let user = Command::new("sleep").arg("3600").stdin(Stdio::from(open)).spawn();
-    let user = user.context("cannot start the VF's user")?;
-    say(&format!("process {} has {} open", user.id(), file.display()));
-    Ok(user)
-}
-
-fn let_go(mut user: Child) -> anyhow::Result<()> {
-    ensure!(user.try_wait().context("cannot look at the VF's user")?.is_none(), "the VF's user has ended");
-    user.kill().context("cannot end the VF's user")?;
-    user.wait().context("cannot wait for the VF's user").map(drop)
 }
 
 fn nobody<T>(arranged: anyhow::Result<T>) -> anyhow::Result<Users> {

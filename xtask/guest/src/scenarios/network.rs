@@ -1,5 +1,5 @@
 //! What stands on the NICs comes back with them: addresses, a bond of two PFs with a VLAN that carries the default route,
-//! a VLAN on a PF in a bridge, routes of another table with a rule, IPv6, a permanent neighbour. All is compared by what
+//! a VLAN on a PF in a bridge, routes of another table with a rule, IPv6, a permanent neighbour; a routing daemon's route is left to it. All is compared by what
 //! iproute2 says, and two pings go on throughout: over the bond's VLAN, and to a PF of its own.
 
 use std::time::Duration;
@@ -37,6 +37,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         return Ok(());
     }
 
+    // A routing daemon's: gone with the PF, and the daemon's to make again.
+    ip_batch("route add 10.88.0.0/16 via 192.0.2.9 dev pf2 proto bgp\n")?;
+
     let packages = drivers::folder("A", Flow::Rpm);
     NicDriver::install(&packages).run()?.expect(Exit::Success)?;
     refused()?;
@@ -48,7 +51,12 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         "reload does not say that the default route goes"
     );
     ensure!(warned.says_any(&["dev bond1.5"]), "reload does not name the default route");
-    NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
+    let restored = NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
+    ensure!(
+        restored.says_any(&["bgpd has to make it again"]),
+        "the restore does not say whose the route 10.88.0.0/16 is: {}",
+        restored.last_words()
+    );
     drivers::expect_loaded(&drivers::version("A")?)?;
     over_bond.wait_for_reply(CARRIES_AGAIN).context("the VLAN on the bond carries no more")?;
     to_pf.wait_for_reply(CARRIES_AGAIN).context("the PF answers no more")?;

@@ -88,7 +88,7 @@ impl Course<'_> {
     }
 
     fn fail(&mut self, component: &Component, step: &dyn Step, errno: Option<Errno>) {
-        self.fail_as(component, step, errno, errno == Some(Errno::OPNOTSUPP));
+        self.fail_as(component, step, errno, step.may_be_lacking() && errno == Some(Errno::OPNOTSUPP));
     }
 
     fn fail_as(&mut self, component: &Component, step: &dyn Step, errno: Option<Errno>, unsupported: bool) {

@@ -178,7 +178,7 @@ fn vfs_in_use(host: &Host, saved: &NicState, found: &NicState) -> Vec<RestoreObs
             continue;
         }
         for (vf, state) in found.vfs.iter().filter_map(|vf| Some((vf.address?, vf))) {
-            let vfio = || vfio_user(host, vf).map(VfUser::Vfio);
+            let vfio = || vfio_user(host, vf).map(|user| VfUser::Vfio(Box::new(user)));
             let Some(user) = state.is_in_use().then_some(VfUser::Namespace).or_else(vfio) else { continue };
             let pf = found.address.clone();
             obstacles.push(if removes {

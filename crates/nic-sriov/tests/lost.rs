@@ -1,70 +1,73 @@
 //! What a comparison makes of settings that one of the two drivers does not report.
 
-use nic_netlink::{EncapMode, Eswitch, EswitchMode, InlineMode};
-use nic_sriov::{
-    Attribute, Difference, Gravity, NicState, OfedAttributes, PfState, VfNetdev, VfState, compare,
-};
-
-const PLAIN: Eswitch = Eswitch { mode: EswitchMode::Switchdev, inline_mode: None, encap_mode: None };
-
-fn node(eswitch: Option<Eswitch>, ofed: Option<OfedAttributes>) -> NicState {
-    let vf = VfState {
-        index: 0,
-        address: None,
-        driver: None,
-        driver_override: None,
-        admin: None,
-        ofed,
-        netdev: VfNetdev::Unbound,
+#[cfg(test)]
+mod tests {
+    use nic_netlink::{EncapMode, Eswitch, EswitchMode, InlineMode};
+    use nic_sriov::{
+        Attribute, Difference, Gravity, NicState, OfedAttributes, PfState, VfNetdev, VfState, compare,
     };
-    let pf = PfState {
-        address: "pci/0000:01:00.0".parse().unwrap(),
-        pci_id: None,
-        driver: Some("mlx5_core".to_owned()),
-        total_vfs: Some(1),
-        num_vfs: 1,
-        drivers_autoprobe: None,
-        eswitch,
-        netdev: None,
-        vfs: vec![vf],
-        representors: Vec::new(),
-    };
-    NicState { pfs: vec![pf] }
-}
 
-fn told(saved: &NicState, found: &NicState) -> Vec<(Attribute, Gravity)> {
-    let differences: Vec<Difference> = compare(saved, found);
-    differences.into_iter().map(|difference| (difference.attribute, difference.gravity)).collect()
-}
+    const PLAIN: Eswitch = Eswitch { mode: EswitchMode::Switchdev, inline_mode: None, encap_mode: None };
 
-#[test]
-fn fault_2_6_what_only_the_new_driver_reports_was_not_there_before() {
-    let reports =
-        Eswitch { inline_mode: Some(InlineMode::Transport), encap_mode: Some(EncapMode::Basic), ..PLAIN };
-    assert_eq!(told(&node(Some(PLAIN), None), &node(Some(reports), None)), []);
-    // What the old one reported is missed.
-    assert_eq!(
-        told(&node(Some(reports), None), &node(Some(PLAIN), None)),
-        [(Attribute::EswitchInlineMode, Gravity::Wrong), (Attribute::EswitchEncapMode, Gravity::Wrong)]
-    );
-    let group = |rate_group| node(None, Some(OfedAttributes { trunk: Vec::new(), rate_group }));
-    assert_eq!(told(&group(None), &group(Some(3))), []);
-    assert_eq!(told(&group(Some(3)), &group(None)), [(Attribute::OfedRateGroup, Gravity::Wrong)]);
-}
-
-#[test]
-fn switchdev_is_lost_with_an_eswitch_and_legacy_is_not() {
-    let legacy = Eswitch { mode: EswitchMode::Legacy, ..PLAIN };
-    for (saved, gravity) in [(PLAIN, Gravity::Wrong), (legacy, Gravity::Unsupported)] {
-        let differences = told(&node(Some(saved), None), &node(None, None));
-        assert_eq!(differences, [(Attribute::EswitchMode, gravity)]);
+    fn node(eswitch: Option<Eswitch>, ofed: Option<OfedAttributes>) -> NicState {
+        let vf = VfState {
+            index: 0,
+            address: None,
+            driver: None,
+            driver_override: None,
+            admin: None,
+            ofed,
+            netdev: VfNetdev::Unbound,
+        };
+        let pf = PfState {
+            address: "pci/0000:01:00.0".parse().unwrap(),
+            pci_id: None,
+            driver: Some("mlx5_core".to_owned()),
+            total_vfs: Some(1),
+            num_vfs: 1,
+            drivers_autoprobe: None,
+            eswitch,
+            netdev: None,
+            vfs: vec![vf],
+            representors: Vec::new(),
+        };
+        NicState { pfs: vec![pf] }
     }
-}
 
-#[test]
-fn a_rate_group_is_missed_where_the_new_driver_keeps_nothing_of_a_vf() {
-    let grouped = |group| node(None, Some(OfedAttributes { trunk: Vec::new(), rate_group: Some(group) }));
-    let expected = [(Attribute::OfedRateGroup, Gravity::Unsupported)];
-    assert_eq!(told(&grouped(3), &node(None, None)), expected);
-    assert_eq!(told(&grouped(0), &node(None, None)), []);
+    fn told(saved: &NicState, found: &NicState) -> Vec<(Attribute, Gravity)> {
+        let differences: Vec<Difference> = compare(saved, found);
+        differences.into_iter().map(|difference| (difference.attribute, difference.gravity)).collect()
+    }
+
+    #[test]
+    fn fault_2_6_what_only_the_new_driver_reports_was_not_there_before() {
+        let reports =
+            Eswitch { inline_mode: Some(InlineMode::Transport), encap_mode: Some(EncapMode::Basic), ..PLAIN };
+        assert_eq!(told(&node(Some(PLAIN), None), &node(Some(reports), None)), []);
+        // What the old one reported is missed.
+        assert_eq!(
+            told(&node(Some(reports), None), &node(Some(PLAIN), None)),
+            [(Attribute::EswitchInlineMode, Gravity::Wrong), (Attribute::EswitchEncapMode, Gravity::Wrong)]
+        );
+        let group = |rate_group| node(None, Some(OfedAttributes { trunk: Vec::new(), rate_group }));
+        assert_eq!(told(&group(None), &group(Some(3))), []);
+        assert_eq!(told(&group(Some(3)), &group(None)), [(Attribute::OfedRateGroup, Gravity::Wrong)]);
+    }
+
+    #[test]
+    fn switchdev_is_lost_with_an_eswitch_and_legacy_is_not() {
+        let legacy = Eswitch { mode: EswitchMode::Legacy, ..PLAIN };
+        for (saved, gravity) in [(PLAIN, Gravity::Wrong), (legacy, Gravity::Unsupported)] {
+            let differences = told(&node(Some(saved), None), &node(None, None));
+            assert_eq!(differences, [(Attribute::EswitchMode, gravity)]);
+        }
+    }
+
+    #[test]
+    fn a_rate_group_is_missed_where_the_new_driver_keeps_nothing_of_a_vf() {
+        let grouped = |group| node(None, Some(OfedAttributes { trunk: Vec::new(), rate_group: Some(group) }));
+        let expected = [(Attribute::OfedRateGroup, Gravity::Unsupported)];
+        assert_eq!(told(&grouped(3), &node(None, None)), expected);
+        assert_eq!(told(&grouped(0), &node(None, None)), []);
+    }
 }

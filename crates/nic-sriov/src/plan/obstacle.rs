@@ -10,7 +10,7 @@ use crate::{DeviceAddress, NicState, PciAddress, PciId, VfioUser};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VfUser {
     /// A virtual machine or another process that has a VFIO device file open, or may have.
-    Vfio(VfioUser),
+    Vfio(Box<VfioUser>),
     /// Whoever has its netdev in another network namespace.
     Namespace,
 }

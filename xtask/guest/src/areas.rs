@@ -64,6 +64,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("night", &[Install, Reload, Restore, Terminate]),
     ("built-night", &[Build, Install, Reload, Restore, Terminate]),
     ("pod", &[Entrypoint]),
+    ("pod-images", &[Entrypoint]),
     ("pod-openshift", &[Entrypoint, Build]),
     ("pod-kills", &[Entrypoint]),
     ("pod-upgrade", &[Entrypoint]),

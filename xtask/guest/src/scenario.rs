@@ -213,7 +213,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(300),
         needs: Needs::Nothing,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -222,7 +222,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: TWO_PFS,
         timeout: Duration::from_secs(600),
         needs: Needs::Nothing,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -254,7 +254,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "pod",
-        summary: "The night in pods from the manifests: with the incumbent's inventory, then images with modules; back to the inbox driver",
+        summary: "The night in pods from the manifests, with the incumbent's inventory, and back to the inbox driver",
         topology: TWO_PFS_OF_PODS,
         timeout: Duration::from_secs(1500),
         needs: Needs::Pods,
@@ -262,8 +262,17 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "pod-images",
+        summary: "The night in pods from the manifests, with images that have the modules, and back to the inbox driver",
+        topology: TWO_PFS_OF_PODS,
+        timeout: Duration::from_secs(1500),
+        needs: Needs::Pods,
+        suite: Suite::OnDemand,
+        parameters: &[],
+    },
+    Scenario {
         name: "pod-openshift",
-        summary: "The night in pods on OpenShift: versions built by the sidecar on the node, then from the inventory and back",
+        summary: "The night in pods on OpenShift: built by the sidecar on the node, from the inventory, and back to the inbox driver",
         topology: TWO_PFS_OF_PODS,
         timeout: Duration::from_secs(2700),
         needs: Needs::Pods,
@@ -276,7 +285,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "pod-least-privilege",
-        summary: "The night in pods that are not privileged: the manifest's capabilities and the runtime's seccomp profile, or a refusal by name",
+        summary: "Pods that are not privileged, from A back to the inbox driver: the manifest's capabilities and the runtime's seccomp profile, or a refusal by name",
         topology: TWO_PFS_OF_PODS,
         timeout: Duration::from_secs(1200),
         needs: Needs::Pods,
@@ -348,7 +357,7 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(1200),
         needs: Needs::NicDriver,
         suite: Suite::Test,
-        parameters: &[Parameter { name: "rounds", default: "3", meaning: "how many times" }],
+        parameters: &[Parameter { name: "rounds", default: "2", meaning: "how many times" }],
     },
     Scenario {
         name: "idempotent",
@@ -356,7 +365,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: TWO_PFS,
         timeout: Duration::from_secs(900),
         needs: Needs::NicDriver,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -374,7 +383,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(900),
         needs: Needs::NicDriver,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -455,7 +464,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: ONE_PF_WIRED,
         timeout: Duration::from_secs(900),
         needs: Needs::NicDriver,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -478,22 +487,22 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "kill-reload",
-        summary: "Killed at each journal line of a reload, started again; the machine is compared every time",
+        summary: "Killed at journal lines of a reload, started again; the machine is compared every time",
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("0"), killed("reload")],
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("8"), killed("reload")],
         ..ONE_KILL_MATRIX
     },
     Scenario {
         name: "kill-restore",
-        summary: "Killed at each journal line of a restore, started again; the machine is compared every time",
+        summary: "Killed at journal lines of a restore, started again; the machine is compared every time",
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("0"), killed("restore-sriov")],
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("8"), killed("restore-sriov")],
         ..ONE_KILL_MATRIX
     },
     Scenario {
         name: "kill-rollback",
         summary: "Killed at journal lines of a rollback, started again; the machine is compared every time",
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("5"), killed("rollback")],
         ..ONE_KILL_MATRIX
     },
@@ -507,7 +516,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "kill-terminate-in-image",
         summary: "The same while modules are exchanged, in a container whose image has the driver: the host's comes, and never half of each",
-        suite: Suite::TestOnNewest,
+        suite: Suite::OnDemand,
         parameters: &[
             vfs_per_pf("2"),
             FROM_LINE,
@@ -625,7 +634,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: TWO_PFS_WIRED,
         timeout: Duration::from_secs(900),
         needs: Needs::NicDriver,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
 ];

@@ -53,6 +53,7 @@ const RUNS: &[(&str, Run)] = &[
     ("built-night", night::with_built_packages),
     ("dkms", dkms::run),
     ("pod", pod::run),
+    ("pod-images", pod::from_images),
     ("pod-openshift", pod::on_openshift),
     ("pod-incumbent", pod_incumbent::run),
     ("pod-kills", pod_kills::run),

@@ -11,8 +11,8 @@ use crate::command::run as command;
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::kubelet::events::{End, What};
-use crate::pods::{DRIVER, Node, RESTORE_DRIVER, System};
-use crate::{report, say, write};
+use crate::pods::{DRIVER, Node, RESTORE_DRIVER, Started, System};
+use crate::{report, write};
 
 /// Until a pod is ready whose packages are there.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -41,34 +41,24 @@ const CAPABILITIES: [&str; 8] = [
 /// The versions, and whether the inbox driver comes back at the end.
 const NIGHT: [(&str, &str); 2] = [("A", "false"), ("B", "true")];
 
-/// OpenShift: versions built by the sidecar, then the same night from the inventory and back to the inbox driver. What is not built
-/// is what the incumbent has left in the inventory.
+/// OpenShift: A built by the sidecar, A once more from the inventory that it is in now, then B, and back to the inbox driver. What is
+/// not built is what the incumbent has left in the inventory.
 pub(crate) fn on_openshift(guest: &Guest) -> anyhow::Result<()> {
     let builds: usize = guest.parameter("builds")?;
     let mut node = Node::set_up(System::OpenShift, VFS, Some(RARE_PING))?;
     stopped_in_mid_build(&mut node)?;
-    let kept = Path::new("/lab/kept-inventory");
-    for (number, letter) in ["A", "B"].into_iter().enumerate() {
-        if number >= builds {
+    for (number, (letter, restore)) in [("A", "false"), ("A", "false"), ("B", "true")].into_iter().enumerate()
+    {
+        let is_to_be_built = number == 0 || letter == "B" && builds > 1;
+        if letter == "B" && !is_to_be_built {
             store_as_incumbent(guest, letter, Flow::Rpm)?;
         }
-        let started = node.start(&format!("openshift-{letter}"), &[])?;
+        let started = node.start(&format!("openshift-{letter}"), &[(RESTORE_DRIVER, restore)])?;
         node.until_ready(&started, letter, WITH_BUILD)?;
         let is_built = started.pod.log(DRIVER)?.contains("step=have packages built by the sidecar");
-        ensure!(is_built == (number < builds), "{letter} was built by the sidecar: {is_built}");
-        keep_entries(kept)?;
+        ensure!(is_built == is_to_be_built, "{letter} was built by the sidecar: {is_built}");
         node.delete(started)?;
-        node.expect(letter)?;
-    }
-    say("== the same night from the inventory, and back to the inbox driver");
-    // What each start removed of the other version.
-    command("cp", ["-a", &format!("{}/.", kept.display()), INVENTORY])?;
-    for letter in ["A", "B"] {
-        let started = node.start(&format!("openshift-{letter}"), &[(RESTORE_DRIVER, "true")])?;
-        node.until_ready(&started, letter, PATIENCE)?;
-        node.delete(started)?;
-        node.expect_inbox()?;
-        command("cp", ["-a", &format!("{}/.", kept.display()), INVENTORY])?;
+        expect_after(&node, letter, restore)?;
     }
     node.end(guest)
 }
@@ -83,7 +73,7 @@ fn stopped_in_mid_build(node: &mut Node) -> anyhow::Result<()> {
     node.expect_inbox()
 }
 
-/// A node with the inventory that the incumbent has left, then images that have the modules; back to the inbox driver from each.
+/// The night on a node with the inventory that the incumbent has left; back to the inbox driver.
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     // Red Hat's kernels have other names than Debian's backports.
     let (system, pod, flow) = if guest.kernel().contains('+') {
@@ -96,17 +86,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         store_as_incumbent(guest, letter, flow)?;
         let started = node.start(&format!("{pod}-{letter}"), &[(RESTORE_DRIVER, restore)])?;
         node.until_ready(&started, letter, PATIENCE)?;
-        node.delete(started)?;
-        expect_after(&node, letter, restore)?;
-    }
-    System::Debian.pretend()?;
-    for (letter, restore) in NIGHT {
-        let started = node.start(&format!("precompiled-{letter}"), &[(RESTORE_DRIVER, restore)])?;
-        node.until_ready(&started, letter, PATIENCE)?;
-        if letter == "B" {
-            let text = started.pod.exec(DRIVER, &["nic-driver", "report"])?;
-            ensure!(text.code == 0, "nic-driver report in the pod: {}", text.text);
-            report(&text.text);
+        if restore == "true" {
+            report_of(&started)?;
         }
         node.delete(started)?;
         expect_after(&node, letter, restore)?;
@@ -114,11 +95,34 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     node.end(guest)
 }
 
+/// The night with images that have the modules; back to the inbox driver.
+pub(crate) fn from_images(guest: &Guest) -> anyhow::Result<()> {
+    let mut node = Node::set_up(System::Debian, VFS, Some(PING))?;
+    for (letter, restore) in NIGHT {
+        let started = node.start(&format!("precompiled-{letter}"), &[(RESTORE_DRIVER, restore)])?;
+        node.until_ready(&started, letter, PATIENCE)?;
+        if restore == "true" {
+            report_of(&started)?;
+        }
+        node.delete(started)?;
+        expect_after(&node, letter, restore)?;
+    }
+    node.end(guest)
+}
+
+/// Reports what the program in the pod tells of its night.
+fn report_of(started: &Started) -> anyhow::Result<()> {
+    let text = started.pod.exec(DRIVER, &["nic-driver", "report"])?;
+    ensure!(text.code == 0, "nic-driver report in the pod: {}", text.text);
+    report(&text.text);
+    Ok(())
+}
+
 fn entry(guest: &Guest, below: &Path, letter: &str) -> anyhow::Result<PathBuf> {
     Ok(below.join(guest.kernel()).join(drivers::version(letter)?.version))
 }
 
-/// Without `privileged`: the same night with the manifest's capabilities and the runtime's seccomp profile; and without any
+/// Without `privileged`: A and back to the inbox driver with the manifest's capabilities and the runtime's seccomp profile; and without any
 /// capability all that are lacking are named before anything is changed.
 pub(crate) fn with_least_privilege(guest: &Guest) -> anyhow::Result<()> {
     let mut node = Node::set_up(System::Debian, VFS, Some(PING))?;
@@ -137,25 +141,17 @@ pub(crate) fn with_least_privilege(guest: &Guest) -> anyhow::Result<()> {
     }
     started.pod.delete()?;
     node.expect_inbox()?;
-    for (letter, restore) in NIGHT {
-        store_as_incumbent(guest, letter, Flow::Deb)?;
-        let started = node.start(&format!("least-privilege-{letter}"), &[(RESTORE_DRIVER, restore)])?;
-        node.until_ready(&started, letter, PATIENCE)?;
-        node.delete(started)?;
-        expect_after(&node, letter, restore)?;
-    }
+    store_as_incumbent(guest, "A", Flow::Deb)?;
+    let started = node.start("least-privilege-A", &[(RESTORE_DRIVER, "true")])?;
+    node.until_ready(&started, "A", PATIENCE)?;
+    node.delete(started)?;
+    node.expect_inbox()?;
     node.end(guest)
 }
 
 /// An error unless the driver that runs after a pod's end is the one that was to be, and every VF is what it was.
 fn expect_after(node: &Node, letter: &str, restore: &str) -> anyhow::Result<()> {
     if restore == "true" { node.expect_inbox() } else { node.expect(letter) }
-}
-
-/// Keeps what the inventory holds.
-fn keep_entries(into: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
-    command("cp", ["-a", &format!("{INVENTORY}/."), &into.display().to_string()]).map(drop)
 }
 
 /// An entry of the inventory as the incumbent leaves it: packages, MD5 of their MD5s by the paths that its container sees, and

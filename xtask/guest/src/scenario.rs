@@ -339,7 +339,7 @@ pub const SCENARIOS: &[Scenario] = &[
         timeout: Duration::from_secs(3600),
         needs: Needs::Pods,
         suite: Suite::TestOnNewest,
-        parameters: &[FROM_LINE, kills("4")],
+        parameters: &[FROM_LINE, kills("3")],
     },
     Scenario {
         name: "dkms",
@@ -437,7 +437,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: ONE_PF_IOMMU,
         timeout: Duration::from_secs(900),
         needs: Needs::NicDriver,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -455,7 +455,7 @@ pub const SCENARIOS: &[Scenario] = &[
         topology: ONE_PF_WIRED,
         timeout: Duration::from_secs(900),
         needs: Needs::NicDriver,
-        suite: Suite::Test,
+        suite: Suite::TestOnNewest,
         parameters: &[],
     },
     Scenario {
@@ -503,14 +503,14 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "kill-rollback",
         summary: "Killed at journal lines of a rollback, started again; the machine is compared every time",
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("5"), killed("rollback")],
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("4"), killed("rollback")],
         ..ONE_KILL_MATRIX
     },
     Scenario {
         name: "kill-terminate",
         summary: "Killed at journal lines of the return to the inbox driver, started again; the machine is compared every time",
         suite: Suite::TestOnNewest,
-        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("5"), killed("terminate")],
+        parameters: &[vfs_per_pf("2"), FROM_LINE, every_line("false"), kills("3"), killed("terminate")],
         ..ONE_KILL_MATRIX
     },
     Scenario {

@@ -22,7 +22,8 @@ const WITH_BUILD: Duration = Duration::from_secs(1200);
 const INVENTORY: &str = "/var/opt/nic-driver/inventory";
 /// Where the container sees it.
 const SEEN_INVENTORY: &str = "/mnt/drivers-inventory";
-const VFS: u32 = 7;
+/// Of each PF. What more of them take is for `night` and `pod-upgrade`.
+const VFS: u32 = 3;
 /// Between two pings of a night.
 const PING: Duration = Duration::from_millis(20);
 /// The same beside a compiler, which needs the processor.

@@ -87,7 +87,7 @@ impl Blacklist {
     ) -> Result<Self, ReadError> {
         let linked_file = match host.file_lifetime(state_folder)? {
             FileLifetime::UntilReboot => Some(state_folder.join(LINKED_FILE)),
-            FileLifetime::Persistent => None,
+            FileLifetime::Persistent | FileLifetime::WithLayer => None,
         };
         Ok(Self { path: path.into(), linked_file, modules })
     }

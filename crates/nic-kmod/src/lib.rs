@@ -29,6 +29,7 @@ mod loaded;
 
 mod identity;
 mod load_plan;
+mod parameter;
 mod parameters;
 mod unload_plan;
 mod users;
@@ -56,6 +57,7 @@ pub use loaded::{LoadedModule, LoadedModules, ModuleState, ParseModulesError, Re
 pub use name::{
     BuildId, ModuleName, ParseBuildIdError, ParseModuleNameError, ParseSrcVersionError, SrcVersion,
 };
+pub use parameter::{ParameterDifference, UnsayableParameter, not_taken};
 pub use parameters::ParameterDefaults;
 pub use previous::{file_of_loaded, find_module_files, load_file, read_unpacked};
 pub use unload::{ObserveError, UnloadError, Unloaded, unload};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ModuleName;
 use crate::loaded::folder;
+use crate::parameter::{UnsayableParameter, argument};
 
 /// How often a module that somebody else is loading is looked at.
 const RE_CHECK: Duration = Duration::from_millis(50);
@@ -48,8 +49,10 @@ impl LoadRequest {
     }
 
     /// The command that loads it.
-    #[must_use]
-    pub fn invocation(&self) -> Invocation {
+    ///
+    /// # Errors
+    /// When a parameter cannot be said to the kernel.
+    pub fn invocation(&self) -> Result<Invocation, UnsayableParameter> {
         let mut command = Invocation::new("modprobe");
         if self.allow_unsupported {
             command = command.arg("--allow-unsupported");
@@ -57,9 +60,10 @@ impl LoadRequest {
         if let Some(root) = &self.root {
             command = command.arg("-d").arg(root);
         }
-        let parameters = self.parameters.iter().map(|(name, value)| format!("{name}={value}"));
+        let parameters = self.parameters.iter().map(|(name, value)| argument(name, value));
+        let parameters = parameters.collect::<Result<Vec<String>, UnsayableParameter>>()?;
         // After `--` nothing is an option, whatever a parameter's name begins with.
-        command.arg("--").arg(self.module.as_str()).args(parameters)
+        Ok(command.arg("--").arg(self.module.as_str()).args(parameters))
     }
 }
 
@@ -73,6 +77,15 @@ pub enum LoadError {
         module: ModuleName,
         /// The host's root.
         root: PathBuf,
+    },
+    /// A parameter cannot be said to the kernel: nothing was loaded.
+    #[error("cannot load {module}")]
+    Parameter {
+        /// The module.
+        module: ModuleName,
+        /// The parameter.
+        #[source]
+        source: UnsayableParameter,
     },
     /// modprobe failed or did not end in time.
     #[error("cannot load {module}")]
@@ -136,7 +149,9 @@ pub async fn load(host: &Host, request: &LoadRequest, deadline: Duration) -> Res
 async fn load_and_watch(host: &Host, request: &LoadRequest, deadline: Duration) -> Result<(), LoadError> {
     let module = &request.module;
     let started = Instant::now();
-    host.run(&request.invocation().deadline(deadline))
+    let invocation =
+        request.invocation().map_err(|source| LoadError::Parameter { module: module.clone(), source })?;
+    host.run(&invocation.deadline(deadline))
         .await
         .map_err(|source| LoadError::Modprobe { module: module.clone(), source })?;
     wait_until_live(host, module, deadline.saturating_sub(started.elapsed())).await?;
@@ -189,12 +204,12 @@ mod tests {
     #[test]
     fn the_command_line() {
         let request = LoadRequest::new(name("mlx5-core"));
-        assert_eq!(request.invocation().to_string(), "modprobe -- mlx5_core");
+        assert_eq!(request.invocation().unwrap().to_string(), "modprobe -- mlx5_core");
         let mut request = request.root("/host").parameter("async_probe", "1").parameter("-r", "a b");
         request.allow_unsupported = true;
         assert_eq!(
-            request.invocation().to_string(),
-            "modprobe --allow-unsupported -d /host -- mlx5_core '-r=a b' 'async_probe=1'"
+            request.invocation().unwrap().to_string(),
+            "modprobe --allow-unsupported -d /host -- mlx5_core '-r=\"a b\"' 'async_probe=1'"
         );
     }
 

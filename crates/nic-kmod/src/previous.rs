@@ -7,6 +7,7 @@ use nic_host::{CommandError, Host, Invocation};
 
 use crate::compression::Compression;
 use crate::load::wait_until_live;
+use crate::parameter::{UnsayableParameter, argument};
 use crate::{IdentityVerdict, LoadError, LoadedModule, ModuleFile, ModuleFileError, ModuleName, OnDisk};
 
 /// The files of these modules anywhere below `folder`, such as `/lib/modules/<release>`, sorted. There can be several
@@ -63,9 +64,10 @@ pub fn read_unpacked(host: &Host, path: impl AsRef<Path>) -> Result<Vec<u8>, Mod
 }
 
 /// The command that loads a module from its file.
-fn insmod(file: &Path, parameters: &[(&str, &str)]) -> Invocation {
-    let parameters = parameters.iter().map(|(name, value)| format!("{name}={value}"));
-    Invocation::new("insmod").arg(file).args(parameters)
+fn insmod(file: &Path, parameters: &[(&str, &str)]) -> Result<Invocation, UnsayableParameter> {
+    let parameters = parameters.iter().map(|(name, value)| argument(name, value));
+    let parameters = parameters.collect::<Result<Vec<String>, UnsayableParameter>>()?;
+    Ok(Invocation::new("insmod").arg(file).args(parameters))
 }
 
 /// Loads a module from `file`, whatever modprobe would load, and returns when it is live. What it depends on must be
@@ -83,7 +85,9 @@ pub async fn load_file(
         return Err(LoadError::NotRunningMachine { module: module.clone(), root: host.root().to_path_buf() });
     }
     let started = std::time::Instant::now();
-    match host.run(&insmod(file, parameters).deadline(deadline)).await {
+    let invocation =
+        insmod(file, parameters).map_err(|source| LoadError::Parameter { module: module.clone(), source })?;
+    match host.run(&invocation.deadline(deadline)).await {
         Ok(_) => {}
         // EEXIST, as kmod's insmod says it.
         Err(CommandError::Failed { last_words, .. }) if last_words.contains("File exists") => {}
@@ -173,7 +177,7 @@ mod tests {
             assert_eq!(read_unpacked(&host, Path::new("/").join(path)).unwrap(), bytes);
         }
         assert_eq!(
-            insmod(Path::new("/a b.ko"), &[("async_probe", "1")]).to_string(),
+            insmod(Path::new("/a b.ko"), &[("async_probe", "1")]).unwrap().to_string(),
             "insmod '/a b.ko' 'async_probe=1'"
         );
     }

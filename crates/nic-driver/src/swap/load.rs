@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use nic_host::Host;
 use nic_kmod::{
     LoadError, LoadPlan, LoadRequest, LoadedModules, ModuleFile, ModuleIndex, ModuleName, ReadLoadedError,
-    Resolution, load, page_in,
+    Resolution, load, not_taken, page_in,
 };
 use nic_packages::DistributionFamily;
 
@@ -165,7 +166,7 @@ impl PreparedLoads {
         for prepared in &self.loads {
             let step = phase.step(Step::Load { module: prepared.request.module.clone() });
             match prepared.load(context, deadline).await {
-                Ok(()) => step.ok(prepared.detail()),
+                Ok(detail) => step.ok(detail),
                 Err(error) => {
                     step.failed(&error);
                     if !prepared.may_fail {
@@ -216,28 +217,61 @@ impl PreparedLoad {
         Self { request, carried, may_fail }
     }
 
-    async fn load(&self, context: &Context, deadline: Duration) -> Result<(), LoadError> {
+    /// Loads it. Returns with which parameters, and which of them it has not taken, where it had any before.
+    async fn load(&self, context: &Context, deadline: Duration) -> Result<Option<String>, LoadError> {
+        let module = &self.request.module;
         match load(&context.host, &self.request, deadline).await {
             Err(error) if !self.carried.is_empty() => {
                 // The new driver may know another range of values; better its own than no driver.
                 tracing::warn!(
-                    module = %self.request.module,
+                    %module,
                     error = crate::error_chain(&error),
                     parameters = ?self.carried,
                     "loading the module with its earlier parameters failed; loading it with the driver's defaults"
                 );
                 let mut request = self.request.clone();
                 request.parameters.retain(|name, _| !self.carried.contains_key(name));
-                load(&context.host, &request, deadline).await
+                load(&context.host, &request, deadline).await?;
             }
-            loaded => loaded,
+            loaded => loaded?,
         }
+        Ok(parameters_taken(&context.host, module, &self.carried))
     }
+}
 
-    fn detail(&self) -> Option<String> {
-        let carried: Vec<_> = self.carried.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        (!carried.is_empty()).then(|| format!("with {}, as before", carried.join(" ")))
+/// With which of the parameters that it had before the module runs now, and which it has not taken. `None` where there are none.
+pub(crate) fn parameters_taken(
+    host: &Host,
+    module: &ModuleName,
+    carried: &BTreeMap<String, String>,
+) -> Option<String> {
+    if carried.is_empty() {
+        return None;
     }
+    let pairs = carried.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let lost = match not_taken(host, module, pairs) {
+        Ok(lost) => lost,
+        Err(error) => {
+            let error = crate::error_chain(&error);
+            tracing::warn!(%module, error, "whether the module has its earlier parameters cannot be read");
+            return Some(format!("whether it has its earlier parameters cannot be read: {error}"));
+        }
+    };
+    let is_lost = |name: &String| lost.iter().any(|lost| lost.name == *name);
+    let taken: Vec<String> = carried
+        .iter()
+        .filter(|(name, _)| !is_lost(name))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let mut parts = Vec::new();
+    if !taken.is_empty() {
+        parts.push(format!("with {}, as before", taken.join(" ")));
+    }
+    for difference in &lost {
+        tracing::warn!(%module, %difference, "the module has not taken an earlier parameter");
+        parts.push(format!("not as before: {difference}"));
+    }
+    Some(parts.join("; "))
 }
 
 /// Loads again what came up after the snapshot and was unloaded, as far as there are files of it.
@@ -274,7 +308,7 @@ mod tests {
             fs::create_dir_all(dir.path().join(file).parent().unwrap()).unwrap();
             fs::write(dir.path().join(file), text).unwrap();
         }
-        let context = fixture::context(nic_host::Host::at(dir.path()), &dir.path().join("state"));
+        let context = fixture::context(Host::at(dir.path()), &dir.path().join("state"));
         (dir, context)
     }
 
@@ -296,7 +330,7 @@ mod tests {
         ] {
             let (_dir, context) = context(os_release);
             let request = load_request(&context, &tree, &"mlx5_core".parse().unwrap());
-            assert_eq!(request.invocation().to_string(), command, "{os_release}");
+            assert_eq!(request.invocation().unwrap().to_string(), command, "{os_release}");
         }
     }
 }

@@ -9,7 +9,7 @@ use nic_kmod::{
 use nic_sriov::{ObserveError, RemoveVfsError, find_pfs};
 
 use super::hooks::{Hook, run_hook};
-use super::load::load_request;
+use super::load::{load_request, parameters_taken};
 use super::module_tree::ModuleTree;
 use super::unload::{Leaving, UnloadStackError, remove_all_vfs, unload_stack_with_hooks};
 use crate::context::{Context, ReloadWith};
@@ -220,10 +220,15 @@ impl<'plan> BackupTree<'plan> {
                     "loading the module with its earlier parameters failed; loading it with the driver's defaults"
                 );
                 parameters.truncate(plain);
-                Ok(load_file(host, &kept.module, &file, &parameters, deadline).await?)
+                load_file(host, &kept.module, &file, &parameters, deadline).await?;
             }
-            loaded => Ok(loaded?),
+            loaded => loaded?,
         }
+        if let Some(given) = snapshot.parameters.get(&kept.module) {
+            // What is not as before is in the log.
+            let _ = parameters_taken(host, &kept.module, given);
+        }
+        Ok(())
     }
 }
 

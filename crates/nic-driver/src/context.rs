@@ -210,11 +210,10 @@ impl Context {
     /// What every command that changes something does first: it makes sure that it is the only one, for which it waits,
     /// and that the journal can be appended to. The lock is held as long as what is returned lives.
     ///
-    /// A tree is not locked: nothing on it is changed.
-    pub(crate) async fn begin(&self, command: &str) -> Result<Option<Arc<LockHeld>>, BeginError> {
-        if !self.host.is_running_machine() {
-            return Ok(None);
-        }
+    /// # Errors
+    /// Also when the host is a tree: nothing is changed on one.
+    pub(crate) async fn begin(&self, command: &str) -> Result<Arc<LockHeld>, BeginError> {
+        self.ensure_running_machine("only the running machine can be changed")?;
         let held = match self.lock.acquire(command) {
             Err(LockError::Held { .. }) => {
                 let waiting = self.lock.acquire_within(command, self.settings.lock_patience);
@@ -224,7 +223,7 @@ impl Context {
         };
         if Arc::strong_count(&held) > 1 {
             // A part of a command that has begun. Reading the journal takes the longer the more is in it.
-            return Ok(Some(held));
+            return Ok(held);
         }
         match Journal::repair(&self.store, Timestamp::now()) {
             Ok(None) => {}
@@ -239,7 +238,12 @@ impl Context {
                 tracing::warn!(error = crate::error_chain(&error), "the journal cannot be repaired");
             }
         }
-        Ok(Some(held))
+        Ok(held)
+    }
+
+    /// The same for a command that changes nothing but the state directory, which may look at a tree. That is not locked.
+    pub(crate) async fn begin_reading(&self, command: &str) -> Result<Option<Arc<LockHeld>>, BeginError> {
+        if self.host.is_running_machine() { self.begin(command).await.map(Some) } else { Ok(None) }
     }
 }
 

@@ -13,6 +13,8 @@ pub enum FileLifetime {
     UntilReboot,
     /// Until somebody removes them.
     Persistent,
+    /// Until the writable layer above an image is thrown away: in a container, with the container.
+    WithLayer,
 }
 
 impl Host {
@@ -22,21 +24,40 @@ impl Host {
     /// # Errors
     /// The file system cannot be asked.
     pub fn file_lifetime(&self, folder: impl AsRef<Path>) -> Result<FileLifetime, ReadError> {
-        /// `RAMFS_MAGIC` and `TMPFS_MAGIC` in `include/uapi/linux/magic.h`.
-        const IN_MEMORY: [FsWord; 2] = [0x8584_58f6, 0x0102_1994];
-
         let path = self.path(folder);
         let folder = path.ancestors().find(|folder| fs::metadata(folder).is_ok()).unwrap_or(&path);
         let found = statfs(folder)
             .map_err(|errno| ReadError { path: folder.to_path_buf(), source: io::Error::from(errno) })?;
-        let in_memory = IN_MEMORY.contains(&found.f_type);
-        Ok(if in_memory { FileLifetime::UntilReboot } else { FileLifetime::Persistent })
+        Ok(lifetime_on(found.f_type))
+    }
+}
+
+/// By the file system's number.
+fn lifetime_on(file_system: FsWord) -> FileLifetime {
+    /// `RAMFS_MAGIC` and `TMPFS_MAGIC` in `include/uapi/linux/magic.h`.
+    const IN_MEMORY: [FsWord; 2] = [0x8584_58f6, 0x0102_1994];
+    /// `OVERLAYFS_SUPER_MAGIC`, and that of aufs, which is no part of the kernel.
+    const LAYERED: [FsWord; 2] = [0x794c_7630, 0x6175_6673];
+
+    if IN_MEMORY.contains(&file_system) {
+        FileLifetime::UntilReboot
+    } else if LAYERED.contains(&file_system) {
+        FileLifetime::WithLayer
+    } else {
+        FileLifetime::Persistent
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fault_7_4_a_layer_above_an_image_is_no_disk() {
+        const EXT4: FsWord = 0xef53;
+        assert_eq!(lifetime_on(0x794c_7630), FileLifetime::WithLayer);
+        assert_eq!(lifetime_on(EXT4), FileLifetime::Persistent);
+    }
 
     #[test]
     fn what_lies_in_memory_dies_with_the_boot() {

@@ -24,7 +24,7 @@ pub struct TakenSnapshot {
 
 /// Takes a snapshot and stores it. It is used by an explicit `restore-sriov`; a reload takes its own.
 pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, PhaseError> {
-    let _lock = context.begin("snapshot").await?;
+    let _lock = context.begin_reading("snapshot").await?;
     let set_aside = make_room(context)?;
     ensure_pf(context)?;
     let snapshot = Snapshot::by_hand(observe_node(context).await?);

@@ -98,7 +98,7 @@ async fn run_terminate(
     let mut terminated = Terminated::default();
     if afterwards == DriverAfterwards::Same {
         // Nobody comes after this command to restore what an earlier one has left undone.
-        if context.host.is_running_machine() && context.snapshot_state()?.armed().is_some() {
+        if context.snapshot_state()?.armed().is_some() {
             terminated.restored =
                 Some(restore_within_phase(context).await.map_err(PhaseError::half_done(NOT_RESTORED))?);
         }

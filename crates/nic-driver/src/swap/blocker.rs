@@ -53,6 +53,8 @@ pub enum BlockerKind {
     Blacklist,
     /// The modules use each other in a circle.
     Cycle,
+    /// The state directory would not outlive the container.
+    StateDirectory,
     /// The driver that runs could not be loaded again, nor the distribution's own.
     NoWayBack,
 }

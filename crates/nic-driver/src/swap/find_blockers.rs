@@ -1,8 +1,9 @@
 //! The search for everything that stands in the way of a reload: all of it at once, each with its culprit.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use nic_host::{ListError, ReadError};
+use nic_host::{FileLifetime, HOST_MOUNT, ListError, ReadError};
 use nic_kmod::{
     LoadedModule, LoadedModules, ModuleName, ModuleUsers, ObserveUsersError, ReadLoadedError, UnloadPlan,
     observe_users,
@@ -32,9 +33,9 @@ pub enum FindBlockersError {
     /// The processes could not be listed.
     #[error(transparent)]
     Processes(#[from] ListError),
-    /// What is in the blacklist's place could not be read.
+    /// What is in the blacklist's place, or what the state directory is on, could not be read.
     #[error(transparent)]
-    Blacklist(#[from] ReadError),
+    Read(#[from] ReadError),
     /// The NICs could not be looked at.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -58,6 +59,7 @@ pub(crate) fn find_blockers(context: &Context) -> Result<FoundBlockers, FindBloc
     let users = observe_users(&context.host)?;
     let mut blockers = vfs_in_use(context)?;
     blockers.extend(foreign_blacklist(context)?);
+    blockers.extend(state_goes_with_container(context)?);
     blockers.extend(init_script_missing(context));
     blockers.extend(init_script_at_work(context)?);
     blockers.extend(module_blockers(modules, context.settings.may_unload, &loaded, &users));
@@ -73,6 +75,26 @@ pub(crate) fn find_blockers(context: &Context) -> Result<FoundBlockers, FindBloc
     blockers.extend(no_way_back(context)?);
     let unload = if blockers.is_empty() { unload } else { Vec::new() };
     Ok(FoundBlockers { unload, blockers, sees_all_processes: users.sees_all_processes })
+}
+
+/// A container that is killed in mid-swap must find what it owes to the NICs when it is started again.
+fn state_goes_with_container(context: &Context) -> Result<Option<Blocker>, ReadError> {
+    let folder = context.store.folder();
+    let host = &context.host;
+    let in_container = host.is_running_machine() && host.exists(Path::new(HOST_MOUNT).join("etc"));
+    if !in_container || host.file_lifetime(folder)? != FileLifetime::WithLayer {
+        return Ok(None);
+    }
+    Ok(Some(Blocker {
+        kind: BlockerKind::StateDirectory,
+        what: format!(
+            "the state directory {} is on the container's own layer and would be gone with the container, and what a swap owes with it",
+            folder.display()
+        ),
+        modules: Vec::new(),
+        remedy: "mount a folder of the node there, as the manifests in deploy/ do".to_owned(),
+        user: None,
+    }))
 }
 
 fn vfs_in_use(context: &Context) -> Result<Vec<Blocker>, ObserveError> {

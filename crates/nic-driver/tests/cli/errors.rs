@@ -1,6 +1,7 @@
 //! What goes wrong, what is said then, and the exit code. None of it changes anything.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
 use nic_driver::Exit;
@@ -192,27 +193,54 @@ fn folders_that_cannot_be() {
 }
 
 #[test]
-fn a_tree_is_not_changed() {
-    for command in ["reload", "restore-sriov"] {
+fn trial_w10_a_tree_is_not_changed() {
+    let commands: [&[&str]; 7] = [
+        &["reload"],
+        &["restore-sriov"],
+        &["terminate"],
+        &["terminate", "--restore-driver"],
+        &["install", "packages", "tree/rpms"],
+        &["build", "--inventory", "tree/inventory"],
+        &["run", "precompiled"],
+    ];
+    for command in commands {
         let sandbox = with_snapshot();
-        let ran = sandbox.on(AFTER, &[command]);
+        let tree = sandbox.copy(AFTER);
+        let before = contents(&tree);
+        let (root, state) = (tree.display().to_string(), sandbox.state().display().to_string());
+        let options = ["--root", &root, "--state-dir", &state, "--log", "off"];
+        let driver = [("NVIDIA_NIC_DRIVER_VER", "25.10-1.2.8.0"), ("NVIDIA_NIC_DRIVER_PATH", "/driver")];
+        let ran = sandbox.run_with(&driver, &[&options, command].concat());
+        assert_eq!(contents(&tree), before, "{command:?}");
         let exit = if Host::is_privileged() { Exit::Failed } else { Exit::NotRoot };
         let reason = failed(&ran, exit);
-        assert!(reason.contains(if Host::is_privileged() { "is a tree" } else { "needs root" }), "{reason}");
+        let expected = if Host::is_privileged() { "is a tree" } else { "needs root" };
+        assert!(reason.contains(expected), "{command:?}: {reason}");
     }
+}
+
+/// Every path below the folder with what a file holds.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        found.push((path.clone(), if metadata.is_file() { fs::read(&path).unwrap() } else { Vec::new() }));
+        if metadata.is_dir() {
+            found.extend(contents(&path));
+        }
+    }
+    found.sort();
+    found
 }
 
 #[test]
 fn packages_are_looked_for_where_the_shell_shows_them() {
     let sandbox = Sandbox::new();
     sandbox.copy(BEFORE);
-    let ran = sandbox.run(&["--root", "tree", "--log", "off", "install", "--packages", "tree/rpms"]);
-    if Host::is_privileged() {
-        let reason = failed(&ran, Exit::BadPackage);
-        assert!(reason.contains("[sandbox]/tree/rpms"), "{reason}");
-    } else {
-        failed(&ran, Exit::NotRoot);
-    }
+    let ran = sandbox.run(&["--root", "tree", "--log", "off", "plan", "install", "--packages", "tree/rpms"]);
+    let reason = failed(&ran, Exit::BadPackage);
+    assert!(reason.contains("[sandbox]/tree/rpms"), "{reason}");
     let ran = sandbox.run(&["--root", "tree", "--log", "off", "install", "--packages", "rpms"]);
     assert_snapshot!(failed(&ran, Exit::Usage), @r#"nic-driver: a path on the command line: "[sandbox]/rpms" is not below the root "[sandbox]/tree""#);
 }

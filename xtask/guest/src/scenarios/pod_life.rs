@@ -34,6 +34,7 @@ const VFS: u32 = 2;
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let mut node = Node::set_up(System::Debian, VFS, None)?;
+    state_on_the_containers_layer(&mut node)?;
     blocked_for_a_minute(&mut node)?;
     beside_the_gpu_driver(guest, &mut node)?;
     stopped_while_blocked(&mut node)?;
@@ -41,6 +42,17 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     killed_when_ready(&mut node)?;
     back_to_inbox_within_grace(&mut node)?;
     node.end(guest)
+}
+
+/// A state directory that would go with the container: nothing is begun, and the container does not get ready.
+fn state_on_the_containers_layer(node: &mut Node) -> anyhow::Result<()> {
+    let folder = "/var/lib/of-this-container";
+    let started = node.start("precompiled-A", &[("NIC_DRIVER_STATE_DIR", folder)])?;
+    let named = format!("the state directory {folder} is on the container's own layer");
+    started.pod.wait_until_it_says(DRIVER, &named, PATIENCE)?;
+    ensure!(!started.pod.is_ready(DRIVER)?, "the pod is ready with a state directory that goes with it");
+    started.pod.delete()?;
+    node.expect_inbox()
 }
 
 /// A storage module is in the way for a minute: no restart, and ready by itself.

@@ -101,11 +101,9 @@ pub async fn install(context: &Context, request: &InstallRequest) -> Result<Inst
 }
 
 /// Begins a command that has packages: what a process that was killed has left of some goes first, however this one ends.
-pub(super) async fn begin(context: &Context, command: &str) -> Result<Option<Arc<LockHeld>>, PhaseError> {
+pub(super) async fn begin(context: &Context, command: &str) -> Result<Arc<LockHeld>, PhaseError> {
     let held = context.begin(command).await?;
-    if held.is_some() {
-        own_folder::remove_leftovers(&context.host)?;
-    }
+    own_folder::remove_leftovers(&context.host)?;
     Ok(held)
 }
 

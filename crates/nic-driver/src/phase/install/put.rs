@@ -52,7 +52,7 @@ pub(super) async fn put(
     let state = InstallState::observe(host, set, &context.kernel).await.map_err(PackageError::from)?;
     let plan = InstallPlan::new(set, &context.kernel, &state);
     let changed = plan.installs_packages();
-    if changed && host.is_running_machine() {
+    if changed {
         // The packages may replace the files of what runs, and those are the way back.
         back_up_running_modules(context, phase)?;
         // A package manager is not interrupted.

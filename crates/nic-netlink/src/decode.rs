@@ -29,6 +29,9 @@ const IFLA_PERM_ADDRESS: u16 = 54;
 const IFLA_PARENT_DEV_NAME: u16 = 56;
 const IFLA_PARENT_DEV_BUS_NAME: u16 = 57;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFLA_INFO_SLAVE_KIND: u16 = 4;
+pub(crate) const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BOND_SLAVE_PERM_HWADDR: u16 = 4;
 
 // include/uapi/linux/if.h
 const IFF_UP: u32 = 1;
@@ -106,7 +109,11 @@ pub(crate) fn link(body: &[u8]) -> Result<Option<Link>, MalformedError> {
             IFLA_MASTER => link.master = nonzero(&attribute)?.map(IfIndex),
             IFLA_TXQLEN => link.tx_queue_length = attribute.u32()?,
             IFLA_OPERSTATE => link.oper_state = OperState::from(attribute.u8()?),
-            IFLA_LINKINFO => link.kind = attribute.nested().find(IFLA_INFO_KIND)?.map(|kind| kind.text()),
+            IFLA_LINKINFO => {
+                let info = attribute.nested();
+                link.kind = info.find(IFLA_INFO_KIND)?.map(|kind| kind.text());
+                link.own_address = own_address(info)?;
+            }
             IFLA_IFALIAS => link.alias = Some(attribute.text()).filter(|alias| !alias.is_empty()),
             IFLA_GROUP => link.group = attribute.u32()?,
             IFLA_PHYS_SWITCH_ID => {
@@ -139,6 +146,16 @@ pub(crate) fn link(body: &[u8]) -> Result<Option<Link>, MalformedError> {
         link.vfs_truncated = u32::try_from(link.vfs.len()).is_ok_and(|entries| entries < link.num_vf);
     }
     Ok(Some(link))
+}
+
+/// What a bond keeps of its port's address (`bond_fill_slave_info` in `drivers/net/bonding/bond_netlink.c`).
+fn own_address(info: Attributes<'_>) -> Result<Option<LinkAddress>, MalformedError> {
+    if info.find(IFLA_INFO_SLAVE_KIND)?.is_none_or(|kind| kind.text() != "bond") {
+        return Ok(None);
+    }
+    let Some(data) = info.find(IFLA_INFO_SLAVE_DATA)? else { return Ok(None) };
+    let own = data.nested().find(IFLA_BOND_SLAVE_PERM_HWADDR)?;
+    Ok(own.map(|own| LinkAddress(own.value.to_vec())))
 }
 
 fn nonzero(attribute: &Attribute<'_>) -> Result<Option<u32>, MalformedError> {

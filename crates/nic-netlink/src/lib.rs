@@ -33,7 +33,6 @@
 //!
 //! Start reading at [`Netlink`] and [`Link`].
 
-mod namespaces;
 mod netlink;
 
 mod link;
@@ -77,9 +76,9 @@ pub use link::{Link, LinkLayer, OperState};
 pub use links::{Links, RecordedLinksError};
 pub use netlink::{ChangeError, LinkError, LinksError, Netlink, VfChangeError};
 pub use network::{
-    Address, AddressFlags, ChildKind, Encapsulation, HexBytes, IpVersion, Neighbour, NetworkChange,
-    NetworkChangeError, NetworkEvents, NetworkReadError, NewChild, NextHop, Port, Prefix, QosMapping,
-    RawAttribute, Route, Rule, StackedLink,
+    Address, AddressFlags, ChildKind, Encapsulation, ForwardingEntry, HexBytes, IpVersion, Neighbour,
+    NetworkChange, NetworkChangeError, NetworkEvents, NetworkReadError, NewChild, NextHop, Port, Prefix,
+    QosMapping, RawAttribute, Rebinding, Route, Rule, StackedLink, Standing, Tunnel,
 };
 pub use phys_port::{PhysPort, PhysPortName};
 pub use udev_monitor::{UdevEvent, UdevMonitor, UdevMonitorError};

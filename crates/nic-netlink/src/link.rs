@@ -20,6 +20,10 @@ pub struct Link {
     pub address: LinkAddress,
     /// The address the hardware came with (kernel 5.6 and later).
     pub permanent_address: Option<LinkAddress>,
+    /// Of a bond's port, the address that it had before it joined, and has again when it leaves
+    /// (`IFLA_BOND_SLAVE_PERM_HWADDR`): until then `address` is the bond's, unless its `fail_over_mac` says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_address: Option<LinkAddress>,
     /// The largest payload, in bytes.
     pub mtu: u32,
     /// The smallest MTU the driver accepts; `None` where it sets no bound.
@@ -81,6 +85,7 @@ impl Link {
             link_layer: LinkLayer::Ethernet,
             address: LinkAddress::default(),
             permanent_address: None,
+            own_address: None,
             mtu: 0,
             min_mtu: None,
             max_mtu: None,

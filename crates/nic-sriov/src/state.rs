@@ -122,10 +122,8 @@ pub enum VfNetdev {
     OtherDriver,
     /// It is in another network namespace: somebody uses it.
     InNamespace,
-    /// The VF has a network driver and yet no netdev that could be seen: it has not been registered yet, or it is in
-    /// another network namespace and the kernel does not say so ([`Netlink::devices_in_other_namespaces`]).
-    ///
-    /// [`Netlink::devices_in_other_namespaces`]: nic_netlink::Netlink::devices_in_other_namespaces
+    /// The VF has a network driver and yet no netdev: it has not been registered yet. In a snapshot that an earlier version of this
+    /// program took, perhaps also: it is in another network namespace.
     #[serde(rename = "away")]
     NotVisible,
 }
@@ -187,8 +185,11 @@ pub struct NetdevState {
     pub altnames: Vec<String>,
     /// Ethernet, InfiniBand or another.
     pub link_layer: LinkLayer,
-    /// Hardware address.
+    /// Hardware address; of a bond's port, the one that it had before it joined and has again when it leaves.
     pub address: LinkAddress,
+    /// Of a bond's port, the address that it has as such: the bond's, mostly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_as_port: Option<LinkAddress>,
     /// MTU in bytes.
     pub mtu: u32,
     /// Whether it is administratively up.
@@ -218,7 +219,8 @@ impl NetdevState {
             name: link.name.clone(),
             altnames,
             link_layer: link.link_layer,
-            address: link.address.clone(),
+            address: link.own_address.as_ref().unwrap_or(&link.address).clone(),
+            address_as_port: link.own_address.is_some().then(|| link.address.clone()),
             mtu: link.mtu,
             up: link.up,
             tx_queue_length: link.tx_queue_length,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use nic_netlink::{Address, IfIndex};
+use nic_netlink::{Address, IfIndex, StackedLink};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::entries::{RouteNow, address_now, route_now};
@@ -63,11 +63,22 @@ pub fn compare(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -
                     format!("missing: a {kind} on {}, which cannot be made again", saved.name(*lower));
                 note(what, found, Gravity::Wrong);
             }
-            (Place::Stays { .. }, None) => note(what, "missing".to_owned(), Gravity::CannotRestore),
+            (Place::LostChild { lower } | Place::Bound { lower, tunnel: None }, Some(present))
+                if has_lost(mapping, *lower, present) =>
+            {
+                let kind = link.kind.as_deref().unwrap_or("link");
+                let lower = saved.name(*lower);
+                let found =
+                    format!("still bound to the {lower} that is gone, and nothing binds a {kind} anew");
+                note(what, found, Gravity::CannotRestore);
+            }
+            (Place::Stays { .. } | Place::Bound { .. }, None) => {
+                note(what, "missing".to_owned(), Gravity::CannotRestore);
+            }
             (Place::Child { child, .. }, Some(present)) if present.child.as_ref() != Some(child) => {
                 let now =
                     present.child.as_ref().map_or_else(|| "of another kind".to_owned(), ToString::to_string);
-                note(format!("{what} type {child}"), format!("is {now}"), Gravity::Wrong);
+                note(format!("{what} type {child}"), format!("is {now}"), Gravity::CannotRestore);
             }
             _ => {}
         }
@@ -97,6 +108,12 @@ pub fn compare(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -
         note(format!("route {}", route.iproute2_text(&name)), found, Gravity::CannotRestore);
     }
     differences
+}
+
+/// Whether the saved `lower` is back, and this is not on it.
+fn has_lost(mapping: &LinkMapping<'_>, lower: IfIndex, present: &StackedLink) -> bool {
+    let lowers = present.standing.lowers();
+    !lowers.is_empty() && mapping.index(lower).is_some_and(|lower| !lowers.contains(&lower))
 }
 
 /// The attributes that differ, as they were and as they are. Lifetimes run down.

@@ -12,9 +12,11 @@
 //!
 //! Start reading at [`NetworkState`] and [`plan`].
 
+mod going;
 mod network;
 mod routing_daemon;
 mod state;
+mod uppers;
 
 mod plan;
 

@@ -1,16 +1,22 @@
 use std::collections::BTreeMap;
 
-use nic_netlink::{Address, IfIndex, Neighbour, Netlink, NetworkReadError, Route, Rule, StackedLink};
+use nic_netlink::{
+    Address, ForwardingEntry, IfIndex, Neighbour, Netlink, NetworkReadError, Route, Rule, StackedLink,
+};
 
 /// The network of one namespace at one moment, as far as it matters here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
     /// The links.
     pub links: BTreeMap<IfIndex, StackedLink>,
+    /// What the kernel says stands on a link, of those that were asked for it ([`Network::read_uppers`]).
+    pub uppers: BTreeMap<IfIndex, Vec<IfIndex>>,
     /// The IP addresses, of each link in the kernel's order.
     pub addresses: Vec<Address>,
     /// The permanent neighbours.
     pub neighbours: Vec<Neighbour>,
+    /// The forwarding entries that somebody made.
+    pub forwarding: Vec<ForwardingEntry>,
     /// The routes of all tables.
     pub routes: Vec<Route>,
     /// The rules.
@@ -21,10 +27,16 @@ impl Network {
     /// Reads it. The lists are read one after the other: what changes in between shows in the later ones only.
     pub async fn read(netlink: &Netlink) -> Result<Self, NetworkReadError> {
         let links = netlink.stacked_links().await?;
+        let has_forwarding =
+            |link: &StackedLink| link.link.kind.as_deref() == Some("vxlan") || is_bridge_port(link);
+        let forwarding =
+            if links.iter().any(has_forwarding) { netlink.forwarding_entries().await? } else { Vec::new() };
         Ok(Self {
             links: links.into_iter().map(|link| (link.link.index, link)).collect(),
+            uppers: BTreeMap::new(),
             addresses: netlink.addresses().await?,
             neighbours: netlink.permanent_neighbours().await?,
+            forwarding,
             routes: netlink.routes().await?,
             rules: netlink.rules().await?,
         })
@@ -35,4 +47,9 @@ impl Network {
     pub fn name(&self, index: IfIndex) -> String {
         self.links.get(&index).map_or_else(|| index.to_string(), |link| link.link.name.to_string())
     }
+}
+
+/// Whether it is in a bridge.
+pub(crate) fn is_bridge_port(link: &StackedLink) -> bool {
+    link.port.as_ref().is_some_and(|port| port.master_kind == "bridge")
 }

@@ -274,9 +274,20 @@ fn as_present(change: &NetworkChange, mapping: &LinkMapping<'_>) -> Option<Netwo
     let mut change = change.clone();
     match &mut change {
         NetworkChange::AddChild(child) => child.lower = mapping.index(child.lower)?,
+        NetworkChange::Rebind(wanted) => {
+            wanted.index = mapping.index(wanted.index)?;
+            wanted.lower = mapping.index(wanted.lower)?;
+        }
         NetworkChange::PortSetting { index, .. } => *index = mapping.index(*index)?,
         NetworkChange::Address(address) => address.index = mapping.index(address.index)?,
         NetworkChange::Neighbour(neighbour) => neighbour.index = mapping.index(neighbour.index)?,
+        NetworkChange::Forwarding(entry) => {
+            entry.index = mapping.index(entry.index)?;
+            entry.through = match entry.through {
+                Some(through) => Some(mapping.index(through)?),
+                None => None,
+            };
+        }
         NetworkChange::AppendRoute(route) | NetworkChange::ReplaceRoute(route) => {
             for hop in &mut route.next_hops {
                 hop.index = match hop.index {

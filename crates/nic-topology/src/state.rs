@@ -1,12 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use nic_host::{Host, ReadError};
+use nic_host::{Host, ListError, ReadError};
 use nic_netlink::{
-    Address, AddressFlags, ChildKind, IfIndex, LinkAddress, LinkName, Neighbour, Netlink, NetworkReadError,
-    Port, Prefix, Route, Rule, StackedLink,
+    Address, AddressFlags, ChildKind, ForwardingEntry, IfIndex, LinkAddress, LinkName, Neighbour, Netlink,
+    NetworkReadError, Port, Prefix, Route, Rule, StackedLink, Standing, Tunnel,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::going::{depth, links_affected, links_that_go, one_below};
+use crate::network::is_bridge_port;
 use crate::{ManagedBy, Network, Progress, progress};
 
 /// What stands on interfaces that go away: all that the kernel removes with them, and what they are ports of.
@@ -19,6 +21,9 @@ pub struct NetworkState {
     pub addresses: Vec<Address>,
     /// The permanent neighbours on those that go.
     pub neighbours: Vec<Neighbour>,
+    /// The forwarding entries that somebody made, of VXLANs that go and of bridges for ports that go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwarding: Vec<ForwardingEntry>,
     /// The routes that go: through such an interface, or from such an address. In the kernel's order.
     pub routes: Vec<Route>,
     /// The rules that name such an interface. The kernel keeps them; a network manager may not.
@@ -43,6 +48,9 @@ pub struct LinkState {
     pub port: Option<Port>,
     /// The hardware address.
     pub address: LinkAddress,
+    /// Of a bond's port, the one that it had before it joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_address: Option<LinkAddress>,
     /// The MTU, in bytes.
     pub mtu: u32,
     /// Whether it was up.
@@ -83,13 +91,24 @@ pub enum Place {
         /// The link below it.
         lower: Option<IfIndex>,
     },
+    /// It stays, and goes on naming the index of one that is gone.
+    Bound {
+        /// The interface that it sends through.
+        lower: IfIndex,
+        /// What it is bound to the one that comes with; `None` for what nothing can bind anew.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tunnel: Option<Tunnel>,
+    },
 }
 
 impl LinkState {
     /// Whether the kernel removes it.
     #[must_use]
     pub fn goes(&self) -> bool {
-        !matches!(self.place, Place::Stays { .. })
+        match self.place {
+            Place::Device | Place::Child { .. } | Place::LostChild { .. } => true,
+            Place::Stays { .. } | Place::Bound { .. } => false,
+        }
     }
 
     fn of(stacked: &StackedLink, place: Place) -> Self {
@@ -104,6 +123,7 @@ impl LinkState {
             master: link.master,
             port: stacked.port.clone(),
             address: link.address.clone(),
+            own_address: link.own_address.clone(),
             mtu: link.mtu,
             up: link.up,
             tx_queue_length: link.tx_queue_length,
@@ -128,6 +148,9 @@ pub enum ObserveError {
     /// What a network manager says.
     #[error(transparent)]
     Manager(#[from] ReadError),
+    /// What stands on a link, in sysfs.
+    #[error("what stands on the interfaces cannot be listed")]
+    Uppers(#[from] ListError),
 }
 
 impl NetworkState {
@@ -141,7 +164,7 @@ impl NetworkState {
                 Place::Child { lower, .. } | Place::LostChild { lower } => {
                     gone.contains(lower) && !gone.contains(&link.index)
                 }
-                Place::Device | Place::Stays { .. } => false,
+                Place::Device | Place::Stays { .. } | Place::Bound { .. } => false,
             };
             let more: Vec<IfIndex> = self.links.iter().filter(falls).map(|link| link.index).collect();
             if more.is_empty() {
@@ -160,6 +183,7 @@ impl NetworkState {
         self.links.retain(|link| !is_gone(&link.index));
         self.addresses.retain(|address| !is_gone(&address.index));
         self.neighbours.retain(|neighbour| !is_gone(&neighbour.index));
+        self.forwarding.retain(|entry| !is_gone(&entry.index));
         self.routes.retain(|route| {
             route.next_hops.is_empty()
                 || !route.next_hops.iter().all(|hop| hop.index.as_ref().is_some_and(is_gone))
@@ -170,7 +194,9 @@ impl NetworkState {
 
     /// Reads what stands on the interfaces `devices`, and whose they are. See [`NetworkState::standing_on`].
     pub async fn observe(host: &Host, netlink: &Netlink, devices: &[IfIndex]) -> Result<Self, ObserveError> {
-        let mut state = Self::standing_on(&Network::read(netlink).await?, devices);
+        let mut network = Network::read(netlink).await?;
+        network.read_uppers(host, devices)?;
+        let mut state = Self::standing_on(&network, devices);
         for link in &mut state.links {
             link.managed_by = match progress(host, link.index)? {
                 Progress::Managed(manager) | Progress::Done(manager) => Some(manager),
@@ -192,15 +218,8 @@ impl NetworkState {
         let links = affected.iter().filter_map(|index| network.links.get(index));
         let mut links: Vec<LinkState> = links
             .map(|stacked| {
-                let index = stacked.link.index;
-                let lower = lower(stacked);
-                let place = match (lower, &stacked.child) {
-                    _ if devices.contains(&index) => Place::Device,
-                    _ if !goes.contains(&index) => Place::Stays { lower },
-                    (Some(lower), Some(child)) => Place::Child { lower, child: child.clone() },
-                    (Some(lower), None) => Place::LostChild { lower },
-                    (None, _) => Place::Device,
-                };
+                let is_device = devices.contains(&stacked.link.index);
+                let place = if is_device { Place::Device } else { place(network, stacked, &goes) };
                 LinkState::of(stacked, place)
             })
             .collect();
@@ -211,6 +230,10 @@ impl NetworkState {
         };
         let addresses: Vec<Address> = network.addresses.iter().filter(is_kept).cloned().collect();
         let neighbours = network.neighbours.iter().filter(|neighbour| goes.contains(&neighbour.index));
+        let forwarding = network.forwarding.iter().filter(|entry| {
+            goes.contains(&entry.index)
+                && network.links.get(&entry.index).is_some_and(|link| is_kept_entry(network, link, entry))
+        });
         let routes = network.routes.iter().filter(|route| {
             let goes = route_goes(route, &goes, network);
             goes && !comes_by_itself(route, network)
@@ -224,6 +247,7 @@ impl NetworkState {
         });
         Self {
             neighbours: neighbours.cloned().collect(),
+            forwarding: forwarding.cloned().collect(),
             routes: routes.cloned().collect(),
             rules: rules.cloned().collect(),
             addresses,
@@ -249,70 +273,43 @@ impl NetworkState {
         self.links.iter().all(|link| link.place == Place::Device)
             && self.addresses.is_empty()
             && self.neighbours.is_empty()
+            && self.forwarding.is_empty()
             && self.routes.is_empty()
             && self.rules.is_empty()
     }
 }
 
-/// The link below, where it is in this namespace.
-fn lower(stacked: &StackedLink) -> Option<IfIndex> {
-    // Both ends of a veth name each other, and neither stands on the other.
-    let is_pair = stacked.link.kind.as_deref() == Some("veth");
-    stacked.link.link.filter(|_| stacked.link.link_netns_id.is_none() && !is_pair)
-}
-
-/// The links themselves, and those that stand on them, and so on.
-pub(crate) fn links_that_go(network: &Network, devices: &[IfIndex]) -> BTreeSet<IfIndex> {
-    let mut goes: BTreeSet<IfIndex> = devices.iter().copied().collect();
-    grow(&mut goes, network, |stacked, goes| lower(stacked).is_some_and(|lower| goes.contains(&lower)));
-    goes
-}
-
-/// Those that go, their masters, and what stands on the masters, and so on.
-pub(crate) fn links_affected(network: &Network, goes: &BTreeSet<IfIndex>) -> BTreeSet<IfIndex> {
-    let mut affected = goes.clone();
-    grow(&mut affected, network, |stacked, affected| {
-        let on_one = lower(stacked).is_some_and(|lower| affected.contains(&lower));
-        let has_one = network
-            .links
-            .values()
-            .any(|port| port.link.master == Some(stacked.link.index) && affected.contains(&port.link.index));
-        on_one || has_one
-    });
-    affected
-}
-
-fn grow(
-    set: &mut BTreeSet<IfIndex>,
-    network: &Network,
-    belongs: impl Fn(&StackedLink, &BTreeSet<IfIndex>) -> bool,
-) {
-    loop {
-        let more: Vec<IfIndex> = network
-            .links
-            .values()
-            .filter(|stacked| !set.contains(&stacked.link.index) && belongs(stacked, set))
-            .map(|stacked| stacked.link.index)
-            .collect();
-        if more.is_empty() {
-            return;
+/// What becomes of a link that is no device itself.
+fn place(network: &Network, stacked: &StackedLink, goes: &BTreeSet<IfIndex>) -> Place {
+    let below = one_below(network, stacked, goes);
+    match (below, &stacked.child, &stacked.standing) {
+        (Some(lower), Some(child), Standing::GoesWith(_)) if goes.contains(&stacked.link.index) => {
+            Place::Child { lower, child: child.clone() }
         }
-        set.extend(more);
+        (Some(lower), _, _) if goes.contains(&stacked.link.index) => Place::LostChild { lower },
+        (Some(_), _, Standing::BoundTo { lower, tunnel }) => {
+            Place::Bound { lower: *lower, tunnel: tunnel.clone() }
+        }
+        // One of several below it goes, or what nothing is known of stays.
+        (Some(lower), _, Standing::GoesWith(_) | Standing::NotKnown(_)) => {
+            Place::Bound { lower, tunnel: None }
+        }
+        _ => Place::Stays { lower: stacked.standing.lowers().first().copied() },
     }
 }
 
-/// How many links are below it.
-fn depth(network: &Network, index: IfIndex) -> usize {
-    let mut depth = 0;
-    let mut at = index;
-    while let Some(below) = network.links.get(&at).and_then(lower) {
-        depth += 1;
-        at = below;
-        if depth > network.links.len() {
-            break;
-        }
+/// Whether somebody made the entry, and it goes with the link: all of a VXLAN's, and those of a bridge but for the address
+/// of the port and of the bridge, which the kernel enters itself (`br_fdb_add_local` in `net/bridge/br_fdb.c`).
+///
+/// What else has such a table is left out: an Ethernet interface's has what its uppers asked for, in other network
+/// namespaces too, and nothing tells that from what an administrator has entered.
+fn is_kept_entry(network: &Network, link: &StackedLink, entry: &ForwardingEntry) -> bool {
+    if !entry.is_of_bridge() {
+        return link.link.kind.as_deref() == Some("vxlan");
     }
-    depth
+    let bridge = link.link.master.and_then(|master| network.links.get(&master));
+    let is_of = |link: &StackedLink| link.link.address.0 == entry.link_address.0;
+    is_bridge_port(link) && !is_of(link) && !bridge.is_some_and(is_of)
 }
 
 /// Whether the kernel removes it: through a link that goes, or from an address that no other link has

@@ -7,7 +7,7 @@ use nic_netlink::{IfIndex, Route};
 use serde::{Deserialize, Serialize};
 
 use crate::Network;
-use crate::state::{links_affected, links_that_go};
+use crate::going::{links_affected, links_that_go};
 
 /// What of a node's network stands on interfaces that go away, directly or through bonds, bridges, VLANs and so on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

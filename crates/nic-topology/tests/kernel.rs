@@ -208,3 +208,67 @@ fn what_cannot_be_given_back_is_named_with_the_kernels_reason() {
         });
     }
 }
+
+fn run_line(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().unwrap()).args(words).output().expect("iproute2 is needed");
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What iproute2 says of the VXLAN, without indexes.
+fn vxlan_seen() -> String {
+    let lines = [
+        "ip -d -o link show dev vx0",
+        "bridge fdb show dev vx0",
+        "ip -4 address show dev vx0",
+        "ip route show dev vx0",
+    ];
+    let text: Vec<String> = lines.map(run_line).to_vec();
+    let mut words: Vec<String> = text.join("\n").split_whitespace().skip(1).map(str::to_owned).collect();
+    // Indexes, and the long numbers of ports and times.
+    let is_number = |word: &str| word.parse::<u32>().is_ok();
+    words.retain(|word| {
+        !word.strip_suffix(':').is_some_and(is_number) && (!is_number(word) || word.len() < 3)
+    });
+    words.sort();
+    words.join(" ")
+}
+
+#[test]
+fn fault_6_1_a_vxlan_is_back_with_its_entries() {
+    if in_namespace("fault_6_1_a_vxlan_is_back_with_its_entries") {
+        run(async {
+            configure();
+            let dir = tempfile::tempdir().unwrap();
+            let (host, netlink) = (Host::at(dir.path()), Netlink::connect().unwrap());
+            for line in [
+                "ip link add vx0 address 02:00:00:00:0e:01 type vxlan id 7 dev test0 dstport 4789 local 192.0.2.1 \
+                 remote 192.0.2.66 nolearning ttl inherit tos 4 gbp udpcsum srcport 5000 6000",
+                "ip link set vx0 up mtu 1300",
+                "ip address add 10.244.0.1/24 dev vx0",
+                "ip route add 10.244.1.0/24 via 10.244.0.2 dev vx0",
+                "bridge fdb append 00:00:00:00:00:00 dev vx0 dst 192.0.2.77",
+                "bridge fdb append 02:00:00:00:0e:02 dev vx0 dst 192.0.2.77 port 4790 vni 8 via test0",
+                "ip link add bridge1 type bridge",
+                "ip link add vx1 type vxlan id 8 dev test0 dstport 4789",
+                "ip link set vx1 master bridge1",
+                "bridge fdb add 02:00:00:00:0e:03 dev vx1 master static",
+            ] {
+                run_line(line);
+            }
+            let old = index(&netlink).await;
+            let saved = NetworkState::observe(&host, &netlink, &[old]).await.unwrap();
+            let (before, bridge) = (vxlan_seen(), run_line("bridge fdb show dev vx1"));
+            let devices = reload(&netlink).await;
+            assert!(!ip("-o link").contains("vx0"), "the kernel removes it");
+            let outcome = restored(&host, &netlink, &saved, &devices).await;
+            assert!(outcome.is_verified() && outcome.failures.is_empty(), "{outcome:#?}");
+            assert_eq!(vxlan_seen(), before);
+            let now = run_line("bridge fdb show dev vx1");
+            assert!(now.contains("02:00:00:00:0e:03"), "BEFORE {bridge}\nAFTER {now}");
+            let again = restored(&host, &netlink, &saved, &devices).await;
+            assert_eq!((again.done.len(), again.differences.len()), (0, 0), "{again:#?}");
+        });
+    }
+}

@@ -6,9 +6,14 @@ mod raw;
 mod events;
 
 mod address;
+mod forwarding;
 mod neighbour;
 mod route;
 mod rule;
+
+mod standing;
+mod vxlan;
+
 mod stacked;
 
 use std::fmt;
@@ -19,12 +24,14 @@ use rustix::io::Errno;
 
 pub use self::address::{Address, AddressFlags};
 pub use self::events::NetworkEvents;
+pub use self::forwarding::ForwardingEntry;
 pub use self::ip::{IpVersion, Prefix};
 pub use self::neighbour::Neighbour;
 pub use self::raw::{HexBytes, RawAttribute};
 pub use self::route::{Encapsulation, NextHop, Route};
 pub use self::rule::Rule;
 pub use self::stacked::{ChildKind, NewChild, Port, QosMapping, StackedLink};
+pub use self::standing::{Rebinding, Standing, Tunnel};
 use crate::attributes::MalformedError;
 use crate::change::{RTM_GETLINK, RTM_NEWLINK};
 use crate::connection::{RawMessage, RequestError};
@@ -56,6 +63,8 @@ pub struct NetworkReadError {
 pub enum NetworkChange {
     /// Make a link on another. That one of its name is there is a refusal (EEXIST).
     AddChild(NewChild),
+    /// Bind a tunnel to another interface.
+    Rebind(Rebinding),
     /// Set one setting of a master's port.
     PortSetting {
         /// The port.
@@ -69,6 +78,8 @@ pub enum NetworkChange {
     Address(Address),
     /// Enter a neighbour for good, whatever entry it had.
     Neighbour(Neighbour),
+    /// Enter which way a MAC address is. That it is there already is a refusal (EEXIST).
+    Forwarding(ForwardingEntry),
     /// Add a route behind those to the same destination. That it is there already is a refusal (EEXIST).
     AppendRoute(Route),
     /// Add a route in place of the one with the same destination, table, metric and type of service.
@@ -92,6 +103,9 @@ impl NetworkChange {
             Self::AddChild(child) => {
                 format!("link add {} link {} type {}", child.name, name(child.lower), child.kind)
             }
+            Self::Rebind(Rebinding { index, tunnel, lower, .. }) => {
+                format!("link set dev {} type {} dev {}", name(*index), tunnel.kind, name(*lower))
+            }
             Self::PortSetting { index, master_kind, setting } => format!(
                 "link set dev {} type {master_kind}_slave {} {}",
                 name(*index),
@@ -100,6 +114,7 @@ impl NetworkChange {
             ),
             Self::Address(address) => format!("address add {address} dev {}", name(address.index)),
             Self::Neighbour(neighbour) => format!("neighbour add {neighbour} dev {}", name(neighbour.index)),
+            Self::Forwarding(entry) => format!("fdb append {}", entry.iproute2_text(name)),
             Self::AppendRoute(route) => format!("route add {}", route.iproute2_text(name)),
             Self::ReplaceRoute(route) => format!("route replace {}", route.iproute2_text(name)),
             Self::Rule(rule) => format!("rule add {rule}"),
@@ -174,6 +189,12 @@ impl Netlink {
         self.list("neighbours", of_all_families(RTM_GETNEIGH, 12), RTM_NEWNEIGH, neighbour::decode).await
     }
 
+    /// The forwarding entries that somebody made, of VXLANs, of bridges, and of what else has such a table.
+    pub async fn forwarding_entries(&self) -> Result<Vec<ForwardingEntry>, NetworkReadError> {
+        let request = RawMessage { kind: RTM_GETNEIGH, body: forwarding::question() };
+        self.list("forwarding entries", request, RTM_NEWNEIGH, forwarding::decode).await
+    }
+
     /// Carries out a change.
     pub async fn change_network(&self, change: &NetworkChange) -> Result<(), NetworkChangeError> {
         tracing::debug!(%change, "change network");
@@ -208,6 +229,7 @@ fn of_all_families(kind: u16, header: usize) -> RawMessage {
 fn message(change: &NetworkChange) -> (RawMessage, u16) {
     let (kind, body, flags) = match change {
         NetworkChange::AddChild(child) => return stacked::new_child(child),
+        NetworkChange::Rebind(wanted) => return (standing::rebinding(wanted), 0),
         NetworkChange::PortSetting { index, master_kind, setting } => {
             return (stacked::port_setting(*index, master_kind, setting), 0);
         }
@@ -216,6 +238,9 @@ fn message(change: &NetworkChange) -> (RawMessage, u16) {
         }
         NetworkChange::Neighbour(neighbour) => {
             (RTM_NEWNEIGH, neighbour::encode(neighbour), NLM_F_CREATE | NLM_F_REPLACE)
+        }
+        NetworkChange::Forwarding(entry) => {
+            (RTM_NEWNEIGH, forwarding::encode(entry), NLM_F_CREATE | NLM_F_APPEND)
         }
         NetworkChange::AppendRoute(route) => {
             (RTM_NEWROUTE, route::encode(route), NLM_F_CREATE | NLM_F_APPEND)

@@ -7,10 +7,15 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use serde::{Deserialize, Serialize};
 
 use super::raw::{Body, RawAttribute};
+use super::standing::{Standing, standing};
+use super::vxlan;
 use crate::attributes::{Attributes, MalformedError};
 use crate::change::RTM_NEWLINK;
 use crate::connection::RawMessage;
-use crate::decode::{self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MTU};
+use crate::decode::{
+    self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK,
+    IFLA_LINKINFO, IFLA_MTU,
+};
 use crate::{IfIndex, Link, LinkAddress, LinkName, MacAddress, VlanProtocol};
 
 /// A link, with what it stands on and what it is to its master.
@@ -18,7 +23,9 @@ use crate::{IfIndex, Link, LinkAddress, LinkName, MacAddress, VlanProtocol};
 pub struct StackedLink {
     /// The link, without its VFs.
     pub link: Link,
-    /// What stands on the link below it; `None` for what stands on none, or is of a kind without a type here.
+    /// What becomes of it when the one below it goes.
+    pub standing: Standing,
+    /// What makes it on the link below it; `None` for what stands on none, or is of a kind without a type here.
     pub child: Option<ChildKind>,
     /// What its master keeps about it, where it has one.
     pub port: Option<Port>,
@@ -76,6 +83,11 @@ pub enum ChildKind {
         /// Whether user space may join its multicast groups.
         user_multicast: u16,
     },
+    /// A VXLAN that sends through one interface.
+    Vxlan {
+        /// `IFLA_VXLAN_*` of `include/uapi/linux/if_link.h`, as the kernel said them, without the link below it.
+        attributes: Vec<RawAttribute>,
+    },
 }
 
 /// One entry of a VLAN's priority maps.
@@ -126,13 +138,14 @@ impl ChildKind {
             Self::Ipvlan { tap: false, .. } => "ipvlan",
             Self::Ipvlan { tap: true, .. } => "ipvtap",
             Self::Ipoib { .. } => "ipoib",
+            Self::Vxlan { .. } => "vxlan",
         }
     }
 
     /// Whether it has an address of its own that can be chosen.
     #[must_use]
     pub fn has_own_address(&self) -> bool {
-        matches!(self, Self::Vlan { .. } | Self::Macvlan { .. })
+        matches!(self, Self::Vlan { .. } | Self::Macvlan { .. } | Self::Vxlan { .. })
     }
 }
 
@@ -145,6 +158,7 @@ impl fmt::Display for ChildKind {
             Self::Macvlan { mode, .. } => write!(f, " mode {mode}"),
             Self::Ipvlan { mode, .. } => write!(f, " mode {mode}"),
             Self::Ipoib { pkey, .. } => write!(f, " pkey {pkey:#06x}"),
+            Self::Vxlan { attributes } => write!(f, " id {}", vxlan::id(attributes)),
         }
     }
 }
@@ -159,8 +173,6 @@ impl Port {
 }
 
 const IFLA_INFO_DATA: u16 = 2;
-const IFLA_INFO_SLAVE_KIND: u16 = 4;
-const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_FLAGS: u16 = 2;
 /// `VLAN_FLAG_*` of `include/uapi/linux/if_vlan.h`, all of them.
@@ -198,12 +210,13 @@ fn settable(master_kind: &str) -> &'static [u16] {
 pub(super) fn decode(body: &[u8]) -> Result<Option<StackedLink>, MalformedError> {
     let Some(link) = decode::link(body)? else { return Ok(None) };
     let (_, attributes) = decode::LinkHeader::split(body)?;
-    let mut stacked = StackedLink { link, child: None, port: None };
-    let Some(info) = attributes.find(IFLA_LINKINFO)? else { return Ok(Some(stacked)) };
-    let info = info.nested();
-    let data = info.find(IFLA_INFO_DATA)?;
-    if let (Some(kind), Some(data), Some(_)) = (&stacked.link.kind, data, stacked.link.link) {
-        stacked.child = child(kind, data.nested())?;
+    let info = attributes.find(IFLA_LINKINFO)?.map(|info| info.nested());
+    let data = info.map(|info| info.find(IFLA_INFO_DATA)).transpose()?.flatten().map(|data| data.nested());
+    let standing = standing(&link, data)?;
+    let mut stacked = StackedLink { link, standing, child: None, port: None };
+    let Some(info) = info else { return Ok(Some(stacked)) };
+    if let (Some(kind), Some(data), Standing::GoesWith(_)) = (&stacked.link.kind, data, &stacked.standing) {
+        stacked.child = child(kind, data)?;
     }
     if let Some(kind) = info.find(IFLA_INFO_SLAVE_KIND)? {
         let master_kind = kind.text();
@@ -271,6 +284,10 @@ fn child(kind: &str, data: Attributes<'_>) -> Result<Option<ChildKind>, Malforme
             mode: u16_or(IFLA_IPOIB_MODE, 0)?,
             user_multicast: u16_or(IFLA_IPOIB_UMCAST, 0)?,
         },
+        "vxlan" => match vxlan::decode(data)? {
+            Some(attributes) => ChildKind::Vxlan { attributes },
+            None => return Ok(None),
+        },
         _ => return Ok(None),
     }))
 }
@@ -294,7 +311,10 @@ fn header(index: Option<IfIndex>) -> Body {
 
 pub(super) fn new_child(child: &NewChild) -> (RawMessage, u16) {
     let mut body = header(None);
-    body.text(IFLA_IFNAME, child.name.as_str()).u32(IFLA_LINK, child.lower.0);
+    body.text(IFLA_IFNAME, child.name.as_str());
+    if !matches!(child.kind, ChildKind::Vxlan { .. }) {
+        body.u32(IFLA_LINK, child.lower.0);
+    }
     if let Some(address) = &child.address {
         body.bytes(IFLA_ADDRESS, &address.0);
     }
@@ -303,12 +323,12 @@ pub(super) fn new_child(child: &NewChild) -> (RawMessage, u16) {
     }
     body.nested(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, child.kind.name());
-        info.nested(IFLA_INFO_DATA, |data| encode_kind(data, &child.kind));
+        info.nested(IFLA_INFO_DATA, |data| encode_kind(data, &child.kind, child.lower));
     });
     (RawMessage { kind: RTM_NEWLINK, body: body.finish() }, NLM_F_CREATE | NLM_F_EXCL)
 }
 
-fn encode_kind(data: &mut Body, kind: &ChildKind) {
+fn encode_kind(data: &mut Body, kind: &ChildKind, lower: IfIndex) {
     match kind {
         ChildKind::Vlan { id, protocol, flags, ingress_qos, egress_qos } => {
             let protocol: u16 = match protocol {
@@ -352,6 +372,9 @@ fn encode_kind(data: &mut Body, kind: &ChildKind) {
         ChildKind::Ipoib { pkey, mode, user_multicast } => {
             data.u16(IFLA_IPOIB_PKEY, *pkey).u16(IFLA_IPOIB_MODE, *mode);
             data.u16(IFLA_IPOIB_UMCAST, *user_multicast);
+        }
+        ChildKind::Vxlan { attributes } => {
+            data.raw(&vxlan::made_with(attributes)).u32(vxlan::IFLA_VXLAN_LINK, lower.0);
         }
     }
 }
@@ -485,6 +508,54 @@ mod tests {
     }
 
     #[test]
+    fn fault_6_1_a_vxlan_is_read_and_made_again() {
+        let vxlan = |link, inherit: &[u8]| {
+            let mut data = Body::new(&[]);
+            data.u32(1, 7).u32(3, link).u16(15, 4789_u16.to_be()).bytes(28, inherit).bytes(23, &[]);
+            data.finish()
+        };
+        let read = |link, inherit: &[u8]| {
+            let mut message = LinkMessage::default();
+            message.header.index = 9;
+            let data = InfoData::Other(vxlan(link, inherit));
+            message.attributes = vec![
+                LinkAttribute::IfName("vx0".to_owned()),
+                LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(data)]),
+            ];
+            let mut body = vec![0; message.buffer_len()];
+            message.emit(&mut body);
+            decode(&body).unwrap().unwrap()
+        };
+        let found = read(3, &[1]);
+        assert_eq!(found.link.link, None, "the kernel names the link below in the kind's data alone");
+        assert_eq!(found.standing, Standing::GoesWith(vec![IfIndex(3)]));
+        let kind = found.child.unwrap();
+        assert_eq!(kind.to_string(), "vxlan id 7");
+        assert!(kind.has_own_address());
+        assert_eq!(read(0, &[1]).child, None, "one that sends by any interface stays");
+
+        for (inherit, flag) in [(&[1][..], true), (&[0], false)] {
+            let (message, _) = new_child(&NewChild {
+                name: "vx0".parse().unwrap(),
+                kind: read(3, inherit).child.unwrap(),
+                lower: IfIndex(4),
+                address: None,
+                mtu: None,
+            });
+            let attributes = Attributes::new(&message.body[16..]);
+            assert!(attributes.find(IFLA_LINK).unwrap().is_none());
+            let info = attributes.find(IFLA_LINKINFO).unwrap().unwrap().nested();
+            let data = info.find(IFLA_INFO_DATA).unwrap().unwrap().nested();
+            let numbers: Vec<(u16, usize)> =
+                data.map(|one| one.map(|one| (one.kind, one.value.len())).unwrap()).collect();
+            let inherits = flag.then_some((28, 0));
+            let expected = [Some((1, 4)), Some((15, 2)), inherits, Some((23, 0)), Some((3, 4))];
+            assert_eq!(numbers, expected.into_iter().flatten().collect::<Vec<_>>(), "{inherit:?}");
+            assert_eq!(data.find(3).unwrap().unwrap().u32(), Ok(4));
+        }
+    }
+
+    #[test]
     fn of_a_port_only_what_can_be_set_is_kept() {
         let bridge = body(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
@@ -516,6 +587,20 @@ mod tests {
         ]);
         let port = decode(&bond).unwrap().unwrap().port.unwrap();
         assert_eq!((port.master_kind.as_str(), port.settings.len()), ("bond", 1));
+    }
+
+    #[test]
+    fn fault_6_3_of_a_bonds_port_its_own_address_is_known() {
+        let own = vec![2, 0, 0, 0, 0, 7];
+        let port = |kind, own: &[u8]| {
+            let address = InfoBondPort::PermHwaddr(own.to_vec());
+            body(vec![LinkInfo::PortKind(kind), LinkInfo::PortData(InfoPortData::BondPort(vec![address]))])
+        };
+        let bond = decode(&port(InfoPortKind::Bond, &own)).unwrap().unwrap();
+        assert_eq!(bond.link.own_address, Some(LinkAddress(own.clone())));
+        assert!(bond.port.unwrap().settings.is_empty(), "it cannot be set");
+        // Another master's attribute of that number is something else.
+        assert_eq!(decode(&port(InfoPortKind::Vrf, &own)).unwrap().unwrap().link.own_address, None);
     }
 
     #[test]

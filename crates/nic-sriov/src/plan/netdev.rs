@@ -14,8 +14,10 @@ pub fn plan_netdev(saved: &NetdevState, found: &NetdevState) -> Vec<NetdevStep> 
     let mut steps = Vec::new();
     let address = new_address(saved, found);
     let renames = saved.name != found.name;
-    let leaves = found.master.is_some() && found.master != saved.master;
-    let joins = saved.master.is_some() && found.master != saved.master;
+    // A bond goes on with the address that its port had when it joined.
+    let rejoins = address.is_some() && found.address_as_port.is_some();
+    let leaves = found.master.is_some() && (found.master != saved.master || rejoins);
+    let joins = saved.master.is_some() && (found.master != saved.master || rejoins);
     let mut up = found.up;
     if up && (renames || address.is_some() || joins || !saved.up) {
         steps.push(NetdevStep::Link(LinkChange::Up(false)));

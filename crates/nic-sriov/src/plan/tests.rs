@@ -452,3 +452,35 @@ fn another_card_in_the_slot_is_another_pf() {
     assert!(matches!(&named[..], [RestoreObstacle::OtherCard { .. }]), "{named:?}");
     assert!(named[0].to_string().contains("8086:1521"), "{}", named[0]);
 }
+
+/// A bond's port, with its own address and the one that it has of the bond.
+fn port(own: u8, as_port: u8) -> NetdevState {
+    let bond = Link::new(IfIndex(50), "bond0".parse().unwrap());
+    let link = Link {
+        address: mac(as_port).into(),
+        own_address: Some(mac(own).into()),
+        master: Some(bond.index),
+        up: true,
+        ..Link::new(IfIndex(2), "enp1s0".parse().unwrap())
+    };
+    NetdevState::of(&link, &[bond].into_iter().collect())
+}
+
+#[test]
+fn fault_6_3_a_port_joins_its_bond_with_its_own_address() {
+    fn words(saved: &NetdevState, found: &NetdevState) -> Vec<String> {
+        plan_netdev(saved, found).iter().map(ToString::to_string).collect()
+    }
+    let saved = port(7, 1);
+    let alone = NetdevState { master: None, address_as_port: None, up: false, ..port(3, 3) };
+    let set = format!("address {}", LinkAddress::from(mac(7)));
+    let steps = words(&saved, &alone);
+    let position = |text: &str| steps.iter().position(|step| step.contains(text));
+    assert!(position(&set).is_some() && position(&set) < position("bond0"), "{steps:?}");
+    // Whose the rest of the bond is does not matter.
+    assert!(words(&saved, &port(7, 9)).is_empty());
+    // A manager was first, and the bond has the address of the card for the port's own.
+    let steps = words(&saved, &port(3, 1));
+    assert_eq!(steps.len(), 5, "{steps:?}");
+    assert!(saved.has_address_of(&port(7, 9)) && !saved.has_address_of(&port(3, 1)));
+}

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use nic_netlink::{Address, IfIndex, NetworkChange, NextHop, Route, Rule};
+use nic_netlink::{Address, ForwardingEntry, IfIndex, NetworkChange, NextHop, Route, Rule};
 
 use super::{Action, LinkMapping, Stage, Step, will_be_there};
 use crate::NetworkState;
@@ -33,6 +33,11 @@ pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duratio
             step(Stage::Neighbours, neighbour.index, NetworkChange::Neighbour(neighbour.clone()));
         }
     }
+    for entry in &saved.forwarding {
+        if will_be_there(saved, mapping, entry.index) && !is_entered(entry, mapping) {
+            step(Stage::Neighbours, entry.index, NetworkChange::Forwarding(entry.clone()));
+        }
+    }
     let (through, direct): (Vec<&Route>, Vec<&Route>) =
         saved.routes.iter().partition(|route| route.has_gateway());
     for route in direct.into_iter().chain(through) {
@@ -56,6 +61,13 @@ pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duratio
         }
     }
     steps
+}
+
+fn is_entered(entry: &ForwardingEntry, mapping: &LinkMapping<'_>) -> bool {
+    let Some(index) = mapping.index(entry.index) else { return false };
+    let through = entry.through.map(|through| mapping.index(through).unwrap_or(IfIndex(0)));
+    let wanted = ForwardingEntry { index, through, ..entry.clone() };
+    mapping.now.forwarding.iter().any(|found| found.is_same_way(&wanted))
 }
 
 /// The order in which they were added: the kernel lists IPv4 addresses in it, and IPv6 ones of a scope in the reverse

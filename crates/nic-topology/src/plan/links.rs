@@ -1,6 +1,6 @@
 //! Children, masters, settings, up.
 
-use nic_netlink::{ChildKind, IfIndex, LinkChange, NetworkChange, NewChild, StackedLink};
+use nic_netlink::{ChildKind, IfIndex, LinkChange, NetworkChange, NewChild, Rebinding, StackedLink};
 
 use super::{Action, LinkMapping, Stage, Step, can_exist};
 use crate::{LinkState, NetworkState, Place};
@@ -14,6 +14,14 @@ pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>) -> Vec<Step>
             let child = new_child(saved, link, *lower, child);
             step(Stage::Children, Action::Network(NetworkChange::AddChild(child)));
         }
+        if let (Some(found), Place::Bound { lower, tunnel: Some(tunnel) }) = (found, &link.place)
+            && super::will_be_there(saved, mapping, *lower)
+            && names_what_is_gone(mapping, *lower, found)
+        {
+            let (index, tunnel, mtu) = (link.index, tunnel.clone(), link.mtu);
+            let rebinding = Rebinding { index, tunnel, lower: *lower, mtu };
+            step(Stage::Children, Action::Network(NetworkChange::Rebind(rebinding)));
+        }
         if link.goes() {
             plan_removed_link(saved, mapping, link, found, &mut step);
         } else if let Some(found) = found {
@@ -23,10 +31,16 @@ pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>) -> Vec<Step>
     steps
 }
 
+/// Whether it still names the saved interface's index, which is nobody's now. Another one somebody has chosen.
+fn names_what_is_gone(mapping: &LinkMapping<'_>, lower: IfIndex, found: &StackedLink) -> bool {
+    found.standing.lowers() == [lower] && !mapping.now.links.contains_key(&lower)
+}
+
 fn new_child(saved: &NetworkState, link: &LinkState, lower: IfIndex, child: &ChildKind) -> NewChild {
+    let own = link.own_address.as_ref().unwrap_or(&link.address);
     // A VLAN takes the address of the link below it, and follows it then: to name the same would end that.
-    let is_inherited = saved.link(lower).is_some_and(|lower| lower.address == link.address);
-    let address = (child.has_own_address() && !is_inherited).then(|| link.address.clone());
+    let is_inherited = saved.link(lower).is_some_and(|lower| lower.address == *own);
+    let address = (child.has_own_address() && !is_inherited).then(|| own.clone());
     NewChild { name: link.name.clone(), kind: child.clone(), lower, address, mtu: Some(link.mtu) }
 }
 

@@ -6,7 +6,7 @@ mod links;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use nic_netlink::{IfIndex, LinkChange, NetworkChange};
+use nic_netlink::{IfIndex, LinkChange, NetworkChange, Standing};
 
 use crate::state::by_name;
 use crate::{LinkState, Network, NetworkState, Place};
@@ -26,7 +26,7 @@ pub struct Step {
 /// The stages, in order. What a stage makes may bring what a later one would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Children are made, those below first.
+    /// Children are made, those below first, and tunnels are bound to what came.
     Children,
     /// Ports join their masters; those of bonds and teams are down for it.
     Masters,
@@ -36,7 +36,7 @@ pub enum Stage {
     Up,
     /// Addresses; with them come the routes to their networks.
     Addresses,
-    /// Neighbours.
+    /// Neighbours, and forwarding entries.
     Neighbours,
     /// Routes, those to routers before those through them.
     Routes,
@@ -94,21 +94,25 @@ impl<'now> LinkMapping<'now> {
         for link in &saved.links {
             let named = names.get(link.name.as_str()).filter(|named| named.link.kind == link.kind);
             let named = named.map(|named| named.link.index);
+            let kept = now.links.get(&link.index).filter(|kept| kept.link.kind == link.kind);
+            let kept = kept.map(|kept| kept.link.index);
             let on = |below: IfIndex, index: IfIndex| {
-                let stands_on = now.links.get(&index).and_then(|link| link.link.link);
-                stands_on.is_some() && stands_on == found.index(below)
+                let below = found.index(below);
+                let lowers = now.links.get(&index).map_or(&[][..], |link| link.standing.lowers());
+                below.is_some_and(|below| lowers.contains(&below))
             };
+            let names_none =
+                |index| now.links.get(&index).is_some_and(|link| link.standing == Standing::Alone);
             let present = match &link.place {
                 Place::Device => {
                     devices.get(&link.index).copied().filter(|index| now.links.contains_key(index))
                 }
-                Place::Child { lower, .. } | Place::LostChild { lower } => {
-                    named.filter(|index| on(*lower, *index))
-                }
-                Place::Stays { .. } => {
-                    let kept = now.links.get(&link.index).filter(|kept| kept.link.kind == link.kind);
-                    kept.map(|kept| kept.link.index).or(named)
-                }
+                Place::Child { lower, .. } => named.filter(|index| on(*lower, *index)),
+                // Somebody has made it again, or the kernel has kept what it was expected to remove.
+                Place::LostChild { lower } => named
+                    .filter(|index| on(*lower, *index) || names_none(*index))
+                    .or(kept.filter(|kept| named == Some(*kept))),
+                Place::Stays { .. } | Place::Bound { .. } => kept.or(named),
             };
             if let Some(present) = present {
                 found.present.insert(link.index, present);
@@ -146,7 +150,7 @@ fn can_exist(saved: &NetworkState, mapping: &LinkMapping<'_>, link: &LinkState) 
             Some(lower) => can_exist(saved, mapping, lower),
             None => true,
         },
-        Place::Device | Place::LostChild { .. } | Place::Stays { .. } => false,
+        Place::Device | Place::LostChild { .. } | Place::Stays { .. } | Place::Bound { .. } => false,
     }
 }
 

@@ -3,6 +3,8 @@ use nic_netlink::{
     Port, Prefix, RawAttribute, Route, Rule, StackedLink, VlanProtocol,
 };
 
+mod standing;
+
 use super::*;
 use crate::{Difference, Gravity, Uplinks, compare};
 
@@ -19,12 +21,13 @@ fn link(index: u32, name: &str, kind: Option<&str>) -> StackedLink {
         tx_queue_length: 1000,
         ..Link::new(IfIndex(index), name.parse().unwrap())
     };
-    StackedLink { link, child: None, port: None }
+    StackedLink { link, standing: Standing::Alone, child: None, port: None }
 }
 
 fn vlan(index: u32, name: &str, lower: u32, id: u16) -> StackedLink {
     let mut link = link(index, name, Some("vlan"));
     link.link.link = Some(IfIndex(lower));
+    link.standing = Standing::GoesWith(vec![IfIndex(lower)]);
     link.child = Some(ChildKind::Vlan {
         id,
         protocol: VlanProtocol::Ieee8021Q,
@@ -175,6 +178,7 @@ fn node() -> Network {
             },
         ],
         rules: vec![rule("pf2"), rule("other")],
+        ..Network::default()
     }
 }
 
@@ -196,6 +200,9 @@ fn restored() -> Network {
     let links_now = node.links.into_values().map(|mut stacked| {
         stacked.link.index = renumbered(stacked.link.index);
         stacked.link.link = stacked.link.link.map(renumbered);
+        if let Standing::GoesWith(lowers) = &mut stacked.standing {
+            lowers.iter_mut().for_each(|lower| *lower = renumbered(*lower));
+        }
         stacked
     });
     let hops = |route: &Route| {
@@ -216,6 +223,7 @@ fn restored() -> Network {
             .collect(),
         routes: node.routes.iter().map(|route| Route { next_hops: hops(route), ..route.clone() }).collect(),
         rules: node.rules,
+        ..Network::default()
     }
 }
 
@@ -241,6 +249,7 @@ fn reloaded() -> Network {
             .filter(|route| route.preferred_source.is_none())
             .collect(),
         rules: all.rules,
+        ..Network::default()
     }
 }
 
@@ -451,6 +460,7 @@ fn a_kind_that_cannot_be_made_is_named() {
     let mut node = node();
     let mut macsec = link(30, "macsec0", Some("macsec"));
     macsec.link.link = Some(IfIndex(4));
+    macsec.standing = Standing::GoesWith(vec![IfIndex(4)]);
     node.links.insert(IfIndex(30), macsec);
     node.addresses.push(address(30, "10.9.9.1/24"));
     let saved = NetworkState::standing_on(&node, &PFS);

@@ -1,5 +1,5 @@
 //! What stands on the NICs comes back with them: addresses, a bond of two PFs with a VLAN that carries the default route,
-//! a VLAN on a PF in a bridge, routes of another table with a rule, IPv6, a permanent neighbour; a routing daemon's route is left to it. All is compared by what
+//! a VLAN on a PF in a bridge, a VXLAN with its forwarding entries, tunnels that are bound to a PF, routes of another table with a rule, IPv6, a permanent neighbour; a routing daemon's route is left to it. All is compared by what
 //! iproute2 says, and two pings go on throughout: over the bond's VLAN, and to a PF of its own.
 
 use std::time::Duration;
@@ -18,6 +18,10 @@ use crate::program::NicDriver;
 use crate::{report, say, wait};
 
 const LINKS: [&str; 7] = ["pf0", "pf1", "pf2", "pf2.7", "bond1", "bond1.5", "bridge0"];
+/// Those that have no carrier of their own.
+const TUNNELS: [&str; 3] = ["vxlan9", "gretap9", "ipip9"];
+/// What the second port had before it joined the bond.
+const OWN_ADDRESS: &str = "02:00:00:00:0f:01";
 const CARRIES_AGAIN: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
@@ -33,6 +37,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     over_bond.wait_for_reply(CARRIES_AGAIN).context("the VLAN on the bond does not carry")?;
     to_pf.wait_for_reply(CARRIES_AGAIN).context("the PF does not answer")?;
     let before = seen()?;
+    ensure!(own_address("pf1")? == OWN_ADDRESS, "the port lost its address when it joined");
     if guest.parameter("set-up-only")? {
         return Ok(());
     }
@@ -100,7 +105,8 @@ fn configure() -> anyhow::Result<()> {
     // Its MAC is the first port's, as it would be by itself: the far end knows the bond by it.
     make_bond("bond1", &pf_mac(1))?;
     ip_batch(
-        "link set dev pf0 master bond1\n\
+        "link set dev pf1 address 02:00:00:00:0f:01\n\
+         link set dev pf0 master bond1\n\
          link set dev pf1 master bond1\n\
          link set dev pf1 type bond_slave queue_id 3\n\
          link set dev bond1 up\n\
@@ -126,8 +132,23 @@ fn configure() -> anyhow::Result<()> {
          link set dev bridge0 up\n\
          link add link pf2 name pf2.7 type vlan id 7 egress-qos-map 1:3\n\
          link set dev pf2.7 up mtu 1400 alias storage master bridge0\n\
-         link set dev pf2.7 type bridge_slave isolated on\n",
-    )
+         link set dev pf2.7 type bridge_slave isolated on\n\
+         link add vxlan9 address 02:00:00:00:0e:01 type vxlan id 9 dev pf2 local 192.0.2.1 dstport 4789 nolearning\n\
+         link set dev vxlan9 up\n\
+         address add 10.244.0.1/24 dev vxlan9\n\
+         route add 10.244.1.0/24 via 10.244.0.2 dev vxlan9\n\
+         link add gretap9 type gretap local 192.0.2.1 remote 192.0.2.99 dev pf2 ttl 33\n\
+         link set dev gretap9 up\n\
+         address add 10.99.0.1/24 dev gretap9\n\
+         link add ipip9 type ipip local 192.0.2.1 remote 192.0.2.98 dev pf2 ttl 34\n\
+         link set dev ipip9 up\n",
+    )?;
+    for entry in
+        ["00:00:00:00:00:00 dev vxlan9 dst 192.0.2.77", "02:00:00:00:0e:02 dev vxlan9 dst 192.0.2.78 via pf2"]
+    {
+        command("bridge", ["fdb", "append"].into_iter().chain(entry.split(' ')))?;
+    }
+    Ok(())
 }
 
 /// What iproute2 says of all that stands on links, one line for each thing, without indexes and times.
@@ -161,8 +182,20 @@ fn seen() -> anyhow::Result<Vec<String>> {
         }
         lines.push(format!("{link}: QoS {}", line.contains("EGRESS-QOS") || line.contains("egress-qos-map")));
     }
+    for tunnel in TUNNELS {
+        lines.push(without_numbers(&command("ip", ["-d", "-o", "link", "show", "dev", tunnel])?));
+    }
+    lines.extend(command("bridge", ["fdb", "show", "dev", "vxlan9"])?.lines().map(str::to_owned));
+    lines.push(format!("pf1: its own address is {}", own_address("pf1")?));
     lines.sort();
     Ok(lines)
+}
+
+/// What a bond keeps of its port's address.
+fn own_address(port: &str) -> anyhow::Result<String> {
+    let text = command("ip", ["-d", "-o", "link", "show", "dev", port])?;
+    let words = text.split_whitespace();
+    Ok(words.skip_while(|word| *word != "perm_hwaddr").nth(1).context("no port of a bond")?.to_owned())
 }
 
 /// `7: pf2    inet 192.0.2.1/24 … \       valid_lft forever …` → `pf2 inet 192.0.2.1/24 …`

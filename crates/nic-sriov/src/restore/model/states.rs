@@ -257,6 +257,7 @@ fn netdev(wish: &NetdevWish, address: [u8; 6], limit: u32) -> NetdevState {
         altnames: Vec::new(),
         link_layer: LinkLayer::Ethernet,
         address: LinkAddress(address.to_vec()),
+        address_as_port: None,
         mtu: wish.mtu.min(limit),
         up,
         tx_queue_length: wish.queue,

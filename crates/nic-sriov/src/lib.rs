@@ -18,6 +18,7 @@ mod ofed;
 mod state;
 
 mod check;
+mod net_folder;
 mod observe;
 
 mod compare;

@@ -1,13 +1,15 @@
 //! Reading the machine: sysfs for what a device is, one link dump for all that its netdevs are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use nic_host::{Foreign, Host, ListError, ReadError};
 use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort};
 use serde::{Deserialize, Serialize};
 
 use crate::check::MOST_VFS;
+use crate::net_folder::is_elsewhere;
 use crate::ofed;
 use crate::{
     DeviceAddress, NetdevState, NicState, PciAddress, PciId, PfState, RepresentorState, VfNetdev, VfState,
@@ -154,17 +156,6 @@ impl LinkSource {
         }
     }
 
-    /// The devices that have a netdev in another network namespace. A recording knows of none.
-    async fn devices_in_other_namespaces(&self) -> Result<BTreeSet<String>, ObserveError> {
-        match self {
-            Self::Recorded(_) => Ok(BTreeSet::new()),
-            Self::Kernel(kernel) => {
-                let devices = kernel.netlink.devices_in_other_namespaces().await;
-                devices.map_err(|error| ObserveError::Netlink(Box::new(error)))
-            }
-        }
-    }
-
     async fn eswitch(&self, device: &DeviceAddress) -> Result<Option<Eswitch>, ObserveError> {
         match self {
             Self::Recorded(recording) => Ok(recording.eswitches.get(&device.to_string()).copied()),
@@ -243,25 +234,24 @@ pub async fn observe(
             state.pfs.push(observe_pf(host, source, selector, address, &links).await?);
         }
     }
-    find_in_namespaces(source, &mut state).await?;
+    find_in_namespaces(host, &mut state).await?;
     Ok(state)
 }
 
-/// Tells netdevs in other network namespaces from those that are not there yet. Only asked when one is not here: it takes a
-/// dump for each namespace.
-async fn find_in_namespaces(source: &LinkSource, state: &mut NicState) -> Result<(), ObserveError> {
+/// Tells netdevs in other network namespaces from those that are not there yet.
+async fn find_in_namespaces(host: &Host, state: &mut NicState) -> Result<(), ObserveError> {
     let vfs = state.pfs.iter_mut().flat_map(|pf| &mut pf.vfs);
-    let mut away: Vec<_> = vfs.filter(|vf| vf.netdev == VfNetdev::NotVisible).collect();
-    if away.is_empty() {
-        return Ok(());
-    }
-    let elsewhere = source.devices_in_other_namespaces().await?;
-    for vf in &mut away {
-        if vf.address.is_some_and(|address| elsewhere.contains(&address.to_string())) {
+    let away = vfs.filter(|vf| vf.netdev == VfNetdev::NotVisible);
+    let look = async |vf: &mut VfState| -> Result<(), ObserveError> {
+        if let Some(address) = vf.address
+            && is_elsewhere(host, &address.into()).await?
+        {
             vf.netdev = VfNetdev::InNamespace;
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    // At once: each is looked at twice.
+    join_all(away.map(look)).await.into_iter().collect()
 }
 
 /// [`observe`] from a thread of its own, for at most `deadline`.

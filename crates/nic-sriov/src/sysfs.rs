@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nic_host::{DeadlineWriteError, Host};
 
-use crate::{DeviceAddress, PciAddress, VfioUser, vfio_user};
+use crate::net_folder::is_elsewhere;
+use crate::observe::vf_addresses;
+use crate::{DeviceAddress, ObserveError, PciAddress, VfioUser, vfio_user};
 
 /// A VF operation refused because the device is no VF, or failed in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,20 @@ pub enum VfWriteError {
         /// Who uses it, or why that cannot be told.
         user: VfioUser,
     },
+    /// The VF's netdev is in another network namespace: nothing was written to it.
+    #[error("the netdev of {0} is in another network namespace; left alone")]
+    InNamespace(PciAddress),
+    /// The device is bound to a driver, and was to have none by now.
+    #[error("{address} is still bound to {driver}")]
+    StillBound {
+        /// The device.
+        address: PciAddress,
+        /// Its driver.
+        driver: String,
+    },
+    /// Which VFs there are, or whose they are, could not be read.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     /// The kernel refused, or did not answer in time.
     #[error(transparent)]
     Write(#[from] DeadlineWriteError),
@@ -67,11 +83,38 @@ pub(crate) async fn unbind(
 ) -> Result<(), VfWriteError> {
     check_is_vf(host, vf)?;
     // The unbind would wait in the kernel for the user to let go, and take the device from a running machine.
-    if let Some(user) = vfio_user(host, vf) {
-        return Err(VfWriteError::InUse { address: vf, user });
-    }
+    check_is_unused(host, vf)?;
     let path = format!("/sys/bus/pci/drivers/{driver}/unbind");
     Ok(host.write_attribute_within(path, &vf.to_string(), deadline).await?)
+}
+
+/// An error when somebody uses a VF of the PF, through VFIO or in another network namespace, or when that cannot be told: what changes a PF
+/// under its VFs would wait for the user in the kernel, with the PF's lock held, or tear the VF out of a running pod.
+pub(crate) async fn check_nobody_uses_vfs(host: &Host, pf: &DeviceAddress) -> Result<(), VfWriteError> {
+    for address in vf_addresses(host, pf)? {
+        check_is_unused(host, address)?;
+        if is_elsewhere(host, &address.into()).await.map_err(ObserveError::from)? {
+            return Err(VfWriteError::InNamespace(address));
+        }
+    }
+    Ok(())
+}
+
+/// An error when somebody uses the VF through VFIO, or when that cannot be told.
+pub(crate) fn check_is_unused(host: &Host, vf: PciAddress) -> Result<(), VfWriteError> {
+    match vfio_user(host, vf) {
+        None => Ok(()),
+        Some(user) => Err(VfWriteError::InUse { address: vf, user }),
+    }
+}
+
+/// An error when the VF still has a driver.
+pub(crate) fn check_has_no_driver(host: &Host, vf: PciAddress) -> Result<(), VfWriteError> {
+    let driver = host.link_name(format!("{}/driver", DeviceAddress::from(vf).sysfs()));
+    match driver.map_err(ObserveError::from)? {
+        None => Ok(()),
+        Some(driver) => Err(VfWriteError::StillBound { address: vf, driver }),
+    }
 }
 
 /// Sets or clears a VF's `driver_override`. A newline clears it (drivers/base/driver.c, `driver_set_override`).

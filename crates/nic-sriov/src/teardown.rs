@@ -7,8 +7,7 @@ use futures_util::future::join_all;
 use nic_host::Host;
 
 use crate::observe::vf_addresses;
-use crate::sysfs::{VfWriteError, set_num_vfs, unbind};
-use crate::vfio::vfio_user;
+use crate::sysfs::{VfWriteError, check_has_no_driver, check_is_unused, set_num_vfs, unbind};
 use crate::{Arrival, ArrivalError, Arrivals, DeviceAddress, ObserveError, PciAddress};
 
 /// VFs of a PF that were not removed.
@@ -28,8 +27,9 @@ pub struct RemoveVfsError {
 /// drivers from a PF's VFs one after the other (drivers/pci/iov.c, `sriov_del_vfs`). Unbinding them all at once before,
 /// at most `jobs` at the same time, takes both out of serial paths.
 ///
-/// While somebody uses one of the VFs, nothing is written to any PF: the kernel would wait for the user with the PF's lock held, and then
-/// take the device from a machine that runs. VFs that were unbound by then stay so, for a restore to bind.
+/// While somebody uses one of the VFs, or that cannot be told, nothing is written to any PF or VF: the kernel would wait for the user with
+/// the PF's lock held, and then take the device from a machine that runs. The same holds for a VF that keeps its driver. VFs that were
+/// unbound by then stay so, for a restore to bind.
 ///
 /// # Errors
 /// Each PF whose VFs are still there.
@@ -39,72 +39,72 @@ pub async fn remove_vfs(
     jobs: usize,
     deadline: Duration,
 ) -> Vec<RemoveVfsError> {
-    let used = unbind_vfs(host, pfs, jobs, deadline).await;
+    let mut vfs = Vec::new();
+    let mut unlisted = Vec::new();
+    for pf in pfs {
+        match vf_addresses(host, pf) {
+            Ok(addresses) => vfs.push((pf, addresses)),
+            Err(error) => unlisted.push(RemoveVfsError { pf: pf.clone(), source: error.into() }),
+        }
+    }
+    if !unlisted.is_empty() {
+        return unlisted;
+    }
+    let not_usable = |check: fn(&Host, PciAddress) -> Result<(), VfWriteError>| -> Vec<RemoveVfsError> {
+        let errors = vfs.iter().filter_map(|(pf, addresses)| {
+            let source = addresses.iter().find_map(|vf| check(host, *vf).err())?;
+            Some(RemoveVfsError { pf: (*pf).clone(), source })
+        });
+        errors.collect()
+    };
+    // All of them before the first is unbound.
+    let used = not_usable(check_is_unused);
     if !used.is_empty() {
         return used;
     }
-    // Again right before: it may have come to be used since it was unbound.
-    let used: Vec<RemoveVfsError> = pfs.iter().filter_map(|pf| used_vf(host, pf)).collect();
-    if !used.is_empty() {
-        return used;
+    unbind_vfs(host, &vfs, jobs, deadline).await;
+    // Again right before: one may have come to be used since it was unbound, or was not unbound for that.
+    for check in [check_is_unused, check_has_no_driver] {
+        let errors = not_usable(check);
+        if !errors.is_empty() {
+            return errors;
+        }
     }
-    let remove = |pf: &DeviceAddress| {
-        let pf = pf.clone();
+    let remove = |(pf, addresses): &(&DeviceAddress, Vec<PciAddress>)| {
+        let (pf, has_vfs) = ((*pf).clone(), !addresses.is_empty());
         async move {
             match host.attribute(format!("{}/sriov_numvfs", pf.sysfs())) {
                 Ok(Some(count)) if count != "0" => {}
-                // Absent, 0, or unreadable: in the last case the unload that follows meets the reason and names it.
-                Ok(_) | Err(_) => return None,
+                // Absent or 0.
+                Ok(_) => return None,
+                // The unload that follows meets the reason and names it.
+                Err(_) if !has_vfs => return None,
+                Err(error) => return Some(RemoveVfsError { pf, source: ObserveError::from(error).into() }),
             }
             let removed = set_num_vfs(host, &pf, 0, deadline).await;
             removed.err().map(|source| RemoveVfsError { pf, source: source.into() })
         }
     };
-    join_all(pfs.iter().map(remove)).await.into_iter().flatten().collect()
+    join_all(vfs.iter().map(remove)).await.into_iter().flatten().collect()
 }
 
-/// The first VF of the PF that somebody uses.
-fn used_vf(host: &Host, pf: &DeviceAddress) -> Option<RemoveVfsError> {
-    let used = vfs_of(host, pf)
-        .into_iter()
-        .find_map(|address| vfio_user(host, address).map(|user| VfWriteError::InUse { address, user }))?;
-    Some(RemoveVfsError { pf: pf.clone(), source: used })
-}
-
-fn vfs_of(host: &Host, pf: &DeviceAddress) -> Vec<PciAddress> {
-    vf_addresses(host, pf).unwrap_or_else(|error| {
-        tracing::warn!(%pf, %error, "cannot list the VFs of this PF");
-        Vec::new()
-    })
-}
-
-/// Takes the drivers from all VFs. Returns those that somebody uses; what else cannot be unbound here meets its reason again when the
-/// VFs are removed.
-async fn unbind_vfs(
-    host: &Host,
-    pfs: &[DeviceAddress],
-    jobs: usize,
-    deadline: Duration,
-) -> Vec<RemoveVfsError> {
-    let mut bound = Vec::new();
-    for pf in pfs {
-        for vf in vfs_of(host, pf) {
-            match host.link_name(format!("{}/driver", DeviceAddress::from(vf).sysfs())) {
-                Ok(driver) => bound.extend(driver.map(|driver| (pf, vf, driver))),
-                Err(error) => tracing::warn!(%vf, %error, "cannot read the driver of this VF"),
+/// Takes the drivers from all VFs. What cannot be unbound is told, and looked at again by the caller.
+async fn unbind_vfs(host: &Host, vfs: &[(&DeviceAddress, Vec<PciAddress>)], jobs: usize, deadline: Duration) {
+    let unbind_one = |vf: PciAddress| async move {
+        let driver = match host.link_name(format!("{}/driver", DeviceAddress::from(vf).sysfs())) {
+            Ok(Some(driver)) => driver,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%vf, %error, "cannot read the driver of this VF");
+                return;
             }
-        }
-    }
-    let unbind_one = |(pf, vf, driver): (&DeviceAddress, PciAddress, String)| {
-        let pf = pf.clone();
-        async move {
-            let source = unbind(host, vf, &driver, deadline).await.err()?;
-            tracing::warn!(%vf, driver, error = %source, "cannot unbind the VF from its driver");
-            matches!(source, VfWriteError::InUse { .. }).then_some(RemoveVfsError { pf, source })
+        };
+        if let Err(error) = unbind(host, vf, &driver, deadline).await {
+            tracing::warn!(%vf, driver, %error, "cannot unbind the VF from its driver");
         }
     };
-    let unbound = futures_util::stream::iter(bound).map(unbind_one).buffer_unordered(jobs.max(1));
-    unbound.filter_map(std::future::ready).collect().await
+    let all = vfs.iter().flat_map(|(_, addresses)| addresses.iter().copied());
+    futures_util::stream::iter(all).for_each_concurrent(jobs.max(1), unbind_one).await;
 }
 
 /// How often a PF without a driver is looked at. The kernel tells nobody that a probe has failed.
@@ -187,6 +187,70 @@ mod tests {
         std::fs::create_dir_all(tree.path().join(PF)).unwrap();
         std::fs::write(tree.path().join("sys/bus/pci/drivers_probe"), "").unwrap();
         (tree, DeviceAddress::new("pci", "0000:01:00.0").unwrap())
+    }
+
+    /// A PF with two VFs on vfio-pci and igbvf, whose numvfs and unbind files take what is written.
+    fn with_vfs() -> (tempfile::TempDir, DeviceAddress) {
+        let (tree, pf) = tree();
+        let root = tree.path();
+        let device = root.join(PF);
+        std::fs::write(device.join("sriov_numvfs"), "2\n").unwrap();
+        for (index, driver) in ["vfio-pci", "igbvf"].into_iter().enumerate() {
+            let name = format!("0000:01:10.{index}");
+            let vf = root.join("sys/bus/pci/devices").join(&name);
+            let folder = root.join("sys/bus/pci/drivers").join(driver);
+            std::fs::create_dir_all(&vf).unwrap();
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("unbind"), "").unwrap();
+            let link = |to: String, at: std::path::PathBuf| std::os::unix::fs::symlink(to, at).unwrap();
+            link(format!("../{name}"), device.join(format!("virtfn{index}")));
+            link("../0000:01:00.0".to_owned(), vf.join("physfn"));
+            link(format!("../../drivers/{driver}"), vf.join("driver"));
+        }
+        (tree, pf)
+    }
+
+    fn written(tree: &tempfile::TempDir, file: &str) -> String {
+        std::fs::read_to_string(tree.path().join(file)).unwrap()
+    }
+
+    async fn refused(tree: &tempfile::TempDir, pf: &DeviceAddress) -> String {
+        let errors = remove_vfs(&Host::at(tree.path()), std::slice::from_ref(pf), 4, LONG).await;
+        assert_eq!(written(tree, &format!("{PF}/sriov_numvfs")), "2\n", "nothing is written to the PF");
+        let [error] = &errors[..] else { panic!("{errors:?}") };
+        nic_host::error_chain(error).clone()
+    }
+
+    #[tokio::test]
+    async fn fault_4_2_a_vf_that_keeps_its_driver_keeps_all_vfs() {
+        let (tree, pf) = with_vfs();
+        let error = refused(&tree, &pf).await;
+        assert!(error.contains("0000:01:10.0 is still bound to vfio-pci"), "{error}");
+        assert_eq!(written(&tree, "sys/bus/pci/drivers/igbvf/unbind"), "0000:01:10.1");
+    }
+
+    #[tokio::test]
+    async fn fault_4_2_while_one_vf_is_in_use_no_other_is_unbound() {
+        let (tree, pf) = with_vfs();
+        // A group whose device number is not one.
+        let group = tree.path().join("sys/class/vfio/7");
+        std::fs::create_dir_all(&group).unwrap();
+        std::fs::write(group.join("dev"), "none\n").unwrap();
+        let device = tree.path().join("sys/bus/pci/devices/0000:01:10.0");
+        std::os::unix::fs::symlink("../../../../kernel/iommu_groups/7", device.join("iommu_group")).unwrap();
+        let error = refused(&tree, &pf).await;
+        assert!(error.contains("0000:01:10.0 may be in use"), "{error}");
+        assert_eq!(written(&tree, "sys/bus/pci/drivers/igbvf/unbind"), "");
+    }
+
+    #[tokio::test]
+    async fn fault_4_2_vfs_that_cannot_be_listed_are_not_none() {
+        let (tree, pf) = with_vfs();
+        let link = tree.path().join(PF).join("virtfn1");
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("../nothing-like-an-address", &link).unwrap();
+        refused(&tree, &pf).await;
+        assert_eq!(written(&tree, "sys/bus/pci/drivers/igbvf/unbind"), "");
     }
 
     const LONG: Duration = Duration::from_secs(600);

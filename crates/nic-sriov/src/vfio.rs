@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nic_host::Host;
 use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat, open, unlink};
@@ -42,7 +43,7 @@ impl fmt::Display for VfioUser {
 ///
 /// Whether there is a group to be opened is for sysfs to say, and which device number its file has: a container has only the files that
 /// were there when it was started. One that is missing is made for as long as it is asked. What answers neither with success nor with
-/// EBUSY cannot be told; nor can a device of a kernel without groups (`CONFIG_VFIO_GROUP` unset).
+/// EBUSY cannot be told; nor can an enabled device of a kernel without groups (`CONFIG_VFIO_GROUP` unset).
 #[must_use]
 pub fn vfio_user(host: &Host, device: PciAddress) -> Option<VfioUser> {
     let sysfs = DeviceAddress::from(device).sysfs();
@@ -70,9 +71,15 @@ pub fn vfio_user(host: &Host, device: PciAddress) -> Option<VfioUser> {
     }
     let device_files = host.list_if_exists(format!("{sysfs}/vfio-dev"));
     match device_files.map(|files| files.into_iter().next()) {
-        Ok(Some(file)) if !has_group => {
-            cannot(&format!("/dev/vfio/devices/{file}"), "the kernel has no VFIO groups".to_owned())
-        }
+        Ok(Some(file)) if !has_group => match host.attribute(format!("{sysfs}/enable")) {
+            // VFIO enables a device as it is opened, and disables it as it is closed (`vfio_pci_core_enable` in
+            // drivers/vfio/pci/vfio_pci_core.c).
+            Ok(Some(enabled)) if enabled == "0" => None,
+            _ => cannot(
+                &format!("/dev/vfio/devices/{file}"),
+                "the device is enabled, and the kernel has no VFIO groups that could be asked".to_owned(),
+            ),
+        },
         Ok(_) => None,
         Err(error) => cannot("the device's VFIO file", nic_host::error_chain(&error)),
     }
@@ -88,7 +95,11 @@ fn ask(host: &Host, file: &str, number: &str) -> Result<(), Errno> {
         Err(Errno::NOENT | Errno::NXIO | Errno::NODEV) => {}
         asked => return asked,
     }
-    let own = OwnFile(host.path(format!("/dev/.nic-driver-vfio-{}", std::process::id())));
+    // Several threads may ask at a time; a process that was killed while it asked has left its file to the next of its number.
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let number = ASKED.fetch_add(1, Ordering::Relaxed);
+    let own = OwnFile(host.path(format!("/dev/.nic-driver-vfio-{}-{number}", std::process::id())));
+    own.remove();
     mknodat(CWD, &own.0, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, device)?;
     open_device(&own.0, device)
 }
@@ -105,12 +116,18 @@ fn open_device(path: &Path, device: rustix::fs::Dev) -> Result<(), Errno> {
 /// A device file that is there only to be asked.
 struct OwnFile(PathBuf);
 
-impl Drop for OwnFile {
-    fn drop(&mut self) {
+impl OwnFile {
+    fn remove(&self) {
         match unlink(&self.0) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => tracing::warn!(path = %self.0.display(), %error, "cannot remove a device file"),
         }
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -164,10 +181,15 @@ mod tests {
     }
 
     #[test]
-    fn fault_4_1_a_kernel_without_groups_does_not_tell() {
+    fn fault_4_1_a_kernel_without_groups_tells_of_devices_that_are_not_enabled_alone() {
         let (tree, host, vf) = tree();
         fs::create_dir_all(tree.path().join(DEVICE).join("vfio-dev/vfio3")).unwrap();
         let user = vfio_user(&host, vf).unwrap();
         assert!(user.to_string().contains("/dev/vfio/devices/vfio3"), "{user}");
+        // Nobody has opened it.
+        fs::write(tree.path().join(DEVICE).join("enable"), "0\n").unwrap();
+        assert_eq!(vfio_user(&host, vf), None);
+        fs::write(tree.path().join(DEVICE).join("enable"), "1\n").unwrap();
+        assert!(vfio_user(&host, vf).is_some());
     }
 }

@@ -6,11 +6,11 @@ use super::step_error::StepError;
 use crate::arrivals::ArrivalError;
 use crate::plan::{BindStep, plan_eswitch, plan_netdev, vfs_to_unbind};
 use crate::step::Activity;
-use crate::sysfs;
+use crate::sysfs::{self, VfWriteError};
 use crate::{Component, NetdevState, PfState};
 
 impl Executor<'_> {
-    /// The eswitch as saved, and its representors. Returns the PF as it is then.
+    /// The eswitch as saved, and its representors. Returns the PF as it is then; `None` where the PF's restore ends here.
     pub(super) async fn change_eswitch(&self, saved: &PfState, mut found: PfState) -> Option<PfState> {
         let changes = !plan_eswitch(saved, &found).is_empty();
         if !changes && saved.representors.is_empty() {
@@ -18,7 +18,10 @@ impl Executor<'_> {
         }
         let component = Component::Pf(saved.address.clone());
         let stage = self.begin(saved, Stage::Eswitch);
-        self.unbind_for_mode(saved, &found).await;
+        if self.unbind_for_mode(saved, &found).await {
+            self.end(saved, stage);
+            return None;
+        }
         for step in plan_eswitch(saved, &found) {
             self.pf_step(&component, &found, &step).await;
         }
@@ -30,18 +33,27 @@ impl Executor<'_> {
         Some(found)
     }
 
-    /// Takes the drivers from the VFs that must not see the eswitch's mode change.
-    pub(super) async fn unbind_for_mode(&self, saved: &PfState, found: &PfState) {
+    /// Takes the drivers from the VFs that must not see the eswitch's mode change. Whether somebody was found to use one of them: then
+    /// nothing may be changed below it.
+    pub(super) async fn unbind_for_mode(&self, saved: &PfState, found: &PfState) -> bool {
+        let mut is_used = false;
         for vf in vfs_to_unbind(saved, found) {
-            if let (Some(address), Some(driver)) = (vf.address, &vf.driver) {
-                let unbound = sysfs::unbind(self.host, address, driver, self.deadline).await;
-                self.note_step(
-                    &Component::of_vf(saved, vf),
-                    &BindStep::Unbind(driver.clone()),
-                    unbound.map_err(StepError::from),
-                );
-            }
+            let (Some(address), Some(driver)) = (vf.address, &vf.driver) else { continue };
+            let unbound = match sysfs::unbind(self.host, address, driver, self.deadline).await {
+                // One that somebody else has unbound meanwhile refuses.
+                Err(VfWriteError::Write(_)) if sysfs::check_has_no_driver(self.host, address).is_ok() => {
+                    Ok(())
+                }
+                unbound => unbound,
+            };
+            is_used |= matches!(unbound, Err(VfWriteError::InUse { .. }));
+            self.note_step(
+                &Component::of_vf(saved, vf),
+                &BindStep::Unbind(driver.clone()),
+                unbound.map_err(StepError::from),
+            );
         }
+        is_used
     }
 
     async fn restore_representors(&self, saved: &PfState) {
@@ -74,7 +86,7 @@ impl Executor<'_> {
             };
             let found = NetdevState::of(&arrival.link, &links);
             let steps = plan_netdev(&representor.netdev_for(&found), &found);
-            self.netdev_steps(&component, found.index, steps).await;
+            self.netdev_steps(&component, Some(&saved.address), found.index, steps).await;
         }
     }
 }

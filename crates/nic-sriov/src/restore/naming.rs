@@ -58,7 +58,7 @@ impl Executor<'_> {
             self.fail(&entry.component, &entry.step, &StepError::Taken(taken));
         }
         for Contested { component, index, step } in plan.steps {
-            self.netdev_steps(&component, index, vec![step]).await;
+            self.netdev_steps(&component, None, index, vec![step]).await;
         }
         Ok(())
     }

@@ -24,7 +24,9 @@ const LINK_PATIENCE: Duration = Duration::from_secs(10);
 impl Executor<'_> {
     pub(super) async fn restore_pf(&self, saved: &PfState) {
         let Some(found) = self.observe_pf(saved).await else { return };
-        self.prepare(saved, &found).await;
+        if !self.prepare(saved, &found).await {
+            return;
+        }
         let Some(found) = self.observe_pf(saved).await else { return };
         self.set_admin(saved, &found).await;
         let Some(found) = self.change_eswitch(saved, found).await else { return };
@@ -33,18 +35,19 @@ impl Executor<'_> {
         self.finish(saved, &found).await;
     }
 
-    /// [`Stage::Prepare`].
-    async fn prepare(&self, saved: &PfState, found: &PfState) {
+    /// [`Stage::Prepare`]. Whether the PF's restore goes on.
+    async fn prepare(&self, saved: &PfState, found: &PfState) -> bool {
         let stage = self.begin(saved, Stage::Prepare);
         let component = Component::Pf(saved.address.clone());
         let steps = plan_prepare(saved, found);
-        if changes_mode_under_vfs(&steps) {
-            self.unbind_for_mode(saved, found).await;
-        }
-        for step in steps {
-            self.pf_step(&component, found, &step).await;
+        let goes_on = !changes_mode_under_vfs(&steps) || !self.unbind_for_mode(saved, found).await;
+        if goes_on {
+            for step in steps {
+                self.pf_step(&component, found, &step).await;
+            }
         }
         self.end(saved, stage);
+        goes_on
     }
 
     /// [`Stage::Admin`].

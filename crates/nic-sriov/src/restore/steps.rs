@@ -1,7 +1,7 @@
 //! Single steps, each carried out once on the kernel, and recorded. A name that another interface holds is no failure
 //! yet: it is put aside for `naming.rs`.
 
-use nic_netlink::{IfIndex, LinkChange, VfChange};
+use nic_netlink::{EswitchChange, IfIndex, LinkChange, VfChange};
 use rustix::io::Errno;
 
 use super::event::RestoreEvent;
@@ -9,11 +9,12 @@ use super::executor::Executor;
 use super::ledger::VfProgress;
 use super::step_error::StepError;
 use crate::names::Contested;
+use crate::net_folder::is_elsewhere;
 use crate::observe::devlink_handle;
 use crate::ofed::{self, OfedStep};
 use crate::plan::{BindStep, NetdevStep, PfStep, is_refused_by_mode};
 use crate::sysfs;
-use crate::{Component, PfState, VfState};
+use crate::{Component, DeviceAddress, PfState, VfState};
 
 impl Executor<'_> {
     pub(super) async fn pf_step(&self, component: &Component, found: &PfState, step: &PfStep) {
@@ -28,7 +29,8 @@ impl Executor<'_> {
         let result = match step {
             PfStep::Netdev(step) => match &found.netdev {
                 Some(netdev) => {
-                    self.netdev_steps(component, netdev.index, vec![step.clone()]).await;
+                    self.netdev_steps(component, Some(&found.address), netdev.index, vec![step.clone()])
+                        .await;
                     return;
                 }
                 None => Err(StepError::NoUplink),
@@ -36,18 +38,25 @@ impl Executor<'_> {
             PfStep::Autoprobe(on) => sysfs::set_autoprobe(self.host, &found.address, *on, self.deadline)
                 .await
                 .map_err(StepError::from),
-            PfStep::NumVfs(count) => sysfs::set_num_vfs(self.host, &found.address, *count, self.deadline)
-                .await
-                .map_err(StepError::from),
-            PfStep::Eswitch(change) => match &self.kernel.devlink {
-                None => Err(StepError::NoDevlink),
-                Some(devlink) => devlink
-                    .set_eswitch(&devlink_handle(&found.address), *change, self.deadline)
-                    .await
-                    .map_err(StepError::from),
-            },
+            PfStep::NumVfs(count) => self.set_num_vfs(found, *count).await,
+            PfStep::Eswitch(change) => self.set_eswitch(found, *change).await,
         };
         self.note_step(component, step, result);
+    }
+
+    async fn set_eswitch(&self, found: &PfState, change: EswitchChange) -> Result<(), StepError> {
+        let devlink = self.kernel.devlink.as_ref().ok_or(StepError::NoDevlink)?;
+        if matches!(change, EswitchChange::Mode(_)) {
+            sysfs::check_nobody_uses_vfs(self.host, &found.address).await?;
+        }
+        Ok(devlink.set_eswitch(&devlink_handle(&found.address), change, self.deadline).await?)
+    }
+
+    async fn set_num_vfs(&self, found: &PfState, count: u32) -> Result<(), StepError> {
+        if count == 0 {
+            sysfs::check_nobody_uses_vfs(self.host, &found.address).await?;
+        }
+        Ok(sysfs::set_num_vfs(self.host, &found.address, count, self.deadline).await?)
     }
 
     pub(super) async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &VfChange) {
@@ -96,10 +105,12 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Carries out steps on a netdev; returns how many succeeded.
+    /// Carries out steps on a netdev of the device `owner`; returns how many succeeded. It ends where somebody has moved the netdev to another
+    /// network namespace, which is no failure: the comparison states it.
     pub(super) async fn netdev_steps(
         &self,
         component: &Component,
+        owner: Option<&DeviceAddress>,
         index: IfIndex,
         steps: Vec<NetdevStep>,
     ) -> usize {
@@ -111,11 +122,23 @@ impl Executor<'_> {
                 Err(error) if error.errno() == Some(Errno::EXIST) && gives_name(&step) => {
                     self.ledger().contested.push(Contested { component: component.clone(), index, step });
                 }
+                Err(error) if error.errno() == Some(Errno::NODEV) && self.was_taken(owner).await => {
+                    tracing::info!(%component, "the netdev was moved to another network namespace meanwhile; left alone");
+                    break;
+                }
                 Err(error) => self.fail(component, &step, &error),
             }
         }
         self.ledger().steps += done;
         done
+    }
+
+    /// Whether the device's netdevs are all in other network namespaces.
+    async fn was_taken(&self, owner: Option<&DeviceAddress>) -> bool {
+        match owner {
+            Some(owner) => is_elsewhere(self.host, owner).await.unwrap_or(false),
+            None => false,
+        }
     }
 
     async fn netdev_step(&self, index: IfIndex, step: &NetdevStep) -> Result<(), StepError> {

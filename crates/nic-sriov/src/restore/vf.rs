@@ -1,5 +1,7 @@
 //! One VF: bound, waited for, its netdev configured. It decides on the second try of a binding.
 
+use std::time::Duration;
+
 use nic_host::error_chain;
 use nic_netlink::Links;
 
@@ -8,13 +10,27 @@ use super::executor::Executor;
 use super::ledger::VfProgress;
 use super::step_error::StepError;
 use crate::arrivals::Arrival;
+use crate::net_folder::is_elsewhere;
 use crate::observe::observe_within;
 use crate::plan::{BindStep, plan_binding, plan_netdev};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Component, DeviceAddress, NetdevState, PfState, VfNetdev, VfState};
+use crate::{Component, DeviceAddress, NetdevState, ObserveError, PfState, VfNetdev, VfState};
 
 const BIND_AND_WAIT: Activity<'static> = Activity("bind and wait for the netdev");
+
+/// How often it is looked whether a netdev that is waited for has been taken to another network namespace.
+const TAKEN_CHECK: Duration = Duration::from_secs(1);
+
+/// A VF that has its driver.
+enum Bound {
+    /// Its netdev is here.
+    Arrived(Box<Arrival>),
+    /// It had none, and none is waited for.
+    NoNetdevDue,
+    /// Somebody has moved its netdev to another network namespace.
+    Taken,
+}
 
 impl Executor<'_> {
     pub(super) async fn restore_vf(&self, pf: &PfState, found: &VfState, saved: &VfState) {
@@ -34,7 +50,7 @@ impl Executor<'_> {
             result = self.rebind(pf, saved, driver, &mut progress).await;
         }
         let failure = match result {
-            Ok(Some(arrival)) => {
+            Ok(Bound::Arrived(arrival)) => {
                 progress.first_seen_as.clone_from(&arrival.first_seen_as);
                 progress.waited = Some(arrival.waited);
                 (self.on_event)(RestoreEvent::VfArrived {
@@ -51,7 +67,12 @@ impl Executor<'_> {
                 self.restore_netdev(saved, &arrival, &mut progress).await;
                 None
             }
-            Ok(None) => None,
+            Ok(Bound::NoNetdevDue) => None,
+            // As it should be: the comparison states it.
+            Ok(Bound::Taken) => {
+                tracing::info!(vf = %progress.component, "the VF's netdev was moved to another network namespace meanwhile; left alone");
+                None
+            }
             Err(error) => {
                 let cause = error_chain(&error);
                 self.fail(&progress.component, &BIND_AND_WAIT, &error);
@@ -72,7 +93,7 @@ impl Executor<'_> {
         saved: &VfState,
         steps: Vec<BindStep>,
         progress: &mut VfProgress,
-    ) -> Result<Option<Arrival>, StepError> {
+    ) -> Result<Bound, StepError> {
         // A netdev that was in another namespace comes back in this one, with the binding.
         let comes_here =
             saved.netdev.is_elsewhere() && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
@@ -81,9 +102,24 @@ impl Executor<'_> {
         }
         match saved.address {
             Some(address) if comes_here || saved.netdev.here().is_some() => {
-                Ok(Some(self.arrivals.wait(&DeviceAddress::from(address), self.deadline).await?))
+                self.await_netdev(&DeviceAddress::from(address)).await
             }
-            Some(_) | None => Ok(None),
+            Some(_) | None => Ok(Bound::NoNetdevDue),
+        }
+    }
+
+    /// Waits for the netdev, which somebody may take to another network namespace as soon as it is there.
+    async fn await_netdev(&self, device: &DeviceAddress) -> Result<Bound, StepError> {
+        let taken = async {
+            while !is_elsewhere(self.host, device).await.map_err(ObserveError::from)? {
+                tokio::time::sleep(TAKEN_CHECK).await;
+            }
+            Ok(Bound::Taken)
+        };
+        tokio::select! {
+            biased;
+            arrival = self.arrivals.wait(device, self.deadline) => Ok(Bound::Arrived(Box::new(arrival?))),
+            taken = taken => taken,
         }
     }
 
@@ -93,10 +129,13 @@ impl Executor<'_> {
         saved: &VfState,
         driver: &str,
         progress: &mut VfProgress,
-    ) -> Result<Option<Arrival>, StepError> {
+    ) -> Result<Bound, StepError> {
         let address = std::slice::from_ref(&pf.address);
         let now = observe_within(self.host, self.source, self.selector, address, self.deadline).await?;
         let found = now.pf(&pf.address).and_then(|pf| pf.vf(saved.index)).ok_or(StepError::Gone)?;
+        if found.is_in_use() {
+            return Ok(Bound::Taken);
+        }
         let mut steps = plan_binding(saved, found);
         if !steps.iter().any(|step| matches!(step, BindStep::Bind(_))) {
             steps = vec![BindStep::Unbind(driver.to_owned()), BindStep::Bind(driver.to_owned())];
@@ -106,16 +145,21 @@ impl Executor<'_> {
 
     async fn restore_netdev(&self, saved: &VfState, arrival: &Arrival, progress: &mut VfProgress) {
         let VfNetdev::Here(wanted) = &saved.netdev else { return };
-        let links = match (&arrival.link.master, self.source.links().await) {
-            (None, _) => Links::default(),
-            (Some(_), Ok(links)) => links,
-            (Some(_), Err(error)) => {
+        // Only for the name of its master: all links are many, with the lists of all their VFs.
+        let links = match arrival.link.master {
+            None => Ok(Links::default()),
+            Some(_) => self.source.links().await,
+        };
+        let links = match links {
+            Ok(links) => links,
+            Err(error) => {
                 self.fail(&progress.component, &Activity("read the links"), &StepError::Observe(error));
                 return;
             }
         };
         let found = NetdevState::of(&arrival.link, &links);
-        progress.steps +=
-            self.netdev_steps(&progress.component, found.index, plan_netdev(wanted, &found)).await;
+        let owner = saved.address.map(DeviceAddress::from);
+        let steps = plan_netdev(wanted, &found);
+        progress.steps += self.netdev_steps(&progress.component, owner.as_ref(), found.index, steps).await;
     }
 }

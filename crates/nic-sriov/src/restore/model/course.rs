@@ -133,8 +133,8 @@ impl Course<'_> {
         let component = Component::Pf(saved.address.clone());
         let found = self.observe_pf(pf);
         let steps = plan_prepare(saved, &found);
-        if changes_mode_under_vfs(&steps) {
-            self.unbind_for_mode(saved, &found)?;
+        if changes_mode_under_vfs(&steps) && self.unbind_for_mode(saved, &found)? {
+            return Ok(());
         }
         for step in steps {
             self.pf_step(pf, &component, &found, &step)?;
@@ -152,7 +152,7 @@ impl Course<'_> {
             }
         }
 
-        let found = self.change_eswitch(pf, saved, found)?;
+        let Some(found) = self.change_eswitch(pf, saved, found)? else { return Ok(()) };
         if vfs_need_binding(saved, &found) && found.drivers_autoprobe == Some(false) {
             self.pf_step(pf, &component, &found, &PfStep::Autoprobe(true))?;
         }
@@ -209,26 +209,36 @@ impl Course<'_> {
         free
     }
 
-    fn unbind_for_mode(&mut self, saved: &PfState, found: &PfState) -> Result<(), Killed> {
+    /// Whether somebody was found to use one of the VFs that must not see the eswitch's mode change.
+    fn unbind_for_mode(&mut self, saved: &PfState, found: &PfState) -> Result<bool, Killed> {
+        let mut is_used = false;
         for vf in vfs_to_unbind(saved, found) {
             let (Some(address), Some(driver)) = (vf.address, &vf.driver) else { continue };
             let component = Component::of_vf(saved, vf);
             if self.machine.is_in_use(address) {
                 self.fail(&component, &BindStep::Unbind(driver.clone()), None);
+                is_used = true;
                 continue;
             }
             let result = self.machine.bind_step(address, &BindStep::Unbind(driver.clone()))?;
             self.note(&component, &BindStep::Unbind(driver.clone()), result);
         }
-        Ok(())
+        Ok(is_used)
     }
 
-    fn change_eswitch(&mut self, pf: usize, saved: &PfState, mut found: PfState) -> Result<PfState, Killed> {
+    fn change_eswitch(
+        &mut self,
+        pf: usize,
+        saved: &PfState,
+        mut found: PfState,
+    ) -> Result<Option<PfState>, Killed> {
         let changes = !plan_eswitch(saved, &found).is_empty();
         if !changes && saved.representors.is_empty() {
-            return Ok(found);
+            return Ok(Some(found));
         }
-        self.unbind_for_mode(saved, &found)?;
+        if self.unbind_for_mode(saved, &found)? {
+            return Ok(None);
+        }
         let component = Component::Pf(saved.address.clone());
         for step in plan_eswitch(saved, &found) {
             self.pf_step(pf, &component, &found, &step)?;
@@ -246,7 +256,7 @@ impl Course<'_> {
                 }
             }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     fn bind(&mut self, saved: &VfState, steps: Vec<BindStep>) -> Result<Result<(), BindError>, Killed> {

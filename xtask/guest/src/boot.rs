@@ -13,7 +13,7 @@ use rustix::process::{chdir, chroot};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::command::run;
-use crate::{console, hung, write};
+use crate::{console, hung, say, write};
 
 /// Makes the root a mount like any other, and shared, as it is on a node whose init is systemd (`src/core/main.c`).
 ///
@@ -96,8 +96,16 @@ pub(crate) fn start_udev_daemon() -> anyhow::Result<()> {
 }
 
 /// Waits until udev's queue is empty. When it does not become so, the console tells what the machine is at.
+///
+/// Once in some hundred runs the daemon of systemd 252 sleeps with an event in its queue and no worker, until something wakes it.
 pub(crate) fn settle_udev() -> anyhow::Result<()> {
-    run("udevadm", ["settle", "--timeout=120"]).map(drop).inspect_err(|_| hung::tell_where_all_stand())
+    let settle = || run("udevadm", ["settle", "--timeout=60"]).map(drop);
+    settle().or_else(|error| {
+        say(&format!("{error:#}; udevd is asked whether it is there, which has it look at its queue"));
+        hung::tell_where_all_stand();
+        run("udevadm", ["control", "--ping", "--timeout=30"])?;
+        settle().inspect_err(|_| hung::tell_where_all_stand())
+    })
 }
 
 /// Ends the machine. Does not return, unless the kernel refuses; then PID 1 ends and the kernel panics, which the host

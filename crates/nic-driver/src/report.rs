@@ -87,6 +87,7 @@ impl Report {
         let mut open = OpenRows::default();
         let mut away_since: Option<&JournalEvent> = None;
         for event in events {
+            open.cut_off_by_boot(&mut report.timeline, event);
             match &event.entry {
                 Entry::PhaseBegan { phase } => open.begin(&mut report.timeline, event, phase, None),
                 Entry::StepBegan { phase, step } => {
@@ -143,21 +144,32 @@ impl Report {
 }
 
 fn outage(from: &JournalEvent, until: Option<&JournalEvent>) -> Outage {
-    let took_ms = until.map(|until| until.uptime_ms.saturating_sub(from.uptime_ms));
+    let took_ms = until.map(|until| from.ms_until(until));
     Outage { from: from.at, took_ms }
 }
 
 /// The rows whose end has not been read yet, by process, phase and step.
 #[derive(Default)]
-struct OpenRows {
-    rows: BTreeMap<(u32, String, Option<String>), (usize, u64)>,
+struct OpenRows<'a> {
+    rows: BTreeMap<(u32, String, Option<String>), (usize, &'a JournalEvent)>,
 }
 
-impl OpenRows {
+impl<'a> OpenRows<'a> {
+    /// What was open in an earlier boot than the event's was cut off by it.
+    fn cut_off_by_boot(&mut self, timeline: &mut [TimelineRow], event: &JournalEvent) {
+        self.rows.retain(|_, (position, began)| {
+            let is_of_this_boot = began.boot_id == event.boot_id;
+            if let (false, Some(row)) = (is_of_this_boot, timeline.get_mut(*position)) {
+                row.outcome = "CUT OFF: the machine was booted".to_owned();
+            }
+            is_of_this_boot
+        });
+    }
+
     fn begin(
         &mut self,
         timeline: &mut Vec<TimelineRow>,
-        event: &JournalEvent,
+        event: &'a JournalEvent,
         phase: &str,
         step: Option<&str>,
     ) {
@@ -168,7 +180,7 @@ impl OpenRows {
         if step.is_none() && is_of_another() {
             self.rows.clear();
         }
-        self.rows.insert(key, (timeline.len(), event.uptime_ms));
+        self.rows.insert(key, (timeline.len(), event));
         timeline.push(TimelineRow {
             at: event.at,
             phase: phase.to_owned(),
@@ -198,12 +210,12 @@ impl OpenRows {
         let key = (event.pid, phase.to_owned(), step.map(str::to_owned));
         let Some((position, began)) = self.rows.remove(&key) else { return };
         if let Some(row) = timeline.get_mut(position) {
-            row.took_ms = Some(event.uptime_ms.saturating_sub(began));
+            row.took_ms = Some(began.ms_until(event));
             row.outcome = outcome;
         }
     }
 
-    fn stage(&mut self, timeline: &mut Vec<TimelineRow>, event: &JournalEvent, restore: &RestoreEvent) {
+    fn stage(&mut self, timeline: &mut Vec<TimelineRow>, event: &'a JournalEvent, restore: &RestoreEvent) {
         match restore {
             RestoreEvent::StageBegan { pf, stage } => {
                 self.begin(timeline, event, "restore-sriov", Some(&format!("  {pf} {}", stage_text(*stage))));

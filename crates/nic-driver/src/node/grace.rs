@@ -50,7 +50,7 @@ fn last_reload_and_restore(events: &[JournalEvent]) -> Option<Duration> {
                 else {
                     continue;
                 };
-                let took = Duration::from_millis(event.uptime_ms.saturating_sub(began.uptime_ms));
+                let took = Duration::from_millis(began.ms_until(event));
                 if Phase::Reload.is(phase) {
                     reload = Some(took);
                 } else if Phase::RestoreSriov.is(phase) {
@@ -69,10 +69,11 @@ mod tests {
     use nic_sriov::RestoreOutcome;
 
     use super::*;
+    use crate::state::Uptime;
 
     fn event(pid: u32, uptime_ms: u64, entry: Entry) -> JournalEvent {
         let at = "2026-01-02T03:04:05Z".parse().unwrap();
-        JournalEvent { at, uptime_ms, boot_id: BootId("boot".into()), pid, entry }
+        JournalEvent { at, uptime_ms: Uptime::from_ms(uptime_ms), boot_id: BootId("boot".into()), pid, entry }
     }
 
     fn phase(pid: u32, from: u64, to: u64, phase: &str, work: Option<Entry>) -> Vec<JournalEvent> {

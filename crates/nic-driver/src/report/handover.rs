@@ -49,20 +49,20 @@ pub(super) fn of(events: &[JournalEvent]) -> Vec<Handover> {
     let mut begun: Option<Begun<'_>> = None;
     // What a container does first when it is told to stop.
     let mut readiness_away = None;
-    let mut phase_since: Option<(&str, u64)> = None;
+    let mut phase_since: Option<(&str, &JournalEvent)> = None;
     for event in events {
         match &event.entry {
             Entry::PhaseBegan { phase } => {
                 if Phase::Terminate.is(phase) {
                     begun = Some(Begun::at(readiness_away.unwrap_or(event)));
                 } else if !Phase::Run.is(phase) {
-                    phase_since = Some((phase, event.uptime_ms));
+                    phase_since = Some((phase, event));
                 }
             }
             Entry::PhaseEnded { phase, .. } => {
                 let of_phase = phase_since.take_if(|(known, _)| known == phase);
                 if let (Some((_, since)), Some(begun)) = (of_phase, &mut begun) {
-                    begun.add(phase, event.uptime_ms.saturating_sub(since));
+                    begun.add(phase, since.ms_until(event));
                 }
             }
             Entry::StepBegan { phase, step } if Phase::Run.is(phase) && Step::TakeReadinessAway.is(step) => {
@@ -104,7 +104,7 @@ impl<'a> Begun<'a> {
     fn until(self, ready: &JournalEvent) -> Handover {
         Handover {
             from: self.from.at,
-            took_ms: ready.uptime_ms.saturating_sub(self.from.uptime_ms),
+            took_ms: self.from.ms_until(ready),
             build_ms: self.build_ms,
             install_ms: self.install_ms.saturating_sub(self.build_ms),
             swap_ms: self.swap_ms,

@@ -2,11 +2,18 @@ use nic_host::BootId;
 use nic_sriov::{Component, RestoreOutcome, VfOutcome};
 
 use super::*;
+use crate::state::Uptime;
 
 pub(super) fn event(milliseconds: u64, entry: Entry) -> JournalEvent {
     let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
     let after = jiff::SignedDuration::from_millis(i64::try_from(milliseconds).unwrap());
-    JournalEvent { at: start + after, uptime_ms: milliseconds, boot_id: BootId("boot".into()), pid: 7, entry }
+    JournalEvent {
+        at: start + after,
+        uptime_ms: Uptime::from_ms(milliseconds),
+        boot_id: BootId("boot".into()),
+        pid: 7,
+        entry,
+    }
 }
 
 pub(super) fn began(milliseconds: u64, phase: &str, step: Option<&str>) -> JournalEvent {
@@ -118,4 +125,35 @@ fn what_was_cut_off_or_failed_is_said() {
     let text = Report::of(&next).to_string();
     assert_eq!(text.matches("CUT OFF").count(), 2, "{text}");
     assert_eq!(text.matches("not over, or cut off").count(), 1, "{text}");
+}
+
+#[test]
+fn trial_w23_a_time_over_a_boot_is_the_clocks() {
+    const DAY: u64 = 24 * 3600 * 1000;
+    let later = |mut event: JournalEvent, boot: &str, uptime: u64| {
+        event.boot_id = BootId(boot.into());
+        event.uptime_ms = Uptime::from_ms(uptime);
+        event
+    };
+    let (skipped, vfs, failures, differences) = Default::default();
+    let restored = RestoreOutcome { skipped, steps: 0, vfs, failures, differences };
+    // The process has the same number in both boots.
+    let events = [
+        later(began(0, "reload", None), "one", 9 * DAY),
+        later(began(10, "reload", Some("remove the VFs")), "one", 9 * DAY + 10),
+        later(began(3 * DAY, "restore-sriov", None), "two", 5_000),
+        later(
+            event(
+                3 * DAY + 10,
+                Entry::RestoreResult { renamed_after_arrival: 0, result: Box::new(restored) },
+            ),
+            "two",
+            5_010,
+        ),
+    ];
+    let report = Report::of(&events);
+    assert_eq!(report.outages.iter().map(|outage| outage.took_ms).collect::<Vec<_>>(), [Some(3 * DAY)]);
+    let outcomes: Vec<&str> = report.timeline.iter().map(|row| row.outcome.as_str()).collect();
+    let cut_off = "CUT OFF: the machine was booted";
+    assert_eq!(outcomes, [cut_off, cut_off, "not over, or cut off: its end is not in the journal"]);
 }

@@ -20,7 +20,7 @@ pub struct JournalEvent {
     pub at: Timestamp,
     /// Time since boot, sleep included, in milliseconds: durations are taken from this one, which no clock
     /// adjustment moves.
-    pub uptime_ms: u64,
+    pub uptime_ms: Uptime,
     /// The boot.
     pub boot_id: BootId,
     /// The process that wrote it.
@@ -28,6 +28,31 @@ pub struct JournalEvent {
     /// What happened.
     #[serde(flatten)]
     pub entry: Entry,
+}
+
+/// A time since some boot, in milliseconds. Two of them say nothing of one another without their boots:
+/// [`JournalEvent::ms_until`] knows both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Uptime(u64);
+
+impl Uptime {
+    /// This many milliseconds.
+    #[must_use]
+    pub fn from_ms(milliseconds: u64) -> Self {
+        Self(milliseconds)
+    }
+}
+
+impl JournalEvent {
+    /// The time from this event to a later one, in milliseconds; 0 where that is earlier. Over a boot of the machine it is the clock's.
+    #[must_use]
+    pub fn ms_until(&self, later: &Self) -> u64 {
+        if self.boot_id == later.boot_id {
+            return later.uptime_ms.0.saturating_sub(self.uptime_ms.0);
+        }
+        u64::try_from(later.at.duration_since(self.at).as_millis()).unwrap_or(0)
+    }
 }
 
 /// What a journal line says.
@@ -338,10 +363,10 @@ impl StepRecord<'_> {
     }
 }
 
-fn uptime_ms() -> u64 {
+fn uptime_ms() -> Uptime {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let milliseconds = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
-    u64::try_from(milliseconds).unwrap_or(0)
+    Uptime(u64::try_from(milliseconds).unwrap_or(0))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -16,6 +16,7 @@ pub use backups::{BackupFileError, ModuleBackup, ModuleBackups};
 pub use failpoint::KILL_AT_LINE;
 pub use journal::{
     Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord,
+    Uptime,
 };
 pub use life::{RestoreDuty, SnapshotState};
 pub use record::RecordError;

@@ -90,14 +90,14 @@ fn modules_part(journal: &[JournalEvent]) -> anyhow::Result<Duration> {
         [VF_DRIVER, "igb"].map(|module| module.parse().map(|module| Step::Unload { module }));
     let first = [vf_driver?, pf_driver?];
     let (mut began, mut ended) = (None, None);
-    for JournalEvent { uptime_ms, entry, .. } in journal {
-        match entry {
-            entry if first.iter().any(|step| entry.begins(step)) => began = began.or(Some(*uptime_ms)),
-            Entry::StepEnded { step, .. } if Step::AwaitPfs.is(step) => ended = Some(*uptime_ms),
+    for event in journal {
+        match &event.entry {
+            entry if first.iter().any(|step| entry.begins(step)) => began = began.or(Some(event)),
+            Entry::StepEnded { step, .. } if Step::AwaitPfs.is(step) => ended = Some(event),
             _ => {}
         }
     }
-    let took = ended.zip(began).and_then(|(ended, began)| ended.checked_sub(began));
+    let took = began.zip(ended).map(|(began, ended)| began.ms_until(ended));
     took.map(Duration::from_millis).context("the journal does not tell when modules went and PFs came")
 }
 

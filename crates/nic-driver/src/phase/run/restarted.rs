@@ -36,6 +36,7 @@ pub(super) fn tell_of_new_reload(context: &Context) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Uptime;
 
     #[test]
     fn only_a_good_end_is_followed_by_another_pod() {
@@ -44,7 +45,7 @@ mod tests {
             (boot("0c2f7a1e-6b5d-4f3a-9e8c-d1b2a3948576"), boot("11111111-6b5d-4f3a-9e8c-d1b2a3948576"));
         let event = |boot_id: &BootId, entry| JournalEvent {
             at: jiff::Timestamp::UNIX_EPOCH,
-            uptime_ms: 0,
+            uptime_ms: Uptime::from_ms(0),
             boot_id: boot_id.clone(),
             pid: 1,
             entry,

@@ -3,6 +3,7 @@
 mod arguments;
 mod build;
 mod build_command;
+mod completions;
 mod config;
 mod config_file;
 mod debugging;
@@ -98,9 +99,7 @@ fn run_here(mut cli: Cli) -> Exit {
 async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
     match &cli.command {
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "nic-driver", &mut script);
-            return print(cli, &script, Exit::Success);
+            return print(cli, &completions::completions(*shell), Exit::Success);
         }
         Command::Man => {
             let mut page = Vec::new();

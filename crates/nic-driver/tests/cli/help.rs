@@ -1,5 +1,9 @@
 //! What the program says of itself.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use clap::CommandFactory as _;
 use nic_driver::Exit;
 use nic_driver::cli::Cli;
@@ -34,6 +38,37 @@ fn completions_and_the_manual_page_know_the_commands() {
         let text = ran.succeeded().replace('\\', "");
         assert!(text.contains("nic-driver") && text.contains("restore-sriov"), "{arguments:?}");
     }
+}
+
+/// What bash offers after these words, the last of which is being written.
+fn offered(script: &Path, words: &[&str]) -> String {
+    let line = words.iter().map(|word| format!("'{word}' ")).collect::<String>();
+    let last = words.len() - 1;
+    let commands = format!(
+        "source {}; COMP_WORDS=({line}); COMP_CWORD={last}; _nic__driver nic-driver '{}' '{}'; echo \"${{COMPREPLY[@]}}\"",
+        script.display(),
+        words[last],
+        words[last - 1]
+    );
+    let output = Command::new("bash").args(["-c", &commands]).output().expect("bash is needed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn trial_w24_bash_completes_commands_and_their_options() {
+    let sandbox = Sandbox::new();
+    let script = sandbox.path("completions");
+    fs::write(&script, sandbox.run(&["completions", "bash"]).succeeded()).unwrap();
+    assert!(offered(&script, &["nic-driver", "re"]).contains("restore-sriov"));
+    let of_plan = offered(&script, &["nic-driver", "plan", ""]);
+    assert!(of_plan.contains("reload") && of_plan.contains("restore-sriov"), "{of_plan}");
+    for command in ["report", "restore-sriov", "reload"] {
+        let options = offered(&script, &["nic-driver", command, "--o"]);
+        assert!(options.contains("--output"), "{command}: {options:?}");
+    }
+    let all = offered(&script, &["nic-driver", "reload", "--"]);
+    assert!(all.contains("--timeout") && !all.contains("--storage-modules"), "{all}");
 }
 
 #[test]

@@ -82,5 +82,5 @@ pub use network::{
 };
 pub use phys_port::{PhysPort, PhysPortName};
 pub use udev_monitor::{UdevEvent, UdevMonitor, UdevMonitorError};
-pub use udev_state::{UdevEntry, UdevState, UdevStateError, udev_queue_is_empty, udev_state};
+pub use udev_state::{UdevEntry, UdevState, UdevStateError, udev_is_hidden, udev_queue_is_empty, udev_state};
 pub use vf::{Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag};

@@ -1,4 +1,6 @@
-use nic_host::{Host, ReadError};
+use std::path::Path;
+
+use nic_host::{HOST_MOUNT, Host, ReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::IfIndex;
@@ -9,6 +11,8 @@ use crate::IfIndex;
 pub enum UdevState {
     /// No udev daemon: nobody will rename the link, and there is nothing to wait for.
     NotRunning,
+    /// In a container that does not have the node's `/run/udev`: a udev daemon may be about to rename the link, and nothing here tells.
+    NotVisible,
     /// udev has not begun with the link.
     Absent,
     /// udev is renaming the link.
@@ -102,12 +106,19 @@ impl UdevEntry {
 /// namespace: ask only for links of the namespace udev works in.
 pub fn udev_state(host: &Host, index: IfIndex) -> Result<UdevState, UdevStateError> {
     if !host.exists(CONTROL) {
-        return Ok(UdevState::NotRunning);
+        return Ok(if udev_is_hidden(host) { UdevState::NotVisible } else { UdevState::NotRunning });
     }
     let entry = host
         .read_if_exists(format!("/run/udev/data/n{index}"))
         .map_err(|source| UdevStateError { index, source })?;
     Ok(entry.map_or(UdevState::Absent, |text| UdevEntry::parse(&text).state()))
+}
+
+/// Whether a udev daemon may be at work that cannot be seen: the node's root is mounted below [`HOST_MOUNT`], as in a container, and
+/// there is no daemon's socket here.
+#[must_use]
+pub fn udev_is_hidden(host: &Host) -> bool {
+    !host.exists(CONTROL) && host.exists(Path::new(HOST_MOUNT).join("etc"))
 }
 
 /// Whether udev has nothing to do: no event waits for it, and none is being processed. So it is, too, when the daemon was
@@ -163,7 +174,12 @@ mod tests {
         std::fs::create_dir_all(&data).unwrap();
         std::fs::write(data.join("n7"), "E:ID_RENAMING=1\n").unwrap();
         assert_eq!(udev_state(&host, IfIndex(7)).unwrap(), UdevState::NotRunning);
+        // fault 7.5: in a container the daemon may be the node's.
+        std::fs::create_dir_all(dir.path().join("host/etc")).unwrap();
+        assert_eq!(udev_state(&host, IfIndex(7)).unwrap(), UdevState::NotVisible);
+        assert!(!UdevState::NotVisible.is_settled());
         std::fs::write(dir.path().join("run/udev/control"), "").unwrap();
+        assert!(!udev_is_hidden(&host));
         assert_eq!(udev_state(&host, IfIndex(7)).unwrap(), UdevState::Renaming);
         assert_eq!(udev_state(&host, IfIndex(8)).unwrap(), UdevState::Absent);
         std::fs::write(dir.path().join("run/udev/queue"), "").unwrap();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nic_host::Host;
 use nic_netlink::{
-    Change, Changes, IfIndex, Link, LinkEvent, Netlink, PhysPortName, UdevEvent, UdevState,
+    Change, Changes, IfIndex, Link, LinkEvent, Netlink, PhysPortName, UdevEvent, UdevState, udev_is_hidden,
     udev_queue_is_empty, udev_state,
 };
 use tokio::sync::Notify;
@@ -109,6 +109,12 @@ impl Arrivals {
     pub async fn listen(host: &Host, kernel: &KernelLinks) -> Result<Self, ArrivalError> {
         let mut changes =
             Changes::subscribe(host).map_err(|error| ArrivalError::Subscribe(Box::new(error)))?;
+        if udev_is_hidden(host) {
+            tracing::warn!(
+                "the node's /run/udev is not in this container: when udev has done with a name is told by the name alone, or by {} s without it",
+                UDEV_PATIENCE.as_secs()
+            );
+        }
         let registry = Arc::new(Mutex::new(Registry::default()));
         let (listener_host, listener_registry) = (host.clone(), Arc::clone(&registry));
         let listener = tokio::spawn(async move {
@@ -179,7 +185,8 @@ impl Arrivals {
             let given_up = udev.has_given_up(&self.host);
             for link in self.links_of(device, touched.as_ref()).await? {
                 let Some(port) = link.port().filter(|port| pending.contains(port)) else { continue };
-                let finished = self.udev_state(device, link.index)?.is_settled();
+                let state = self.udev_state(device, link.index)?;
+                let finished = state.is_settled() || self.was_renamed(&link, state)?;
                 lock(&self.registry).note_link(device.name(), &link);
                 if finished || waited >= deadline || given_up {
                     pending.remove(&port);
@@ -246,6 +253,17 @@ impl Arrivals {
         udev_state(&self.host, index).map_err(|error| query_error(device, index, error))
     }
 
+    /// Where udev cannot be seen, that the link was renamed by user space is the sign that it has done with it.
+    fn was_renamed(&self, link: &Link, state: UdevState) -> Result<bool, ObserveError> {
+        /// `NET_NAME_RENAMED` in include/uapi/linux/netdevice.h.
+        const RENAMED: &str = "4";
+        if state != UdevState::NotVisible {
+            return Ok(false);
+        }
+        let assigned = self.host.attribute(format!("/sys/class/net/{}/name_assign_type", link.name))?;
+        Ok(assigned.as_deref() == Some(RENAMED))
+    }
+
     async fn look(&self, device: &DeviceAddress) -> Result<Option<(Link, UdevState)>, ArrivalError> {
         for index in ifindexes_of_device(&self.host, device)? {
             // udev is asked first: the link is then read with the name that udev was done with.
@@ -253,6 +271,7 @@ impl Arrivals {
             let query = self.netlink.link(index).await.map_err(|error| query_error(device, index, error))?;
             let Some(link) = query.filter(is_uplink) else { continue };
             lock(&self.registry).note_link(device.name(), &link);
+            let state = if self.was_renamed(&link, state)? { UdevState::Finished } else { state };
             return Ok(Some((link, state)));
         }
         Ok(None)

@@ -40,7 +40,7 @@ pub use compare::{Component, Difference, Gravity, compare};
 pub use names::{NameTaken, Rename, plan_names};
 pub use observe::{
     BusDevice, DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, bus_devices, find_pfs,
-    observe, observe_within, vf_addresses,
+    observe, observe_whole, observe_within, vf_addresses,
 };
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{

@@ -1,6 +1,7 @@
 //! Reading the machine: sysfs for what a device is, one link dump for all that its netdevs are.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -64,6 +65,24 @@ pub enum ObserveError {
     /// A question to the kernel over netlink failed.
     #[error("cannot read the links over netlink")]
     Netlink(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A tree's recording of the eswitches is none.
+    #[error("{} is not a list of eswitches", path.display())]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The kernel leaves a VF out of its list of a PF's VFs, as it does where the driver answers the question with an error
+    /// (`rtnl_fill_vfinfo` in `net/core/rtnetlink.c`): what is set for it cannot be known.
+    #[error("the kernel's list of the VFs of {pf} leaves out VF {vf}: what is set for it cannot be known")]
+    VfNotTold {
+        /// The PF.
+        pf: DeviceAddress,
+        /// The VF's number.
+        vf: u32,
+    },
     /// A question to the kernel over devlink failed.
     #[error("cannot read the eswitch of {device} over devlink")]
     Devlink {
@@ -129,9 +148,11 @@ impl LinkSource {
         let boxed = |error| ObserveError::Netlink(error);
         if !host.is_running_machine() {
             let links = Links::recorded(host).map_err(|error| boxed(Box::new(error)))?;
-            let eswitches = match host.read_if_exists("/netlink/eswitches.json")? {
+            const ESWITCHES: &str = "/netlink/eswitches.json";
+            let eswitches = match host.read_if_exists(ESWITCHES)? {
                 None => BTreeMap::new(),
-                Some(text) => serde_json::from_str(&text).map_err(|error| boxed(Box::new(error)))?,
+                Some(text) => serde_json::from_str(&text)
+                    .map_err(|source| ObserveError::Recording { path: host.path(ESWITCHES), source })?,
             };
             return Ok(Self::Recorded(Recording { links, eswitches }));
         }
@@ -236,6 +257,41 @@ pub async fn observe(
     }
     find_in_namespaces(host, &mut state).await?;
     Ok(state)
+}
+
+/// How often a list that leaves out a VF is looked at: their number may have changed just then.
+const LOOKS: usize = 3;
+/// Between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+/// [`observe_within`] for a snapshot: what is not known of a VF would be neither given back nor compared.
+///
+/// # Errors
+/// Also when the kernel's list of a PF's VFs leaves one out, in several looks.
+pub async fn observe_whole(
+    host: &Host,
+    source: &LinkSource,
+    selector: &DeviceSelector,
+    pfs: &[DeviceAddress],
+    deadline: Duration,
+) -> Result<NicState, ObserveError> {
+    let mut looks = 1;
+    loop {
+        let state = observe_within(host, source, selector, pfs, deadline).await?;
+        let Some((pf, vf)) = state.pfs.iter().find_map(untold_vf) else { return Ok(state) };
+        if looks == LOOKS {
+            return Err(ObserveError::VfNotTold { pf, vf });
+        }
+        looks += 1;
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
+/// A VF that the PF's driver says nothing of, while it does of others. That it says nothing of any is a driver without the question.
+fn untold_vf(pf: &PfState) -> Option<(DeviceAddress, u32)> {
+    let tells = pf.vfs.iter().any(|vf| vf.admin.is_some());
+    let untold = pf.vfs.iter().find(|vf| tells && vf.admin.is_none())?;
+    Some((pf.address.clone(), untold.index))
 }
 
 /// Tells netdevs in other network namespaces from those that are not there yet.

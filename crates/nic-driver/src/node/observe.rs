@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use nic_kmod::{LoadedModules, ModuleName, ReadLoadedError};
 use nic_sriov::{
-    DeviceAddress, Difference, LinkSource, NicState, ObserveError, compare, find_pfs, observe, observe_within,
+    DeviceAddress, Difference, LinkSource, NicState, ObserveError, compare, find_pfs, observe_whole,
+    observe_within,
 };
 
 use super::network::observe_network;
@@ -31,7 +32,7 @@ pub(crate) async fn observe_node(context: &Context) -> Result<Observed, ObserveN
     let selector = &context.family.devices;
     let pfs = find_pfs(&context.host, selector)?;
     let source = LinkSource::open(&context.host).await?;
-    let nics = observe(&context.host, &source, selector, &pfs).await?;
+    let nics = observe_whole(&context.host, &source, selector, &pfs, context.settings.timeout).await?;
     let network = observe_network(context, &source, &nics).await?;
     Ok(Observed {
         boot_id: context.boot_id.clone(),

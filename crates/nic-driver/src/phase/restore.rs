@@ -3,7 +3,7 @@
 //! It can be killed anywhere: the snapshot stays armed until the machine was read back and equals it, and the next run
 //! goes on from what is. A first request to stop does not cut it off.
 
-use nic_kmod::LoadedModules;
+use nic_kmod::{LoadedModules, ModuleName};
 use nic_sriov::{
     DeviceAddress, Gravity, LinkSource, NicState, ObserveError, RestoreOutcome, observe, obstacles, restore,
 };
@@ -22,7 +22,7 @@ use crate::node::{
 use crate::privileges;
 use crate::state::{Entry, Phase, PhaseRecord, RestoreDuty, Snapshot, Step};
 use crate::swap::{
-    back_up_verified_driver, ensure_driver_loaded, load_vf_drivers, remove_leftover_blacklist,
+    back_up_verified_driver, ensure_driver_loaded, list, load_vf_drivers, remove_leftover_blacklist,
 };
 
 const NOT_WRITTEN: &str = "what stands on disk about the node is not as it should be";
@@ -255,6 +255,19 @@ enum Readiness {
     Leave,
 }
 
+/// What the swap has cost, for the journal and with it the report.
+fn lost_in_swap(lost: &[ModuleName]) -> Option<String> {
+    if lost.is_empty() {
+        return None;
+    }
+    let modules = list(lost);
+    tracing::warn!(
+        modules,
+        "these modules were loaded before the swap and are not any more: what brings them has to load them again"
+    );
+    Some(format!("not loaded any more: {modules}"))
+}
+
 /// Restores from the armed snapshot inside another phase; the caller has checked host and privileges; the readiness
 /// file is left alone.
 pub(super) async fn restore_within_phase(context: &Context) -> Result<Restored, PhaseError> {
@@ -327,7 +340,13 @@ async fn run_restore(
         snapshot.lost = snapshot.lost_under(&LoadedModules::read_graph(&context.host)?);
         let record = snapshot.verify();
         let step = phase.step(Step::RecordVerified);
-        step.record(context.store.write_snapshot(&record)).map_err(PhaseError::write(NOT_WRITTEN))?;
+        match context.store.write_snapshot(&record) {
+            Ok(()) => step.ok(lost_in_swap(&record.lost)),
+            Err(error) => {
+                step.failed(&error);
+                return Err(PhaseError::write(NOT_WRITTEN)(error));
+            }
+        }
         back_up_verified_driver(context, phase);
         match readiness {
             Readiness::Give if was_armed => {

@@ -1,16 +1,20 @@
 //! `status`: what there is, on one screen. Nothing is changed.
 
 use std::fmt;
+use std::time::Duration;
 
 use nic_kmod::{IdentityReport, ModuleName};
-use nic_sriov::{Difference, LinkSource, compare, find_pfs, observe};
+use nic_sriov::{Difference, LinkSource, ObserveError, compare, find_pfs, observe_within};
 use serde::Serialize;
 
 use super::error::PhaseError;
 use crate::context::Context;
-use crate::node::{MachineStatus, ReportedVersion, reported_versions};
+use crate::node::{MachineStatus, ReportedVersion, reported_versions, still_lost_modules};
 use crate::state::SnapshotStage;
 use crate::swap::{WayBack, decide, find_way_back, list, read_identity};
+
+/// How long the NICs are looked at, at most: who asks for the status wants an answer, not least when something hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What there is.
 #[derive(Debug, Clone, Serialize)]
@@ -25,6 +29,9 @@ pub struct Status {
     pub ready: bool,
     /// The PFs.
     pub pfs: Vec<PfStatus>,
+    /// Why nothing is known of the PFs: something of them hangs in the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pfs_not_known: Option<String>,
     /// The modules, or why they cannot be compared.
     pub modules: ModulesStatus,
     /// What the drivers of the family's netdevs say of themselves; nothing on a tree, where none runs.
@@ -32,6 +39,9 @@ pub struct Status {
     pub reported: Vec<ReportedVersion>,
     /// The stored snapshot.
     pub snapshot: SnapshotStatus,
+    /// Modules that a swap of this boot has cost, and that are not loaded since: a peer's, such as nvidia_peermem, comes with its owner.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<ModuleName>,
     /// What is gone back to when an installed driver does not come up.
     pub way_back: WayBack,
 }
@@ -92,9 +102,17 @@ pub enum SnapshotStatus {
         taken_at: String,
         /// How far it has come.
         stage: SnapshotStage,
-        /// How the machine differs from it.
-        differences: Vec<Difference>,
+        /// How the machine differs from it; `None` where that is not known.
+        differences: Option<Vec<Difference>>,
     },
+}
+
+/// What a swap has cost. A snapshot that cannot be used tells nothing of it, and is told of by itself.
+fn lost_modules(context: &Context) -> Result<Vec<ModuleName>, PhaseError> {
+    match context.snapshot_state() {
+        Ok(state) => Ok(still_lost_modules(context, state)?),
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
 /// Tells what there is. Only what cannot be observed at all is an error; the rest is part of the answer.
@@ -102,9 +120,18 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
     let host = &context.host;
     let selector = &context.family.devices;
     let source = LinkSource::open(host).await?;
-    let found = observe(host, &source, selector, &find_pfs(host, selector)?).await?;
-    let reported = if host.is_running_machine() { reported_versions(&found) } else { Vec::new() };
-    let pfs = found.pfs.iter().map(|pf| PfStatus {
+    let deadline = context.settings.timeout.min(PATIENCE);
+    let (found, pfs_not_known) =
+        match observe_within(host, &source, selector, &find_pfs(host, selector)?, deadline).await {
+            Ok(found) => (Some(found), None),
+            Err(error @ ObserveError::Deadline { .. }) => (None, Some(crate::error_chain(&error))),
+            Err(error) => return Err(error.into()),
+        };
+    let reported = match &found {
+        Some(found) if host.is_running_machine() => reported_versions(found),
+        _ => Vec::new(),
+    };
+    let pfs = found.iter().flat_map(|found| &found.pfs).map(|pf| PfStatus {
         address: pf.address.to_string(),
         driver: pf.driver.clone().unwrap_or_else(|| "none".to_owned()),
         netdev: pf.netdev.as_ref().map(|netdev| netdev.name.to_string()),
@@ -121,7 +148,7 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
         }
         Ok(Some(snapshot)) => SnapshotStatus::Present {
             taken_at: format!("{:.0}", snapshot.taken_at),
-            differences: compare(&snapshot.nics, &found),
+            differences: found.as_ref().map(|found| compare(&snapshot.nics, found)),
             stage: snapshot.stage().clone(),
         },
     };
@@ -131,7 +158,9 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
         kernel: context.kernel.to_string(),
         ready: host.exists(&context.settings.readiness_file),
         pfs: pfs.collect(),
+        pfs_not_known,
         modules: modules_status(context),
+        lost: lost_modules(context)?,
         reported,
         snapshot,
         way_back: find_way_back(context)?,
@@ -159,8 +188,10 @@ impl fmt::Display for Status {
             self.kernel,
             if self.ready { "ready" } else { "not ready" }
         )?;
-        if self.pfs.is_empty() {
-            writeln!(f, "no PF of this family")?;
+        match &self.pfs_not_known {
+            Some(why) => writeln!(f, "PFs: {why}")?,
+            None if self.pfs.is_empty() => writeln!(f, "no PF of this family")?,
+            None => {}
         }
         for pf in &self.pfs {
             let netdev = pf.netdev.as_deref().unwrap_or("no netdev");
@@ -189,6 +220,12 @@ impl fmt::Display for Status {
                 }
             }
         }
+        for module in &self.lost {
+            writeln!(
+                f,
+                "  {module}: not loaded any more since a swap; it comes with the next driver that has it, or with whoever brings it"
+            )?;
+        }
         for reported in &self.reported {
             let ReportedVersion { driver, version, netdevs } = reported;
             writeln!(f, "  {driver} reports version {version} on {} netdevs", netdevs.len())?;
@@ -201,6 +238,12 @@ impl fmt::Display for Status {
                 writeln!(f, "snapshot: none of this boot; one of another boot was taken at {taken_at}")
             }
             SnapshotStatus::Present { taken_at, stage, differences } => {
+                let Some(differences) = differences else {
+                    return writeln!(
+                        f,
+                        "snapshot: taken at {taken_at}, {stage}; whether the NICs differ is not known"
+                    );
+                };
                 writeln!(f, "snapshot: taken at {taken_at}, {stage}; {} differences", differences.len())?;
                 differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))
             }

@@ -238,3 +238,35 @@ fn trial_w21_a_state_directory_that_others_may_write_is_not_used() {
     fs::set_permissions(sandbox.state(), fs::Permissions::from_mode(0o755)).unwrap();
     sandbox.on(BEFORE, &["snapshot"]).succeeded();
 }
+
+#[test]
+fn trial_w17_a_damaged_recording_is_named() {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.copy(BEFORE);
+    for file in ["links.json", "eswitches.json"] {
+        let path = tree.join("netlink").join(file);
+        let whole = fs::read_to_string(&path).unwrap();
+        fs::write(&path, "[{").unwrap();
+        told(&sandbox.on(&tree, &["snapshot"]), Exit::Failed, &[&format!("netlink/{file} is not a list of")]);
+        fs::write(&path, whole).unwrap();
+    }
+    sandbox.on(&tree, &["snapshot"]).succeeded();
+}
+
+#[test]
+fn trial_w22_a_vf_that_the_kernel_leaves_out_is_not_one_without_settings() {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.copy(BEFORE);
+    let path = tree.join("netlink/links.json");
+    let mut links: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let lists = links.as_array_mut().unwrap().iter_mut();
+    let list = lists.filter_map(|link| link["vfs"].as_array_mut()).find(|vfs| vfs.len() > 7).unwrap();
+    list.remove(7);
+    fs::write(&path, links.to_string()).unwrap();
+    told(
+        &sandbox.on(&tree, &["snapshot"]),
+        Exit::Failed,
+        &["the kernel's list of the VFs of 0000:01:00.0 leaves out VF 7"],
+    );
+    assert!(!sandbox.snapshot().exists());
+}

@@ -70,6 +70,23 @@ fn status_before_and_after() {
 }
 
 #[test]
+fn fault_7_9_a_module_that_a_swap_has_cost_is_told() {
+    let sandbox = Sandbox::new();
+    sandbox.on(BEFORE, &["snapshot"]).succeeded();
+    sandbox
+        .change_snapshot("\"stage\": \"by_hand\"", "\"stage\": \"record\", \"at\": \"2026-01-02T03:04:05Z\"");
+    sandbox
+        .change_snapshot("\"modules\": [", "\"lost\": [\"nvidia_peermem\", \"mlx5_ib\"],\n  \"modules\": [");
+    let ran = sandbox.on(BEFORE, &["status"]);
+    let lines: Vec<&str> =
+        ran.succeeded().lines().filter(|line| line.contains("not loaded any more")).collect();
+    // mlx5_ib is loaded again.
+    assert!(lines.len() == 1 && lines[0].contains("nvidia_peermem"), "{}", ran.stdout);
+    let json = sandbox.on(BEFORE, &["status", "--output", "json"]).json();
+    assert_eq!(json["lost"], serde_json::json!(["nvidia_peermem"]));
+}
+
+#[test]
 fn a_reload_is_planned_once() {
     let sandbox = Sandbox::new();
     assert_snapshot!("plan_reload", sandbox.on(BEFORE, &["plan", "reload"]).succeeded());

@@ -78,7 +78,7 @@ pub fn compare(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -
             (Place::Child { child, .. }, Some(present)) if present.child.as_ref() != Some(child) => {
                 let now =
                     present.child.as_ref().map_or_else(|| "of another kind".to_owned(), ToString::to_string);
-                note(format!("{what} type {child}"), format!("is {now}"), Gravity::CannotRestore);
+                note(format!("{what} type {child}"), format!("is {now}"), Gravity::Wrong);
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ModuleName;
 use crate::loaded::folder;
-use crate::parameter::{UnsayableParameter, argument};
+use crate::parameter::{UnsayableParameter, arguments};
 
 /// How often a module that somebody else is loading is looked at.
 const RE_CHECK: Duration = Duration::from_millis(50);
@@ -60,10 +60,9 @@ impl LoadRequest {
         if let Some(root) = &self.root {
             command = command.arg("-d").arg(root);
         }
-        let parameters = self.parameters.iter().map(|(name, value)| argument(name, value));
-        let parameters = parameters.collect::<Result<Vec<String>, UnsayableParameter>>()?;
+        let parameters = self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         // After `--` nothing is an option, whatever a parameter's name begins with.
-        Ok(command.arg("--").arg(self.module.as_str()).args(parameters))
+        Ok(command.arg("--").arg(self.module.as_str()).args(arguments(parameters)?))
     }
 }
 

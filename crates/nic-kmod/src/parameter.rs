@@ -26,7 +26,7 @@ pub struct UnsayableParameter {
 ///
 /// # Errors
 /// When the kernel would take it for something else.
-pub(crate) fn argument(name: &str, value: &str) -> Result<String, UnsayableParameter> {
+fn argument(name: &str, value: &str) -> Result<String, UnsayableParameter> {
     let unsayable = |why| Err(UnsayableParameter { name: name.to_owned(), value: value.to_owned(), why });
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || !name.chars().all(is_plain) {
@@ -42,6 +42,13 @@ pub(crate) fn argument(name: &str, value: &str) -> Result<String, UnsayableParam
     let is_space = |byte: u8| matches!(byte, b'\t'..=b'\r' | b' ' | 0xa0);
     let quote = if value.bytes().any(is_space) { "\"" } else { "" };
     Ok(format!("{name}={quote}{value}{quote}"))
+}
+
+/// Each of these as [`argument`] says it.
+pub(crate) fn arguments<'a>(
+    parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Vec<String>, UnsayableParameter> {
+    parameters.into_iter().map(|(name, value)| argument(name, value)).collect()
 }
 
 /// A parameter that a loaded module does not have as it was asked for.

@@ -7,7 +7,7 @@ use nic_host::{CommandError, Host, Invocation};
 
 use crate::compression::Compression;
 use crate::load::wait_until_live;
-use crate::parameter::{UnsayableParameter, argument};
+use crate::parameter::{UnsayableParameter, arguments};
 use crate::{IdentityVerdict, LoadError, LoadedModule, ModuleFile, ModuleFileError, ModuleName, OnDisk};
 
 /// The files of these modules anywhere below `folder`, such as `/lib/modules/<release>`, sorted. There can be several
@@ -65,9 +65,7 @@ pub fn read_unpacked(host: &Host, path: impl AsRef<Path>) -> Result<Vec<u8>, Mod
 
 /// The command that loads a module from its file.
 fn insmod(file: &Path, parameters: &[(&str, &str)]) -> Result<Invocation, UnsayableParameter> {
-    let parameters = parameters.iter().map(|(name, value)| argument(name, value));
-    let parameters = parameters.collect::<Result<Vec<String>, UnsayableParameter>>()?;
-    Ok(Invocation::new("insmod").arg(file).args(parameters))
+    Ok(Invocation::new("insmod").arg(file).args(arguments(parameters.iter().copied())?))
 }
 
 /// Loads a module from `file`, whatever modprobe would load, and returns when it is live. What it depends on must be

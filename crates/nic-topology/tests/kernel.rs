@@ -30,9 +30,7 @@ const OPTIONS: RestoreOptions = RestoreOptions {
 };
 
 fn ip(line: &str) -> String {
-    let output = Command::new("ip").args(line.split_whitespace()).output().expect("iproute2 is needed");
-    assert!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    run_line(&format!("ip {line}"))
 }
 
 /// Waits until duplicate address detection has ended.

@@ -85,13 +85,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let mut node = Node::set_up(system, VFS, Some(PING))?;
     for (letter, restore) in NIGHT {
         store_as_incumbent(guest, letter, flow)?;
-        let started = node.start(&format!("{pod}-{letter}"), &[(RESTORE_DRIVER, restore)])?;
-        node.until_ready(&started, letter, PATIENCE)?;
-        if restore == "true" {
-            report_of(&started)?;
-        }
-        node.delete(started)?;
-        expect_after(&node, letter, restore)?;
+        one_life(&mut node, pod, letter, restore)?;
     }
     node.end(guest)
 }
@@ -100,15 +94,20 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 pub(crate) fn from_images(guest: &Guest) -> anyhow::Result<()> {
     let mut node = Node::set_up(System::Debian, VFS, Some(PING))?;
     for (letter, restore) in NIGHT {
-        let started = node.start(&format!("precompiled-{letter}"), &[(RESTORE_DRIVER, restore)])?;
-        node.until_ready(&started, letter, PATIENCE)?;
-        if restore == "true" {
-            report_of(&started)?;
-        }
-        node.delete(started)?;
-        expect_after(&node, letter, restore)?;
+        one_life(&mut node, "precompiled", letter, restore)?;
     }
     node.end(guest)
+}
+
+/// A driver's pod from its start to its end; the last of a night reports.
+fn one_life(node: &mut Node, pod: &str, letter: &str, restore: &str) -> anyhow::Result<()> {
+    let started = node.start(&format!("{pod}-{letter}"), &[(RESTORE_DRIVER, restore)])?;
+    node.until_ready(&started, letter, PATIENCE)?;
+    if restore == "true" {
+        report_of(&started)?;
+    }
+    node.delete(started)?;
+    expect_after(node, letter, restore)
 }
 
 /// Reports what the program in the pod tells of its night.

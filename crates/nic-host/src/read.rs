@@ -45,6 +45,12 @@ impl Host {
         self.path(path).symlink_metadata().is_ok()
     }
 
+    /// Whether the root of the machine that this container runs on is mounted at [`HOST_MOUNT`](crate::HOST_MOUNT).
+    #[must_use]
+    pub fn has_host_mount(&self) -> bool {
+        self.exists(Path::new(crate::HOST_MOUNT).join("etc"))
+    }
+
     /// Opens a regular file for reading, and nothing else: a FIFO would hang, and a device may never end.
     ///
     /// # Errors

@@ -1,6 +1,4 @@
-use std::path::Path;
-
-use nic_host::{HOST_MOUNT, Host, ReadError};
+use nic_host::{Host, ReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::IfIndex;
@@ -114,11 +112,11 @@ pub fn udev_state(host: &Host, index: IfIndex) -> Result<UdevState, UdevStateErr
     Ok(entry.map_or(UdevState::Absent, |text| UdevEntry::parse(&text).state()))
 }
 
-/// Whether a udev daemon may be at work that cannot be seen: the node's root is mounted below [`HOST_MOUNT`], as in a container, and
+/// Whether a udev daemon may be at work that cannot be seen: the node's root is mounted here ([`Host::has_host_mount`]), as in a container, and
 /// there is no daemon's socket here.
 #[must_use]
 pub fn udev_is_hidden(host: &Host) -> bool {
-    !host.exists(CONTROL) && host.exists(Path::new(HOST_MOUNT).join("etc"))
+    !host.exists(CONTROL) && host.has_host_mount()
 }
 
 /// Whether udev has nothing to do: no event waits for it, and none is being processed. So it is, too, when the daemon was

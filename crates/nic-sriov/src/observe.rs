@@ -340,6 +340,11 @@ pub async fn observe_within(
     }
 }
 
+/// The driver that the device is bound to.
+pub(crate) fn driver_of(host: &Host, device: &DeviceAddress) -> Result<Option<String>, ObserveError> {
+    Ok(host.link_name(format!("{}/driver", device.sysfs()))?)
+}
+
 /// The addresses of a PF's VFs, by index; none on a bus whose VFs are no devices of their own.
 pub fn vf_addresses(host: &Host, pf: &DeviceAddress) -> Result<Vec<PciAddress>, ObserveError> {
     let sysfs = pf.sysfs();
@@ -368,7 +373,7 @@ async fn observe_pf(
     let uplink = of_device.iter().copied().find(|link| is_uplink(link));
     let total_vfs = total_vfs(host, address)?;
     let num_vfs = num_vfs(host, &sysfs, total_vfs)?;
-    let driver = host.link_name(format!("{sysfs}/driver"))?;
+    let driver = driver_of(host, address)?;
     let mut vfs = Vec::new();
     for index in 0..num_vfs {
         let vf_address = vf_address(host, &sysfs, index)?;
@@ -433,7 +438,7 @@ fn observe_vf(
 ) -> Result<VfState, ObserveError> {
     let device = DeviceAddress::from(address);
     let sysfs = device.sysfs();
-    let driver = host.link_name(format!("{sysfs}/driver"))?;
+    let driver = driver_of(host, &device)?;
     let netdev = match links_of_device(host, &device, links)?.first() {
         Some(link) => VfNetdev::Here(NetdevState::of(link, links)),
         None => match &driver {

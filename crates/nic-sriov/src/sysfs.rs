@@ -5,7 +5,7 @@ use std::time::Duration;
 use nic_host::{DeadlineWriteError, Host};
 
 use crate::net_folder::is_elsewhere;
-use crate::observe::vf_addresses;
+use crate::observe::{driver_of, vf_addresses};
 use crate::{DeviceAddress, ObserveError, PciAddress, VfioUser, vfio_user};
 
 /// A VF operation refused because the device is no VF, or failed in the kernel.
@@ -110,8 +110,7 @@ pub(crate) fn check_is_unused(host: &Host, vf: PciAddress) -> Result<(), VfWrite
 
 /// An error when the VF still has a driver.
 pub(crate) fn check_has_no_driver(host: &Host, vf: PciAddress) -> Result<(), VfWriteError> {
-    let driver = host.link_name(format!("{}/driver", DeviceAddress::from(vf).sysfs()));
-    match driver.map_err(ObserveError::from)? {
+    match driver_of(host, &vf.into())? {
         None => Ok(()),
         Some(driver) => Err(VfWriteError::StillBound { address: vf, driver }),
     }

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use nic_host::Host;
 
-use crate::observe::vf_addresses;
+use crate::observe::{driver_of, vf_addresses};
 use crate::sysfs::{VfWriteError, check_has_no_driver, check_is_unused, set_num_vfs, unbind};
 use crate::{Arrival, ArrivalError, Arrivals, DeviceAddress, ObserveError, PciAddress};
 
@@ -91,7 +91,7 @@ pub async fn remove_vfs(
 /// Takes the drivers from all VFs. What cannot be unbound is told, and looked at again by the caller.
 async fn unbind_vfs(host: &Host, vfs: &[(&DeviceAddress, Vec<PciAddress>)], jobs: usize, deadline: Duration) {
     let unbind_one = |vf: PciAddress| async move {
-        let driver = match host.link_name(format!("{}/driver", DeviceAddress::from(vf).sysfs())) {
+        let driver = match driver_of(host, &vf.into()) {
             Ok(Some(driver)) => driver,
             Ok(None) => return,
             Err(error) => {
@@ -173,7 +173,7 @@ async fn probe_fails(
 }
 
 fn has_driver(host: &Host, device: &DeviceAddress) -> Result<bool, ObserveError> {
-    Ok(host.link_name(format!("{}/driver", device.sysfs()))?.is_some())
+    Ok(driver_of(host, device)?.is_some())
 }
 
 #[cfg(test)]

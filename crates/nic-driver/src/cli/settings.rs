@@ -32,7 +32,7 @@ pub(super) fn store(cli: &Cli) -> StateStore {
 pub(super) fn settings(cli: &Cli) -> Settings {
     // In the container the host's /etc is mounted below /host, and it is the host's udev that must not load modules.
     let of_host = Path::new(HOST_MOUNT);
-    let machine = if host(cli).exists(of_host.join("etc")) { of_host } else { Path::new("/") };
+    let machine = if host(cli).has_host_mount() { of_host } else { Path::new("/") };
     let default = || machine.join(default_paths::BLACKLIST_FILE.trim_start_matches('/'));
     Settings {
         timeout: Duration::from_secs(cli.timeout),

@@ -1,9 +1,8 @@
 //! The search for everything that stands in the way of a reload: all of it at once, each with its culprit.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use nic_host::{FileLifetime, HOST_MOUNT, ListError, ReadError};
+use nic_host::{FileLifetime, ListError, ReadError};
 use nic_kmod::{
     LoadedModule, LoadedModules, ModuleName, ModuleUsers, ObserveUsersError, ReadLoadedError, UnloadPlan,
     observe_users,
@@ -81,7 +80,7 @@ pub(crate) fn find_blockers(context: &Context) -> Result<FoundBlockers, FindBloc
 fn state_goes_with_container(context: &Context) -> Result<Option<Blocker>, ReadError> {
     let folder = context.store.folder();
     let host = &context.host;
-    let in_container = host.is_running_machine() && host.exists(Path::new(HOST_MOUNT).join("etc"));
+    let in_container = host.is_running_machine() && host.has_host_mount();
     if !in_container || host.file_lifetime(folder)? != FileLifetime::WithLayer {
         return Ok(None);
     }

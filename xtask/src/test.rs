@@ -39,6 +39,9 @@ const QUICK: &str = "idempotent";
 /// How many lines of what a scenario reports are shown, from its end; all are in its console.
 const SHOWN: usize = 10;
 
+/// How many lines of a failed scenario's console are shown, from its end: the console of CI's machine cannot be read afterwards.
+const CONSOLE_SHOWN: usize = 40;
+
 /// The memory that a machine of the suite may come to take, with the emulator's own.
 const MIB_OF_A_MACHINE: usize = 3584;
 
@@ -53,6 +56,8 @@ struct Tally {
     skipped: usize,
     /// Machines that broke down and were started again, and processors that stood still, each with its scenario.
     breakdowns: Vec<String>,
+    /// Each scenario that failed, with its reason and the end of its console.
+    failures: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -89,6 +94,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     for breakdown in &tally.breakdowns {
         println!("  {breakdown}");
+    }
+    // At the end once more: of a long output, the end is what is kept and read.
+    for failure in &tally.failures {
+        println!("{failure}");
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 {
@@ -262,6 +271,12 @@ fn title(scenario: &Scenario, kernel: Kernel) -> String {
     format!("{:<14} on {:<5}", scenario.name, kernel.name())
 }
 
+/// The last lines of a text, as many as are wanted.
+fn last_lines(text: &str, wanted: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines.iter().skip(lines.len().saturating_sub(wanted)).copied().collect::<Vec<_>>().join("\n")
+}
+
 impl Tally {
     fn add(&mut self, ended: Ended) -> anyhow::Result<()> {
         let run = ended.run?;
@@ -277,6 +292,9 @@ impl Tally {
                 self.failed += 1;
                 println!("{title} FAILED {seconds:6.1} s: {reason}");
                 println!("{:<23} console: {}", "", run.log.display());
+                let console = fs::read(&run.log).unwrap_or_default();
+                let end = last_lines(&String::from_utf8_lossy(&console), CONSOLE_SHOWN);
+                self.failures.push(format!("{title} FAILED: {reason}; the end of its console:\n{end}"));
             }
         }
         for report in ended.reports.iter().skip(ended.reports.len().saturating_sub(SHOWN)) {
@@ -288,7 +306,13 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::available_mib;
+    use super::{available_mib, last_lines};
+
+    #[test]
+    fn last_lines_are_the_end() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(last_lines("a\n", 2), "a");
+    }
 
     #[test]
     fn available_memory_is_read() {

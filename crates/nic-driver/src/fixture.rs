@@ -7,7 +7,7 @@ use nic_host::Host;
 
 use crate::context::{Context, ManagementNic, MayUnload, ReloadWith, Settings};
 use crate::family::NicFamily;
-use crate::state::StateStore;
+use crate::state::{Journal, JournalEvent, StateStore};
 
 /// A machine with the family mlx5, and its state in `state`.
 pub(crate) fn context(host: Host, state: &Path) -> Context {
@@ -28,4 +28,13 @@ pub(crate) fn context(host: Host, state: &Path) -> Context {
         may_unload: MayUnload::default(),
     };
     Context::new(host, NicFamily::open("mlx5").unwrap(), StateStore::new(state), settings).unwrap()
+}
+
+/// The journal of a version that told phases and steps by their texts alone, as it lay on disk: each step at least once, over the lives of
+/// two driver containers and a power cut. Nobody changes that file: nodes have such.
+pub(crate) fn earlier_journal() -> Vec<JournalEvent> {
+    let folder = tempfile::tempdir().unwrap();
+    let store = StateStore::new(folder.path());
+    std::fs::write(store.journal_path(), include_str!("state/journal/tests/journal-1.jsonl")).unwrap();
+    Journal::read(&store).unwrap()
 }

@@ -109,4 +109,10 @@ mod tests {
         events.push(event(5, 30_000, Entry::PhaseBegan { phase: "reload".into() }));
         assert_eq!(last_reload_and_restore(&events), Some(Duration::from_secs(13)));
     }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_measured() {
+        let took = last_reload_and_restore(&crate::fixture::earlier_journal());
+        assert_eq!(took, Some(Duration::from_millis(3_684)));
+    }
 }

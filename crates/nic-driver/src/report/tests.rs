@@ -157,3 +157,24 @@ fn trial_w23_a_time_over_a_boot_is_the_clocks() {
     let cut_off = "CUT OFF: the machine was booted";
     assert_eq!(outcomes, [cut_off, cut_off, "not over, or cut off: its end is not in the journal"]);
 }
+
+#[test]
+fn what_an_earlier_version_wrote_is_told_as_it_told_it() {
+    let report = Report::of(&crate::fixture::earlier_journal());
+    let away: Vec<_> =
+        report.outages.iter().map(|outage| (outage.from.to_string(), outage.took_ms)).collect();
+    let expected = [
+        ("2026-01-02T03:04:21.102Z", Some(4_619)),
+        ("2026-01-02T03:05:37.767Z", Some(3_771)),
+        // Cut off by the power cut.
+        ("2026-01-02T03:06:11.732Z", None),
+    ];
+    assert_eq!(away, expected.map(|(from, took_ms)| (from.to_owned(), took_ms)));
+    let handovers: Vec<_> = report
+        .handovers
+        .iter()
+        .map(|one| (one.took_ms, one.build_ms, one.install_ms, one.swap_ms, one.restore_ms))
+        .collect();
+    assert_eq!(handovers, [(15_815, 7_000, 328, 2_351, 0)]);
+    insta::assert_snapshot!(report);
+}

@@ -2,18 +2,20 @@
 //! was away. Pure: events in, text out.
 
 mod handover;
+mod timeline;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
-use nic_sriov::{Difference, RestoreEvent, RestoreOutcome, Stage, VfOutcome};
+use nic_sriov::{Difference, RestoreOutcome, VfOutcome};
 use serde::Serialize;
 
 pub use handover::Handover;
+pub use timeline::{RowStep, TimelineRow};
 
-use crate::state::{Entry, JournalEvent, ModuleCheckpoint, Step, StepOutcome};
+use crate::state::{Effect, Entry, JournalEvent, ModuleCheckpoint, Moment, Named, Step, StepOutcome};
+use timeline::OpenRows;
 
 /// All that an operator wants to know of what happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,28 +38,13 @@ pub struct Report {
     pub network_differences: Vec<nic_topology::Difference>,
 }
 
-/// A row of the timeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TimelineRow {
-    /// When it began.
-    pub at: Timestamp,
-    /// The phase.
-    pub phase: String,
-    /// The step; `None` for the phase as a whole.
-    pub step: Option<String>,
-    /// How long it took, in milliseconds; `None` when its end is not in the journal.
-    pub took_ms: Option<u64>,
-    /// How it ended.
-    pub outcome: String,
-}
-
 /// The modules' identities at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Checkpoint {
     /// The time of the moment.
     pub at: Timestamp,
     /// Which moment.
-    pub label: String,
+    pub label: Named<Moment>,
     /// The modules.
     pub modules: Vec<ModuleCheckpoint>,
 }
@@ -91,10 +78,11 @@ impl Report {
             match &event.entry {
                 Entry::PhaseBegan { phase } => open.begin(&mut report.timeline, event, phase, None),
                 Entry::StepBegan { phase, step } => {
-                    if Step::RemoveVfs.is(step) && away_since.is_none() {
+                    let takes_nics_away = step.known().map(Step::effect) == Some(Effect::TakesNicsAway);
+                    if takes_nics_away && away_since.is_none() {
                         away_since = Some(event);
                     }
-                    open.begin(&mut report.timeline, event, phase, Some(step));
+                    open.begin(&mut report.timeline, event, phase, Some(step.clone().into()));
                 }
                 Entry::PhaseEnded { phase, outcome, exit } => {
                     let outcome = match exit {
@@ -111,7 +99,7 @@ impl Report {
                             format!("FAILED: {}", detail.as_deref().unwrap_or("no reason given"))
                         }
                     };
-                    open.end(&mut report.timeline, event, phase, Some(step), text);
+                    open.end(&mut report.timeline, event, phase, Some(&step.clone().into()), text);
                 }
                 Entry::Checkpoint { label, modules } => report.checkpoints.push(Checkpoint {
                     at: event.at,
@@ -146,101 +134,6 @@ impl Report {
 fn outage(from: &JournalEvent, until: Option<&JournalEvent>) -> Outage {
     let took_ms = until.map(|until| from.ms_until(until));
     Outage { from: from.at, took_ms }
-}
-
-/// The rows whose end has not been read yet, by process, phase and step.
-#[derive(Default)]
-struct OpenRows<'a> {
-    rows: BTreeMap<(u32, String, Option<String>), (usize, &'a JournalEvent)>,
-}
-
-impl<'a> OpenRows<'a> {
-    /// What was open in an earlier boot than the event's was cut off by it.
-    fn cut_off_by_boot(&mut self, timeline: &mut [TimelineRow], event: &JournalEvent) {
-        self.rows.retain(|_, (position, began)| {
-            let is_of_this_boot = began.boot_id == event.boot_id;
-            if let (false, Some(row)) = (is_of_this_boot, timeline.get_mut(*position)) {
-                row.outcome = "CUT OFF: the machine was booted".to_owned();
-            }
-            is_of_this_boot
-        });
-    }
-
-    fn begin(
-        &mut self,
-        timeline: &mut Vec<TimelineRow>,
-        event: &'a JournalEvent,
-        phase: &str,
-        step: Option<&str>,
-    ) {
-        let key = (event.pid, phase.to_owned(), step.map(str::to_owned));
-        // One process at a time changes the machine: where another one begins, the one before it has ended.
-        let is_of_another =
-            || self.rows.contains_key(&key) || self.rows.keys().all(|(pid, ..)| *pid != event.pid);
-        if step.is_none() && is_of_another() {
-            self.rows.clear();
-        }
-        self.rows.insert(key, (timeline.len(), event));
-        timeline.push(TimelineRow {
-            at: event.at,
-            phase: phase.to_owned(),
-            step: step.map(str::to_owned),
-            took_ms: None,
-            outcome: "CUT OFF: its end is not in the journal".to_owned(),
-        });
-    }
-
-    /// What is open at the end of the journal may still be under way.
-    fn end_of_journal(&self, timeline: &mut [TimelineRow]) {
-        for (position, _) in self.rows.values() {
-            if let Some(row) = timeline.get_mut(*position) {
-                row.outcome = "not over, or cut off: its end is not in the journal".to_owned();
-            }
-        }
-    }
-
-    fn end(
-        &mut self,
-        timeline: &mut [TimelineRow],
-        event: &JournalEvent,
-        phase: &str,
-        step: Option<&str>,
-        outcome: String,
-    ) {
-        let key = (event.pid, phase.to_owned(), step.map(str::to_owned));
-        let Some((position, began)) = self.rows.remove(&key) else { return };
-        if let Some(row) = timeline.get_mut(position) {
-            row.took_ms = Some(began.ms_until(event));
-            row.outcome = outcome;
-        }
-    }
-
-    fn stage(&mut self, timeline: &mut Vec<TimelineRow>, event: &'a JournalEvent, restore: &RestoreEvent) {
-        match restore {
-            RestoreEvent::StageBegan { pf, stage } => {
-                self.begin(timeline, event, "restore-sriov", Some(&format!("  {pf} {}", stage_text(*stage))));
-            }
-            RestoreEvent::StageEnded { pf, stage } => {
-                let step = format!("  {pf} {}", stage_text(*stage));
-                self.end(timeline, event, "restore-sriov", Some(&step), "ok".to_owned());
-            }
-            RestoreEvent::PfStepBegan { .. }
-            | RestoreEvent::PfStep { .. }
-            | RestoreEvent::VfBound { .. }
-            | RestoreEvent::VfArrived { .. }
-            | RestoreEvent::VfDone { .. } => {}
-        }
-    }
-}
-
-fn stage_text(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Prepare => "PF prepared, VFs created",
-        Stage::Admin => "admin attributes",
-        Stage::Eswitch => "eswitch and representors",
-        Stage::Vfs => "VFs bound and configured",
-        Stage::Finish => "PF finished",
-    }
 }
 
 impl fmt::Display for Report {
@@ -292,8 +185,8 @@ impl Report {
         for row in &self.timeline {
             table.add_row([
                 clock(row.at),
-                if row.step.is_none() { row.phase.clone() } else { String::new() },
-                row.step.clone().unwrap_or_default(),
+                if row.step.is_none() { row.phase.to_string() } else { String::new() },
+                row.step.as_ref().map(ToString::to_string).unwrap_or_default(),
                 row.took_ms.map(seconds).unwrap_or_default(),
                 row.outcome.clone(),
             ]);
@@ -330,8 +223,8 @@ impl Report {
                 let first = position == 0;
                 table.add_row([
                     if first { clock(checkpoint.at) } else { String::new() },
-                    if first { checkpoint.label.clone() } else { String::new() },
-                    module.module.clone(),
+                    if first { checkpoint.label.to_string() } else { String::new() },
+                    module.module.to_string(),
                     module.version.clone().unwrap_or_else(|| "-".to_owned()),
                     identity,
                 ]);

@@ -28,36 +28,76 @@ pub(crate) fn lines_of(process: u32) -> anyhow::Result<Vec<JournalEvent>> {
     Ok(lines()?.into_iter().filter(|line| line.pid == process).collect())
 }
 
-/// Whether the process has begun a step.
-pub(crate) fn has_begun(process: u32, step: &Step) -> anyhow::Result<bool> {
-    Ok(lines_of(process)?.iter().any(|line| line.entry.begins(step)))
+/// Whether the process has begun a step that is wanted.
+pub(crate) fn has_begun(process: u32, is_wanted: impl Fn(&Step) -> bool) -> anyhow::Result<bool> {
+    Ok(lines_of(process)?.iter().any(|line| line.entry.begins(&is_wanted)))
 }
 
-/// Waits until the process has begun a step.
-pub(crate) fn wait_for_step(process: &Running, step: &Step) -> anyhow::Result<()> {
+/// Waits until the process has begun a step that is wanted.
+pub(crate) fn wait_for_step(process: &Running, is_wanted: impl Fn(&Step) -> bool) -> anyhow::Result<()> {
     let start = Instant::now();
-    while !has_begun(process.id(), step)? {
+    while !has_begun(process.id(), &is_wanted)? {
         if start.elapsed() > PATIENCE {
-            bail!("waited {} s in vain for the step {:?}", PATIENCE.as_secs(), step.to_string());
+            let lines = lines_of(process.id())?;
+            bail!("waited {} s in vain for a step; the journal has {lines:#?}", PATIENCE.as_secs());
         }
         std::thread::sleep(INTERVAL);
     }
     Ok(())
 }
 
-/// Waits until some process begins a step, behind the first `from` lines of the journal.
-pub(crate) fn wait_for_step_behind(from: usize, step: &Step) -> anyhow::Result<()> {
-    wait::until(&format!("the step {:?} begins", step.to_string()), PATIENCE, || {
-        Ok(lines()?.iter().skip(from).any(|line| line.entry.begins(step)).then_some(()))
+/// Waits until some process begins to unload a module of the driver, behind the first `from` lines of the journal.
+pub(crate) fn wait_for_unload_behind(from: usize, module: &str) -> anyhow::Result<()> {
+    wait::until(&format!("{module} is unloaded"), PATIENCE, || {
+        Ok(lines()?.iter().skip(from).any(|line| line.entry.begins(unloads(module))).then_some(()))
     })
 }
 
-/// The step that unloads a module of the driver.
-pub(crate) fn unload(module: &str) -> anyhow::Result<Step> {
-    Ok(Step::Unload { module: module.parse()? })
+/// Whether a step unloads this module of the driver.
+pub(crate) fn unloads(module: &str) -> impl Fn(&Step) -> bool {
+    move |step| matches!(step, Step::Unload { module: gone } if gone.as_str() == module)
 }
 
-/// The step that loads a module of the driver.
-pub(crate) fn load(module: &str) -> anyhow::Result<Step> {
-    Ok(Step::Load { module: module.parse()? })
+/// Whether a step loads this module of the driver.
+pub(crate) fn loads(module: &str) -> impl Fn(&Step) -> bool {
+    move |step| matches!(step, Step::Load { module: come } if come.as_str() == module)
+}
+
+#[cfg(test)]
+mod tests {
+    use lab_guest::journal_names::{
+        EVENT, INDEX, KIND, PF, PHASE, PHASE_BEGAN, PHASE_ENDED, RESTORE, RESTORE_SRIOV, STAGE, STAGE_BEGAN,
+        STAGE_ENDED, STAGES, UPTIME, VF, VF_ARRIVED, VF_BOUND, VF_DONE,
+    };
+    use nic_driver::state::Phase;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What the host side looks for is what the program reads and writes.
+    #[test]
+    fn the_host_sides_names_are_the_programs() {
+        let pf = "0000:01:00.0";
+        let vf = json!({"vf": {PF: pf, INDEX: 0, "address": "0000:01:10.0"}});
+        let restore = |event: Value| json!({KIND: RESTORE, RESTORE: event});
+        let stages =
+            [STAGES.prepare, STAGES.admin, STAGES.vfs, STAGES.finish].into_iter().flat_map(|stage| {
+                [STAGE_BEGAN, STAGE_ENDED].map(|event| restore(json!({EVENT: event, PF: pf, STAGE: stage})))
+            });
+        let phases = [
+            json!({KIND: PHASE_BEGAN, PHASE: RESTORE_SRIOV}),
+            json!({KIND: PHASE_ENDED, PHASE: RESTORE_SRIOV, "outcome": "done", "exit": 0}),
+            restore(json!({EVENT: VF_BOUND, "part": vf})),
+            restore(json!({EVENT: VF_ARRIVED, "part": vf, "name": "eth0", "first_seen_as": null})),
+            restore(json!({EVENT: VF_DONE, "part": vf, "steps": 3, "failure": null})),
+        ];
+        assert_eq!(json!({"part": vf}).pointer(VF).and_then(|vf| vf.get(INDEX)), Some(&json!(0)));
+        for mut line in stages.chain(phases) {
+            let common = json!({"at": "2026-01-02T03:04:05Z", UPTIME: 7, "boot_id": "boot", "pid": 1});
+            line.as_object_mut().unwrap().extend(common.as_object().unwrap().clone());
+            let event: JournalEvent = serde_json::from_value(line.clone()).unwrap();
+            assert_eq!(serde_json::to_value(event).unwrap(), line);
+        }
+        assert_eq!(Phase::RestoreSriov.as_str(), RESTORE_SRIOV);
+    }
 }

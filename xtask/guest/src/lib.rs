@@ -5,6 +5,7 @@
 
 pub mod areas;
 pub mod bench;
+pub mod journal_names;
 pub mod lines;
 pub mod pod;
 pub mod scenario;

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, ensure};
+use lab_guest::journal_names::{
+    EVENT, INDEX, KIND, PF, PHASE, PHASE_BEGAN, PHASE_ENDED, RESTORE, RESTORE_SRIOV, STAGE, STAGE_BEGAN,
+    STAGE_ENDED, STAGES, UPTIME, VF, VF_ARRIVED, VF_BOUND, VF_DONE,
+};
 use serde_json::Value;
 
 /// A phase: its meaning and its colour.
@@ -41,12 +45,12 @@ pub(super) fn svg(journal: &str) -> anyhow::Result<String> {
 
 fn rows(events: &[Value]) -> anyhow::Result<(Vec<Row>, u64)> {
     let is_phase = |event: &Value, kind: &str| {
-        event.get("kind").is_some_and(|found| found == kind)
-            && event.get("phase").is_some_and(|phase| phase == "restore-sriov")
+        event.get(KIND).is_some_and(|found| found == kind)
+            && event.get(PHASE).is_some_and(|phase| phase == RESTORE_SRIOV)
     };
-    let first = events.iter().rposition(|event| is_phase(event, "phase_began"));
+    let first = events.iter().rposition(|event| is_phase(event, PHASE_BEGAN));
     let events = events.get(first.context("the journal has no restore")?..).unwrap_or_default();
-    let last = events.iter().position(|event| is_phase(event, "phase_ended"));
+    let last = events.iter().position(|event| is_phase(event, PHASE_ENDED));
     let events = events.get(..=last.context("the restore has no end")?).unwrap_or_default();
     let begin = events.first().map_or(Ok(0), uptime)?;
     let end = events.last().map_or(Ok(0), uptime)? - begin;
@@ -55,19 +59,18 @@ fn rows(events: &[Value]) -> anyhow::Result<(Vec<Row>, u64)> {
     let mut stages: BTreeMap<(String, String, &str), u64> = BTreeMap::new();
     let mut vfs: BTreeMap<(String, u64), BTreeMap<&str, u64>> = BTreeMap::new();
     for event in events {
-        let Some(restore) = event.get("restore") else { continue };
+        let Some(restore) = event.get(RESTORE) else { continue };
         let at = uptime(event)? - begin;
-        let kind = restore.get("event").and_then(Value::as_str).unwrap_or_default();
+        let kind = restore.get(EVENT).and_then(Value::as_str).unwrap_or_default();
         match kind {
-            "stage_began" | "stage_ended" => {
+            STAGE_BEGAN | STAGE_ENDED => {
                 let word = |key| restore.get(key).map(plain).unwrap_or_default();
-                let side = if kind == "stage_began" { "began" } else { "ended" };
-                stages.insert((word("pf"), word("stage"), side), at);
+                stages.insert((word(PF), word(STAGE), kind), at);
             }
-            "vf_bound" | "vf_arrived" | "vf_done" => {
-                let vf = restore.pointer("/part/vf").with_context(|| format!("{kind} without its VF"))?;
-                let pf = vf.get("pf").map(plain).unwrap_or_default();
-                let index = vf.get("index").and_then(Value::as_u64).context("a VF without its index")?;
+            VF_BOUND | VF_ARRIVED | VF_DONE => {
+                let vf = restore.pointer(VF).with_context(|| format!("{kind} without its VF"))?;
+                let pf = vf.get(PF).map(plain).unwrap_or_default();
+                let index = vf.get(INDEX).and_then(Value::as_u64).context("a VF without its index")?;
                 vfs.entry((pf, index)).or_default().insert(kind, at);
             }
             _ => {}
@@ -75,15 +78,15 @@ fn rows(events: &[Value]) -> anyhow::Result<(Vec<Row>, u64)> {
     }
     ensure!(!vfs.is_empty(), "the restore had nothing to do with VFs");
     let rows = vfs.iter().map(|((pf, index), times)| {
-        let stage = |stage: &str, side| stages.get(&(pf.clone(), stage.to_owned(), side)).copied();
+        let stage = |stage: &str, kind| stages.get(&(pf.clone(), stage.to_owned(), kind)).copied();
         let time = |event: &str| times.get(event).copied();
         let spans = [
-            (stage("prepare", "began"), stage("prepare", "ended")),
-            (stage("admin", "began"), stage("admin", "ended")),
-            (stage("vfs", "began"), time("vf_bound")),
-            (time("vf_bound").or(stage("vfs", "began")), time("vf_arrived")),
-            (time("vf_arrived"), time("vf_done")),
-            (stage("finish", "began"), stage("finish", "ended")),
+            (stage(STAGES.prepare, STAGE_BEGAN), stage(STAGES.prepare, STAGE_ENDED)),
+            (stage(STAGES.admin, STAGE_BEGAN), stage(STAGES.admin, STAGE_ENDED)),
+            (stage(STAGES.vfs, STAGE_BEGAN), time(VF_BOUND)),
+            (time(VF_BOUND).or(stage(STAGES.vfs, STAGE_BEGAN)), time(VF_ARRIVED)),
+            (time(VF_ARRIVED), time(VF_DONE)),
+            (stage(STAGES.finish, STAGE_BEGAN), stage(STAGES.finish, STAGE_ENDED)),
         ];
         let bars = spans.into_iter().enumerate();
         let bars = bars.filter_map(|(phase, (from, to))| Some((phase, from?, to?)));
@@ -93,7 +96,7 @@ fn rows(events: &[Value]) -> anyhow::Result<(Vec<Row>, u64)> {
 }
 
 fn uptime(event: &Value) -> anyhow::Result<u64> {
-    event.get("uptime_ms").and_then(Value::as_u64).context("an event without its time")
+    event.get(UPTIME).and_then(Value::as_u64).context("an event without its time")
 }
 
 fn plain(value: &Value) -> String {

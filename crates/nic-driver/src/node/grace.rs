@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::state::{Entry, Journal, JournalEvent, Phase, Step};
+use crate::state::{Effect, Entry, Journal, JournalEvent, Named, Phase, Step};
 
 /// A section that was not begun, because it would have been cut off. What runs was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,10 +39,12 @@ fn last_reload_and_restore(events: &[JournalEvent]) -> Option<Duration> {
     let mut worked = false;
     for event in events {
         match &event.entry {
-            Entry::PhaseBegan { phase } if Phase::Reload.is(phase) || Phase::RestoreSriov.is(phase) => {
+            Entry::PhaseBegan { phase: Named::Known(Phase::Reload | Phase::RestoreSriov) } => {
                 (began, worked) = (Some(event), false);
             }
-            Entry::StepBegan { step, .. } if Step::RemoveVfs.is(step) => worked = true,
+            Entry::StepBegan { step, .. } => {
+                worked |= step.known().map(Step::effect) == Some(Effect::TakesNicsAway);
+            }
             Entry::RestoreResult { result, .. } => worked |= result.steps > 0,
             Entry::PhaseEnded { phase, exit: 0, .. } if worked => {
                 let Some(began) =
@@ -51,10 +53,10 @@ fn last_reload_and_restore(events: &[JournalEvent]) -> Option<Duration> {
                     continue;
                 };
                 let took = Duration::from_millis(began.ms_until(event));
-                if Phase::Reload.is(phase) {
-                    reload = Some(took);
-                } else if Phase::RestoreSriov.is(phase) {
-                    restore = Some(took);
+                match phase.known() {
+                    Some(Phase::Reload) => reload = Some(took),
+                    Some(Phase::RestoreSriov) => restore = Some(took),
+                    Some(Phase::Install | Phase::Build | Phase::Terminate | Phase::Run) | None => {}
                 }
             }
             _ => {}
@@ -76,17 +78,23 @@ mod tests {
         JournalEvent { at, uptime_ms: Uptime::from_ms(uptime_ms), boot_id: BootId("boot".into()), pid, entry }
     }
 
-    fn phase(pid: u32, from: u64, to: u64, phase: &str, work: Option<Entry>) -> Vec<JournalEvent> {
-        let phase = phase.to_owned();
-        let mut events = vec![event(pid, from, Entry::PhaseBegan { phase: phase.clone() })];
+    fn phase(pid: u32, from: u64, to: u64, phase: Phase, work: Option<Entry>) -> Vec<JournalEvent> {
+        let mut events = vec![event(pid, from, Entry::PhaseBegan { phase: phase.into() })];
         events.extend(work.map(|entry| event(pid, from, entry)));
-        events.push(event(pid, to, Entry::PhaseEnded { phase, outcome: String::new(), exit: 0 }));
+        events.push(event(
+            pid,
+            to,
+            Entry::PhaseEnded { phase: phase.into(), outcome: String::new(), exit: 0 },
+        ));
         events
     }
 
     #[test]
     fn the_last_that_did_something_counts() {
-        let swap = || Some(Entry::StepBegan { phase: "reload".into(), step: Step::RemoveVfs.to_string() });
+        let swap = || {
+            let step = Step::RemoveVfs { pfs: Vec::new() }.into();
+            Some(Entry::StepBegan { phase: Phase::Reload.into(), step })
+        };
         let result = |steps| {
             let result = RestoreOutcome {
                 skipped: Vec::new(),
@@ -98,15 +106,15 @@ mod tests {
             Some(Entry::RestoreResult { renamed_after_arrival: 0, result: Box::new(result) })
         };
         assert_eq!(last_reload_and_restore(&[]), None);
-        let mut events = phase(1, 0, 9_000, "reload", swap());
+        let mut events = phase(1, 0, 9_000, Phase::Reload, swap());
         assert_eq!(last_reload_and_restore(&events), Some(Duration::from_secs(9)));
-        events.extend(phase(2, 10_000, 14_000, "restore-sriov", result(50)));
+        events.extend(phase(2, 10_000, 14_000, Phase::RestoreSriov, result(50)));
         // Neither of these had anything to do.
-        events.extend(phase(3, 20_000, 20_100, "reload", None));
-        events.extend(phase(4, 21_000, 21_100, "restore-sriov", result(0)));
+        events.extend(phase(3, 20_000, 20_100, Phase::Reload, None));
+        events.extend(phase(4, 21_000, 21_100, Phase::RestoreSriov, result(0)));
         assert_eq!(last_reload_and_restore(&events), Some(Duration::from_secs(13)));
         // Cut off: what it would have taken is not known.
-        events.push(event(5, 30_000, Entry::PhaseBegan { phase: "reload".into() }));
+        events.push(event(5, 30_000, Entry::PhaseBegan { phase: Phase::Reload.into() }));
         assert_eq!(last_reload_and_restore(&events), Some(Duration::from_secs(13)));
     }
 

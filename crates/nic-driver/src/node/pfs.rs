@@ -56,7 +56,7 @@ pub(crate) async fn wait_for_pfs(
     pfs: &[DeviceAddress],
     deadline: Duration,
 ) -> Vec<PfMissing> {
-    let step = phase.step(Step::AwaitPfs);
+    let step = phase.step(Step::AwaitPfs { pfs: pfs.to_vec() });
     let missing = |(pf, arrival): (DeviceAddress, Result<_, ArrivalError>)| {
         let source = Box::new(arrival.err()?);
         Some(PfMissing { pf, source })

@@ -23,7 +23,7 @@ use crate::node::{
     observe_node, pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
 };
 use crate::privileges;
-use crate::state::{Phase, PhaseRecord, RollbackMeaning, RolledBack, Snapshot, SnapshotState, Step};
+use crate::state::{Moment, Phase, PhaseRecord, RollbackMeaning, RolledBack, Snapshot, SnapshotState, Step};
 use crate::swap::{
     BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, blacklist_of_swap,
     checkpoint, decide, earlier_rollback, find_blockers, given_parameters, list, load_missing_modules,
@@ -143,9 +143,9 @@ async fn compare_and_resume(
             folder: index.folder().to_path_buf(),
         });
     }
-    checkpoint(context, phase, "before the reload");
+    checkpoint(context, phase, Moment::BeforeReload);
     let result = resume_or_swap(context, phase, tree, &index, &identity).await;
-    checkpoint(context, phase, "after the reload");
+    checkpoint(context, phase, Moment::AfterReload);
     Ok((identity, result?))
 }
 

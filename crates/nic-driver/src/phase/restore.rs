@@ -318,7 +318,8 @@ async fn run_restore(
     // Those that do not come are named by the restore, which gives the others back what they had.
     listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
     load_vf_drivers(context, phase, &snapshot.nics).await;
-    let step = phase.step(Step::RestoreNics);
+    let pfs = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
+    let step = phase.step(Step::RestoreNics { pfs });
     let on_event = |event| phase.write(Entry::Restore { restore: event });
     let restored =
         restore(&context.host, &kernel, &context.family.devices, &snapshot.nics, options, &on_event).await;

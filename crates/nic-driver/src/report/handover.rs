@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::state::{Entry, JournalEvent, Phase, Step, StepOutcome};
+use crate::state::{Effect, Entry, JournalEvent, Named, Phase, Step, StepOutcome};
 
 /// The time from a driver container's request to stop until the node was ready under the next one, which has swapped the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -49,35 +49,38 @@ pub(super) fn of(events: &[JournalEvent]) -> Vec<Handover> {
     let mut begun: Option<Begun<'_>> = None;
     // What a container does first when it is told to stop.
     let mut readiness_away = None;
-    let mut phase_since: Option<(&str, &JournalEvent)> = None;
+    let mut phase_since: Option<(&Named<Phase>, &JournalEvent)> = None;
     for event in events {
         match &event.entry {
-            Entry::PhaseBegan { phase } => {
-                if Phase::Terminate.is(phase) {
-                    begun = Some(Begun::at(readiness_away.unwrap_or(event)));
-                } else if !Phase::Run.is(phase) {
+            Entry::PhaseBegan { phase } => match phase.known() {
+                Some(Phase::Terminate) => begun = Some(Begun::at(readiness_away.unwrap_or(event))),
+                Some(Phase::Run) => {}
+                Some(Phase::Install | Phase::Build | Phase::Reload | Phase::RestoreSriov) | None => {
                     phase_since = Some((phase, event));
                 }
-            }
+            },
             Entry::PhaseEnded { phase, .. } => {
-                let of_phase = phase_since.take_if(|(known, _)| known == phase);
+                let of_phase = phase_since.take_if(|(known, _)| *known == phase);
                 if let (Some((_, since)), Some(begun)) = (of_phase, &mut begun) {
                     begun.add(phase, since.ms_until(event));
                 }
             }
-            Entry::StepBegan { phase, step } if Phase::Run.is(phase) && Step::TakeReadinessAway.is(step) => {
+            Entry::StepBegan { phase, step }
+                if phase.is(&Phase::Run) && step.is(&Step::TakeReadinessAway) =>
+            {
                 readiness_away = Some(event);
             }
-            Entry::StepEnded { step, outcome: StepOutcome::Ok, took_ms, .. } => {
-                if Step::GiveReadiness.is(step) {
+            Entry::StepEnded { step: Named::Known(step), outcome: StepOutcome::Ok, took_ms, .. } => {
+                if *step == Step::GiveReadiness {
                     all.extend(
                         begun.take().filter(|begun| begun.has_swapped).map(|begun| begun.until(event)),
                     );
                 } else if let Some(begun) = &mut begun {
-                    if Step::is_build(step) {
-                        begun.build_ms += took_ms;
+                    match step.effect() {
+                        Effect::Builds => begun.build_ms += took_ms,
+                        Effect::TakesNicsAway | Effect::UnloadsDriver => begun.has_swapped = true,
+                        Effect::BringsBack | Effect::None => {}
                     }
-                    begun.has_swapped |= Step::is_unload(step);
                 }
             }
             _ => {}
@@ -91,13 +94,12 @@ impl<'a> Begun<'a> {
         Self { from, build_ms: 0, install_ms: 0, swap_ms: 0, restore_ms: 0, has_swapped: false }
     }
 
-    fn add(&mut self, phase: &str, took_ms: u64) {
-        if Phase::Install.is(phase) {
-            self.install_ms += took_ms;
-        } else if Phase::Reload.is(phase) {
-            self.swap_ms += took_ms;
-        } else if Phase::RestoreSriov.is(phase) {
-            self.restore_ms += took_ms;
+    fn add(&mut self, phase: &Named<Phase>, took_ms: u64) {
+        match phase.known() {
+            Some(Phase::Install) => self.install_ms += took_ms,
+            Some(Phase::Reload) => self.swap_ms += took_ms,
+            Some(Phase::RestoreSriov) => self.restore_ms += took_ms,
+            Some(Phase::Build | Phase::Terminate | Phase::Run) | None => {}
         }
     }
 
@@ -118,11 +120,11 @@ mod tests {
     use super::super::tests::{began, ended, event};
     use super::*;
 
-    fn phase_ended(milliseconds: u64, phase: &str) -> JournalEvent {
+    fn phase_ended(milliseconds: u64, phase: Phase) -> JournalEvent {
         event(milliseconds, Entry::PhaseEnded { phase: phase.into(), outcome: "done".into(), exit: 0 })
     }
 
-    fn step(milliseconds: u64, phase: &str, step: &str, took_ms: u64) -> JournalEvent {
+    fn step(milliseconds: u64, phase: Phase, step: Step, took_ms: u64) -> JournalEvent {
         let mut ended = ended(milliseconds, phase, step, StepOutcome::Ok, None);
         if let Entry::StepEnded { took_ms: took, .. } = &mut ended.entry {
             *took = took_ms;
@@ -133,24 +135,24 @@ mod tests {
     /// One container's end and the next one's way to readiness; with or without a swap.
     fn two_containers(with_swap: bool) -> Vec<JournalEvent> {
         let mut events = vec![
-            began(1_000, "run", Some("take readiness away")),
-            began(1_200, "terminate", None),
-            phase_ended(1_300, "terminate"),
-            phase_ended(1_400, "run"),
-            began(3_000, "run", None),
-            began(3_100, "install", None),
-            step(63_000, "install", "have packages built by the sidecar in /shared", 59_000),
-            phase_ended(64_100, "install"),
-            began(64_200, "reload", None),
+            began(1_000, Phase::Run, Some(Step::TakeReadinessAway)),
+            began(1_200, Phase::Terminate, None),
+            phase_ended(1_300, Phase::Terminate),
+            phase_ended(1_400, Phase::Run),
+            began(3_000, Phase::Run, None),
+            began(3_100, Phase::Install, None),
+            step(63_000, Phase::Install, Step::BuildInSidecar { folder: "/shared".into() }, 59_000),
+            phase_ended(64_100, Phase::Install),
+            began(64_200, Phase::Reload, None),
         ];
         if with_swap {
-            events.push(step(65_000, "reload", "unload igb", 100));
+            events.push(step(65_000, Phase::Reload, Step::Unload { module: "igb".parse().unwrap() }, 100));
         }
         events.extend([
-            phase_ended(70_200, "reload"),
-            began(70_300, "restore-sriov", None),
-            phase_ended(90_300, "restore-sriov"),
-            step(91_000, "run", "give readiness", 5),
+            phase_ended(70_200, Phase::Reload),
+            began(70_300, Phase::RestoreSriov, None),
+            phase_ended(90_300, Phase::RestoreSriov),
+            step(91_000, Phase::Run, Step::GiveReadiness, 5),
         ]);
         events
     }

@@ -1,8 +1,9 @@
 use nic_host::BootId;
+use nic_kmod::ModuleName;
 use nic_sriov::{Component, RestoreOutcome, VfOutcome};
 
 use super::*;
-use crate::state::Uptime;
+use crate::state::{Moment, Phase, Uptime};
 
 pub(super) fn event(milliseconds: u64, entry: Entry) -> JournalEvent {
     let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
@@ -16,29 +17,29 @@ pub(super) fn event(milliseconds: u64, entry: Entry) -> JournalEvent {
     }
 }
 
-pub(super) fn began(milliseconds: u64, phase: &str, step: Option<&str>) -> JournalEvent {
-    let phase = phase.to_owned();
+pub(super) fn began(milliseconds: u64, phase: Phase, step: Option<Step>) -> JournalEvent {
+    let phase = phase.into();
     event(
         milliseconds,
         match step {
             None => Entry::PhaseBegan { phase },
-            Some(step) => Entry::StepBegan { phase, step: step.to_owned() },
+            Some(step) => Entry::StepBegan { phase, step: step.into() },
         },
     )
 }
 
 pub(super) fn ended(
     milliseconds: u64,
-    phase: &str,
-    step: &str,
+    phase: Phase,
+    step: Step,
     outcome: StepOutcome,
     detail: Option<&str>,
 ) -> JournalEvent {
     event(
         milliseconds,
         Entry::StepEnded {
-            phase: phase.to_owned(),
-            step: step.to_owned(),
+            phase: phase.into(),
+            step: step.into(),
             outcome,
             detail: detail.map(str::to_owned),
             took_ms: 0,
@@ -46,9 +47,21 @@ pub(super) fn ended(
     )
 }
 
+fn igb() -> ModuleName {
+    "igb".parse().unwrap()
+}
+
+fn remove_vfs() -> Step {
+    Step::RemoveVfs { pfs: vec!["0000:01:00.0".parse().unwrap()] }
+}
+
+fn unload() -> Step {
+    Step::Unload { module: igb() }
+}
+
 fn night() -> Vec<JournalEvent> {
     let module = |srcversion: Option<&str>, version: Option<&str>| ModuleCheckpoint {
-        module: "igb".into(),
+        module: igb(),
         loaded: true,
         version: version.map(str::to_owned),
         srcversion: srcversion.map(str::to_owned),
@@ -75,21 +88,21 @@ fn night() -> Vec<JournalEvent> {
         differences: Vec::new(),
     };
     vec![
-        began(0, "reload", None),
-        event(1, Entry::Checkpoint { label: "before the reload".into(), modules: vec![module(None, None)] }),
-        began(10, "reload", Some("remove the VFs")),
-        ended(250, "reload", "remove the VFs", StepOutcome::Ok, None),
+        began(0, Phase::Reload, None),
+        event(1, Entry::Checkpoint { label: Moment::BeforeReload.into(), modules: vec![module(None, None)] }),
+        began(10, Phase::Reload, Some(remove_vfs())),
+        ended(250, Phase::Reload, remove_vfs(), StepOutcome::Ok, None),
         event(
             900,
             Entry::Checkpoint {
-                label: "after the reload".into(),
+                label: Moment::AfterReload.into(),
                 modules: vec![module(Some("ABCDEF"), Some("25.10-1.2.8.0"))],
             },
         ),
-        event(901, Entry::PhaseEnded { phase: "reload".into(), outcome: "reloaded".into(), exit: 0 }),
-        began(1000, "restore-sriov", None),
+        event(901, Entry::PhaseEnded { phase: Phase::Reload.into(), outcome: "reloaded".into(), exit: 0 }),
+        began(1000, Phase::RestoreSriov, None),
         event(3010, Entry::RestoreResult { renamed_after_arrival: 1, result: Box::new(result) }),
-        event(3020, Entry::PhaseEnded { phase: "restore-sriov".into(), outcome: "done".into(), exit: 0 }),
+        event(3020, Entry::PhaseEnded { phase: Phase::RestoreSriov.into(), outcome: "done".into(), exit: 0 }),
     ]
 }
 
@@ -108,12 +121,12 @@ fn the_nic_is_away_from_the_first_removal_to_the_verified_restore() {
 #[test]
 fn what_was_cut_off_or_failed_is_said() {
     let events = [
-        began(0, "reload", None),
-        began(5, "reload", Some("remove the VFs")),
-        ended(7, "reload", "remove the VFs", StepOutcome::Ok, None),
-        began(8, "reload", Some("unload igb")),
-        ended(9, "reload", "unload igb", StepOutcome::Failed, Some("in use")),
-        began(10, "reload", Some("load igb")),
+        began(0, Phase::Reload, None),
+        began(5, Phase::Reload, Some(remove_vfs())),
+        ended(7, Phase::Reload, remove_vfs(), StepOutcome::Ok, None),
+        began(8, Phase::Reload, Some(unload())),
+        ended(9, Phase::Reload, unload(), StepOutcome::Failed, Some("in use")),
+        began(10, Phase::Reload, Some(Step::Load { module: igb() })),
     ];
     let report = Report::of(&events);
     assert_eq!(report.outages, [Outage { from: events[1].at, took_ms: None }]);
@@ -121,7 +134,7 @@ fn what_was_cut_off_or_failed_is_said() {
     assert!(text.contains("FAILED: in use"), "{text}");
     assert_eq!(text.matches("not over, or cut off").count(), 2, "{text}");
     // The next process tells that the one before it is gone.
-    let next = [&events[..], &[began(20, "reload", None)]].concat();
+    let next = [&events[..], &[began(20, Phase::Reload, None)]].concat();
     let text = Report::of(&next).to_string();
     assert_eq!(text.matches("CUT OFF").count(), 2, "{text}");
     assert_eq!(text.matches("not over, or cut off").count(), 1, "{text}");
@@ -139,9 +152,9 @@ fn trial_w23_a_time_over_a_boot_is_the_clocks() {
     let restored = RestoreOutcome { skipped, steps: 0, vfs, failures, differences };
     // The process has the same number in both boots.
     let events = [
-        later(began(0, "reload", None), "one", 9 * DAY),
-        later(began(10, "reload", Some("remove the VFs")), "one", 9 * DAY + 10),
-        later(began(3 * DAY, "restore-sriov", None), "two", 5_000),
+        later(began(0, Phase::Reload, None), "one", 9 * DAY),
+        later(began(10, Phase::Reload, Some(remove_vfs())), "one", 9 * DAY + 10),
+        later(began(3 * DAY, Phase::RestoreSriov, None), "two", 5_000),
         later(
             event(
                 3 * DAY + 10,

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -5,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nic_host::{BootId, LONGEST_TEXT, ReadError, WriteError};
+use nic_kmod::ModuleName;
 use nic_sriov::{RestoreEvent, RestoreOutcome};
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::{Deserialize, Serialize};
 
 use super::failpoint;
-use super::step::{Phase, Step};
+use super::named::Named;
+use super::step::{Phase, Step, form};
 use super::store::StateStore;
 
 /// One line of the journal.
@@ -61,13 +64,13 @@ impl JournalEvent {
 pub enum Entry {
     /// A phase begins.
     PhaseBegan {
-        /// `build`, `install`, `reload`, `restore-sriov`, `terminate`.
-        phase: String,
+        /// The phase.
+        phase: Named<Phase>,
     },
     /// A phase has ended.
     PhaseEnded {
         /// The phase.
-        phase: String,
+        phase: Named<Phase>,
         /// In one sentence, how.
         outcome: String,
         /// The exit code that goes with it.
@@ -76,16 +79,18 @@ pub enum Entry {
     /// A step begins.
     StepBegan {
         /// The phase.
-        phase: String,
+        phase: Named<Phase>,
         /// The step.
-        step: String,
+        #[serde(flatten, with = "form")]
+        step: Named<Step>,
     },
     /// A step has ended.
     StepEnded {
         /// The phase.
-        phase: String,
+        phase: Named<Phase>,
         /// The step.
-        step: String,
+        #[serde(flatten, with = "form")]
+        step: Named<Step>,
         /// Whether it succeeded.
         outcome: StepOutcome,
         /// What is worth knowing of it.
@@ -97,7 +102,7 @@ pub enum Entry {
     /// The modules' identities at one moment.
     Checkpoint {
         /// Which moment.
-        label: String,
+        label: Named<Moment>,
         /// The modules.
         modules: Vec<ModuleCheckpoint>,
     },
@@ -121,10 +126,10 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Whether it says that this step begins.
+    /// Whether it says that a step begins that is wanted.
     #[must_use]
-    pub fn begins(&self, step: &Step) -> bool {
-        matches!(self, Self::StepBegan { step: begun, .. } if step.is(begun))
+    pub fn begins(&self, is_wanted: impl Fn(&Step) -> bool) -> bool {
+        matches!(self, Self::StepBegan { step, .. } if step.known().is_some_and(is_wanted))
     }
 
     /// Whether it says that any step begins, of the phase or within a restore.
@@ -155,11 +160,31 @@ pub enum StepOutcome {
     Failed,
 }
 
+/// A moment at which the modules are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// Before the first change of a reload.
+    #[serde(rename = "before the reload")]
+    BeforeReload,
+    /// After its last one.
+    #[serde(rename = "after the reload")]
+    AfterReload,
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BeforeReload => "before the reload",
+            Self::AfterReload => "after the reload",
+        })
+    }
+}
+
 /// One module's identity at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleCheckpoint {
     /// The module.
-    pub module: String,
+    pub module: ModuleName,
     /// Whether it is loaded.
     pub loaded: bool,
     /// `MODULE_VERSION`, where it has one.
@@ -237,7 +262,7 @@ impl Journal {
     #[must_use]
     pub fn phase(&self, phase: Phase) -> PhaseRecord {
         tracing::info!(%phase, "phase begins");
-        self.write(Entry::PhaseBegan { phase: phase.to_string() });
+        self.write(Entry::PhaseBegan { phase: phase.into() });
         PhaseRecord { journal: self.clone(), phase }
     }
 
@@ -310,7 +335,7 @@ impl PhaseRecord {
     #[must_use]
     pub fn step(&self, step: Step) -> StepRecord<'_> {
         tracing::debug!(phase = %self.phase, %step, "step begins");
-        self.journal.write(Entry::StepBegan { phase: self.phase.to_string(), step: step.to_string() });
+        self.journal.write(Entry::StepBegan { phase: self.phase.into(), step: step.clone().into() });
         StepRecord { phase: self, step, began: Instant::now() }
     }
 
@@ -322,7 +347,7 @@ impl PhaseRecord {
     /// Ends the phase.
     pub fn end(self, outcome: &str, exit: crate::Exit) {
         tracing::info!(phase = %self.phase, outcome, "phase ends");
-        let (phase, outcome) = (self.phase.to_string(), outcome.to_owned());
+        let (phase, outcome) = (self.phase.into(), outcome.to_owned());
         self.journal.write(Entry::PhaseEnded { phase, outcome, exit: exit as u8 });
     }
 }
@@ -358,7 +383,7 @@ impl StepRecord<'_> {
     fn end(self, outcome: StepOutcome, detail: Option<String>) {
         let took_ms = milliseconds(self.began.elapsed());
         tracing::info!(phase = %self.phase.phase, step = %self.step, ?outcome, took_ms, detail, "step ended");
-        let (phase, step) = (self.phase.phase.to_string(), self.step.to_string());
+        let (phase, step) = (self.phase.phase.into(), self.step.into());
         self.phase.journal.write(Entry::StepEnded { phase, step, outcome, detail, took_ms });
     }
 }
@@ -374,81 +399,4 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn journal() -> (tempfile::TempDir, StateStore, Journal) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = StateStore::new(folder.path());
-        let journal = Journal::open(&store, &BootId("boot".into()));
-        (folder, store, journal)
-    }
-
-    #[test]
-    fn phases_and_steps_are_read_back_in_order() {
-        let (_folder, store, journal) = journal();
-        let phase = journal.phase(Phase::Reload);
-        phase.step(Step::Unload { module: "igb".parse().unwrap() }).ok(None);
-        phase.step(Step::Load { module: "igb".parse().unwrap() }).failed(&io::Error::other("no such module"));
-        phase.end("degraded", crate::Exit::Degraded);
-        let entries: Vec<Entry> =
-            Journal::read(&store).unwrap().into_iter().map(|event| event.entry).collect();
-        assert_eq!(entries.len(), 6);
-        assert_eq!(entries[0], Entry::PhaseBegan { phase: "reload".into() });
-        let begins: Vec<bool> = entries.iter().map(Entry::begins_any_step).collect();
-        assert_eq!(begins, [false, true, false, true, false, false]);
-        let load = Step::Load { module: "igb".parse().unwrap() };
-        assert_eq!(entries.iter().position(|entry| entry.begins(&load)), Some(3));
-        assert!(
-            matches!(&entries[4], Entry::StepEnded { outcome: StepOutcome::Failed, detail: Some(detail), .. }
-            if detail == "no such module")
-        );
-        assert!(matches!(&entries[5], Entry::PhaseEnded { exit: 5, .. }));
-    }
-
-    #[test]
-    fn trial_w7_a_byte_that_is_not_utf_8_is_damage_of_its_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = StateStore::new(folder.path());
-        std::fs::write(store.journal_path(), b"\xff\n").unwrap();
-        let error = Journal::read(&store).unwrap_err();
-        assert!(matches!(error, JournalError::Parse { line: 1, .. }), "{error}");
-        let aside = Journal::repair(&store, Timestamp::now()).unwrap().unwrap();
-        assert_eq!(std::fs::read(aside).unwrap(), b"\xff\n");
-        // Cut off within a character.
-        std::fs::write(store.journal_path(), b"{\"phase\":\"\xc3").unwrap();
-        assert_eq!(Journal::read(&store).unwrap(), []);
-        assert_eq!(Journal::repair(&store, Timestamp::now()).unwrap(), None);
-        assert_eq!(std::fs::read(store.journal_path()).unwrap(), b"");
-    }
-
-    #[test]
-    fn a_torn_last_line_is_passed_over_and_other_damage_is_not() {
-        let (_folder, store, journal) = journal();
-        drop(journal.phase(Phase::Reload));
-        drop(journal.phase(Phase::Terminate));
-        let whole = std::fs::read_to_string(store.journal_path()).unwrap();
-        std::fs::write(store.journal_path(), &whole[..whole.len() - 9]).unwrap();
-        assert_eq!(Journal::read(&store).unwrap().len(), 1);
-        std::fs::write(store.journal_path(), format!("{{}}\n{whole}")).unwrap();
-        assert!(matches!(Journal::read(&store), Err(JournalError::Parse { line: 1, .. })));
-    }
-
-    #[test]
-    fn a_journal_that_a_crash_has_cut_off_is_gone_on_with() {
-        let (_folder, store, journal) = journal();
-        let now = "2026-01-02T03:04:05Z".parse().unwrap();
-        assert_eq!(Journal::repair(&store, now).unwrap(), None);
-        drop(journal.phase(Phase::Reload));
-        let whole = std::fs::read_to_string(store.journal_path()).unwrap();
-        std::fs::write(store.journal_path(), format!("{whole}{}", &whole[..20])).unwrap();
-        assert_eq!(Journal::repair(&store, now).unwrap(), None);
-        drop(journal.phase(Phase::Terminate));
-        assert_eq!(Journal::read(&store).unwrap().len(), 2);
-
-        std::fs::write(store.journal_path(), format!("nonsense\n{whole}")).unwrap();
-        let aside = Journal::repair(&store, now).unwrap().unwrap();
-        assert!(std::fs::read_to_string(aside).unwrap().starts_with("nonsense"));
-        assert_eq!(Journal::read(&store).unwrap(), []);
-    }
-}
+mod tests;

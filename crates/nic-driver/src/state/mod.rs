@@ -4,6 +4,7 @@ mod backups;
 mod failpoint;
 mod journal;
 mod life;
+mod named;
 mod record;
 mod rolled_back;
 mod schema;
@@ -15,12 +16,14 @@ pub(crate) use backups::sha256;
 pub use backups::{BackupFileError, ModuleBackup, ModuleBackups};
 pub use failpoint::KILL_AT_LINE;
 pub use journal::{
-    Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, PhaseRecord, StepOutcome, StepRecord,
-    Uptime,
+    Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, Moment, PhaseRecord, StepOutcome,
+    StepRecord, Uptime,
 };
 pub use life::{RestoreDuty, SnapshotState};
+pub use named::Named;
 pub use record::RecordError;
 pub use rolled_back::{Attempt, AttemptedModule, RollbackMeaning, RolledBack};
 pub use snapshot::{ModuleParameters, Observed, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
-pub use step::{Phase, Step};
+pub(crate) use step::form::StepForm;
+pub use step::{Effect, Phase, Purpose, Step};
 pub use store::{InstalledError, StateStore};

@@ -1,13 +1,25 @@
-//! The phases and their steps, as the journal names them. Whoever looks for one in a journal compares with these.
+//! The phases and their steps, as the journal has them: data. Whoever looks for one in a journal goes by the data; the text of a step is for
+//! people, and may be changed at any time.
+//!
+//! Names of variants and fields are written to disk, and read by later and by earlier versions of this program.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use nic_kmod::ModuleName;
 use nic_sriov::DeviceAddress;
+use serde::{Deserialize, Serialize};
+
+mod effect;
+pub(crate) mod form;
+mod old_text;
+mod text;
+
+pub use effect::Effect;
 
 /// A phase: a command that changes something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// `install`.
     Install,
@@ -24,12 +36,6 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Whether a journal's text names this phase.
-    #[must_use]
-    pub fn is(self, text: &str) -> bool {
-        self.as_str() == text
-    }
-
     /// Its text: the command's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -51,7 +57,8 @@ impl fmt::Display for Phase {
 }
 
 /// A step of a phase.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Everything in the way of a reload is looked for.
     FindBlockers,
@@ -77,7 +84,11 @@ pub enum Step {
     /// The readiness file is created.
     GiveReadiness,
     /// The VFs of all PFs are removed: from here on the node is without its NICs.
-    RemoveVfs,
+    RemoveVfs {
+        /// The PFs. A version that told the text alone has told none.
+        #[serde(default)]
+        pfs: Vec<DeviceAddress>,
+    },
     /// A module is unloaded.
     Unload {
         /// The module.
@@ -93,17 +104,28 @@ pub enum Step {
         /// The module.
         module: ModuleName,
     },
-    /// A hook or an init script is run.
+    /// A hook or an init script is run, or what the latter needs.
     Run {
         /// The command line.
         command: String,
+        /// What it is for.
+        #[serde(default)]
+        purpose: Purpose,
     },
     /// The PFs' netdevs are waited for.
-    AwaitPfs,
+    AwaitPfs {
+        /// The PFs.
+        #[serde(default)]
+        pfs: Vec<DeviceAddress>,
+    },
     /// The driver is recorded as rolled back, before it is.
     RecordRollback,
     /// The VFs of the driver that did not come up are removed.
-    RemoveNewVfs,
+    RemoveNewVfs {
+        /// The PFs.
+        #[serde(default)]
+        pfs: Vec<DeviceAddress>,
+    },
     /// A module of the driver that did not come up is unloaded.
     UnloadNew {
         /// The module.
@@ -122,7 +144,11 @@ pub enum Step {
         pf: DeviceAddress,
     },
     /// PFs and VFs are restored and read back.
-    RestoreNics,
+    RestoreNics {
+        /// The PFs.
+        #[serde(default)]
+        pfs: Vec<DeviceAddress>,
+    },
     /// What stood on the NICs is restored and read back.
     RestoreNetwork,
     /// The snapshot becomes a record.
@@ -214,83 +240,20 @@ pub enum Step {
     },
 }
 
-impl Step {
-    /// Whether a journal's text names this step.
-    #[must_use]
-    pub fn is(&self, text: &str) -> bool {
-        self.to_string() == text
-    }
-
-    /// Whether a journal's text names the building of packages, wherever they are built.
-    #[must_use]
-    pub fn is_build(text: &str) -> bool {
-        let nowhere = PathBuf::new;
-        let builds = [Self::BuildInSidecar { folder: nowhere() }, Self::BuildPackages { sources: nowhere() }];
-        builds.iter().any(|build| text.starts_with(&build.to_string()))
-    }
-
-    /// Whether a journal's text names the unloading of a module.
-    #[must_use]
-    pub fn is_unload(text: &str) -> bool {
-        text.split_once(' ')
-            .and_then(|(_, module)| module.parse().ok())
-            .is_some_and(|module| Self::Unload { module }.is(text))
-    }
+/// What a program is run for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// A hook: what it does is the administrator's.
+    Hook,
+    /// The vendor's init script: modules are unloaded and loaded.
+    InitScript,
+    /// A file is moved out of the init script's way, or back.
+    MoveFile,
+    /// A version that told the text alone has not told it.
+    #[default]
+    NotTold,
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::FindBlockers => f.write_str("look for what stands in the way"),
-            Self::BackUpModules => f.write_str("keep the modules that run"),
-            Self::EnsureSpace => f.write_str("make sure that the state directory takes what is to come"),
-            Self::LoadNeeded { module } => write!(f, "load {module}, which the driver needs"),
-            Self::WriteBlacklist => f.write_str("write the blacklist"),
-            Self::RemoveBlacklist => f.write_str("remove the blacklist"),
-            Self::RemoveLeftoverBlacklist => f.write_str("remove the blacklist that was left behind"),
-            Self::ArmSnapshot => f.write_str("arm the snapshot"),
-            Self::TakeReadinessAway => f.write_str("take readiness away"),
-            Self::GiveReadiness => f.write_str("give readiness"),
-            Self::RemoveVfs => f.write_str("remove the VFs"),
-            Self::Unload { module } => write!(f, "unload {module}"),
-            Self::Load { module } => write!(f, "load {module}"),
-            Self::LoadLatecomer { module } => write!(f, "load {module}, which had come up meanwhile"),
-            Self::Run { command } => write!(f, "run {command}"),
-            Self::AwaitPfs => f.write_str("wait for the PFs"),
-            Self::RecordRollback => f.write_str("record that the driver is taken back"),
-            Self::RemoveNewVfs => f.write_str("remove the VFs of the new driver"),
-            Self::UnloadNew { module } => write!(f, "unload the new {module}"),
-            Self::LoadPrevious { module } => write!(f, "load the previous {module}"),
-            Self::BackUpVerifiedDriver => f.write_str("keep the modules of the verified driver"),
-            Self::ForgetPf { pf } => write!(f, "let the lost PF {pf} go"),
-            Self::RestoreNics => f.write_str("restore and verify"),
-            Self::RestoreNetwork => f.write_str("restore and verify what stood on the NICs"),
-            Self::RecordVerified => f.write_str("mark the snapshot as verified"),
-            Self::TakeOverCertificates => f.write_str("take over the cluster's certificates"),
-            Self::InstallFips => f.write_str("install the user space for FIPS"),
-            Self::LookUpPackages { folder } => write!(f, "look for packages in {}", folder.display()),
-            Self::LockInventory { folder } => write!(f, "lock the inventory's folder {}", folder.display()),
-            Self::WipePackages { folder } => write!(f, "remove what is stored in {}", folder.display()),
-            Self::InstallCompiler => f.write_str("install the compiler that built the kernel"),
-            Self::InstallPrerequisites => f.write_str("install what the build needs"),
-            Self::BuildPackages { sources } => write!(f, "build packages from {}", sources.display()),
-            Self::BuildInSidecar { folder } => {
-                write!(f, "have packages built by the sidecar in {}", folder.display())
-            }
-            Self::CopyPackages { folder } => write!(f, "copy the packages to {}", folder.display()),
-            Self::StorePackages { folder } => write!(f, "store the packages in {}", folder.display()),
-            Self::LayOutPackages { folder } => write!(f, "lay the packages out in {}", folder.display()),
-            Self::IndexModules => f.write_str("build the index of the image's modules"),
-            Self::CheckModules => f.write_str("look for the modules of the image"),
-            Self::RegisterWithDkms => f.write_str("register the sources with DKMS"),
-            Self::InstallPackages { folder } => write!(f, "install packages from {}", folder.display()),
-            Self::PutIntoHostTree => f.write_str("put the modules into the host's tree"),
-            Self::TakeOutOfHostTree => f.write_str("take the modules out of the host's tree"),
-            Self::RemovePackages => f.write_str("remove the installed packages"),
-            Self::WriteNamesRule { path } => write!(f, "write the names rule {}", path.display()),
-            Self::RemoveNamesRule { path } => write!(f, "remove the names rule {}", path.display()),
-            Self::MountHeaders { folder } => write!(f, "mount the headers on {}", folder.display()),
-            Self::UnmountHeaders { folder } => write!(f, "unmount the headers from {}", folder.display()),
-        }
-    }
-}
+#[cfg(test)]
+pub(super) mod tests;

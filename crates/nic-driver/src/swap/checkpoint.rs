@@ -3,16 +3,16 @@
 use nic_kmod::{LoadedModules, ModuleName};
 
 use crate::context::Context;
-use crate::state::{Entry, ModuleCheckpoint, PhaseRecord};
+use crate::state::{Entry, ModuleCheckpoint, Moment, PhaseRecord};
 
 /// Writes down which modules are loaded now.
-pub(crate) fn checkpoint(context: &Context, phase: &PhaseRecord, label: &str) {
+pub(crate) fn checkpoint(context: &Context, phase: &PhaseRecord, moment: Moment) {
     let loaded = match LoadedModules::read(&context.host) {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::warn!(
                 error = crate::error_chain(&error),
-                label,
+                %moment,
                 "the loaded modules cannot be read: the report lacks this checkpoint"
             );
             return;
@@ -21,7 +21,7 @@ pub(crate) fn checkpoint(context: &Context, phase: &PhaseRecord, label: &str) {
     let of_module = |name: &ModuleName| {
         let module = loaded.get(name);
         ModuleCheckpoint {
-            module: name.to_string(),
+            module: name.clone(),
             loaded: module.is_some(),
             version: module.and_then(|module| module.version.clone()),
             srcversion: module.and_then(|module| module.srcversion.as_ref()).map(ToString::to_string),
@@ -29,5 +29,5 @@ pub(crate) fn checkpoint(context: &Context, phase: &PhaseRecord, label: &str) {
         }
     };
     let modules = context.family.modules.identity.iter().map(of_module).collect();
-    phase.write(Entry::Checkpoint { label: label.to_owned(), modules });
+    phase.write(Entry::Checkpoint { label: moment.into(), modules });
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nic_host::Invocation;
 
 use crate::context::Context;
-use crate::state::{PhaseRecord, Step};
+use crate::state::{PhaseRecord, Purpose, Step};
 
 /// When a hook is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(crate) async fn run_hook(context: &Context, phase: &PhaseRecord, hook: Hook,
         }
         return;
     }
-    let step = phase.step(Step::Run { command: script.display().to_string() });
+    let step = phase.step(Step::Run { command: script.display().to_string(), purpose: Purpose::Hook });
     if let Err(error) = context.host.ensure_trusted(&script) {
         tracing::warn!(error = crate::error_chain(&error), "a hook script that others may write is not run");
         step.failed(&error);

@@ -9,7 +9,7 @@ use nic_packages::DistributionFamily;
 
 use super::blocker::{Blocker, BlockerKind};
 use crate::context::{Context, ReloadWith};
-use crate::state::{PhaseRecord, Step};
+use crate::state::{PhaseRecord, Purpose, Step};
 
 /// The init script unloads and loads one module after the other, and sleeps in between.
 const OPERATIONS_OF_INIT_SCRIPT: u32 = 5;
@@ -115,7 +115,7 @@ pub(crate) async fn restart_by_init_script(
     }
     let restart =
         Invocation::new(script).arg("restart").deadline(deadline.saturating_mul(OPERATIONS_OF_INIT_SCRIPT));
-    let step = phase.step(Step::Run { command: restart.to_string() });
+    let step = phase.step(Step::Run { command: restart.to_string(), purpose: Purpose::InitScript });
     let restarted = step.record(context.host.run(&restart).await);
     // Also what a process has left that was killed meanwhile.
     let is_aside = context.host.exists(IFUP_ASIDE) && !context.host.exists(IFUP);
@@ -149,7 +149,7 @@ async fn rename(
     deadline: Duration,
 ) -> Result<(), CommandError> {
     let rename = Invocation::new("mv").arg(from).arg(to).deadline(deadline);
-    let step = phase.step(Step::Run { command: rename.to_string() });
+    let step = phase.step(Step::Run { command: rename.to_string(), purpose: Purpose::MoveFile });
     step.record(context.host.run(&rename).await).map(|_| ())
 }
 

@@ -28,10 +28,11 @@ pub(super) enum Leaving {
 }
 
 impl Leaving {
-    fn remove_vfs(self) -> Step {
+    fn remove_vfs(self, pfs: &[DeviceAddress]) -> Step {
+        let pfs = pfs.to_vec();
         match self {
-            Self::Running => Step::RemoveVfs,
-            Self::New => Step::RemoveNewVfs,
+            Self::Running => Step::RemoveVfs { pfs },
+            Self::New => Step::RemoveNewVfs { pfs },
         }
     }
 
@@ -80,7 +81,7 @@ pub(super) async fn remove_all_vfs(
     pfs: &[DeviceAddress],
     deadline: Duration,
 ) -> Result<(), RemoveVfsError> {
-    let step = phase.step(leaving.remove_vfs());
+    let step = phase.step(leaving.remove_vfs(pfs));
     let failures = remove_vfs(&context.host, pfs, context.settings.jobs, deadline).await;
     step.record(failures.into_iter().next().map_or(Ok(()), Err))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use lab_guest::bench::{Memory, RELOADS_FILE, ReloadMeasurement, Reloads};
 use nic_driver::Exit;
-use nic_driver::state::{Entry, JournalEvent, Step};
+use nic_driver::state::{Entry, JournalEvent, Named, Step};
 
 use super::bench::all_named;
 use super::entrypoint;
@@ -86,14 +86,13 @@ fn reloaded() -> anyhow::Result<(f64, f64)> {
 
 /// From the first module that goes until the PFs are back.
 fn modules_part(journal: &[JournalEvent]) -> anyhow::Result<Duration> {
-    let [vf_driver, pf_driver] =
-        [VF_DRIVER, "igb"].map(|module| module.parse().map(|module| Step::Unload { module }));
-    let first = [vf_driver?, pf_driver?];
     let (mut began, mut ended) = (None, None);
     for event in journal {
         match &event.entry {
-            entry if first.iter().any(|step| entry.begins(step)) => began = began.or(Some(event)),
-            Entry::StepEnded { step, .. } if Step::AwaitPfs.is(step) => ended = Some(event),
+            entry if [VF_DRIVER, "igb"].iter().any(|module| entry.begins(journal::unloads(module))) => {
+                began = began.or(Some(event));
+            }
+            Entry::StepEnded { step: Named::Known(Step::AwaitPfs { .. }), .. } => ended = Some(event),
             _ => {}
         }
     }
@@ -118,15 +117,17 @@ mod tests {
 
     #[test]
     fn the_modules_part_is_from_the_first_module_to_the_pfs() {
-        let phase = Phase::Reload.to_string();
+        let phase: Named<Phase> = Phase::Reload.into();
         let unload = |module: &str| Step::Unload { module: module.parse().unwrap() };
         let began = [(10, Step::ArmSnapshot), (20, unload(VF_DRIVER)), (30, unload("igb"))];
         let mut journal: Vec<_> = began
             .iter()
-            .map(|(at, step)| line(*at, &Entry::StepBegan { phase: phase.clone(), step: step.to_string() }))
+            .map(|(at, step)| {
+                line(*at, &Entry::StepBegan { phase: phase.clone(), step: step.clone().into() })
+            })
             .collect();
         modules_part(&journal).unwrap_err();
-        let (step, outcome) = (Step::AwaitPfs.to_string(), StepOutcome::Ok);
+        let (step, outcome) = (Step::AwaitPfs { pfs: Vec::new() }.into(), StepOutcome::Ok);
         journal.push(line(90, &Entry::StepEnded { phase, step, outcome, detail: None, took_ms: 60 }));
         assert_eq!(modules_part(&journal).unwrap(), Duration::from_millis(70));
     }

@@ -40,7 +40,7 @@ fn cut_off_in_mid_swap() -> anyhow::Result<()> {
     install("B")?;
     let pfs = igb_pfs()?;
     let reload = NicDriver::new(["reload"]).quietly().start()?;
-    journal::wait_for_step(&reload, &journal::load("igb")?)?;
+    journal::wait_for_step(&reload, journal::loads("igb"))?;
     reload.signal("KILL")?;
     ensure!(reload.wait()?.was_killed(), "it was not killed");
     let target = fs::read_link(PATH).with_context(|| format!("{PATH} is no link"))?;

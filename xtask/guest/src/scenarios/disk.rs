@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, ensure};
 use nic_driver::Exit;
 use nic_driver::default_paths::{BLACKLIST_FILE, STATE_DIR};
-use nic_driver::state::Step;
+use nic_driver::state::{Effect, Step};
 
 use crate::command::run as command;
 use crate::drivers;
@@ -19,8 +19,6 @@ use crate::program::{FAMILY, NicDriver, Outcome, snapshot_of, store};
 use crate::readiness::{self, READY};
 use crate::{journal, read, report, say, wait, write};
 
-/// The first step that changes something.
-const FIRST_CHANGE: Step = Step::RemoveVfs;
 /// Keeps igb from being loaded.
 const RULE: &str = "/etc/modprobe.d/lab-no-igb.conf";
 /// Takes all space that is left.
@@ -76,7 +74,7 @@ impl Node {
         say("== full after the first change, and the driver does not load");
         write(RULE, "install igb /bin/false\n")?;
         let reload = NicDriver::new(RELOAD).start()?;
-        journal::wait_for_step(&reload, &FIRST_CHANGE)?;
+        journal::wait_for_step(&reload, is_first_change)?;
         fill()?;
         let failed = reload.wait()?.expect(Exit::Degraded)?;
         failed.expect_words(&["No space left on device", "cannot load igb", "a journal line is lost"])?;
@@ -94,7 +92,7 @@ impl Node {
     fn read_only_in_the_midst(&self) -> anyhow::Result<()> {
         say("== read-only after the first change");
         let reload = NicDriver::new(RELOAD).start()?;
-        journal::wait_for_step(&reload, &FIRST_CHANGE)?;
+        journal::wait_for_step(&reload, is_first_change)?;
         remount("ro")?;
         let reloaded = reload.wait()?.expect(Exit::Success)?;
         reloaded.expect_words(&["Read-only file system", "a journal line is lost"])?;
@@ -246,4 +244,9 @@ fn remount(mode: &str) -> anyhow::Result<()> {
         Ok(command("mount", ["-o", &format!("remount,{mode}"), STATE_DIR]).ok())
     })
     .map(drop)
+}
+
+/// Whether it is the first step that changes something.
+fn is_first_change(step: &Step) -> bool {
+    step.effect() == Effect::TakesNicsAway
 }

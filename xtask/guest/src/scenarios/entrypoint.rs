@@ -85,7 +85,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let lines = journal::lines()?.len();
     image::put_driver(guest.kernel(), "A")?;
     let container = start("false")?;
-    journal::wait_for_step_behind(lines, &journal::unload("igb")?)?;
+    journal::wait_for_unload_behind(lines, "igb")?;
     ensure!(
         container.said().contains("a new reload begins in a container that was started again"),
         "the log does not tell that no drain came before: {}",

@@ -168,21 +168,26 @@ impl Points {
         let is_point = |line: &usize| {
             self.every_line || !lines.get(*line).is_some_and(|line| line.entry.begins_any_step())
         };
-        let begun = |step: &Step| {
-            let line = lines.iter().position(|line| line.entry.begins(step));
-            line.map(|line| line + 1).with_context(|| format!("the journal does not tell of the step {step}"))
+        let begun = |what: &str, is_wanted: fn(&Step) -> bool| {
+            let line = lines.iter().position(|line| line.entry.begins(is_wanted));
+            line.map(|line| line + 1).with_context(|| format!("the journal does not tell of {what}"))
         };
         let first = match killed {
             Killed::Rollback => {
                 // From the line that ends it: until it is recorded, what is killed is a reload whose driver does not load.
-                begun(&Step::RecordRollback)? + 1
+                begun("the rollback", |step| *step == Step::RecordRollback)? + 1
             }
             // All but the modules is as in the other one.
-            Killed::TerminateInImage => begun(&Step::Unload { module: "igb".parse()? })?,
+            Killed::TerminateInImage => begun(
+                "igb's unload",
+                |step| matches!(step, Step::Unload { module } if module.as_str() == "igb"),
+            )?,
             Killed::Reload | Killed::Restore | Killed::Terminate => 1,
         };
         let last = match killed {
-            Killed::TerminateInImage => begun(&Step::AwaitPfs)?,
+            Killed::TerminateInImage => {
+                begun("the wait for the PFs", |step| matches!(step, Step::AwaitPfs { .. }))?
+            }
             _ => lines.len(),
         };
         let all: Vec<usize> = (self.from.max(first)..=last).filter(is_point).collect();

@@ -112,7 +112,7 @@ impl Node {
         let [pf] = forgotten.as_slice() else { bail!("recorded as forgotten: {forgotten:?}") };
         ensure!(pf.to_string() == self.lost, "recorded as forgotten: {pf}");
         let step = Step::ForgetPf { pf: pf.clone() };
-        let told = journal::lines()?.iter().any(|line| line.entry.begins(&step));
+        let told = journal::lines()?.iter().any(|line| line.entry.begins(|begun| *begun == step));
         ensure!(told, "the journal does not tell of it");
 
         say("== and comes back");

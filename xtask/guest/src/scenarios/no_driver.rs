@@ -79,7 +79,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 fn reset_in_mid_swap() -> anyhow::Result<()> {
     say("== a reset in mid-swap");
     let reload = NicDriver::new(["reload"]).quietly().start()?;
-    journal::wait_for_step(&reload, &journal::load("igb")?)?;
+    journal::wait_for_step(&reload, journal::loads("igb"))?;
     reload.signal("KILL")?;
     ensure!(reload.wait()?.was_killed(), "it was not killed");
     unload()?;

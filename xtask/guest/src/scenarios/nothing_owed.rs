@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use lab_guest::wiring::pf_mac;
 use nic_driver::Exit;
 use nic_driver::default_paths::STATE_DIR;
-use nic_driver::state::{Entry, Step};
+use nic_driver::state::{Entry, Named, Step};
 
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
@@ -117,7 +117,7 @@ fn untouched(what: &str, commands: &[&str]) -> anyhow::Result<()> {
     let touched = watch.end()?;
     ensure!(touched.is_empty(), "{what}: touched {touched:?}");
     // What is kept for the next swap is copied into the state directory; no NIC is touched for it.
-    steps.retain(|step| !Step::GiveReadiness.is(step) && !Step::BackUpVerifiedDriver.is(step));
+    steps.retain(|step| !matches!(step, Named::Known(Step::GiveReadiness | Step::BackUpVerifiedDriver)));
     ensure!(steps.is_empty(), "{what}: steps were taken: {steps:?}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use nic_driver::default_paths::{DRIVERS_MOUNT, LOCK_FILE};
-use nic_driver::state::{Entry, JournalEvent, Step};
+use nic_driver::state::{Effect, Entry, JournalEvent, Step};
 
 use crate::guest::Guest;
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device};
@@ -214,27 +214,26 @@ impl Ours {
         Ok(Self { started, letter, lines })
     }
 
-    fn began(&self, is_it: impl Fn(&str) -> bool) -> bool {
-        self.lines.iter().any(|line| matches!(&line.entry, Entry::StepBegan { step, .. } if is_it(step)))
+    fn began(&self, is_wanted: impl Fn(&Step) -> bool) -> bool {
+        self.lines.iter().any(|line| line.entry.begins(&is_wanted))
     }
 
-    fn unloads(&self) -> anyhow::Result<bool> {
-        let unload = journal::unload("igb")?;
-        Ok(self.began(|step| unload.is(step)))
+    fn unloads(&self) -> bool {
+        self.began(journal::unloads("igb"))
     }
 
     fn has_swapped(&self) -> anyhow::Result<&Self> {
-        ensure!(self.unloads()?, "no driver was swapped");
+        ensure!(self.unloads(), "no driver was swapped");
         Ok(self)
     }
 
     fn has_not_swapped(&self) -> anyhow::Result<&Self> {
-        ensure!(!self.unloads()?, "the driver was swapped for nothing");
+        ensure!(!self.unloads(), "the driver was swapped for nothing");
         Ok(self)
     }
 
     fn builds(&self) -> bool {
-        self.began(Step::is_build)
+        self.began(|step| step.effect() == Effect::Builds)
     }
 
     fn has_built(&self) -> anyhow::Result<()> {
@@ -248,7 +247,7 @@ impl Ours {
         let look_up = Step::LookUpPackages { folder: seen };
         let verified = self.lines.iter().any(|line| {
             matches!(&line.entry, Entry::StepEnded { step, detail: Some(detail), .. }
-                if look_up.is(step) && detail.contains(BY_ITS_CHECKSUM))
+                if step.is(&look_up) && detail.contains(BY_ITS_CHECKSUM))
         });
         ensure!(verified && !self.builds(), "its packages of {letter} were not taken by its checksum");
         Ok(())

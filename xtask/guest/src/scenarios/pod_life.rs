@@ -98,7 +98,7 @@ fn beside_the_gpu_driver(guest: &Guest, node: &mut Node) -> anyhow::Result<()> {
     })?;
     ensure!(at_readiness, "{PEER} is not loaded when the node is ready");
     node.until_ready(&started, "B", PATIENCE)?;
-    journal::wait_for_step_behind(lines, &journal::unload(PEER)?)?;
+    journal::wait_for_unload_behind(lines, PEER)?;
     node.delete(started)?;
     // Whoever ends keeps the driver, and what is on top of it.
     ensure!(module.exists(), "{PEER} went with the pod");
@@ -128,7 +128,7 @@ fn stopped_in_mid_swap(node: &mut Node) -> anyhow::Result<()> {
     for (grace, to) in [(90, "A"), (300, "B")] {
         let lines = journal::lines()?.len();
         let started = node.start_with(&format!("precompiled-{to}"), &[], Some(grace))?;
-        journal::wait_for_step_behind(lines, &journal::unload("igb")?)?;
+        journal::wait_for_unload_behind(lines, "igb")?;
         tell(&format!("grace {grace} s, told to stop in mid-swap"), &node.delete(started)?, grace)?;
         node.expect(to)?;
     }

@@ -20,9 +20,11 @@ use crate::vfs::VF_DRIVER;
 use crate::{journal, report, say, wait, write};
 
 /// Before the first change of a reload.
-const BEFORE: Step = Step::FindBlockers;
+const BEFORE: Wanted = |step| *step == Step::FindBlockers;
+/// The first module goes: a step after the first change of a reload.
+const WITHIN: Wanted = |step| matches!(step, Step::Unload { module } if module.as_str() == VF_DRIVER);
 /// The step of a restore.
-const RESTORING: Step = Step::RestoreNics;
+const RESTORING: Wanted = |step| matches!(step, Step::RestoreNics { .. });
 /// A control group for the processes that end together, as those of a container do.
 const GROUP: &str = "/sys/fs/cgroup/lab-container";
 
@@ -47,6 +49,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     seen.ensure_right()
 }
 
+/// Whether it is the step in which a signal is to fall.
+type Wanted = fn(&Step) -> bool;
+
 struct Node {
     before: Nics,
 }
@@ -56,7 +61,7 @@ impl Node {
         let indices = Nics::interface_indices()?;
         for signal in ["TERM", "INT", "HUP"] {
             say(&format!("== SIG{signal} before the first change"));
-            let reload = start_and_wait_for("reload", &BEFORE)?;
+            let reload = start_and_wait_for("reload", BEFORE)?;
             reload.signal(signal)?;
             let stopped = reload.wait()?.expect(Exit::Interrupted)?;
             report(&format!("SIG{signal} before the first change: {}", stopped.last_words()));
@@ -70,7 +75,7 @@ impl Node {
     /// A second instance waits, and is told who the first one is; the first one ends what it has begun.
     fn one_at_a_time_and_within_a_reload(&self) -> anyhow::Result<()> {
         say("== a second instance, and SIGTERM after the first change");
-        let reload = start_and_wait_for("reload", &within()?)?;
+        let reload = start_and_wait_for("reload", WITHIN)?;
         reload.signal("TERM")?;
         // All at once: each waits for a second, and the first is not to end meanwhile.
         let seconds: Vec<_> = ["reload", "restore-sriov", "terminate", "snapshot"]
@@ -97,13 +102,13 @@ impl Node {
     /// The session that a reload was started from goes with the NIC: twice, and the reload ends as if nobody had asked.
     fn hung_up_within_a_reload(&self) -> anyhow::Result<()> {
         say("== SIGHUP after the first change");
-        let reload = start_and_wait_for("reload", &within()?)?;
+        let reload = start_and_wait_for("reload", WITHIN)?;
         reload.signal("HUP")?;
         reload.wait_until_it_says("SIGHUP after the first change: ignored")?;
         reload.signal("HUP")?;
         let finished = reload.wait()?.expect(Exit::Success)?;
         ensure!(!finished.says_any(&["asked to stop"]), "SIGHUP was taken for a request to stop");
-        let restore = start_and_wait_for("restore-sriov", &RESTORING)?;
+        let restore = start_and_wait_for("restore-sriov", RESTORING)?;
         restore.signal("HUP")?;
         restore.wait()?.expect(Exit::Success)?;
         self.is_what_it_was("A")?;
@@ -115,9 +120,9 @@ impl Node {
     /// Ended at once by the second SIGINT, it is gone on with; that, told once, ends what it has begun.
     fn within_a_restore(&self) -> anyhow::Result<()> {
         NicDriver::new(["reload"]).quietly().run()?.expect(Exit::Success)?;
-        twice(("INT", Signal::INT), "restore-sriov", &RESTORING)?;
+        twice(("INT", Signal::INT), "restore-sriov", RESTORING)?;
         say("== SIGTERM in a restore");
-        let restore = start_and_wait_for("restore-sriov", &RESTORING)?;
+        let restore = start_and_wait_for("restore-sriov", RESTORING)?;
         restore.signal("TERM")?;
         restore.wait()?.expect(Exit::Success)?;
         self.is_what_it_was("A")?;
@@ -144,7 +149,7 @@ impl Node {
         fs::create_dir(GROUP).with_context(|| format!("cannot create {GROUP}"))?;
         let reload = NicDriver::new(["reload"]).quietly().start()?;
         write(Path::new(GROUP).join("cgroup.procs"), &reload.id().to_string())?;
-        journal::wait_for_step(&reload, &journal::load("igb")?)?;
+        journal::wait_for_step(&reload, journal::loads("igb"))?;
         write(Path::new(GROUP).join("cgroup.kill"), "1")?;
         ensure!(reload.wait()?.was_killed(), "it was not killed");
         // The kernel takes a moment to let go of what it has killed.
@@ -152,7 +157,7 @@ impl Node {
             Ok(fs::remove_dir(GROUP).is_ok().then_some(()))
         })?;
         NicDriver::new(["reload"]).quietly().run()?.expect(Exit::Success)?;
-        twice(("TERM", Signal::TERM), "restore-sriov", &RESTORING)?;
+        twice(("TERM", Signal::TERM), "restore-sriov", RESTORING)?;
         for phase in ["reload", "restore-sriov"] {
             NicDriver::new([phase]).quietly().run()?.expect(Exit::Success)?;
         }
@@ -169,7 +174,7 @@ impl Node {
 }
 
 /// The second signal is obeyed at once, whatever is under way.
-fn twice((name, signal): (&str, Signal), command: &str, step: &Step) -> anyhow::Result<()> {
+fn twice((name, signal): (&str, Signal), command: &str, step: Wanted) -> anyhow::Result<()> {
     say(&format!("== SIG{name} twice in `{command}`"));
     let running = start_and_wait_for(command, step)?;
     running.signal(name)?;
@@ -185,12 +190,7 @@ fn twice((name, signal): (&str, Signal), command: &str, step: &Step) -> anyhow::
     Ok(())
 }
 
-/// The first module goes: a step after the first change of a reload.
-fn within() -> anyhow::Result<Step> {
-    Ok(Step::Unload { module: VF_DRIVER.parse()? })
-}
-
-fn start_and_wait_for(command: &str, step: &Step) -> anyhow::Result<Running> {
+fn start_and_wait_for(command: &str, step: Wanted) -> anyhow::Result<Running> {
     let running = NicDriver::new([command]).start()?;
     journal::wait_for_step(&running, step)?;
     Ok(running)

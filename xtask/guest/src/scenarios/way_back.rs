@@ -167,10 +167,12 @@ impl Node {
         let reload = NicDriver::new(["reload"]).start()?;
         let process = reload.id();
         let racer = thread::spawn(move || {
-            wait_until("the new driver", || journal::has_begun(process, &Step::AwaitPfs))?;
+            wait_until("the new driver", || {
+                journal::has_begun(process, |step| matches!(step, Step::AwaitPfs { .. }))
+            })?;
             hold()?;
             let unload = Step::UnloadNew { module: "igb".parse()? };
-            wait_until("its unload", || journal::has_begun(process, &unload))?;
+            wait_until("its unload", || journal::has_begun(process, |step| *step == unload))?;
             thread::sleep(HELD);
             release()
         });

@@ -158,7 +158,7 @@ fn the_host_sees_the_headers_with_all_that_is_mounted_in_them_until_they_are_unm
     assert_mounted();
 
     let events = Journal::read(&container.context.store).unwrap();
-    let steps = |step: Step| events.iter().filter(|event| event.entry.begins(&step)).count();
+    let steps = |step: Step| events.iter().filter(|event| event.entry.begins(|begun| *begun == step)).count();
     assert_eq!(steps(Step::MountHeaders { folder: target().into() }), 4);
     assert_eq!(
         steps(Step::UnmountHeaders { folder: target().into() }),

@@ -182,7 +182,7 @@ fn the_rule_is_written_and_removed_also_twice() {
     assert!(error.to_string().starts_with("cannot remove "), "{error}");
 
     let events = Journal::read(&context.store).unwrap();
-    let steps = |step: &Step| events.iter().filter(|event| event.entry.begins(step)).count();
+    let steps = |step: &Step| events.iter().filter(|event| event.entry.begins(|begun| begun == step)).count();
     assert_eq!(steps(&Step::WriteNamesRule { path: path.into() }), 3);
     assert_eq!(
         steps(&Step::RemoveNamesRule { path: path.into() }),

@@ -16,8 +16,8 @@ pub(super) fn is_restarted(context: &Context) -> bool {
 fn was_cut_off(events: &[JournalEvent], boot_id: &BootId) -> bool {
     let of_this_boot = events.iter().filter(|event| event.boot_id == *boot_id);
     let last = of_this_boot.rev().find_map(|event| match &event.entry {
-        Entry::PhaseBegan { phase } if Phase::Run.is(phase) => Some(true),
-        Entry::PhaseEnded { phase, exit, .. } if Phase::Run.is(phase) => Some(*exit != 0),
+        Entry::PhaseBegan { phase } if phase.is(&Phase::Run) => Some(true),
+        Entry::PhaseEnded { phase, exit, .. } if phase.is(&Phase::Run) => Some(*exit != 0),
         _ => None,
     });
     last.unwrap_or(false)
@@ -50,10 +50,9 @@ mod tests {
             pid: 1,
             entry,
         };
-        let began = |boot, phase: Phase| event(boot, Entry::PhaseBegan { phase: phase.to_string() });
-        let ended = |exit| {
-            event(&this, Entry::PhaseEnded { phase: Phase::Run.to_string(), outcome: String::new(), exit })
-        };
+        let began = |boot, phase: Phase| event(boot, Entry::PhaseBegan { phase: phase.into() });
+        let ended =
+            |exit| event(&this, Entry::PhaseEnded { phase: Phase::Run.into(), outcome: String::new(), exit });
         let run = || began(&this, Phase::Run);
         for (events, expected) in [
             (vec![], false),

@@ -119,6 +119,7 @@ impl<'a> Begun<'a> {
 mod tests {
     use super::super::tests::{began, ended, event};
     use super::*;
+    use crate::state::Purpose;
 
     fn phase_ended(milliseconds: u64, phase: Phase) -> JournalEvent {
         event(milliseconds, Entry::PhaseEnded { phase: phase.into(), outcome: "done".into(), exit: 0 })
@@ -133,7 +134,7 @@ mod tests {
     }
 
     /// One container's end and the next one's way to readiness; with or without a swap.
-    fn two_containers(with_swap: bool) -> Vec<JournalEvent> {
+    fn two_containers(swap: Option<Step>) -> Vec<JournalEvent> {
         let mut events = vec![
             began(1_000, Phase::Run, Some(Step::TakeReadinessAway)),
             began(1_200, Phase::Terminate, None),
@@ -145,9 +146,7 @@ mod tests {
             phase_ended(64_100, Phase::Install),
             began(64_200, Phase::Reload, None),
         ];
-        if with_swap {
-            events.push(step(65_000, Phase::Reload, Step::Unload { module: "igb".parse().unwrap() }, 100));
-        }
+        events.extend(swap.map(|swap| step(65_000, Phase::Reload, swap, 100)));
         events.extend([
             phase_ended(70_200, Phase::Reload),
             began(70_300, Phase::RestoreSriov, None),
@@ -157,9 +156,13 @@ mod tests {
         events
     }
 
+    fn unload() -> Step {
+        Step::Unload { module: "igb".parse().unwrap() }
+    }
+
     #[test]
     fn what_took_how_long_is_told() {
-        let events = two_containers(true);
+        let events = two_containers(Some(unload()));
         let handover = Handover {
             from: events[0].at,
             took_ms: 90_000,
@@ -174,12 +177,20 @@ mod tests {
 
     #[test]
     fn without_a_swap_nothing_was_handed_over() {
-        assert_eq!(of(&two_containers(false)), []);
+        assert_eq!(of(&two_containers(None)), []);
+        let hook = Step::Run { command: "pre-stop-hook.sh".into(), purpose: Purpose::Hook };
+        assert_eq!(of(&two_containers(Some(hook))), []);
+    }
+
+    #[test]
+    fn the_init_script_swaps_as_well() {
+        let restart = Step::Run { command: "openibd restart".into(), purpose: Purpose::InitScript };
+        assert_eq!(of(&two_containers(Some(restart))).len(), 1);
     }
 
     #[test]
     fn a_container_that_never_was_ready_hands_nothing_over() {
-        let mut events = two_containers(true);
+        let mut events = two_containers(Some(unload()));
         events.pop();
         assert_eq!(of(&events), []);
     }

@@ -1,6 +1,7 @@
 use nic_host::BootId;
 use nic_kmod::ModuleName;
-use nic_sriov::{Component, RestoreOutcome, VfOutcome};
+use nic_sriov::{Component, RestoreEvent, RestoreOutcome, Stage, VfOutcome};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::state::{Moment, Phase, Uptime};
@@ -190,4 +191,25 @@ fn what_an_earlier_version_wrote_is_told_as_it_told_it() {
         .collect();
     assert_eq!(handovers, [(15_815, 7_000, 328, 2_351, 0)]);
     insta::assert_snapshot!(report);
+}
+
+#[test]
+fn in_json_a_row_has_the_text_and_the_data() {
+    let pf = || "0000:01:00.0".parse().unwrap();
+    let stage = RestoreEvent::StageBegan { pf: pf(), stage: Stage::Admin };
+    let events = [
+        began(0, Phase::Reload, None),
+        began(5, Phase::Reload, Some(remove_vfs())),
+        event(6, Entry::StepBegan { phase: Phase::Reload.into(), step: Named::Told("teleport igb".into()) }),
+        event(7, Entry::Restore { restore: stage }),
+    ];
+    let rows = serde_json::to_value(Report::of(&events).timeline).unwrap();
+    let of = |field: &str| -> Vec<Value> {
+        rows.as_array().unwrap().iter().map(|row| row.get(field).cloned().unwrap_or_default()).collect()
+    };
+    let texts = json!([null, "remove the VFs", "teleport igb", "  0000:01:00.0 admin attributes"]);
+    assert_eq!(Value::Array(of("step")), texts);
+    let data = json!([null, {"remove_vfs": {"pfs": ["0000:01:00.0"]}}, null, null]);
+    assert_eq!(Value::Array(of("does")), data);
+    assert_eq!(of("phase"), ["reload", "reload", "reload", "restore-sriov"]);
 }

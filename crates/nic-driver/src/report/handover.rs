@@ -70,8 +70,15 @@ pub(super) fn of(events: &[JournalEvent]) -> Vec<Handover> {
             {
                 readiness_away = Some(event);
             }
-            Entry::StepEnded { step: Named::Known(step), outcome: StepOutcome::Ok, took_ms, .. } => {
+            Entry::StepEnded {
+                phase, step: Named::Known(step), outcome: StepOutcome::Ok, took_ms, ..
+            } => {
                 if *step == Step::GiveReadiness {
+                    // Within the restore, which has not ended then.
+                    let of_phase = phase_since.filter(|(known, _)| *known == phase);
+                    if let (Some((_, since)), Some(begun)) = (of_phase, &mut begun) {
+                        begun.add(phase, since.ms_until(event));
+                    }
                     all.extend(
                         begun.take().filter(|begun| begun.has_swapped).map(|begun| begun.until(event)),
                     );
@@ -173,6 +180,16 @@ mod tests {
         };
         assert_eq!(of(&events), [handover]);
         assert_eq!(of(&events)[0].rest_ms(), 3_000);
+    }
+
+    /// That is where `restore-sriov` gives it.
+    #[test]
+    fn a_restore_that_gives_readiness_counts_until_then() {
+        let mut events = two_containers(Some(unload()));
+        events.truncate(events.len() - 2);
+        events.push(step(88_000, Phase::RestoreSriov, Step::GiveReadiness, 5));
+        let [handover] = &of(&events)[..] else { panic!() };
+        assert_eq!((handover.took_ms, handover.restore_ms, handover.rest_ms()), (87_000, 17_700, 2_300));
     }
 
     #[test]

@@ -103,7 +103,7 @@ async fn until_unblocked(
 ) {
     loop {
         tokio::time::sleep(LOOK).await;
-        match preflight(context) {
+        match preflight(context).await {
             Ok(found) if !found.blockers.is_empty() => {
                 let text = PhaseError::from(crate::swap::BlockersFound { blockers: found.blockers });
                 tell(message, what, told, &crate::error_chain(&text), began);

@@ -69,4 +69,7 @@ pub use signature::ModuleSignature;
 pub use symbols::ModuleSymbols;
 pub use unload::{ObserveError, UnloadError, Unloaded, unload};
 pub use unload_plan::{ForeignReferences, UnloadBlocked, UnloadBlocker, UnloadPlan, UnloadPolicy};
-pub use users::{ModuleUser, ModuleUsers, ObserveUsersError, UserKind, observe_users};
+pub use users::{
+    ModuleUser, ModuleUsers, ObserveUsersError, RemoteStorage, RemoteUse, UserKind, observe_remote_storage,
+    observe_users,
+};

@@ -5,9 +5,9 @@ use nic_sriov::{LinkSource, unmakeable_ports};
 
 use super::error::PhaseError;
 use crate::context::{Context, Lossy, ManagementNic};
-use crate::node::{observe_node, ways_out};
+use crate::node::{StorageBehind, behind_nics, observe_node};
 use crate::state::Observed;
-use crate::swap::{Blocker, BlockerKind, FoundBlockers, find_blockers};
+use crate::swap::{Blocker, BlockerKind, FoundBlockers, Look, find_blockers};
 
 /// Looks for everything that stands in the way of a reload from the tree with this index, without asking whether one is due. Changes
 /// nothing.
@@ -16,8 +16,9 @@ use crate::swap::{Blocker, BlockerKind, FoundBlockers, find_blockers};
 pub(crate) async fn look_for_blockers(
     context: &Context,
     index: &ModuleIndex,
+    look: Look,
 ) -> Result<FoundBlockers, PhaseError> {
-    let mut found = find_blockers(context, index)?;
+    let mut found = find_blockers(context, index, look)?;
     if context.snapshot_state().is_ok_and(|state| state.armed().is_some()) {
         return Ok(found);
     }
@@ -60,20 +61,36 @@ async fn what_hangs_on_the_nics(
             }
         }
     }
-    if context.settings.management_nic != ManagementNic::Allow {
-        let source = LinkSource::open(&context.host).await?;
-        if let Some(uplinks) = ways_out(context, &source, &observed.nics).await? {
-            if context.settings.management_nic == ManagementNic::Refuse {
-                block(
-                    BlockerKind::ManagementNic,
-                    format!(
-                        "the node itself is reached through NICs that a reload takes away for its time: {uplinks}"
-                    ),
-                    "allow it with --management-nic warn, or move the node's network to another NIC",
-                );
-            } else {
-                found.meanwhile.push(format!("the node's own network: {uplinks}"));
+    let source = LinkSource::open(&context.host).await?;
+    let behind = behind_nics(context, &source, &observed.nics).await?;
+    for StorageBehind { storage, is_certain } in behind.storage {
+        let is_certain = if is_certain { "is reached through NICs" } else { "may be reached through NICs" };
+        let what = format!(
+            "storage on another machine {is_certain} that a reload takes away for its time: {storage}"
+        );
+        if storage.is_needed() {
+            block(
+                BlockerKind::RemoteStorage,
+                what,
+                "move it to a local disk or behind another NIC: the machine stops while it is away",
+            );
+        } else {
+            found.meanwhile.push(what);
+        }
+    }
+    if let Some(uplinks) = behind.ways_out {
+        match context.settings.management_nic {
+            ManagementNic::Allow => {}
+            ManagementNic::Warn => {
+                found.meanwhile.push(format!("the node itself is reached through NICs that go: {uplinks}"));
             }
+            ManagementNic::Refuse => block(
+                BlockerKind::ManagementNic,
+                format!(
+                    "the node itself is reached through NICs that a reload takes away for its time: {uplinks}"
+                ),
+                "allow it with --management-nic warn, or move the node's network to another NIC",
+            ),
         }
     }
     Ok(blockers)

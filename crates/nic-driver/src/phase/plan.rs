@@ -11,7 +11,7 @@ use super::blockers::look_for_blockers;
 use super::error::PhaseError;
 use crate::context::Context;
 use crate::state::RestoreDuty;
-use crate::swap::{Blocker, ModuleTree, decide, earlier_rollback};
+use crate::swap::{Blocker, Look, ModuleTree, decide, earlier_rollback};
 
 /// What `restore-sriov` would do now.
 #[derive(Debug, Clone, Serialize)]
@@ -100,7 +100,7 @@ pub async fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
     let decision = decide(context, &identity);
     let missing = decision.missing();
     let due = context.settings.force || decision.is_swap();
-    let found = if due { Some(look_for_blockers(context, &index).await?) } else { None };
+    let found = if due { Some(look_for_blockers(context, &index, Look::Whole).await?) } else { None };
     let found = found.unwrap_or_default();
     let before: Vec<ModuleName> = loaded
         .iter()

@@ -10,7 +10,7 @@ use super::blockers::look_for_blockers;
 use super::error::PhaseError;
 use crate::Exit;
 use crate::context::Context;
-use crate::swap::{Blocker, ModuleTree, decide, list};
+use crate::swap::{Blocker, Look, ModuleTree, decide, list};
 
 /// What a preflight has found.
 #[derive(Debug, Clone, Serialize)]
@@ -106,7 +106,7 @@ pub async fn preflight(context: &Context) -> Result<Preflight, PhaseError> {
             sees_all_processes: false,
         });
     }
-    let found = look_for_blockers(context, &index).await?;
+    let found = look_for_blockers(context, &index, Look::Whole).await?;
     Ok(Preflight {
         due: true,
         missing: Vec::new(),
@@ -142,14 +142,17 @@ mod tests {
             assumed: Vec::new(),
             left_out: vec!["mlx5_vdpa: the module tree has no such module".to_owned()],
             lost: vec!["macsec macsec0 on pf2 goes with it, and cannot be made again".to_owned()],
-            meanwhile: vec!["the node's own network: route default via 192.0.2.1 dev pf2".to_owned()],
+            meanwhile: vec![
+                "the node itself is reached through NICs that go: route default via 192.0.2.1 dev pf2"
+                    .to_owned(),
+            ],
             sees_all_processes: true,
         };
         assert_eq!(found.exit(), Exit::Blocked);
         insta::assert_snapshot!(found, @r"
         not loaded: mlx5_vdpa: the module tree has no such module
         lost: macsec macsec0 on pf2 goes with it, and cannot be made again
-        meanwhile away: the node's own network: route default via 192.0.2.1 dev pf2
+        meanwhile away: the node itself is reached through NICs that go: route default via 192.0.2.1 dev pf2
          in the way                            keeps    what to do                                                                                                
          the storage module rpcrdma is loaded  ib_core  allow its unloading with UNLOAD_STORAGE_MODULES=true (--unload-storage-modules), or `modprobe -r rpcrdma` 
         blocked: 1 in the way; nothing was changed

@@ -26,9 +26,9 @@ use crate::node::{
 use crate::privileges;
 use crate::state::{Phase, PhaseRecord, RollbackMeaning, RolledBack, Snapshot, SnapshotState, Step};
 use crate::swap::{
-    BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, blacklist_of_swap,
-    checkpoint, decide, earlier_rollback, given_parameters, list, load_missing_modules, prepare_loads,
-    prepare_missing, remove_leftover_blacklist, size_of_next_backup, swap_driver,
+    BackupError, BlockersFound, FailedSwap, Look, ModuleTree, Swap, back_up_running_modules,
+    blacklist_of_swap, checkpoint, decide, earlier_rollback, given_parameters, list, load_missing_modules,
+    prepare_loads, prepare_missing, remove_leftover_blacklist, size_of_next_backup, swap_driver,
 };
 
 const NOT_PREPARED: &str = "the machine could not be made ready for the reload";
@@ -231,11 +231,12 @@ async fn ensure_unblocked(
     context: &Context,
     phase: &PhaseRecord,
     index: &ModuleIndex,
+    look: Look,
 ) -> Result<(), PhaseError> {
     let step = phase.step(Step::FindBlockers);
-    let found = look_for_blockers(context, index).await.and_then(|found| {
+    let found = look_for_blockers(context, index, look).await.and_then(|found| {
         let told = found.told();
-        if let Some(told) = &told {
+        if let Some(told) = told.as_ref().filter(|_| look == Look::Whole) {
             tracing::warn!(told, "what a reload passes over, takes away for its time, or does not give back");
         }
         match found.blockers {
@@ -263,7 +264,7 @@ async fn swap_and_await_pfs(
     state: SnapshotState,
 ) -> Result<(Vec<DeviceAddress>, Vec<ModuleName>), PhaseError> {
     let host = &context.host;
-    ensure_unblocked(context, phase, index).await?;
+    ensure_unblocked(context, phase, index, Look::Whole).await?;
     back_up_running_modules(context, phase).map_err(|error| match error {
         BackupError::Write(source) => state_dir(context, source),
         error => error.into(),
@@ -293,7 +294,7 @@ async fn swap_and_await_pfs(
     loads.load_beforehand(context, phase, deadline).await;
     loads.page_in(context, index);
     let blacklist = blacklist_of_swap(context).map_err(BlacklistError::from)?;
-    ensure_unblocked(context, phase, index).await?;
+    ensure_unblocked(context, phase, index, Look::Again).await?;
 
     // From here on it is finished, whoever asks to stop.
     context.begin_change()?;

@@ -89,10 +89,20 @@ impl FoundBlockers {
     }
 }
 
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// All of it.
+    Whole,
+    /// What may have changed since a whole look, a moment ago: the files to be loaded have not.
+    Again,
+}
+
 /// Finds all blockers of a reload from the tree with this index, without asking whether one is due. Changes nothing.
 pub(crate) fn find_blockers(
     context: &Context,
     index: &ModuleIndex,
+    look: Look,
 ) -> Result<FoundBlockers, FindBlockersError> {
     let modules = &context.family.modules;
     let loaded = LoadedModules::read(&context.host)?;
@@ -114,7 +124,7 @@ pub(crate) fn find_blockers(
     };
     let mut left_out = Vec::new();
     // In a swap that is under way the NIC is gone already: a driver that is refused is taken back, which nothing may keep from.
-    if !is_armed(context) {
+    if look == Look::Whole && !is_armed(context) {
         let refusals = Refusals::read(context, index, &loaded);
         let refused = refusals.of_tree(context, index);
         blockers.extend(refused.blockers);

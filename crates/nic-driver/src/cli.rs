@@ -199,7 +199,7 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
             Ok(reloaded) => show(cli, &ReloadedText(&reloaded), reloaded.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Preflight { .. } => match phase::preflight(context) {
+        Command::Preflight { .. } => match phase::preflight(context).await {
             Ok(found) => show(cli, &found, found.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
@@ -232,7 +232,7 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
                 Err(error) => fail(cli, &error, error.exit()),
             }
         }
-        Command::Plan { of: Planned::Reload } => match phase::plan_reload(context) {
+        Command::Plan { of: Planned::Reload } => match phase::plan_reload(context).await {
             Ok(forecast) => show(cli, &forecast, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },

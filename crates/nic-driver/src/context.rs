@@ -75,6 +75,10 @@ pub struct Settings {
     pub force: bool,
     /// What may be unloaded beside the family's own modules.
     pub may_unload: MayUnload,
+    /// What to do about what a swap takes away and nothing gives back.
+    pub lossy: Lossy,
+    /// What stands in the way of a reload and is passed over.
+    pub assume_ok: Vec<Assumption>,
 }
 
 /// How a reload unloads and loads the modules.
@@ -98,6 +102,35 @@ pub enum ManagementNic {
     Warn,
     /// Reload without a word.
     Allow,
+}
+
+/// What to do about what hangs on the NICs, goes with their driver, and is not given back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Lossy {
+    /// Do not reload.
+    Refuse,
+    /// Say what will be lost.
+    #[default]
+    Warn,
+    /// Reload without a word.
+    Allow,
+}
+
+/// A kind of what stands in the way of a reload that somebody may know better about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Assumption {
+    /// The kernel takes the modules' signatures.
+    Signature,
+    /// The kernel takes modules that were built for another one.
+    Vermagic,
+    /// The kernel has the symbols that the modules need.
+    Symbols,
+    /// What cannot be made again is made again by somebody else.
+    CannotMakeAgain,
+    /// Storage behind the NICs does without them for the time of a swap.
+    RemoteStorage,
+    /// The state directory outlives the container.
+    StateDirectory,
 }
 
 /// What may be unloaded beside the family's own modules.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nic_host::Host;
 
-use crate::context::{Context, ManagementNic, MayUnload, ReloadWith, Settings};
+use crate::context::{Context, Lossy, ManagementNic, MayUnload, ReloadWith, Settings};
 use crate::family::NicFamily;
 use crate::state::{Journal, JournalEvent, StateStore};
 
@@ -23,6 +23,8 @@ pub(crate) fn context(host: Host, state: &Path) -> Context {
         kubernetes_api: None,
         retry_rolled_back: false,
         without_way_back: false,
+        lossy: Lossy::Warn,
+        assume_ok: Vec::new(),
         reload_with: ReloadWith::Native,
         force: false,
         may_unload: MayUnload::default(),

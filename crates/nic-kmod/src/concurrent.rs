@@ -2,13 +2,11 @@ use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::ModuleName;
-
-/// Calls `read` for each name, with as many threads as there are processors, and returns the results in the names'
+/// Calls `read` for each item, with as many threads as there are processors, and returns the results in the items'
 /// order, or the first error in that order.
-pub(crate) fn read_concurrently<T: Send, E: Send>(
-    names: &[ModuleName],
-    read: impl Fn(&ModuleName) -> Result<T, E> + Sync,
+pub(crate) fn read_concurrently<N: Sync, T: Send, E: Send>(
+    names: &[N],
+    read: impl Fn(&N) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(names.len());
     let next = AtomicUsize::new(0);
@@ -36,6 +34,7 @@ pub(crate) fn read_concurrently<T: Send, E: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ModuleName;
     use crate::fixture::name;
 
     #[test]
@@ -48,7 +47,7 @@ mod tests {
         });
         assert_eq!(read.unwrap(), names);
         assert_eq!(calls.into_inner(), 300);
-        assert_eq!(read_concurrently(&[], |_| Err::<(), ()>(())), Ok(Vec::new()));
+        assert_eq!(read_concurrently(&[] as &[ModuleName], |_| Err::<(), ()>(())), Ok(Vec::new()));
         let failed =
             read_concurrently(&names, |name| if name.as_str() > "m2" { Err(name.clone()) } else { Ok(()) });
         assert_eq!(failed.unwrap_err().as_str(), "m3", "the first of the list, not of the clock");

@@ -6,7 +6,7 @@ use object::{Object as _, ObjectSection as _};
 use serde::{Deserialize, Serialize};
 
 use crate::compression::Compression;
-use crate::{BuildId, ModuleName, SrcVersion};
+use crate::{BuildId, ModuleName, ModuleSignature, SrcVersion};
 
 /// What a module's file on disk says of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +31,11 @@ pub struct ModuleFile {
     pub parameters: BTreeMap<String, String>,
     /// The device patterns it is loaded for.
     pub aliases: Vec<String>,
-    /// Whether a signature is appended to it.
-    pub signed: bool,
+    /// The signature that is appended to it.
+    pub signature: ModuleSignature,
+    /// Whether it says which version of each of the kernel's symbols it was built with. A kernel that compares them
+    /// takes it whatever release its `vermagic` names (`same_magic` in `kernel/module/version.c`).
+    pub has_symbol_versions: bool,
 }
 
 /// The kernel and its configuration a module was built for (`include/linux/vermagic.h`).
@@ -85,9 +88,6 @@ impl ModuleFile {
 
     /// Reads the bytes of an unpacked module, which were found at `path`.
     pub fn parse(path: &Path, elf: &[u8]) -> Result<Self, ParseModuleError> {
-        /// `MODULE_SIG_STRING` in `include/linux/module_signature.h`.
-        const SIGNED: &[u8] = b"~Module signature appended~\n";
-
         // The section headers stand at the end of the file: one that was cut short fails here.
         let object = object::File::parse(elf).map_err(ParseModuleError::Elf)?;
         let section = object.section_by_name(".modinfo").ok_or(ParseModuleError::NoModinfo)?;
@@ -114,7 +114,8 @@ impl ModuleFile {
             softdeps: entries.softdeps,
             parameters: entries.parameters,
             aliases: entries.aliases,
-            signed: elf.ends_with(SIGNED),
+            signature: ModuleSignature::of(elf),
+            has_symbol_versions: object.section_by_name("__versions").is_some(),
         })
     }
 }
@@ -270,7 +271,7 @@ mod tests {
                 [("debug_mask", "debug mask: 1 = dump cmd data, 2 = dump cmd exec time"), ("probe_vf", "")]
             );
             assert_eq!(file.aliases.len(), 2);
-            assert!(!file.signed);
+            assert_eq!(file.signature, ModuleSignature::Unsigned);
         }
     }
 
@@ -282,7 +283,8 @@ mod tests {
         assert_eq!(file.name.as_str(), "mlx5_core", "named after its file");
         assert_eq!((file.version, file.srcversion, file.build_id, file.vermagic), (None, None, None, None));
         assert_eq!((file.depends, file.softdeps), (Vec::new(), SoftDeps::default()));
-        assert!(file.signed);
+        assert_eq!(file.signature, ModuleSignature::ByUnknown);
+        assert!(!file.has_symbol_versions);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! - What is on the disk: [`ModuleFile`] for one file, [`ModuleIndex`] for what modprobe would load.
 //! - Whether they are the same: [`IdentityVerdict::of`], [`IdentityReport`] and [`IdentityReport::decide`].
 //! - What to unload and to load, as plain data: [`UnloadPlan`], [`LoadPlan`].
+//! - What the running kernel refuses to load: [`ModuleGate`].
 //! - Who uses them without being a module: [`observe_users`]. What they were given: [`ParameterDefaults`].
 //! - Doing it: [`unload`], [`load`], with a [`Blacklist`] meanwhile.
 //! - Going back: [`find_module_files`], [`file_of_loaded`], [`load_file`].
@@ -26,7 +27,10 @@ mod alias;
 mod file;
 mod index;
 mod loaded;
+mod signature;
+mod symbols;
 
+mod gate;
 mod identity;
 mod load_plan;
 mod parameter;
@@ -46,6 +50,7 @@ mod fixture;
 
 pub use blacklist::{Blacklist, BlacklistError, BlacklistOrigin, FoundBlacklist};
 pub use file::{ModuleFile, ModuleFileError, ParseModuleError, SoftDeps, Vermagic};
+pub use gate::{CandidateModule, Enforcement, KernelSymbols, LoadRefusal, ModuleGate};
 pub use identity::{
     Identity, IdentityDifference, IdentityError, IdentityReport, IdentityVerdict, Incomparable,
     ModuleIdentity, OnDisk, ReloadDecision,
@@ -60,6 +65,11 @@ pub use name::{
 pub use parameter::{ParameterDifference, UnsayableParameter, not_taken};
 pub use parameters::ParameterDefaults;
 pub use previous::{file_of_loaded, find_module_files, load_file, read_unpacked};
+pub use signature::ModuleSignature;
+pub use symbols::ModuleSymbols;
 pub use unload::{ObserveError, UnloadError, Unloaded, unload};
 pub use unload_plan::{ForeignReferences, UnloadBlocked, UnloadBlocker, UnloadPlan, UnloadPolicy};
-pub use users::{ModuleUser, ModuleUsers, ObserveUsersError, UserKind, observe_users};
+pub use users::{
+    ModuleUser, ModuleUsers, ObserveUsersError, RemoteStorage, RemoteUse, UserKind, observe_remote_storage,
+    observe_users,
+};

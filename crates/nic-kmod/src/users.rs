@@ -3,6 +3,7 @@
 //! The kernel counts references and does not say whose they are. What can be found is found here, each user with the
 //! modules that it keeps. What is not found need not be absent: a container sees its own processes and mounts.
 
+mod remote;
 mod storage;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nic_host::{Host, ListError, ReadError};
 use serde::{Deserialize, Serialize};
 
+pub use self::remote::{RemoteStorage, RemoteUse, observe_remote_storage};
 use crate::ModuleName;
 
 /// A user of modules that is no module.

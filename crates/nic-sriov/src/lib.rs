@@ -20,6 +20,7 @@ mod state;
 mod check;
 mod net_folder;
 mod observe;
+mod unmakeable;
 
 mod compare;
 mod names;
@@ -54,4 +55,5 @@ pub use restore::{
 pub use state::{NetdevState, NicState, PfState, RepresentorState, VfNetdev, VfState};
 pub use sysfs::{VfWriteError, set_num_vfs};
 pub use teardown::{RemoveVfsError, await_pfs, remove_vfs};
+pub use unmakeable::{UnmakeablePorts, unmakeable_ports};
 pub use vfio::{VfioUser, vfio_user};

@@ -25,6 +25,7 @@ mod manager;
 mod restore;
 
 mod uplinks;
+mod ways;
 
 pub use compare::{Difference, Gravity, compare};
 pub use manager::{ManagedBy, Progress, progress};
@@ -33,3 +34,4 @@ pub use plan::{Action, LinkMapping, Stage, Step, plan};
 pub use restore::{RestoreOptions, RestoreOutcome, StepFailure, TopologyError, restore};
 pub use state::{LinkState, NetworkState, ObserveError, Place};
 pub use uplinks::{ApiRoute, Uplinks};
+pub use ways::{Carried, Ways};

@@ -267,6 +267,32 @@ impl NetworkState {
         self.link(index).map_or_else(|| format!("ifindex {index}"), |link| link.name.to_string())
     }
 
+    /// What nothing gives back when the interfaces come back, in a line each: links that the kernel removes and that nothing here can make,
+    /// and those that stay and can be bound to nothing else.
+    #[must_use]
+    pub fn lost(&self) -> Vec<String> {
+        let lost = self.links.iter().filter_map(|link| {
+            let kind = link.kind.as_deref().unwrap_or("link");
+            match &link.place {
+                Place::LostChild { lower } => Some(format!(
+                    "{kind} {} on {} goes with it, and cannot be made again",
+                    link.name,
+                    self.name(*lower)
+                )),
+                Place::Bound { lower, tunnel: None } => Some(format!(
+                    "{kind} {} stays bound to {}, which is gone by then, and cannot be bound anew",
+                    link.name,
+                    self.name(*lower)
+                )),
+                Place::Device
+                | Place::Child { .. }
+                | Place::Stays { .. }
+                | Place::Bound { tunnel: Some(_), .. } => None,
+            }
+        });
+        lost.collect()
+    }
+
     /// Whether nothing stands on the interfaces but they themselves.
     #[must_use]
     pub fn is_bare(&self) -> bool {

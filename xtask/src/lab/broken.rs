@@ -1,5 +1,5 @@
 //! Drivers that are packed and installed like any other, and do not come up: of another kernel, with a symbol that no
-//! kernel has, with a probe that fails. Only igb is broken; igbvf is the latest version's.
+//! kernel has, with a probe or a start that fails. Only igb is broken; igbvf is the latest version's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,11 @@ struct Broken {
     insertions: Option<&'static [Insertion]>,
 }
 
-const BROKEN: [Broken; 3] = [
+const BROKEN: [Broken; 4] = [
     Broken { name: "wrong-vermagic", version: "25.11-0.0.1.0", insertions: None },
     Broken { name: "unresolved-symbol", version: "25.11-0.0.2.0", insertions: Some(&CALL) },
     Broken { name: "failing-probe", version: "25.11-0.0.3.0", insertions: Some(&FAIL) },
+    Broken { name: "failing-init", version: "25.11-0.0.4.0", insertions: Some(&REFUSE) },
 ];
 /// The kernel's build takes a symbol that nobody has for an error. Here it is the point.
 const SOURCE: Source = Source { switches: &["CONFIG_IGB=m", "KBUILD_MODPOST_WARN=1"], ..IGB };
@@ -39,6 +40,11 @@ const CALL: [Insertion; 2] = [
         after: "static int __init igb_init_module(void)\n{",
     },
 ];
+const REFUSE: [Insertion; 1] = [Insertion {
+    text: "\tif (1)\n\t\treturn -EIO;\n\n",
+    before: "\tpr_info(",
+    after: "static int __init igb_init_module(void)\n{",
+}];
 const FAIL: [Insertion; 1] = [Insertion {
     text: "\tdev_err(&pdev->dev, \"lab: this driver's probe fails\\n\");\n\treturn -EIO;\n\n",
     before: "\terr = pci_enable_device_mem(pdev);\n",

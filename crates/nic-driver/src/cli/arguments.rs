@@ -10,7 +10,7 @@ use super::in_force::ConfigArguments;
 use super::install::InstallArguments;
 use super::modules::{ModuleArguments, parse_bool};
 use super::run::RunArguments;
-use crate::context::{ManagementNic, ReloadWith};
+use crate::context::{Assumption, Lossy, ManagementNic, ReloadWith};
 use crate::default_paths;
 use crate::phase::Probe;
 
@@ -52,6 +52,19 @@ pub struct Cli {
     /// What a reload does when the node's default route or the Kubernetes API is behind the NICs that go.
     #[arg(long, global = true, value_enum, env = "NIC_DRIVER_MANAGEMENT_NIC", default_value_t = ManagementNic::Warn)]
     pub management_nic: ManagementNic,
+    /// What a reload does when something hangs on the NICs that goes with their driver and is not given back.
+    #[arg(long, global = true, value_enum, env = "NIC_DRIVER_LOSSY", default_value_t = Lossy::Warn)]
+    pub lossy: Lossy,
+    /// A kind of what stands in the way of a reload and is passed over, for those who know better. May be repeated.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "NIC_DRIVER_ASSUME_OK",
+        value_name = "KIND",
+        value_delimiter = ','
+    )]
+    pub assume_ok: Vec<Assumption>,
     /// How a reload unloads and loads: by itself, or with the vendor's init script. `terminate` always does it itself.
     #[arg(long, global = true, value_enum, env = "NIC_DRIVER_RELOAD_WITH", default_value_t = ReloadWith::Native)]
     pub reload_with: ReloadWith,

@@ -52,6 +52,8 @@ pub(super) fn settings(cli: &Cli) -> Settings {
             Command::Reload { force: true, .. } | Command::Preflight { force: true }
         ),
         may_unload: cli.modules.may_unload(),
+        lossy: cli.lossy,
+        assume_ok: cli.assume_ok.clone(),
     }
 }
 

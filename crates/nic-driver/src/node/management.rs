@@ -1,67 +1,79 @@
-//! The node's own ways out through the NICs that a swap takes away.
+//! What of the node's own goes through the NICs that a swap takes away: its ways out, and storage on other machines.
 
 use std::net::IpAddr;
 
-use nic_netlink::Netlink;
-use nic_sriov::NicState;
-use nic_topology::{Network, Uplinks};
+use nic_kmod::{ObserveUsersError, RemoteStorage, observe_remote_storage};
+use nic_netlink::{Netlink, NetworkReadError, Route};
+use nic_sriov::{LinkSource, NicState};
+use nic_topology::{Carried, Network, Uplinks, Ways};
 
+use super::api_servers::api_servers;
 use super::network::ifindexes;
-use crate::context::{Context, ManagementNic};
+use crate::context::Context;
 
-/// A reload that would take the node's own network away, and must not.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the node itself is reached through NICs that a reload takes away for its time: {uplinks}. Allow it with \
-     --management-nic warn, or move the node's network to another NIC"
-)]
-pub struct ManagementBlocked {
-    /// What goes through them.
-    pub uplinks: Uplinks,
-}
-
-/// Ways out that could not be looked at.
+/// What goes through the NICs could not be looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum ManagementError {
-    /// They are there, and not to be taken away.
-    #[error(transparent)]
-    Blocked(#[from] ManagementBlocked),
-    /// The kernel was asked in vain.
+    /// The routes.
     #[error("whether the node itself is reached through its NICs cannot be told")]
-    Read(#[from] nic_netlink::NetworkReadError),
+    Network(#[from] NetworkReadError),
+    /// Storage on other machines.
+    #[error("whether storage is reached through the NICs cannot be told")]
+    Storage(#[from] ObserveUsersError),
 }
 
-/// Looks which of the machine's own ways out go through these NICs, and does what the setting says.
-pub(crate) async fn check_management(
+/// What of the node's own goes through NICs, or may do so.
+#[derive(Debug, Default)]
+pub(crate) struct BehindNics {
+    /// The machine's own ways out, where one goes through them.
+    pub(crate) ways_out: Option<Uplinks>,
+    /// Storage on other machines.
+    pub(crate) storage: Vec<StorageBehind>,
+}
+
+/// Storage that is reached through the NICs, or may be.
+#[derive(Debug)]
+pub(crate) struct StorageBehind {
+    pub(crate) storage: RemoteStorage,
+    /// Whether that is so, and not only that nothing tells otherwise.
+    pub(crate) is_certain: bool,
+}
+
+/// Looks what goes through these NICs. A tree's network is not recorded.
+pub(crate) async fn behind_nics(
     context: &Context,
-    netlink: &Netlink,
+    source: &LinkSource,
     nics: &NicState,
-) -> Result<(), ManagementError> {
-    let policy = context.settings.management_nic;
-    if policy == ManagementNic::Allow {
-        return Ok(());
-    }
-    let uplinks = uplinks(netlink, nics, context.settings.kubernetes_api).await?;
-    if !uplinks.carry_management() {
-        return Ok(());
-    }
-    if policy == ManagementNic::Refuse {
-        return Err(ManagementBlocked { uplinks }.into());
-    }
-    tracing::warn!(%uplinks, "the node itself is reached through NICs that go now; all of it will be restored");
-    Ok(())
-}
-
-async fn uplinks(
-    netlink: &Netlink,
-    nics: &NicState,
-    api: Option<IpAddr>,
-) -> Result<Uplinks, nic_netlink::NetworkReadError> {
-    let route = match api {
-        Some(api) => netlink.route_to(api).await?.map(|route| (api, route)),
-        None => None,
-    };
+) -> Result<BehindNics, ManagementError> {
+    let LinkSource::Kernel(kernel) = source else { return Ok(BehindNics::default()) };
+    let netlink = &kernel.netlink;
     let network = Network::read(netlink).await?;
     let devices = ifindexes(nics);
-    Ok(Uplinks::of(&network, &devices, route.as_ref().map(|(api, route)| (*api, route))))
+    let mut api = Vec::new();
+    for address in api_servers(context) {
+        api.extend(route_to(netlink, address).await?.map(|route| (address, route)));
+    }
+    let ways_out = Some(Uplinks::of(&network, &devices, &api)).filter(Uplinks::carry_management);
+    let ways = Ways::new(&network, &devices);
+    let mut storage = Vec::new();
+    for remote in observe_remote_storage(&context.host)? {
+        // Where it is cannot be told, and so neither whether it is reached.
+        let mut answer = if remote.peers.is_empty() { Some(false) } else { None };
+        for peer in &remote.peers {
+            let Some(route) = route_to(netlink, *peer).await? else { continue };
+            match ways.carried(&route) {
+                Carried::Yes => answer = Some(true),
+                Carried::CannotBeTold(_) => answer = answer.or(Some(false)),
+                Carried::No => {}
+            }
+        }
+        storage.extend(answer.map(|is_certain| StorageBehind { storage: remote, is_certain }));
+    }
+    Ok(BehindNics { ways_out, storage })
+}
+
+/// `None` for this machine's own addresses, too, to which the kernel's route leads over `lo`, an interface without a NIC.
+async fn route_to(netlink: &Netlink, address: IpAddr) -> Result<Option<Route>, NetworkReadError> {
+    let route = netlink.route_to(address).await?;
+    Ok(route.filter(|route| route.kind == Route::UNICAST))
 }

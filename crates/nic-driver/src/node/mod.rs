@@ -1,5 +1,6 @@
 //! The node: what a swap finds on it, and leaves.
 
+mod api_servers;
 mod family_devices;
 mod grace;
 mod headers;
@@ -19,8 +20,8 @@ pub(crate) use grace::reload_fits;
 pub use headers::{HeadersError, mount_headers, unmount_headers};
 pub(crate) use machine::tell_machine;
 pub use machine::{MachineStatus, RunningStatus};
-pub(crate) use management::check_management;
-pub use management::{ManagementBlocked, ManagementError};
+pub use management::ManagementError;
+pub(crate) use management::{StorageBehind, behind_nics};
 pub use names_rule::{NamesRuleError, NamesRulePlan, plan_names_rule, remove_names_rule, write_names_rule};
 pub use network::NetworkError;
 pub(crate) use network::{network_differs, network_summary, restore_network};

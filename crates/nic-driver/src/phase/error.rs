@@ -66,7 +66,7 @@ pub enum PhaseError {
     /// It could not be seen whether something stands in the way.
     #[error(transparent)]
     FindBlockers(#[from] FindBlockersError),
-    /// The node itself is reached through the NICs, or that cannot be told.
+    /// Whether the node itself is reached through the NICs cannot be told.
     #[error(transparent)]
     Management(#[from] ManagementError),
     /// The return to the inbox driver would have been cut off.
@@ -302,7 +302,6 @@ impl PhaseError {
             | Self::Inbox(_)
             | Self::NoModule { .. } => Exit::NoModule,
             Self::Blocked(_)
-            | Self::Management(ManagementError::Blocked(_))
             | Self::NoTimeLeft(_)
             | Self::StateDir { .. }
             | Self::Record(_)
@@ -320,7 +319,7 @@ impl PhaseError {
             | Self::FamilyDevices(_)
             | Self::FindBlockers(_)
             | Self::Loaded(_)
-            | Self::Management(ManagementError::Read(_))
+            | Self::Management(_)
             | Self::Backup(_)
             | Self::Blacklist(BlacklistError::Read(_) | BlacklistError::Write(_))
             | Self::File(_)

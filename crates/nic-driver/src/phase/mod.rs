@@ -1,5 +1,6 @@
 //! The phases: what each command does, composed from [`crate::swap`] and [`crate::node`]. No mechanism of their own.
 
+mod blockers;
 mod build_packages;
 mod error;
 mod install;

@@ -7,10 +7,11 @@ use nic_kmod::{IdentityReport, LoadPlan, LoadedModules, ModuleName};
 use nic_sriov::{LinkSource, RestorePlan, observe, obstacles, plan_restore};
 use serde::Serialize;
 
+use super::blockers::look_for_blockers;
 use super::error::PhaseError;
 use crate::context::Context;
 use crate::state::RestoreDuty;
-use crate::swap::{Blocker, ModuleTree, decide, earlier_rollback, find_blockers};
+use crate::swap::{Blocker, Look, ModuleTree, decide, earlier_rollback};
 
 /// What `restore-sriov` would do now.
 #[derive(Debug, Clone, Serialize)]
@@ -72,6 +73,18 @@ pub struct ReloadPlan {
     pub load: Vec<ModuleName>,
     /// What stands in the way.
     pub blockers: Vec<Blocker>,
+    /// What stands in the way, and is passed over since somebody knows better (`--assume-ok`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assumed: Vec<Blocker>,
+    /// Modules that will not be loaded, and that the driver works without: each with its reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// What goes with the driver and is not given back: each with its reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
+    /// What the node does without for the time of a swap, and has again afterwards.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub meanwhile: Vec<String>,
     /// Why the installed driver would not be tried: it was taken back before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "taken_back")]
@@ -79,7 +92,7 @@ pub struct ReloadPlan {
 }
 
 /// What `reload` would do now.
-pub fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
+pub async fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
     let modules = &context.family.modules;
     let index = ModuleTree::Own.index(context)?;
     let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
@@ -87,12 +100,8 @@ pub fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
     let decision = decide(context, &identity);
     let missing = decision.missing();
     let due = context.settings.force || decision.is_swap();
-    let (unload, blockers) = if due {
-        let found = find_blockers(context)?;
-        (found.unload, found.blockers)
-    } else {
-        (Vec::new(), Vec::new())
-    };
+    let found = if due { Some(look_for_blockers(context, &index, Look::Whole).await?) } else { None };
+    let found = found.unwrap_or_default();
     let before: Vec<ModuleName> = loaded
         .iter()
         .map(|module| module.name.clone())
@@ -111,9 +120,13 @@ pub fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
         due,
         rolled_back,
         identity,
-        unload,
+        unload: found.unload,
         load: load.load.into_iter().map(|step| step.module).collect(),
-        blockers,
+        blockers: found.blockers,
+        assumed: found.assumed,
+        left_out: found.left_out,
+        lost: found.lost,
+        meanwhile: found.meanwhile,
     })
 }
 
@@ -131,11 +144,23 @@ impl fmt::Display for ReloadPlan {
         for blocker in &self.blockers {
             writeln!(f, "blocked: {blocker}")?;
         }
+        for blocker in &self.assumed {
+            writeln!(f, "assumed to be in order: {}", blocker.what)?;
+        }
         for module in &self.unload {
             writeln!(f, "unload {module}")?;
         }
         for module in &self.load {
             writeln!(f, "load {module}")?;
+        }
+        for module in &self.left_out {
+            writeln!(f, "not loaded: {module}")?;
+        }
+        for lost in &self.lost {
+            writeln!(f, "lost: {lost}")?;
+        }
+        for away in &self.meanwhile {
+            writeln!(f, "meanwhile away: {away}")?;
         }
         Ok(())
     }

@@ -6,10 +6,11 @@ use comfy_table::{Table, presets};
 use nic_kmod::{IdentityReport, ModuleName};
 use serde::Serialize;
 
+use super::blockers::look_for_blockers;
 use super::error::PhaseError;
 use crate::Exit;
 use crate::context::Context;
-use crate::swap::{Blocker, ModuleTree, decide, find_blockers, list};
+use crate::swap::{Blocker, Look, ModuleTree, decide, list};
 
 /// What a preflight has found.
 #[derive(Debug, Clone, Serialize)]
@@ -23,6 +24,18 @@ pub struct Preflight {
     pub unload: Vec<ModuleName>,
     /// What stands in the way.
     pub blockers: Vec<Blocker>,
+    /// What stands in the way, and is passed over since somebody knows better (`--assume-ok`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assumed: Vec<Blocker>,
+    /// Modules that will not be loaded, and that the driver works without: each with its reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// What goes with the driver and is not given back: each with its reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
+    /// What the node does without for the time of a swap, and has again afterwards.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub meanwhile: Vec<String>,
     /// Whether the processes of the whole machine were seen, and not of one container alone.
     pub sees_all_processes: bool,
 }
@@ -47,6 +60,18 @@ impl fmt::Display for Preflight {
             }
             return writeln!(f, "no reload is due: the loaded modules are the installed ones");
         }
+        for blocker in &self.assumed {
+            writeln!(f, "assumed to be in order: {}", blocker.what)?;
+        }
+        for module in &self.left_out {
+            writeln!(f, "not loaded: {module}")?;
+        }
+        for lost in &self.lost {
+            writeln!(f, "lost: {lost}")?;
+        }
+        for away in &self.meanwhile {
+            writeln!(f, "meanwhile away: {away}")?;
+        }
         if self.blockers.is_empty() {
             return writeln!(f, "nothing stands in the way; to be unloaded: {}", list(&self.unload));
         }
@@ -64,7 +89,7 @@ impl fmt::Display for Preflight {
 /// Looks for everything that stands in the way of a reload. Changes nothing.
 ///
 /// When no swap is due, and [`crate::Settings::force`] does not ask for one, nothing is looked for.
-pub fn preflight(context: &Context) -> Result<Preflight, PhaseError> {
+pub async fn preflight(context: &Context) -> Result<Preflight, PhaseError> {
     let index = ModuleTree::Own.index(context)?;
     let identity = IdentityReport::read(&context.host, &index, &context.family.modules.identity)?;
     let decision = decide(context, &identity);
@@ -74,15 +99,23 @@ pub fn preflight(context: &Context) -> Result<Preflight, PhaseError> {
             missing: decision.missing(),
             unload: Vec::new(),
             blockers: Vec::new(),
+            assumed: Vec::new(),
+            left_out: Vec::new(),
+            lost: Vec::new(),
+            meanwhile: Vec::new(),
             sees_all_processes: false,
         });
     }
-    let found = find_blockers(context)?;
+    let found = look_for_blockers(context, &index, Look::Whole).await?;
     Ok(Preflight {
         due: true,
         missing: Vec::new(),
         unload: found.unload,
         blockers: found.blockers,
+        assumed: found.assumed,
+        left_out: found.left_out,
+        lost: found.lost,
+        meanwhile: found.meanwhile,
         sees_all_processes: found.sees_all_processes,
     })
 }
@@ -106,10 +139,20 @@ mod tests {
             missing: Vec::new(),
             unload: Vec::new(),
             blockers,
+            assumed: Vec::new(),
+            left_out: vec!["mlx5_vdpa: the module tree has no such module".to_owned()],
+            lost: vec!["macsec macsec0 on pf2 goes with it, and cannot be made again".to_owned()],
+            meanwhile: vec![
+                "the node itself is reached through NICs that go: route default via 192.0.2.1 dev pf2"
+                    .to_owned(),
+            ],
             sees_all_processes: true,
         };
         assert_eq!(found.exit(), Exit::Blocked);
         insta::assert_snapshot!(found, @r"
+        not loaded: mlx5_vdpa: the module tree has no such module
+        lost: macsec macsec0 on pf2 goes with it, and cannot be made again
+        meanwhile away: the node itself is reached through NICs that go: route default via 192.0.2.1 dev pf2
          in the way                            keeps    what to do                                                                                                
          the storage module rpcrdma is loaded  ib_core  allow its unloading with UNLOAD_STORAGE_MODULES=true (--unload-storage-modules), or `modprobe -r rpcrdma` 
         blocked: 1 in the way; nothing was changed

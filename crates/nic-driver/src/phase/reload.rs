@@ -12,6 +12,7 @@ use nic_kmod::{BlacklistError, IdentityReport, IdentityVerdict, LoadedModules, M
 use nic_sriov::{Arrivals, DeviceAddress, ObserveError};
 use serde::Serialize;
 
+use super::blockers::look_for_blockers;
 use super::error::PhaseError;
 use super::kernel_links::kernel_links;
 use super::restore::{Restored, restore_within_phase};
@@ -19,14 +20,14 @@ use super::rollback::{finish_rollback, roll_back};
 use crate::Exit;
 use crate::context::Context;
 use crate::node::{
-    check_management, driverless_devices, drivers_fault, give_readiness, listen_and_wait_for_pfs,
-    observe_node, pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
+    driverless_devices, drivers_fault, give_readiness, listen_and_wait_for_pfs, observe_node,
+    pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
 };
 use crate::privileges;
 use crate::state::{Moment, Phase, PhaseRecord, RollbackMeaning, RolledBack, Snapshot, SnapshotState, Step};
 use crate::swap::{
-    BackupError, BlockersFound, FailedSwap, ModuleTree, Swap, back_up_running_modules, blacklist_of_swap,
-    checkpoint, decide, earlier_rollback, find_blockers, given_parameters, list, load_missing_modules,
+    BackupError, BlockersFound, FailedSwap, Look, ModuleTree, Swap, back_up_running_modules,
+    blacklist_of_swap, checkpoint, decide, earlier_rollback, given_parameters, list, load_missing_modules,
     prepare_loads, prepare_missing, remove_leftover_blacklist, size_of_next_backup, swap_driver,
 };
 
@@ -224,14 +225,35 @@ async fn load_beside_driver(
     Ok(ReloadProgress { loaded, not_loaded, ..Default::default() })
 }
 
-/// Blockers are looked for at the start and again right before the first change: an hour may lie between the two.
-fn ensure_unblocked(context: &Context, phase: &PhaseRecord) -> Result<(), PhaseError> {
+/// Blockers are looked for at the start and again right before the first change: an hour may lie between the two. What is passed over
+/// and what will be lost is in the journal.
+async fn ensure_unblocked(
+    context: &Context,
+    phase: &PhaseRecord,
+    index: &ModuleIndex,
+    look: Look,
+) -> Result<(), PhaseError> {
     let step = phase.step(Step::FindBlockers);
-    let found = find_blockers(context).map_err(PhaseError::from).and_then(|found| match found.blockers {
-        blockers if blockers.is_empty() => Ok(()),
-        blockers => Err(BlockersFound { blockers }.into()),
+    let found = look_for_blockers(context, index, look).await.and_then(|found| {
+        let told = found.told();
+        if let Some(told) = told.as_ref().filter(|_| look == Look::Whole) {
+            tracing::warn!(told, "what a reload passes over, takes away for its time, or does not give back");
+        }
+        match found.blockers {
+            blockers if blockers.is_empty() => Ok(told),
+            blockers => Err(BlockersFound { blockers }.into()),
+        }
     });
-    step.record(found)
+    match found {
+        Ok(told) => {
+            step.ok(told);
+            Ok(())
+        }
+        Err(error) => {
+            step.failed(&error);
+            Err(error)
+        }
+    }
 }
 
 async fn swap_and_await_pfs(
@@ -242,7 +264,7 @@ async fn swap_and_await_pfs(
     state: SnapshotState,
 ) -> Result<(Vec<DeviceAddress>, Vec<ModuleName>), PhaseError> {
     let host = &context.host;
-    ensure_unblocked(context, phase)?;
+    ensure_unblocked(context, phase, index, Look::Whole).await?;
     back_up_running_modules(context, phase).map_err(|error| match error {
         BackupError::Write(source) => state_dir(context, source),
         error => error.into(),
@@ -261,7 +283,6 @@ async fn swap_and_await_pfs(
         }
         state => {
             let mut observed = observe_node(context).await?;
-            check_management(context, &kernel.netlink, &observed.nics).await?;
             observed.parameters = given_parameters(context, index, &observed.modules)?;
             observed.lost = still_lost_modules(context, state)?;
             (Snapshot::by_hand(observed).arm(), true)
@@ -273,7 +294,7 @@ async fn swap_and_await_pfs(
     loads.load_beforehand(context, phase, deadline).await;
     loads.page_in(context, index);
     let blacklist = blacklist_of_swap(context).map_err(BlacklistError::from)?;
-    ensure_unblocked(context, phase)?;
+    ensure_unblocked(context, phase, index, Look::Again).await?;
 
     // From here on it is finished, whoever asks to stop.
     context.begin_change()?;

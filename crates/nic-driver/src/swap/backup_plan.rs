@@ -42,6 +42,13 @@ impl PlannedBackup {
         }
     }
 
+    pub(super) fn found(&self) -> Option<&FoundModule> {
+        match self {
+            Self::Found(found) => Some(found),
+            Self::Kept(_) | Self::Missing(_) => None,
+        }
+    }
+
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Missing(_))
     }

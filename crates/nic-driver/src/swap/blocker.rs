@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use clap::ValueEnum as _;
 use nic_kmod::{LoadedModule, ModuleName, ModuleState, UnloadBlocked, UserKind};
 use serde::Serialize;
 
-use crate::context::MayUnload;
+use crate::context::{Assumption, MayUnload};
 use crate::family::FamilyModules;
 
 /// One thing that stands in the way of a reload.
@@ -57,6 +58,60 @@ pub enum BlockerKind {
     StateDirectory,
     /// The driver that runs could not be loaded again, nor the distribution's own.
     NoWayBack,
+    /// The kernel loads and unloads no module before the next boot.
+    ModulesDisabled,
+    /// The kernel refuses a module by its name.
+    RefusedName,
+    /// The kernel asks for a signature that a module does not have.
+    Signature,
+    /// A module is for another kernel.
+    Vermagic,
+    /// A module needs symbols that nothing has.
+    Symbols,
+    /// A module's file is none, or cannot be read.
+    ModuleFile,
+    /// The node itself is reached through the NICs.
+    ManagementNic,
+    /// What hangs on the NICs and that nothing here can make again.
+    CannotMakeAgain,
+    /// What goes with the driver, and is not given back.
+    Lossy,
+    /// Storage that is reached through the NICs.
+    RemoteStorage,
+}
+
+impl BlockerKind {
+    /// What somebody has to assume who passes over it; `None` where nobody can.
+    #[must_use]
+    pub fn assumption(self) -> Option<Assumption> {
+        match self {
+            Self::Signature => Some(Assumption::Signature),
+            Self::Vermagic => Some(Assumption::Vermagic),
+            Self::Symbols => Some(Assumption::Symbols),
+            Self::CannotMakeAgain => Some(Assumption::CannotMakeAgain),
+            Self::RemoteStorage => Some(Assumption::RemoteStorage),
+            Self::StateDirectory => Some(Assumption::StateDirectory),
+            // Each has a switch of its own, or the kernel refuses all the same.
+            Self::StorageModule
+            | Self::ThirdPartyModule
+            | Self::UnknownModule
+            | Self::Storage
+            | Self::User
+            | Self::UnknownUser
+            | Self::Permanent
+            | Self::NotLive
+            | Self::VfInUse
+            | Self::InitScript
+            | Self::Blacklist
+            | Self::Cycle
+            | Self::NoWayBack
+            | Self::ModulesDisabled
+            | Self::RefusedName
+            | Self::ModuleFile
+            | Self::ManagementNic
+            | Self::Lossy => None,
+        }
+    }
 }
 
 impl fmt::Display for Blocker {
@@ -67,7 +122,11 @@ impl fmt::Display for Blocker {
         if !self.modules.is_empty() && !speaks_of_itself {
             write!(f, ", which keeps {}", list(&self.modules))?;
         }
-        write!(f, " ({})", self.remedy)
+        write!(f, " ({}", self.remedy)?;
+        if let Some(option) = self.kind.assumption().and_then(|assumption| assumption.to_possible_value()) {
+            write!(f, "; who knows better goes on with --assume-ok {}", option.get_name())?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -77,7 +136,7 @@ pub(crate) fn list(modules: &[ModuleName]) -> String {
 
 /// Something stands in the way of a reload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the modules cannot be unloaded: {}", blockers.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+#[error("the modules cannot be swapped: {}", blockers.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct BlockersFound {
     /// All of it; never empty.
     pub blockers: Vec<Blocker>,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use nic_host::{FileLifetime, ListError, ReadError};
 use nic_kmod::{
-    LoadedModule, LoadedModules, ModuleName, ModuleUsers, ObserveUsersError, ReadLoadedError, UnloadPlan,
-    observe_users,
+    LoadedModule, LoadedModules, ModuleIndex, ModuleName, ModuleUsers, ObserveUsersError, ReadLoadedError,
+    UnloadPlan, observe_users,
 };
 use nic_sriov::{ObserveError, VfioUser, find_pfs, vf_addresses, vfio_user};
 
@@ -13,11 +13,13 @@ use super::blocker::{
     Blocker, BlockerKind, blocker_of_unload_plan, forbidden_module, remedy_for, unknown_user,
     unremovable_module,
 };
+use super::dependents::with_dependents;
 use super::init_script::{init_script_at_work, init_script_missing};
 use super::leftovers::foreign_blacklist;
+use super::refused_modules::Refusals;
 use super::unload_policy::unload_policy;
-use super::way_back::no_way_back;
-use crate::context::{Context, MayUnload};
+use super::way_back::{is_armed, no_way_back};
+use crate::context::{Assumption, Context, MayUnload};
 use crate::family::FamilyModules;
 
 /// It could not be seen what stands in the way.
@@ -41,18 +43,67 @@ pub enum FindBlockersError {
 }
 
 /// What the search has found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct FoundBlockers {
     /// What would be unloaded, in order; nothing when something stands in the way.
     pub unload: Vec<ModuleName>,
     /// What stands in the way.
     pub blockers: Vec<Blocker>,
+    /// What stands in the way, and is passed over since somebody knows better ([`crate::Settings::assume_ok`]).
+    pub assumed: Vec<Blocker>,
+    /// Modules that are loaded now or listed, will not be loaded, and do not keep the driver from coming up: each with its reason.
+    pub left_out: Vec<String>,
+    /// What hangs on the NICs, goes with the driver and is not given back: each with its reason.
+    pub lost: Vec<String>,
+    /// What the node does without for the time of a swap, and has again afterwards.
+    pub meanwhile: Vec<String>,
     /// Whether the processes of the whole machine were seen, and not of one container alone.
     pub sees_all_processes: bool,
 }
 
-/// Finds all blockers of a reload, without asking whether one is due. Changes nothing.
-pub(crate) fn find_blockers(context: &Context) -> Result<FoundBlockers, FindBlockersError> {
+impl FoundBlockers {
+    /// Takes out what is assumed to be in order.
+    fn assume(&mut self, assumptions: &[Assumption]) {
+        let is_assumed =
+            |blocker: &mut Blocker| blocker.kind.assumption().is_some_and(|kind| assumptions.contains(&kind));
+        self.assumed.extend(self.blockers.extract_if(.., is_assumed));
+    }
+
+    /// What is passed over, what is not loaded any more, and what is lost, in one line; `None` where there is nothing.
+    pub(crate) fn told(&self) -> Option<String> {
+        let assumed = self.assumed.iter().map(|blocker| format!("assumed to be in order: {}", blocker.what));
+        let left_out = self.left_out.iter().map(|module| format!("not loaded: {module}"));
+        let lost = self.lost.iter().map(|lost| format!("lost: {lost}"));
+        let away = self.meanwhile.iter().map(|away| format!("meanwhile away: {away}"));
+        let all: Vec<String> = assumed.chain(left_out).chain(lost).chain(away).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Adds what else stands in the way.
+    pub(crate) fn add(&mut self, blockers: impl IntoIterator<Item = Blocker>, assumptions: &[Assumption]) {
+        self.blockers.extend(blockers);
+        self.assume(assumptions);
+        if !self.blockers.is_empty() {
+            self.unload.clear();
+        }
+    }
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// All of it.
+    Whole,
+    /// What may have changed since a whole look, a moment ago: the files to be loaded have not.
+    Again,
+}
+
+/// Finds all blockers of a reload from the tree with this index, without asking whether one is due. Changes nothing.
+pub(crate) fn find_blockers(
+    context: &Context,
+    index: &ModuleIndex,
+    look: Look,
+) -> Result<FoundBlockers, FindBlockersError> {
     let modules = &context.family.modules;
     let loaded = LoadedModules::read(&context.host)?;
     let users = observe_users(&context.host)?;
@@ -71,9 +122,27 @@ pub(crate) fn find_blockers(context: &Context) -> Result<FoundBlockers, FindBloc
         }
         Err(_) => Vec::new(),
     };
-    blockers.extend(no_way_back(context)?);
-    let unload = if blockers.is_empty() { unload } else { Vec::new() };
-    Ok(FoundBlockers { unload, blockers, sees_all_processes: users.sees_all_processes })
+    let mut left_out = Vec::new();
+    // In a swap that is under way the NIC is gone already: a driver that is refused is taken back, which nothing may keep from.
+    if look == Look::Whole && !is_armed(context) {
+        let refusals = Refusals::read(context, index, &loaded);
+        let refused = refusals.of_tree(context, index);
+        blockers.extend(refused.blockers);
+        left_out = refused.left_out;
+        blockers.extend(no_way_back(context, &refusals)?);
+    }
+    let sees_all_processes = users.sees_all_processes;
+    let mut found = FoundBlockers {
+        unload,
+        blockers: Vec::new(),
+        assumed: Vec::new(),
+        left_out,
+        lost: Vec::new(),
+        meanwhile: Vec::new(),
+        sees_all_processes,
+    };
+    found.add(blockers, &context.settings.assume_ok);
+    Ok(found)
 }
 
 /// A container that is killed in mid-swap must find what it owes to the NICs when it is started again.
@@ -180,18 +249,6 @@ fn module_blockers(
         }
     }
     blockers
-}
-
-/// Those of `roots` that are loaded and everything on top of them, the one loaded last first.
-fn with_dependents<'a>(loaded: &'a LoadedModules, roots: &[ModuleName]) -> Vec<&'a LoadedModule> {
-    let mut going: BTreeSet<&ModuleName> = BTreeSet::new();
-    let mut open: Vec<&LoadedModule> = roots.iter().filter_map(|root| loaded.get(root)).collect();
-    while let Some(module) = open.pop() {
-        if going.insert(&module.name) {
-            open.extend(module.holders.iter().filter_map(|holder| loaded.get(holder)));
-        }
-    }
-    loaded.iter().filter(|module| going.contains(&module.name)).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::backup_plan::{BackupPlan, PlannedBackup};
 use super::blocker::{Blocker, BlockerKind, list};
+use super::refused_modules::Refusals;
 use crate::context::Context;
 use crate::state::ModuleBackup;
 
@@ -116,13 +117,24 @@ pub(crate) fn find_way_back(context: &Context) -> Result<WayBack, ReadLoadedErro
 }
 
 /// Whoever swaps the driver must be able to go back, or have said that it may be without.
-///
-/// In a swap that is under way nothing is gained by stopping: the driver that ran is gone already.
-pub(super) fn no_way_back(context: &Context) -> Result<Option<Blocker>, ReadLoadedError> {
-    if context.settings.without_way_back || is_armed(context) {
+pub(super) fn no_way_back(
+    context: &Context,
+    refusals: &Refusals,
+) -> Result<Option<Blocker>, ReadLoadedError> {
+    if context.settings.without_way_back {
         return Ok(None);
     }
-    let WayBack::None { because } = find_way_back(context)? else { return Ok(None) };
+    let plan = BackupPlan::observe(context)?;
+    let because = match WayBack::of(context, &plan) {
+        WayBack::None { because } => because,
+        // Of the files of the driver that runs, the kernel has taken each; of the distribution's, nobody knows.
+        WayBack::Inbox { because, .. } => {
+            let files = plan.inbox.iter().filter_map(PlannedBackup::found);
+            let Some(refused) = refusals.of_way_back(files) else { return Ok(None) };
+            format!("{because}; and of the distribution's modules the kernel would refuse {refused}")
+        }
+        WayBack::NotNeeded | WayBack::Backup { .. } => return Ok(None),
+    };
     Ok(Some(Blocker {
         kind: BlockerKind::NoWayBack,
         what: format!("there is no way back to the driver that runs: {because}"),
@@ -135,6 +147,6 @@ pub(super) fn no_way_back(context: &Context) -> Result<Option<Blocker>, ReadLoad
     }))
 }
 
-fn is_armed(context: &Context) -> bool {
+pub(super) fn is_armed(context: &Context) -> bool {
     context.snapshot_state().is_ok_and(|state| state.armed().is_some())
 }

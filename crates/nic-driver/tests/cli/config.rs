@@ -171,6 +171,7 @@ fn only_what_is_optional_is_not_set() {
     assert_eq!(
         not_set,
         [
+            "assume-ok",
             "build-flags",
             "config",
             "container-version",

@@ -25,6 +25,8 @@ mod kill_matrix;
 #[cfg(test)]
 mod node_tree;
 #[cfg(test)]
+mod preflight;
+#[cfg(test)]
 mod privileges;
 #[cfg(test)]
 mod probe;

@@ -10,7 +10,7 @@ use super::{ModuleUser, ObserveUsersError, UserKind};
 use crate::ModuleName;
 
 /// How deep block devices are followed: a file system on a loop device on a file on a mapped device on…
-const DEPTH: usize = 8;
+pub(super) const DEPTH: usize = 8;
 
 /// The mounts of a namespace that stand on modules. One that cannot be read has gone with its process.
 pub(super) fn mounts(host: &Host, mountinfo: &str) -> Vec<ModuleUser> {
@@ -35,9 +35,17 @@ pub(super) fn mounts(host: &Host, mountinfo: &str) -> Vec<ModuleUser> {
 
 /// The swap areas (`/proc/swaps`) that stand on modules.
 pub(super) fn swaps(host: &Host) -> Result<Vec<ModuleUser>, ReadError> {
+    let users = swap_areas(host)?;
+    let users =
+        users.into_iter().map(|(device, modules)| ModuleUser { kind: UserKind::Swap { device }, modules });
+    Ok(users.filter(|user| !user.modules.is_empty()).collect())
+}
+
+/// The swap areas, each with the modules that it stands on.
+pub(super) fn swap_areas(host: &Host) -> Result<Vec<(PathBuf, BTreeSet<ModuleName>)>, ReadError> {
     let Some(text) = host.read_if_exists("/proc/swaps")? else { return Ok(Vec::new()) };
     let table = MountTable::parse(&host.read_if_exists("/proc/self/mountinfo")?.unwrap_or_default());
-    let user = |line: &str| {
+    let area = |line: &str| {
         let mut fields = line.split_whitespace();
         let (device, kind) = (PathBuf::from(unescape(fields.next()?)), fields.next()?);
         let modules = if kind == "partition" {
@@ -45,9 +53,9 @@ pub(super) fn swaps(host: &Host) -> Result<Vec<ModuleUser>, ReadError> {
         } else {
             table.of_file(host, &device, DEPTH)
         };
-        Some(ModuleUser { kind: UserKind::Swap { device }, modules })
+        Some((device, modules))
     };
-    Ok(text.lines().skip(1).filter_map(user).filter(|user| !user.modules.is_empty()).collect())
+    Ok(text.lines().skip(1).filter_map(area).collect())
 }
 
 /// The connected controllers of NVMe over fabrics.
@@ -88,19 +96,19 @@ pub(super) fn exports(host: &Host) -> Result<Vec<ModuleUser>, ObserveUsersError>
 }
 
 /// One line of `/proc/<pid>/mountinfo` (`show_mountinfo` in `fs/proc_namespace.c`).
-struct Mount {
+pub(super) struct Mount {
     /// Major and minor number of the device.
     device: String,
-    target: PathBuf,
-    file_system: String,
-    source: String,
-    options: String,
+    pub(super) target: PathBuf,
+    pub(super) file_system: String,
+    pub(super) source: String,
+    pub(super) options: String,
 }
 
-struct MountTable(Vec<Mount>);
+pub(super) struct MountTable(Vec<Mount>);
 
 impl MountTable {
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mount = |line: &str| {
             let (left, right) = line.split_once(" - ")?;
             let mut left = left.split(' ').skip(2);
@@ -117,6 +125,10 @@ impl MountTable {
         Self(text.lines().filter_map(mount).collect())
     }
 
+    pub(super) fn mounts(&self) -> impl Iterator<Item = &Mount> {
+        self.0.iter()
+    }
+
     /// The modules under the file system that holds a file.
     fn of_file(&self, host: &Host, path: &Path, depth: usize) -> BTreeSet<ModuleName> {
         // Of several mounts on one place the last one is seen.
@@ -127,7 +139,7 @@ impl MountTable {
 }
 
 impl Mount {
-    fn modules(&self, host: &Host, table: &MountTable, depth: usize) -> BTreeSet<ModuleName> {
+    pub(super) fn modules(&self, host: &Host, table: &MountTable, depth: usize) -> BTreeSet<ModuleName> {
         if self.file_system.starts_with("nfs") && self.options.split(',').any(|option| option == "proto=rdma")
         {
             return "rpcrdma".parse().into_iter().collect();

@@ -471,17 +471,73 @@ fn a_kind_that_cannot_be_made_is_named() {
 }
 
 #[test]
+fn fault_3_4_what_will_be_lost_is_named_beforehand() {
+    let mut node = node();
+    assert_eq!(NetworkState::standing_on(&node, &PFS).lost(), [""; 0]);
+    let mut macsec = link(30, "macsec0", Some("macsec"));
+    macsec.standing = Standing::GoesWith(vec![IfIndex(4)]);
+    let mut xfrm = link(31, "xfrm0", Some("xfrm"));
+    xfrm.standing = Standing::BoundTo { lower: IfIndex(4), tunnel: None };
+    let mut elsewhere = link(32, "macsec1", Some("macsec"));
+    elsewhere.standing = Standing::GoesWith(vec![IfIndex(5)]);
+    node.links.extend([macsec, xfrm, elsewhere].map(|stacked| (stacked.link.index, stacked)));
+    assert_eq!(
+        NetworkState::standing_on(&node, &PFS).lost(),
+        [
+            "macsec macsec0 on pf2 goes with it, and cannot be made again",
+            "xfrm xfrm0 stays bound to pf2, which is gone by then, and cannot be bound anew"
+        ]
+    );
+}
+
+/// Each kind of way out with what the kernel shows of it, and whether it goes through the PFs.
+#[test]
+fn fault_3_7_a_way_out_that_the_kernel_does_not_show_to_its_end_is_not_taken_for_another() {
+    let open_vswitch = |port: IfIndex| {
+        let mut node = node();
+        node.links.insert(IfIndex(40), link(40, "ovs-system", Some("openvswitch")));
+        node.links.insert(IfIndex(41), link(41, "br-ex", Some("openvswitch")));
+        node.links.entry(port).and_modify(|stacked| stacked.link.master = Some(IfIndex(40)));
+        node.routes = vec![route("0.0.0.0/0", vec![hop(41, Some("192.0.2.1"))])];
+        node
+    };
+    let ours = Uplinks::of(&open_vswitch(PFS[0]), &PFS, &[]);
+    assert_eq!(ours.default_routes, ["default via 192.0.2.1 dev br-ex"]);
+    // Another vendor's NIC is the datapath's port.
+    assert!(!Uplinks::of(&open_vswitch(IfIndex(5)), &PFS, &[]).carry_management());
+    for kind in ["wireguard", "tun", "ppp", "veth", "netkit", "dummy", "newkind"] {
+        let mut node = node();
+        node.links.insert(IfIndex(42), link(42, "out0", Some(kind)));
+        let way = route("0.0.0.0/0", vec![hop(42, None)]);
+        node.routes = vec![way.clone()];
+        let uplinks = Uplinks::of(&node, &PFS, &[("192.0.2.7".parse().unwrap(), way)]);
+        assert!(uplinks.carry_management() && uplinks.default_routes.is_empty(), "{kind}");
+        assert_eq!(
+            uplinks.not_known,
+            [
+                "route default dev out0, which is lost in out0",
+                "the way to the Kubernetes API 192.0.2.7, which is lost in out0"
+            ],
+            "{kind}"
+        );
+    }
+    let mut node = node();
+    node.routes = vec![route("0.0.0.0/0", vec![hop(5, Some("192.0.2.1"))])];
+    assert!(!Uplinks::of(&node, &PFS, &[]).carry_management(), "a NIC of another driver is an end");
+}
+
+#[test]
 fn the_ways_out_are_found_through_bonds_and_vlans() {
     let node = node();
     let api = "10.96.0.1".parse().unwrap();
     let way = route("0.0.0.0/0", vec![hop(21, Some("203.0.113.254"))]);
-    let uplinks = Uplinks::of(&node, &PFS[..1], Some((api, &way)));
+    let uplinks = Uplinks::of(&node, &PFS[..1], &[(api, way.clone())]);
     insta::assert_snapshot!(uplinks, @"route default via 203.0.113.254 dev bond0.5, the Kubernetes API 10.96.0.1 over bond0.5, bond bond0, vlan bond0.5, address 203.0.113.1/24 of bond0.5");
     assert!(uplinks.carry_management());
-    let other = Uplinks::of(&node, &PFS[2..], Some((api, &way)));
-    assert_eq!(other.api, None);
+    let other = Uplinks::of(&node, &PFS[2..], &[(api, way)]);
+    assert_eq!(other.api, []);
     assert!(other.default_routes.iter().all(|route| route.starts_with("-6")), "{other:?}");
-    assert!(!Uplinks::of(&node, &[IfIndex(5)], None).carry_management());
+    assert!(!Uplinks::of(&node, &[IfIndex(5)], &[]).carry_management());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::{boot, journal, write};
 /// Where the armed snapshot is kept.
 pub(super) const ARMED: &str = "/tmp/armed.json";
 /// A driver that is rolled back at once: nothing is waited for.
-pub(super) const BROKEN: &str = "wrong-vermagic";
+pub(super) const BROKEN: &str = "failing-init";
 pub(super) const TERMINATE: &[&str] = &["terminate", "--restore-driver"];
 
 /// The command that is killed.

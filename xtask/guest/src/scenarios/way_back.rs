@@ -85,7 +85,7 @@ impl Node {
         self.container_goes()?;
         let inbox = "inbox driver of this kernel (2 modules), since no file of igb is known";
         self.status(&[inbox, &name, "is damaged"])?;
-        install("wrong-vermagic")?;
+        install("failing-init")?;
         self.status(&[inbox])?;
         let reload = NicDriver::new(["reload"]).run()?.expect(Exit::RolledBack)?;
         reload.expect_words(&["cannot load igb"])?;

@@ -101,9 +101,14 @@ async fn until_unblocked(
     told: &mut Option<String>,
     began: Instant,
 ) {
+    let mut pause = LOOK;
     loop {
-        tokio::time::sleep(LOOK).await;
-        match preflight(context) {
+        tokio::time::sleep(pause).await;
+        let looked = Instant::now();
+        let found = preflight(context).await;
+        // Of the machine's time, no more than a tenth goes into looking.
+        pause = LOOK.max(10 * looked.elapsed());
+        match found {
             Ok(found) if !found.blockers.is_empty() => {
                 let text = PhaseError::from(crate::swap::BlockersFound { blockers: found.blockers });
                 tell(message, what, told, &crate::error_chain(&text), began);

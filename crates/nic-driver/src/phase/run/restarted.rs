@@ -3,9 +3,9 @@
 
 use nic_host::BootId;
 
-use super::super::preflight::preflight;
 use crate::context::Context;
 use crate::state::{Entry, Journal, JournalEvent, Phase};
+use crate::swap::{decide, read_identity};
 
 /// Whether the container before this one was cut off, or has failed. One that ended well was told to, and this is another pod's.
 pub(super) fn is_restarted(context: &Context) -> bool {
@@ -26,7 +26,10 @@ fn was_cut_off(events: &[JournalEvent], boot_id: &BootId) -> bool {
 /// Says so where a new reload is about to begin, and not one that was cut off is gone on with.
 pub(super) fn tell_of_new_reload(context: &Context) {
     let is_armed = context.snapshot_state().is_ok_and(|state| state.armed().is_some());
-    if !is_armed && preflight(context).is_ok_and(|found| found.due) {
+    let is_due = || {
+        context.settings.force || read_identity(context).is_ok_and(|found| decide(context, &found).is_swap())
+    };
+    if !is_armed && is_due() {
         tracing::warn!(
             "a new reload begins in a container that was started again: no drain of the node came before it"
         );

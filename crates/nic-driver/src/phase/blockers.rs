@@ -1,0 +1,97 @@
+//! Everything that stands in the way of a reload: of its modules, and of what hangs on the NICs.
+
+use nic_kmod::ModuleIndex;
+use nic_sriov::{LinkSource, unmakeable_ports};
+
+use super::error::PhaseError;
+use crate::context::{Context, Lossy, ManagementNic};
+use crate::node::{StorageBehind, behind_nics, observe_node};
+use crate::state::Observed;
+use crate::swap::{Blocker, BlockerKind, FoundBlockers, Look, find_blockers};
+
+/// Looks for everything that stands in the way of a reload from the tree with this index, without asking whether one is due. Changes
+/// nothing.
+///
+/// In a swap that is under way, what hung on the NICs is gone already, and is owed to them.
+pub(crate) async fn look_for_blockers(
+    context: &Context,
+    index: &ModuleIndex,
+    look: Look,
+) -> Result<FoundBlockers, PhaseError> {
+    let mut found = find_blockers(context, index, look)?;
+    if context.snapshot_state().is_ok_and(|state| state.armed().is_some()) {
+        return Ok(found);
+    }
+    let observed = observe_node(context).await?;
+    let blockers = what_hangs_on_the_nics(context, &observed, &mut found).await?;
+    found.add(blockers, &context.settings.assume_ok);
+    Ok(found)
+}
+
+/// What blocks; what will be lost, or is away meanwhile, is told in `found`.
+async fn what_hangs_on_the_nics(
+    context: &Context,
+    observed: &Observed,
+    found: &mut FoundBlockers,
+) -> Result<Vec<Blocker>, PhaseError> {
+    let mut blockers = Vec::new();
+    let mut block = |kind, what: String, remedy: &str| {
+        blockers.push(Blocker { kind, what, modules: Vec::new(), remedy: remedy.to_owned(), user: None });
+    };
+    for ports in unmakeable_ports(&context.host, &observed.nics)? {
+        block(
+            BlockerKind::CannotMakeAgain,
+            format!(
+                "the PF {} has ports that go with its driver and that nothing here makes again: {}",
+                ports.pf,
+                ports.ports.join(", ")
+            ),
+            "remove them with `devlink port del` and make them again after the swap",
+        );
+    }
+    if context.settings.lossy != Lossy::Allow {
+        for link in observed.network.lost() {
+            match context.settings.lossy {
+                Lossy::Refuse => block(
+                    BlockerKind::Lossy,
+                    link,
+                    "remove it and make it again after the swap, or let it go with --lossy warn",
+                ),
+                Lossy::Warn | Lossy::Allow => found.lost.push(link),
+            }
+        }
+    }
+    let source = LinkSource::open(&context.host).await?;
+    let behind = behind_nics(context, &source, &observed.nics).await?;
+    for StorageBehind { storage, is_certain } in behind.storage {
+        let is_certain = if is_certain { "is reached through NICs" } else { "may be reached through NICs" };
+        let what = format!(
+            "storage on another machine {is_certain} that a reload takes away for its time: {storage}"
+        );
+        if storage.is_needed() {
+            block(
+                BlockerKind::RemoteStorage,
+                what,
+                "move it to a local disk or behind another NIC: the machine stops while it is away",
+            );
+        } else {
+            found.meanwhile.push(what);
+        }
+    }
+    if let Some(uplinks) = behind.ways_out {
+        match context.settings.management_nic {
+            ManagementNic::Allow => {}
+            ManagementNic::Warn => {
+                found.meanwhile.push(format!("the node itself is reached through NICs that go: {uplinks}"));
+            }
+            ManagementNic::Refuse => block(
+                BlockerKind::ManagementNic,
+                format!(
+                    "the node itself is reached through NICs that a reload takes away for its time: {uplinks}"
+                ),
+                "allow it with --management-nic warn, or move the node's network to another NIC",
+            ),
+        }
+    }
+    Ok(blockers)
+}

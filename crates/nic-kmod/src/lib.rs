@@ -26,6 +26,8 @@ mod alias;
 mod file;
 mod index;
 mod loaded;
+mod module_image;
+mod module_sections;
 
 mod identity;
 mod load_plan;
@@ -59,7 +61,7 @@ pub use name::{
 };
 pub use parameter::{ParameterDifference, UnsayableParameter, not_taken};
 pub use parameters::ParameterDefaults;
-pub use previous::{file_of_loaded, find_module_files, load_file, read_unpacked};
+pub use previous::{LONGEST_WHOLE, file_of_loaded, find_module_files, load_file, read_unpacked};
 pub use unload::{ObserveError, UnloadError, Unloaded, unload};
 pub use unload_plan::{ForeignReferences, UnloadBlocked, UnloadBlocker, UnloadPlan, UnloadPolicy};
 pub use users::{ModuleUser, ModuleUsers, ObserveUsersError, UserKind, observe_users};

@@ -11,7 +11,7 @@ const LARGEST_PACKED: u64 = 256 << 20;
 const SMALL: u64 = 16 << 20;
 /// How many times as large as its packed file a module may be, beyond [`SMALL`]. Modules shrink to a third to a tenth; zeros, of
 /// which files are made that are to exhaust a machine, to a thousandth and less.
-const MOST_GROWTH: u64 = 64;
+const MOST_GROWTH: u64 = 32;
 /// The memory that an xz stream may ask for, in KiB: that of `xz -9`, whose dictionary has 64 MiB, and some more.
 const XZ_MEMORY: u32 = 96 << 10;
 

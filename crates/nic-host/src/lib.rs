@@ -56,4 +56,4 @@ pub use selinux::LabelError;
 pub use stream::CommandEnd;
 pub use text::{Foreign, LONGEST_FOREIGN};
 pub use trust::{TrustError, Writer};
-pub use write::{DeadlineWriteError, WriteError};
+pub use write::{DeadlineWriteError, WriteError, open_own};

@@ -1,10 +1,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atomic_write_file::AtomicWriteFile;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::Host;
@@ -169,12 +170,15 @@ impl Host {
     }
 
     /// Appends to a file, which is created if need be, and has the data on the disk when it returns.
+    ///
+    /// # Errors
+    /// Among others, that something else than a regular file is there, a symbolic link included: see [`open_own`].
     pub fn append_durably(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<(), WriteError> {
         let path = self.path(path);
         let write = || -> io::Result<()> {
             make_folders_above(&path)?;
             let is_new = path.symlink_metadata().is_err();
-            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+            let mut file = open_own(&path, OpenOptions::new().create(true).append(true))?;
             file.write_all(content)?;
             file.sync_data()?;
             if is_new { sync_parent(&path) } else { Ok(()) }
@@ -191,6 +195,31 @@ impl Host {
             Err(source) => Err(WriteError { path, action: "remove".to_owned(), source }),
         }
     }
+}
+
+/// Opens a file of this program's own for writing: a regular file, at this very path.
+///
+/// A symbolic link is not followed (`O_NOFOLLOW`, open(2)), since what it leads to is somebody else's; a FIFO does not hang the call.
+///
+/// # Errors
+/// Among others, that a symbolic link is there (`ELOOP`), or something else than a regular file.
+pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let opened = options.custom_flags(i32::try_from(flags).map_err(io::Error::other)?).open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => not_own("a symbolic link"),
+        // What open(2) says of a FIFO that nobody reads.
+        Some(Errno::NXIO) => not_own("a FIFO or a device"),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_own("something else")) }
+}
+
+fn not_own(what: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{what} is there, and no regular file: it is not written to"),
+    )
 }
 
 /// A name is on the disk once the folder that holds it is synced (fsync(2)).
@@ -300,6 +329,22 @@ mod tests {
         host.append_durably("/run/journal", b"1\n").unwrap();
         host.append_durably("/run/journal", b"2\n").unwrap();
         assert_eq!(host.read("/run/journal").unwrap(), "1\n2\n");
+    }
+
+    #[test]
+    fn trial_w8_a_link_in_the_files_place_is_not_followed_and_a_fifo_does_not_hang() {
+        let (dir, host) = tree();
+        fs::write(dir.path().join("precious"), "x").unwrap();
+        std::os::unix::fs::symlink("precious", dir.path().join("link")).unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for (name, what) in [("/link", "a symbolic link"), ("/fifo", "a FIFO or a device")] {
+            let error = host.append_durably(name, b"1\n").unwrap_err();
+            assert!(error.to_string().ends_with(name), "{error}");
+            let cause = format!("{what} is there, and no regular file: it is not written to");
+            assert_eq!(error.source.to_string(), cause);
+        }
+        assert_eq!(host.read("/precious").unwrap(), "x");
     }
 
     #[tokio::test]

@@ -70,6 +70,9 @@ pub enum BlacklistError {
     },
 }
 
+/// The longest file that is looked at, in bytes: a blacklist has some hundred.
+const LONGEST_BLACKLIST: u64 = 1 << 20;
+
 impl Blacklist {
     /// The blacklist at `path`, e.g. `/host/etc/modprobe.d/blacklist-ofed-modules.conf` (modprobe reads files ending in
     /// `.conf` only). It is a link to a file in `state_folder` where that dies with the boot, and otherwise a file.
@@ -146,14 +149,15 @@ impl FoundBlacklist {
             return Ok(None);
         }
         if let Some(target) = host.link_target(&path)? {
-            let is_ours = target.file_name().is_some_and(|name| name == LINKED_FILE);
+            let is_ours =
+                target.file_name().is_some_and(|name| name == LINKED_FILE) && leads_to_ours(host, &target)?;
             let origin = if is_ours { BlacklistOrigin::OurLink { target } } else { BlacklistOrigin::Foreign };
             return Ok(Some(Self { path, origin }));
         }
         if !host.path(&path).is_file() {
             return Ok(Some(Self { path, origin: BlacklistOrigin::Foreign }));
         }
-        let bytes = host.read_bytes(&path)?;
+        let bytes = host.read_bytes_up_to(&path, LONGEST_BLACKLIST)?;
         let origin = std::str::from_utf8(&bytes).map_or(BlacklistOrigin::Foreign, BlacklistOrigin::of_text);
         Ok(Some(Self { path, origin }))
     }
@@ -185,6 +189,19 @@ impl FoundBlacklist {
     }
 }
 
+/// Whether what our link leads to may go with it: nothing is there, or what this program has written, be it a part of it.
+fn leads_to_ours(host: &Host, target: &Path) -> Result<bool, ReadError> {
+    if host.link_target(target)?.is_some() {
+        return Ok(false);
+    }
+    if !host.exists(target) {
+        return Ok(true);
+    }
+    let bytes = host.read_bytes_up_to(target, LONGEST_BLACKLIST)?;
+    let origin = std::str::from_utf8(&bytes).map_or(BlacklistOrigin::Foreign, BlacklistOrigin::of_text);
+    Ok(bytes.is_empty() || origin == BlacklistOrigin::OurFile)
+}
+
 impl BlacklistOrigin {
     fn of_text(text: &str) -> Self {
         // Who was killed while it wrote, or found the disk full, has left the beginning of a text: none of it, or a line half done.
@@ -202,7 +219,12 @@ impl BlacklistOrigin {
             module.is_some_and(|module| module.parse::<ModuleName>().is_ok())
         };
         let is_beginning = "blacklist ".starts_with(cut_off) || is_blacklist(cut_off);
-        if first.starts_with(HEADER) {
+        // What somebody has added to ours is theirs.
+        let of_ours = |line: &str| line.starts_with('#') || is_blacklist(line);
+        if first.starts_with(HEADER)
+            && lines.clone().all(of_ours)
+            && (is_beginning || cut_off.starts_with('#'))
+        {
             Self::OurFile
         } else if first.starts_with('#') && lines.all(is_blacklist) && is_beginning {
             Self::OtherContainer
@@ -329,6 +351,41 @@ mod tests {
             assert_eq!(found.remove(&host).is_err(), origin == BlacklistOrigin::Foreign);
             assert_eq!(host.exists(PATH), origin == BlacklistOrigin::Foreign);
         }
+    }
+
+    #[test]
+    fn trial_w8_what_was_added_to_ours_and_what_a_link_of_ours_leads_to_is_somebody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let ours = blacklist(None).content();
+        for (added, is_foreign) in [
+            ("options mlx5_core debug_mask=1\n", true),
+            ("install igb /bin/true", true),
+            ("# a note\nblacklist igb\n", false),
+            ("# a no", false),
+            ("blackl", false),
+        ] {
+            file(dir.path(), PATH, format!("{ours}{added}"));
+            let found = FoundBlacklist::find(&host, PATH).unwrap().unwrap();
+            assert_eq!(found.is_foreign(), is_foreign, "{added}");
+            assert_eq!(found.remove(&host).is_err(), is_foreign);
+        }
+        host.remove_file(PATH).unwrap();
+        let target = "/run/state/nic-driver-blacklist.conf";
+        host.make_link(PATH, Path::new(target)).unwrap();
+        for (text, is_foreign) in
+            [("# by hand\nblacklist igb\n", true), ("x", true), ("", false), (&*ours, false)]
+        {
+            file(dir.path(), target, text);
+            let found = FoundBlacklist::find(&host, PATH).unwrap().unwrap();
+            assert_eq!(found.is_foreign(), is_foreign, "{text}");
+        }
+        // A link behind the link leads to somebody else's.
+        host.remove_file(target).unwrap();
+        host.make_link(target, Path::new("/precious")).unwrap();
+        file(dir.path(), "/precious", &ours);
+        FoundBlacklist::find(&host, PATH).unwrap().unwrap().remove(&host).unwrap_err();
+        assert!(host.exists(PATH) && host.exists("/precious"));
     }
 
     #[test]

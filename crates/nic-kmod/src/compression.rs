@@ -1,10 +1,19 @@
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
-use ruzstd::decoding::StreamingDecoder;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
-/// The largest module that is unpacked, in bytes. The largest in use, with all their debugging information, stay
-/// below a quarter of it; a file that unpacks to more is damaged, or made to exhaust the memory.
-const MAX_UNPACKED: u64 = 512 << 20;
+/// The longest module that is read, in bytes, whatever is done with it.
+pub(crate) const LARGEST: u64 = 1 << 30;
+/// The most that a packed module unpacks to, in bytes. Those of NICs' drivers, with all their debugging information, stay below a
+/// half of it.
+const LARGEST_PACKED: u64 = 256 << 20;
+/// What a module may unpack to whatever its packed size is, in bytes.
+const SMALL: u64 = 16 << 20;
+/// How many times as large as its packed file a module may be, beyond [`SMALL`]. Modules shrink to a third to a tenth; zeros, of
+/// which files are made that are to exhaust a machine, to a thousandth and less.
+const MOST_GROWTH: u64 = 32;
+/// The memory that an xz stream may ask for, in KiB: that of `xz -9`, whose dictionary has 64 MiB, and some more.
+const XZ_MEMORY: u32 = 96 << 10;
 
 /// The largest window of a zstd frame, in bytes: that of `zstd --ultra --long=27`, and also the limit of the
 /// kernel's own decoder (`CONFIG_MODULE_DECOMPRESS`, `ZSTD_WINDOWLOG_MAX`).
@@ -30,50 +39,82 @@ impl Compression {
         }
     }
 
-    /// Unpacks `bytes`, checksums included.
-    pub(crate) fn unpack(self, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-        self.unpack_up_to(bytes, MAX_UNPACKED)
+    fn reader<'a>(self, packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::None => Box::new(packed),
+            Self::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, XZ_MEMORY)),
+            Self::Gzip => Box::new(flate2::read::MultiGzDecoder::new(packed)),
+            Self::Zstd => {
+                let decoder = StreamingDecoder::new_with_max_window_size(packed, MAX_WINDOW)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                Box::new(ZstdFrame { decoder })
+            }
+        })
     }
+}
 
-    fn unpack_up_to(self, bytes: Vec<u8>, limit: u64) -> io::Result<Vec<u8>> {
-        let packed = bytes.as_slice();
-        match self {
-            Self::None => Ok(bytes),
-            Self::Xz => read_up_to(lzma_rust2::XzReader::new(packed, true), packed.len(), limit),
-            Self::Gzip => read_up_to(flate2::read::MultiGzDecoder::new(packed), packed.len(), limit),
-            Self::Zstd => unpack_zstd_frame(packed, limit),
+/// Unpacks what is read, up to `longest` bytes; it may be packed or not. Checksums are compared when the end is reached.
+///
+/// # Errors
+/// On reading: the content is damaged, or more than `longest` bytes, or more than a packed file of `packed_size` bytes may be.
+pub(crate) fn unpacked<'a>(
+    mut packed: impl BufRead + 'a,
+    packed_size: u64,
+    longest: u64,
+) -> io::Result<Box<dyn Read + 'a>> {
+    let compression = Compression::of(packed.fill_buf()?);
+    let most = match compression {
+        Compression::None => LARGEST,
+        _ => packed_size.saturating_mul(MOST_GROWTH).saturating_add(SMALL).min(LARGEST_PACKED),
+    };
+    let limit = longest.min(most);
+    Ok(Box::new(Bounded { inner: compression.reader(packed)?, left: limit, limit }))
+}
+
+/// A reader that fails, and does not end, where there is more than a limit.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+    limit: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let left = u64::try_from(read).ok().and_then(|read| self.left.checked_sub(read));
+        self.left = left.ok_or_else(|| {
+            let message = format!("its content is more than the {} MiB that it may be", self.limit >> 20);
+            io::Error::new(io::ErrorKind::FileTooLarge, message)
+        })?;
+        Ok(read)
+    }
+}
+
+/// A module's only zstd frame, with its checksum.
+struct ZstdFrame<R: Read> {
+    decoder: StreamingDecoder<R, FrameDecoder>,
+}
+
+impl<R: Read> Read for ZstdFrame<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.decoder.read(buffer)?;
+        if read > 0 || buffer.is_empty() {
+            return Ok(read);
         }
+        let damaged = |reason| io::Error::new(io::ErrorKind::InvalidData, reason);
+        let frame = &self.decoder.decoder;
+        // The decoder computes the checksum, and leaves it to its caller to compare it.
+        if let Some(expected) = frame.get_checksum_from_data()
+            && frame.get_calculated_checksum() != Some(expected)
+        {
+            return Err(damaged("the zstd frame's checksum does not match"));
+        }
+        // A kernel's module is one frame. Data behind it would be lost without a word.
+        if self.decoder.get_mut().read(&mut [0])? > 0 {
+            return Err(damaged("there is more after the zstd frame"));
+        }
+        Ok(0)
     }
-}
-
-fn unpack_zstd_frame(mut packed: &[u8], limit: u64) -> io::Result<Vec<u8>> {
-    let packed_size = packed.len();
-    let mut decoder = StreamingDecoder::new_with_max_window_size(&mut packed, MAX_WINDOW)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-    let unpacked = read_up_to(&mut decoder, packed_size, limit)?;
-    let frame = decoder.into_frame_decoder();
-    // The decoder computes the checksum, and leaves it to its caller to compare it.
-    if let Some(expected) = frame.get_checksum_from_data()
-        && frame.get_calculated_checksum() != Some(expected)
-    {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the zstd frame's checksum does not match"));
-    }
-    // A kernel's module is one frame. Data behind it would be lost without a word.
-    if !packed.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "there is more after the zstd frame"));
-    }
-    Ok(unpacked)
-}
-
-fn read_up_to(reader: impl Read, packed_size: usize, limit: u64) -> io::Result<Vec<u8>> {
-    // Modules shrink to about a quarter.
-    let mut unpacked = Vec::with_capacity(packed_size.saturating_mul(4));
-    let size = reader.take(limit + 1).read_to_end(&mut unpacked)?;
-    if size as u64 > limit {
-        let message = format!("it unpacks to more than {} MiB", limit >> 20);
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(unpacked)
 }
 
 #[cfg(test)]
@@ -82,6 +123,12 @@ mod tests {
     use crate::fixture::pack;
 
     const ALL: [Compression; 4] = [Compression::None, Compression::Xz, Compression::Zstd, Compression::Gzip];
+
+    fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        unpacked(packed, packed.len() as u64, 3 << 20)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
 
     fn sample() -> Vec<u8> {
         (0..200_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect()
@@ -92,7 +139,7 @@ mod tests {
         for compression in ALL {
             let packed = pack(compression, &sample());
             assert_eq!(Compression::of(&packed), compression);
-            assert_eq!(compression.unpack(packed).unwrap(), sample(), "{compression:?}");
+            assert_eq!(unpack(&packed).unwrap(), sample(), "{compression:?}");
         }
         assert_eq!(Compression::of(b""), Compression::None);
     }
@@ -108,10 +155,7 @@ mod tests {
                     reason = "a fraction of a length"
                 )]
                 let end = (packed.len() as f64 * kept) as usize;
-                assert!(
-                    compression.unpack(packed[..end].to_vec()).is_err(),
-                    "{compression:?} cut to {end} bytes"
-                );
+                assert!(unpack(&packed[..end]).is_err(), "{compression:?} cut to {end} bytes");
             }
         }
     }
@@ -122,17 +166,26 @@ mod tests {
             let mut packed = pack(*compression, &sample());
             let middle = packed.len() / 2;
             packed[middle] ^= 0x10;
-            assert!(compression.unpack(packed).is_err(), "{compression:?}");
+            assert!(unpack(&packed).is_err(), "{compression:?}");
         }
     }
 
     #[test]
-    fn what_unpacks_to_too_much_is_refused() {
-        for compression in &ALL[1..] {
-            let packed = pack(*compression, &vec![0; 3 << 20]);
-            assert_eq!(compression.unpack_up_to(packed.clone(), 3 << 20).unwrap().len(), 3 << 20);
-            let error = compression.unpack_up_to(packed, 2 << 20).unwrap_err();
-            assert_eq!(error.to_string(), "it unpacks to more than 2 MiB", "{compression:?}");
+    fn trial_w4_what_unpacks_to_too_much_is_refused() {
+        for compression in ALL {
+            let packed = pack(compression, &vec![0; 3 << 20]);
+            assert_eq!(unpack(&packed).unwrap().len(), 3 << 20, "{compression:?}");
+            let error = unpack(&pack(compression, &vec![0; (3 << 20) + 1])).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "its content is more than the 3 MiB that it may be",
+                "{compression:?}"
+            );
         }
+        // A small file is not unpacked to a large one, whatever may be read.
+        let zeros = pack(Compression::Xz, &vec![0; 32 << 20]);
+        let mut image = unpacked(zeros.as_slice(), zeros.len() as u64, LARGEST).unwrap();
+        let error = io::copy(&mut image, &mut io::sink()).unwrap_err();
+        assert_eq!(error.to_string(), "its content is more than the 16 MiB that it may be");
     }
 }

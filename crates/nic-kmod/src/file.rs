@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use nic_host::{Host, KernelRelease, ReadError};
-use object::{Object as _, ObjectSection as _};
+use object::ReadRef;
 use serde::{Deserialize, Serialize};
 
-use crate::compression::Compression;
+use crate::compression;
+use crate::module_image::ModuleImage;
+use crate::module_sections::ModuleSections;
 use crate::{BuildId, ModuleName, ModuleSignature, SrcVersion};
 
 /// What a module's file on disk says of it.
@@ -75,27 +78,43 @@ impl SoftDeps {
 }
 
 impl ModuleFile {
-    /// Reads a module's file, packed or not.
+    /// Reads a module's file, packed or not, in memory that does not grow with it.
+    ///
+    /// # Errors
+    /// The file cannot be read or unpacked, has more than 1 GiB, or is no whole module.
     pub fn read(host: &Host, path: impl AsRef<Path>) -> Result<Self, ModuleFileError> {
+        Self::read_with_size(host, path).map(|(file, _)| file)
+    }
+
+    /// Reads a module's file, as [`ModuleFile::read`] does, and tells how many bytes it has unpacked.
+    ///
+    /// # Errors
+    /// As for [`ModuleFile::read`].
+    pub fn read_with_size(host: &Host, path: impl AsRef<Path>) -> Result<(Self, u64), ModuleFileError> {
         let path = path.as_ref();
-        let packed = host.read_bytes(path)?;
-        let unpacked = Compression::of(&packed)
-            .unpack(packed)
-            .map_err(|source| ModuleFileError::Unpack { path: host.path(path), source })?;
-        Self::parse(path, &unpacked)
-            .map_err(|source| ModuleFileError::Parse { path: host.path(path), source })
+        let image = open_unpacked(host, path, compression::LARGEST, |content| ModuleImage::read(content))?;
+        let read = Self::parse_image(path, &image, image.end());
+        let file = read.map_err(|source| ModuleFileError::Parse { path: host.path(path), source })?;
+        Ok((file, image.size))
     }
 
     /// Reads the bytes of an unpacked module, which were found at `path`.
+    ///
+    /// # Errors
+    /// They are no whole module.
     pub fn parse(path: &Path, elf: &[u8]) -> Result<Self, ParseModuleError> {
-        // The section headers stand at the end of the file: one that was cut short fails here.
-        let object = object::File::parse(elf).map_err(ParseModuleError::Elf)?;
-        let section = object.section_by_name(".modinfo").ok_or(ParseModuleError::NoModinfo)?;
-        let modinfo = section.data().map_err(ParseModuleError::Elf)?;
-        let build_id = object.build_id().map_err(ParseModuleError::Elf)?;
+        Self::parse_image(path, elf, elf)
+    }
 
+    /// `end` is the file's end, or all of it.
+    pub(crate) fn parse_image<'data>(
+        path: &Path,
+        elf: impl ReadRef<'data>,
+        end: &[u8],
+    ) -> Result<Self, ParseModuleError> {
+        let told = ModuleSections::read(elf).map_err(ParseModuleError::Elf)?;
         let mut entries = Modinfo::default();
-        for entry in modinfo.split(|byte| *byte == 0) {
+        for entry in told.modinfo.ok_or(ParseModuleError::NoModinfo)?.split(|byte| *byte == 0) {
             let entry = String::from_utf8_lossy(entry);
             if let Some((key, value)) = entry.split_once('=') {
                 entries.add(key, value)?;
@@ -108,17 +127,35 @@ impl ModuleFile {
             name: entries.name.or_else(of_file).ok_or(ParseModuleError::NoName)?,
             version: entries.version,
             srcversion: entries.srcversion,
-            build_id: build_id.and_then(BuildId::from_bytes),
+            build_id: told.build_id.and_then(BuildId::from_bytes),
             vermagic: entries.vermagic,
             depends: entries.depends,
             softdeps: entries.softdeps,
             parameters: entries.parameters,
             aliases: entries.aliases,
-            signature: ModuleSignature::of(elf),
-            has_symbol_versions: object.section_by_name("__versions").is_some(),
+            signature: ModuleSignature::of(end),
+            has_symbol_versions: told.has_symbol_versions,
         })
     }
 }
+
+/// Opens a module's file, and has its unpacked content read, which may be `longest` bytes.
+pub(crate) fn open_unpacked<T>(
+    host: &Host,
+    path: &Path,
+    longest: u64,
+    read: impl FnOnce(Box<dyn io::Read + '_>) -> io::Result<T>,
+) -> Result<T, ModuleFileError> {
+    let file = host.open(path)?;
+    let unpack = || -> io::Result<T> {
+        let size = file.metadata()?.len();
+        read(compression::unpacked(BufReader::with_capacity(READ_AT_ONCE, &file), size, longest)?)
+    };
+    unpack().map_err(|source| ModuleFileError::Unpack { path: host.path(path), source })
+}
+
+/// How many bytes of a file are read at once.
+const READ_AT_ONCE: usize = 256 << 10;
 
 /// The entries of a `.modinfo` section: NUL-terminated texts `key=value` (`include/linux/moduleparam.h`).
 #[derive(Default)]
@@ -180,7 +217,7 @@ pub enum ModuleFileError {
         path: PathBuf,
         /// What the decoder said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The content is not a kernel module: it is damaged or cut short.
     #[error("{} is not a whole kernel module", path.display())]
@@ -223,7 +260,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::compression::Compression;
     use crate::fixture::{self, names};
+
+    /// `MODULE_SIG_STRING` in `include/linux/module_signature.h`.
+    const SIGNED: &[u8] = b"~Module signature appended~\n";
 
     /// The entries of the vendor's mlx5_core, shortened, in the linker's order.
     const ENTRIES: &[&str] = &[
@@ -351,6 +392,24 @@ mod tests {
         assert_eq!(seen.len(), 1);
         let error = ModuleFile::read(&host, "/lib/modules/k/nosuch.ko").unwrap_err();
         assert!(error.to_string().contains("nosuch.ko"), "{error}");
+    }
+
+    #[test]
+    fn trial_w4_a_large_module_tells_the_same_as_a_small_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let mut elf = fixture::module_with_debugging(ENTRIES, &[1, 2, 3], 40 << 20);
+        elf.extend_from_slice(SIGNED);
+        fixture::file(dir.path(), "/a/mlx5_core.ko", &elf);
+        let (large, size) = ModuleFile::read_with_size(&host, "/a/mlx5_core.ko").unwrap();
+        assert_eq!(size, elf.len() as u64);
+        let mut small = fixture::module(ENTRIES, Some(&[1, 2, 3]));
+        small.extend_from_slice(SIGNED);
+        assert_eq!(large, ModuleFile::parse(Path::new("/a/mlx5_core.ko"), &small).unwrap());
+        assert!(large.signature == ModuleSignature::ByUnknown && large.build_id.is_some());
+        // Cut off, its section headers are missing.
+        fixture::file(dir.path(), "/a/mlx5_core.ko", &elf[..elf.len() - 200]);
+        ModuleFile::read(&host, "/a/mlx5_core.ko").unwrap_err();
     }
 
     #[test]

@@ -21,6 +21,23 @@ pub(crate) fn module_of(
     entries: &[&str],
     build_id: Option<&[u8]>,
 ) -> Vec<u8> {
+    object_of(architecture, endianness, entries, build_id).write().unwrap()
+}
+
+/// A module with so many bytes of debugging information.
+pub(crate) fn module_with_debugging(entries: &[&str], build_id: &[u8], bytes: usize) -> Vec<u8> {
+    let mut object = object_of(Architecture::X86_64, Endianness::Little, entries, Some(build_id));
+    let debugging = object.add_section(Vec::new(), b".debug_info".to_vec(), SectionKind::Debug);
+    object.append_section_data(debugging, &vec![0xd; bytes], 1);
+    object.write().unwrap()
+}
+
+fn object_of<'a>(
+    architecture: Architecture,
+    endianness: Endianness,
+    entries: &[&str],
+    build_id: Option<&[u8]>,
+) -> Object<'a> {
     let mut object = Object::new(BinaryFormat::Elf, architecture, endianness);
     let text = object.add_section(Vec::new(), b".text".to_vec(), SectionKind::Text);
     object.append_section_data(text, &[0x90; 4096], 16);
@@ -32,7 +49,7 @@ pub(crate) fn module_of(
         let note = object.add_section(Vec::new(), b".note.gnu.build-id".to_vec(), SectionKind::Note);
         object.append_section_data(note, &build_id_note(endianness, id), 4);
     }
-    object.write().unwrap()
+    object
 }
 
 /// The bytes of a note section with a build-id, as sysfs shows it.

@@ -15,8 +15,10 @@ use nic_host::{Host, KernelRelease};
 
 pub use self::kernel_symbols::KernelSymbols;
 use self::lockdown::lockdown;
-use crate::compression::Compression;
+use crate::compression;
 use crate::concurrent::read_concurrently;
+use crate::file::open_unpacked;
+use crate::module_image::ModuleImage;
 use crate::{
     IdentityVerdict, LoadedModule, LoadedModules, ModuleFile, ModuleFileError, ModuleIndex, ModuleName,
     ModuleSignature, ModuleSymbols, OnDisk, Resolution,
@@ -59,8 +61,8 @@ pub enum Enforcement {
 pub struct CandidateModule {
     /// What it says of itself.
     pub file: ModuleFile,
-    /// The symbols that it needs and has.
-    pub symbols: ModuleSymbols,
+    /// The symbols that it needs and has; `None` where they cannot be read, or lie in a part of a large file that is not kept in memory.
+    pub symbols: Option<ModuleSymbols>,
 }
 
 /// Why the kernel refuses a module.
@@ -93,18 +95,19 @@ pub enum LoadRefusal {
 }
 
 impl CandidateModule {
-    /// Reads a module's file, packed or not.
+    /// Reads a module's file, packed or not, in memory that does not grow with it.
     ///
     /// # Errors
-    /// The file cannot be read, or is no module.
+    /// As for [`ModuleFile::read`].
     pub fn read(host: &Host, path: impl AsRef<Path>) -> Result<Self, ModuleFileError> {
         let path = path.as_ref();
-        let packed = host.read_bytes(path)?;
-        let unpacked = Compression::of(&packed)
-            .unpack(packed)
-            .map_err(|source| ModuleFileError::Unpack { path: host.path(path), source })?;
-        Self::parse(path, &unpacked)
-            .map_err(|source| ModuleFileError::Parse { path: host.path(path), source })
+        let image = open_unpacked(host, path, compression::LARGEST, |content| ModuleImage::read(content))?;
+        let file = ModuleFile::parse_image(path, &image, image.end())
+            .map_err(|source| ModuleFileError::Parse { path: host.path(path), source })?;
+        let symbols = ModuleSymbols::of_image(&image).inspect_err(|error| {
+            tracing::info!(module = %file.name, error = nic_host::error_chain(error), "the module's symbols are not known");
+        });
+        Ok(Self { symbols: symbols.ok(), file })
     }
 
     /// Reads several, concurrently: unpacking them is what takes the time.
@@ -117,14 +120,6 @@ impl CandidateModule {
         let (names, paths): (Vec<_>, Vec<_>) = files.into_iter().unzip();
         let Ok(read) = read_concurrently(&paths, read);
         std::iter::zip(names, read).collect()
-    }
-
-    /// Reads the bytes of an unpacked module, which were found at `path`.
-    ///
-    /// # Errors
-    /// They are no whole module.
-    pub fn parse(path: &Path, module: &[u8]) -> Result<Self, crate::ParseModuleError> {
-        Ok(Self { file: ModuleFile::parse(path, module)?, symbols: ModuleSymbols::parse(module)? })
     }
 }
 
@@ -180,7 +175,8 @@ impl ModuleGate {
         refusals
     }
 
-    /// The symbols that a module lacks when all of these are loaded, and what is `going` is not any more. Pure.
+    /// The symbols that a module lacks when all of these are loaded, and what is `going` is not any more; `None` also where that is not
+    /// known. Pure.
     #[must_use]
     pub fn unknown_symbols(
         &self,
@@ -189,8 +185,12 @@ impl ModuleGate {
         going: &BTreeSet<ModuleName>,
     ) -> Option<LoadRefusal> {
         let kernel = self.symbols.as_ref()?;
-        let has = |symbol: &str| loaded_with.iter().any(|other| other.symbols.defined.contains(symbol));
-        let needed = module.symbols.needed.iter();
+        // Where one's are not known, another may need just those.
+        let others: Option<Vec<&ModuleSymbols>> =
+            loaded_with.iter().map(|other| other.symbols.as_ref()).collect();
+        let others = others?;
+        let has = |symbol: &str| others.iter().any(|other| other.defined.contains(symbol));
+        let needed = module.symbols.as_ref()?.needed.iter();
         let unknown = needed.filter(|symbol| !kernel.has(symbol, going) && !has(symbol));
         let unknown: Vec<String> = unknown.cloned().collect();
         (!unknown.is_empty()).then_some(LoadRefusal::UnknownSymbols(unknown))

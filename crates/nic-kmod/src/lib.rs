@@ -27,6 +27,8 @@ mod alias;
 mod file;
 mod index;
 mod loaded;
+mod module_image;
+mod module_sections;
 mod signature;
 mod symbols;
 
@@ -64,7 +66,7 @@ pub use name::{
 };
 pub use parameter::{ParameterDifference, UnsayableParameter, not_taken};
 pub use parameters::ParameterDefaults;
-pub use previous::{file_of_loaded, find_module_files, load_file, read_unpacked};
+pub use previous::{LONGEST_WHOLE, file_of_loaded, find_module_files, load_file, read_unpacked};
 pub use signature::ModuleSignature;
 pub use symbols::ModuleSymbols;
 pub use unload::{ObserveError, UnloadError, Unloaded, unload};

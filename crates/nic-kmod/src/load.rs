@@ -185,10 +185,8 @@ pub(crate) async fn wait_until_live(
 
 /// Reads a file once, so that the kernel has it in memory when it is needed in haste. Returns its size in bytes.
 pub fn page_in(host: &Host, path: impl AsRef<Path>) -> Result<u64, ReadError> {
-    let path = host.path(path);
-    std::fs::File::open(&path)
-        .and_then(|mut file| io::copy(&mut file, &mut io::sink()))
-        .map_err(|source| ReadError { path, source })
+    let (mut file, path) = (host.open(&path)?, host.path(path));
+    io::copy(&mut file, &mut io::sink()).map_err(|source| ReadError { path, source })
 }
 
 #[cfg(test)]

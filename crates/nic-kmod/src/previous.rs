@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nic_host::{CommandError, Host, Invocation};
 
-use crate::compression::Compression;
+use crate::file::open_unpacked;
 use crate::load::wait_until_live;
 use crate::parameter::{UnsayableParameter, arguments};
 use crate::{IdentityVerdict, LoadError, LoadedModule, ModuleFile, ModuleFileError, ModuleName, OnDisk};
@@ -52,15 +52,22 @@ pub fn file_of_loaded(
     })
 }
 
+/// The longest module that is read as a whole, in bytes. Those of a driver, with all their debugging information, stay below a half
+/// of it.
+pub const LONGEST_WHOLE: u64 = 128 << 20;
+
 /// The bytes of a module's file as the kernel takes them, unpacked, with its signature.
 ///
 /// `insmod` hands packed files to the kernel as they are, which not every kernel unpacks.
+///
+/// # Errors
+/// The file cannot be read or unpacked, or has more than [`LONGEST_WHOLE`].
 pub fn read_unpacked(host: &Host, path: impl AsRef<Path>) -> Result<Vec<u8>, ModuleFileError> {
-    let path = path.as_ref();
-    let packed = host.read_bytes(path)?;
-    Compression::of(&packed)
-        .unpack(packed)
-        .map_err(|source| ModuleFileError::Unpack { path: host.path(path), source })
+    open_unpacked(host, path.as_ref(), LONGEST_WHOLE, |mut content| {
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    })
 }
 
 /// The command that loads a module from its file.
@@ -99,6 +106,7 @@ pub async fn load_file(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compression::Compression;
     use crate::fixture::{file, module, name, names, pack};
 
     fn loaded(srcversion: Option<&str>, build_id: Option<&str>) -> LoadedModule {

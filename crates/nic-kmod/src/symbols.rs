@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use object::{Object as _, ObjectSymbol as _};
+use object::{Object as _, ObjectSymbol as _, ReadRef};
 
 use crate::ParseModuleError;
 
@@ -21,6 +21,10 @@ impl ModuleSymbols {
     /// # Errors
     /// The content is no complete ELF file.
     pub fn parse(module: &[u8]) -> Result<Self, ParseModuleError> {
+        Self::of_image(module)
+    }
+
+    pub(crate) fn of_image<'data>(module: impl ReadRef<'data>) -> Result<Self, ParseModuleError> {
         let object = object::File::parse(module).map_err(ParseModuleError::Elf)?;
         let mut symbols = Self::default();
         for symbol in object.symbols() {

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nic_host::Host;
-use rpm::{CompressionType, PackageMetadata};
 
-use crate::{ParsePackageError, ReadPackageError, cpio, deb, rpm_bounds, rpm_header};
+use crate::contained_path::{LONGEST_PATH, PathBounds, within_package};
+use crate::deb::Part;
+use crate::foreign::guarded;
+use crate::tar_members::{self, MemberKind};
+use crate::unpack::{LARGEST_FILES, drain, unpacked};
+use crate::{ParsePackageError, ReadPackageError, cpio, deb, rpm_header};
 
-/// The longest target of a symbolic link, in bytes (`PATH_MAX` in include/uapi/linux/limits.h).
-const LONGEST_TARGET: u64 = 4096;
+/// The first bytes of what gzip has packed (RFC 1952).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// A file in a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +83,7 @@ pub fn read_contents<E>(
     let seen = host.path(path);
     let file =
         host.open(path).map_err(|error| ReadPackageError::Open { path: error.path, source: error.source })?;
-    read(BufReader::new(file), &mut receive).map_err(|stop| match stop {
+    guarded(|| read(BufReader::new(file), &mut receive)).map_err(|stop| match stop {
         Stop::Parse(source) => ReadPackageError::Parse { path: seen, source }.into(),
         Stop::Receiver(error) => ReadContentsError::Receiver(error),
     })
@@ -99,23 +103,26 @@ fn read<E>(mut content: impl BufRead, receive: &mut Receive<'_, E>) -> Result<()
 }
 
 fn read_rpm<E>(mut content: impl BufRead, receive: &mut Receive<'_, E>) -> Result<(), Stop<E>> {
-    let bytes = rpm_bounds::read(&mut content).map_err(ParsePackageError::read("rpm header"))?;
-    let metadata = PackageMetadata::parse(&mut bytes.as_slice()).map_err(ParsePackageError::RpmHeader)?;
-    let compressor = metadata.get_payload_compressor().map_err(ParsePackageError::RpmHeader)?;
-    let suffix = match compressor {
-        CompressionType::None => "",
-        CompressionType::Gzip => ".gz",
-        CompressionType::Xz => ".xz",
-        CompressionType::Zstd => ".zst",
-        CompressionType::Bzip2 => {
-            return Err(ParsePackageError::Compression { part: format!("payload ({compressor})") }.into());
+    let headers = rpm_header::Headers::read(&mut content)?;
+    let size = headers.payload_size().map_err(ParsePackageError::read("rpm header"))?;
+    let suffix = match headers.compressor()? {
+        None | Some("gzip") if !content.fill_buf()?.starts_with(&GZIP) => "",
+        None | Some("gzip") => ".gz",
+        Some("xz") => ".xz",
+        Some("zstd") => ".zst",
+        Some(other) => {
+            let part = format!("payload ({})", nic_host::Foreign(other));
+            return Err(ParsePackageError::Compression { part }.into());
         }
     };
     // Of several names of one file all but the last are without its content.
     let mut waiting: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
-    let mut payload = deb::decompressed(content, &format!("payload.tar{suffix}"))?;
+    let mut bounds = PathBounds::default();
+    let part = format!("payload.tar{suffix}");
+    let mut payload = unpacked(content, &part, size.unwrap_or(u64::MAX), LARGEST_FILES)?;
     cpio::read(&mut payload, |member, content| {
-        let path = absolute(Path::new(&member.name))?;
+        bounds.note(member.name.len())?;
+        let path = within_package(Path::new(&member.name))?;
         match member.mode & cpio::TYPE {
             cpio::REGULAR if member.links > 1 && member.size == 0 => {
                 waiting.entry(member.inode).or_default().push(path);
@@ -133,14 +140,14 @@ fn read_rpm<E>(mut content: impl BufRead, receive: &mut Receive<'_, E>) -> Resul
             }
             cpio::LINK => {
                 let mut target = String::new();
-                content.take(LONGEST_TARGET).read_to_string(&mut target)?;
+                content.take(LONGEST_PATH as u64).read_to_string(&mut target)?;
                 let kind = ContainedKind::Link { target: PathBuf::from(target) };
                 receive(&ContainedFile { path, kind }, &mut io::empty()).map_err(Stop::Receiver)
             }
             _ => Ok(()),
         }
     })?;
-    drain(payload)?;
+    drain(&mut payload)?;
     // Several names of an empty file: none of them has a content.
     waiting.into_values().flatten().try_for_each(|path| {
         let kind = ContainedKind::File { executable: false };
@@ -149,50 +156,18 @@ fn read_rpm<E>(mut content: impl BufRead, receive: &mut Receive<'_, E>) -> Resul
 }
 
 fn read_deb<E>(content: impl BufRead, receive: &mut Receive<'_, E>) -> Result<(), Stop<E>> {
-    let mut archive = ar::Archive::new(content);
-    while let Some(member) = archive.next_entry() {
-        let member = member?;
-        let name = String::from_utf8_lossy(member.header().identifier()).into_owned();
-        if !name.starts_with("data.tar") {
-            continue;
+    deb::read_parts(content, |part, _, archive| {
+        if part == Part::Control {
+            return Ok(());
         }
-        let mut files = tar::Archive::new(deb::decompressed(member, &name)?);
-        for entry in files.entries()? {
-            let mut entry = entry?;
-            let path = absolute(&entry.path()?)?;
-            let target = entry.link_name()?.map(std::borrow::Cow::into_owned);
-            let kind = match (entry.header().entry_type(), target) {
-                (tar::EntryType::Regular | tar::EntryType::Continuous, _) => {
-                    ContainedKind::File { executable: entry.header().mode()? & 0o100 != 0 }
-                }
-                (tar::EntryType::Symlink, Some(target)) => ContainedKind::Link { target },
-                (tar::EntryType::Link, Some(target)) => ContainedKind::SameAs { path: absolute(&target)? },
-                _ => continue,
+        tar_members::read(archive, |member, content| {
+            let kind = match member.kind {
+                MemberKind::File { executable } => ContainedKind::File { executable },
+                MemberKind::Link { target } => ContainedKind::Link { target },
+                MemberKind::SameAs { path } => ContainedKind::SameAs { path },
+                MemberKind::Folder | MemberKind::Special => return Ok(()),
             };
-            receive(&ContainedFile { path, kind }, &mut entry).map_err(Stop::Receiver)?;
-        }
-        return Ok(drain(files.into_inner())?);
-    }
-    Err(ParsePackageError::Missing { part: "data.tar" }.into())
-}
-
-/// Reads what is behind an archive's end. The checksums of a compressed one are there, and compared when they are reached.
-fn drain(mut archive: impl Read) -> io::Result<()> {
-    io::copy(&mut archive, &mut io::sink()).map(|_| ())
-}
-
-/// The path below `/` that a name in an archive means. One that leads out of it is refused.
-fn absolute(name: &Path) -> io::Result<PathBuf> {
-    let mut path = PathBuf::from("/");
-    for component in name.components() {
-        match component {
-            Component::RootDir | Component::CurDir => {}
-            Component::Normal(name) => path.push(name),
-            Component::ParentDir | Component::Prefix(_) => {
-                let reason = format!("the name {} leads out of the package", name.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-            }
-        }
-    }
-    Ok(path)
+            receive(&ContainedFile { path: member.path, kind }, content).map_err(Stop::Receiver)
+        })
+    })
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use nic_host::Foreign;
+
 /// Type bits of a mode (inode(7)).
 pub(crate) const TYPE: u32 = 0o170_000;
 pub(crate) const REGULAR: u32 = 0o100_000;
@@ -36,7 +38,7 @@ pub(crate) fn read<E: From<io::Error>>(
         each(&member, &mut content)?;
         let read = io::copy(&mut content, &mut io::sink())?;
         if content.limit() > 0 {
-            return Err(invalid(format!("{} is cut off after {read} bytes", member.name)).into());
+            return Err(invalid(format!("{} is cut off after {read} bytes", Foreign(&member.name))).into());
         }
         skip_padding(&mut archive, member.size)?;
     }

@@ -6,9 +6,12 @@ use nic_host::{CommandError, Host, KernelRelease, WriteError};
 use serde::{Deserialize, Serialize};
 
 use crate::dkms::source_folders;
+use crate::fields::{FieldKind, check_field};
 use crate::install_step::InstallStep;
 use crate::weak_links::{WeakLinksError, unlinked};
-use crate::{InstalledError, InstalledPackage, PackageFile, PackageFormat, PackageSet, installed};
+use crate::{
+    InstalledError, InstalledPackage, PackageFile, PackageFormat, PackageSet, ParsePackageError, installed,
+};
 
 /// What of the machine decides how a set of packages is installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +94,10 @@ pub struct RecordedPackage {
 ///
 /// It lists the whole set, also the packages that had been installed before: an earlier run of this program may have
 /// done that. What the set needs besides (`linux-modules-extra-…`) is not in it, and stays.
+///
+/// One that was stored is read only when its packages are such as a package manager has: they become arguments of its.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredRecord")]
 pub struct InstallRecord {
     /// The packages' format.
     pub format: PackageFormat,
@@ -104,6 +110,30 @@ pub struct InstallRecord {
     /// The folders of sources that they hold for DKMS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dkms_sources: Vec<PathBuf>,
+}
+
+/// A record as it was stored, by whomever.
+#[derive(Deserialize)]
+struct StoredRecord {
+    format: PackageFormat,
+    packages: Vec<RecordedPackage>,
+    kernel: KernelRelease,
+    files: Vec<PathBuf>,
+    #[serde(default)]
+    dkms_sources: Vec<PathBuf>,
+}
+
+impl TryFrom<StoredRecord> for InstallRecord {
+    type Error = ParsePackageError;
+
+    fn try_from(stored: StoredRecord) -> Result<Self, Self::Error> {
+        let StoredRecord { format, packages, kernel, files, dkms_sources } = stored;
+        for RecordedPackage { name, version } in &packages {
+            check_field(format, "name", name, FieldKind::Name)?;
+            check_field(format, "version", version, FieldKind::FullVersion)?;
+        }
+        Ok(Self { format, packages, kernel, files, dkms_sources })
+    }
 }
 
 /// The steps that put a set of packages on the machine, in order.

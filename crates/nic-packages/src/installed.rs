@@ -1,4 +1,4 @@
-use nic_host::{CommandError, Host, Invocation, ReadError};
+use nic_host::{CommandError, Foreign, Host, Invocation, ReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::PackageFormat;
@@ -30,7 +30,7 @@ pub enum InstalledError {
     #[error("cannot tell whose sources DKMS knows")]
     DkmsSources(#[source] ReadError),
     /// The query's output is not what was asked for.
-    #[error("`{command}` printed {line:?}, which is no record of a package")]
+    #[error("`{command}` printed {}, which is no record of a package", Foreign(line))]
     Record {
         /// The command line.
         command: String,
@@ -61,6 +61,8 @@ pub async fn installed<N: AsRef<str>>(
             r"${Package}\t${Version}\t${Architecture}\t${db:Status-Abbrev}\n",
         ]),
     }
+    // What follows is no option, whatever it looks like.
+    .arg("--")
     .args(&names);
     let captured = host.run_to_end(&query).await?;
     // Both exit with a code other than 0 when one of the packages is not installed, and also when the database

@@ -22,11 +22,15 @@
 //!
 //! Start reading at [`Node`] and [`PackageSet`], then [`InstallPlan`].
 
+mod ar;
+mod contained_path;
 mod contents;
 mod cpio;
 mod deb;
 mod distribution;
 mod dkms;
+mod fields;
+mod foreign;
 mod host_tree;
 mod install;
 mod install_step;
@@ -39,6 +43,8 @@ mod rpm_bounds;
 mod rpm_header;
 mod set;
 mod source_links;
+mod tar_members;
+mod unpack;
 mod weak_links;
 
 pub use contents::{ContainedFile, ContainedKind, ReadContentsError, read_contents};

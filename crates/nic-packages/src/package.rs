@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nic_host::KernelRelease;
+use nic_host::{Foreign, KernelRelease};
 use serde::{Deserialize, Serialize};
 
 use crate::PackageFormat;
@@ -44,9 +44,51 @@ pub enum ParsePackageError {
         #[source]
         source: io::Error,
     },
-    /// Its rpm header does not parse.
-    #[error("the rpm header does not parse")]
-    RpmHeader(#[source] rpm::Error),
+    /// It has fewer bytes than its signature tells: a download that was broken off, or a full disk.
+    #[error("the package is cut off: {missing} bytes are missing")]
+    CutOff {
+        /// How many, at least.
+        missing: u64,
+    },
+    /// It has more bytes than its signature tells.
+    #[error("the package has {more} bytes more than its signature tells")]
+    TooLong {
+        /// How many, at least.
+        more: u64,
+    },
+    /// A part is not what it was when the package was made.
+    #[error("the checksum of the part {part} does not match")]
+    Checksum {
+        /// Which part: `header`, `payload`.
+        part: &'static str,
+    },
+    /// A name, a version or an architecture is such that the package manager refuses it, or would take it for something else, such as an
+    /// option.
+    #[error("the field {field} is {}, which the package manager does not take", Foreign(value))]
+    Field {
+        /// The field's name in the package manager's words.
+        field: &'static str,
+        /// Its value, or the beginning of it.
+        value: String,
+    },
+    /// A field of a control file is there twice.
+    #[error("the field {field} is there twice")]
+    Twice {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// The control file of a deb is none.
+    #[error("the control file {reason}")]
+    Control {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A library of others that reads packed data has panicked.
+    #[error("a library that reads packed data failed on the package: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
     /// It holds sources, which are not installed but built.
     #[error("the package holds sources, which are built and not installed")]
     Source,
@@ -57,7 +99,7 @@ pub enum ParsePackageError {
         part: &'static str,
     },
     /// A part is compressed in a way that is not supported.
-    #[error("the part {part} is compressed in an unknown way")]
+    #[error("the part {} is compressed in an unknown way", Foreign(part))]
     Compression {
         /// The name of the part, whose suffix tells the compression.
         part: String,

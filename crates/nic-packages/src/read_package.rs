@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nic_host::Host;
 
+use crate::foreign::guarded;
 use crate::{PackageFile, ParsePackageError, deb, rpm_header};
 
 /// A package file that could not be opened or understood.
@@ -33,7 +34,8 @@ pub enum ReadPackageError {
 impl PackageFile {
     /// Reads a package file of either format. No external program is used.
     ///
-    /// Of an rpm only the header is read; a deb has no list of its files, so its data is decompressed.
+    /// All of it is read, so that a package that was cut off or damaged is found out before a package manager is asked: of an rpm the
+    /// checksums are compared, a deb's parts are unpacked, which also tells its files.
     pub fn read(host: &Host, path: impl AsRef<Path>) -> Result<Self, ReadPackageError> {
         let (path, seen) = (path.as_ref(), host.path(&path));
         let file = host
@@ -48,9 +50,9 @@ impl PackageFile {
         // A buffered reader's first fill holds at least the first bytes of any regular file or slice.
         let beginning = content.fill_buf().map_err(ParsePackageError::read("first bytes"))?;
         let contained = if beginning.starts_with(&rpm_header::MAGIC) {
-            rpm_header::parse(content)?
+            guarded(|| rpm_header::parse(content))?
         } else if beginning.starts_with(&deb::MAGIC) {
-            deb::parse(content)?
+            guarded(|| deb::parse(content))?
         } else {
             let beginning = beginning.iter().take(8).copied().collect();
             return Err(ParsePackageError::Format { beginning });

@@ -59,11 +59,11 @@ impl RemovalStep {
         match self {
             Self::DkmsRemove { module } => module.removal(),
             Self::RpmErase { packages } => Invocation::new("rpm")
-                .args(["-e", "--nodeps"])
+                .args(["-e", "--nodeps", "--"])
                 .args(packages.iter().map(rpm_label))
                 .deadline(REMOVAL_DEADLINE),
             Self::DpkgPurge { packages } => Invocation::new("dpkg")
-                .args(["--purge", "--force-depends"])
+                .args(["--purge", "--force-depends", "--"])
                 .args(packages.iter().map(|package| &package.name))
                 .env("DEBIAN_FRONTEND", "noninteractive")
                 .deadline(REMOVAL_DEADLINE),

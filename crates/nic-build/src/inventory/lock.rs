@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nic_host::Host;
+use nic_host::{Host, open_own};
 
 use super::entry::InventoryEntry;
 
@@ -114,7 +114,8 @@ impl InventoryLock {
 /// Locks out who would begin to store packages in a kernel's folder, while the value lives. `None` where another process is at work
 /// in it. Without a lock's file, as the incumbent leaves its folders, nobody is.
 pub(super) fn lock_out(kernel_folder: &Path) -> Option<Option<File>> {
-    let Ok(file) = File::open(kernel_folder.join(LOCK_FILE)) else { return Some(None) };
+    // A FIFO in its place would hang the opening.
+    let Ok(file) = Host::at("/").open(kernel_folder.join(LOCK_FILE)) else { return Some(None) };
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => None,
         Ok(()) => Some(Some(file)),
@@ -132,13 +133,13 @@ fn try_lock(folder: &Path, holder: &str) -> Result<Result<InventoryLock, String>
     loop {
         fs::create_dir_all(folder).map_err(failed)?;
         // Not truncated: what is in it is another's until the lock is ours.
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = open.map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = open_own(&path, &mut options).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut name = Vec::new();
-                (&mut file).take(LONGEST_NAME).read_to_end(&mut name).map_err(failed)?;
+                let name = beginning(&mut file).map_err(failed)?;
                 return Ok(Err(String::from_utf8_lossy(&name).trim().to_owned()));
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -147,10 +148,29 @@ fn try_lock(folder: &Path, holder: &str) -> Result<Result<InventoryLock, String>
         if !is_at(&file, &path).map_err(failed)? {
             continue;
         }
+        if !is_a_name(&beginning(&mut file).map_err(failed)?) {
+            let reason = "it holds something that is no holder's name, and is not written to";
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
         let name: String = holder.chars().filter(|c| !c.is_control()).take(128).collect();
-        file.set_len(0).and_then(|()| writeln!(file, "{name}")).map_err(failed)?;
+        let written = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| writeln!(file, "{name}"));
+        written.map_err(failed)?;
         return Ok(Ok(InventoryLock { file, path }));
     }
+}
+
+/// As much of the file as tells whether a holder's name is in it.
+fn beginning(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(LONGEST_NAME + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether a lock's file holds nothing, or what a holder has written: its name in a line, or the beginning of it.
+fn is_a_name(text: &[u8]) -> bool {
+    let text = std::str::from_utf8(text).unwrap_or("\n\n");
+    u64::try_from(text.len()).is_ok_and(|length| length <= LONGEST_NAME)
+        && !text.strip_suffix('\n').unwrap_or(text).chars().any(char::is_control)
 }
 
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {

@@ -43,6 +43,34 @@ async fn the_second_waits_for_the_first() {
 }
 
 #[tokio::test]
+async fn trial_w8_a_file_of_somebody_else_in_the_locks_place_is_neither_emptied_nor_followed() {
+    let fixture = Fixture::new();
+    let (lock, precious) = (fixture.path(LOCK), fixture.path("/precious"));
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    fs::write(&precious, "x").unwrap();
+    for text in ["two\nlines\n", &"x".repeat(300), "\u{0}"] {
+        fs::write(&lock, text).unwrap();
+        let error = acquire(&fixture, "mofed-1", Duration::ZERO).await.unwrap_err();
+        assert!(matches!(error, InventoryLockError::File { .. }), "{error}");
+        assert_eq!(fs::read_to_string(&lock).unwrap(), text);
+    }
+    fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&precious, &lock).unwrap();
+    acquire(&fixture, "mofed-1", Duration::ZERO).await.unwrap_err();
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "x");
+    fs::remove_file(&lock).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    acquire(&fixture, "mofed-1", Duration::ZERO).await.unwrap_err();
+    fs::remove_file(&lock).unwrap();
+    // What a dead holder has left, whole or in part, is a lock's.
+    for text in ["pod mofed-1 on node a\n", "pod mof", ""] {
+        fs::write(&lock, text).unwrap();
+        drop(acquire(&fixture, "mofed-2", Duration::ZERO).await.unwrap());
+        assert_eq!(fs::read_to_string(&lock).unwrap(), "");
+    }
+}
+
+#[tokio::test]
 async fn a_lock_whose_file_was_removed_is_no_lock() {
     let fixture = Fixture::new();
     // Whoever waits has the file open; the holder's clean-up removes it, and a third locks the new one.

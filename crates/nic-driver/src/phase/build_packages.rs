@@ -1,7 +1,7 @@
 //! `build`: packages for a kernel without installing them, for the inventory or as what goes into an image.
 
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{self, BufWriter, Read as _};
 use std::path::{Path, PathBuf};
 
 use nic_build::{LaidOut, Layout, ensure_free, lay_out, write_archive};
@@ -144,13 +144,42 @@ async fn run(
     Ok(built)
 }
 
+/// What an archive may take the place of: nothing, an empty file, or another archive. A path that was mistyped costs nobody a file.
+fn ensure_ours(path: &Path) -> io::Result<()> {
+    let file = match Host::at("/").open(path) {
+        Ok(file) => file,
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return Ok(()),
+        Err(error) => return Err(error.source),
+    };
+    let mut beginning = Vec::new();
+    // The mark of a tar archive stands at the end of its first header's names (tar(5), `magic`).
+    file.take(262).read_to_end(&mut beginning)?;
+    if beginning.is_empty() || beginning.get(257..262) == Some(b"ustar") {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "another file is there, and no archive: it is not replaced",
+    ))
+}
+
+/// Takes away what a killed run has left of an archive.
+fn remove_left(unfinished: &Path) -> io::Result<()> {
+    if unfinished.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    ensure_ours(unfinished)?;
+    fs::remove_file(unfinished)
+}
+
 /// Writes the archive beside its place, so that it is whole or not there.
 fn write(host: &Host, folder: &Path, archive: &Path, modified: u32) -> Result<(), ObtainError> {
     let archive = host.path(archive);
     let failed = |source| ObtainError::MakeArchive { archive: archive.clone(), source };
     let mut unfinished = archive.clone().into_os_string();
     unfinished.push(".partial");
-    let written = File::create(&unfinished).map_err(failed).and_then(|file| {
+    ensure_ours(&archive).and_then(|()| remove_left(Path::new(&unfinished))).map_err(failed)?;
+    let written = File::create_new(&unfinished).map_err(failed).and_then(|file| {
         write_archive(host, folder, modified, BufWriter::new(&file))
             .map_err(|source| ObtainError::Archive { archive: archive.clone(), source })?;
         file.sync_all().and_then(|()| fs::rename(&unfinished, &archive)).map_err(failed)
@@ -161,4 +190,40 @@ fn write(host: &Host, folder: &Path, archive: &Path, modified: u32) -> Result<()
         tracing::debug!(%error, unfinished = %Path::new(&unfinished).display(), "nothing of the archive is left");
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trial_w8_an_archive_takes_the_place_of_nothing_but_an_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("tree")).unwrap();
+        fs::write(path("tree/a"), "a").unwrap();
+        let make = || write(&host, Path::new("/tree"), Path::new("/archive.tar"), 0);
+        make().unwrap();
+        let archive = fs::read(path("archive.tar")).unwrap();
+        // Again, over an empty one, and behind a run that was killed.
+        make().unwrap();
+        fs::write(path("archive.tar"), "").unwrap();
+        fs::write(path("archive.tar.partial"), &archive[..700]).unwrap();
+        make().unwrap();
+        assert_eq!(fs::read(path("archive.tar")).unwrap(), archive);
+        for name in ["archive.tar", "archive.tar.partial"] {
+            fs::remove_file(path("archive.tar")).unwrap();
+            fs::write(path(name), "notes").unwrap();
+            let error = crate::error_chain(&make().unwrap_err());
+            assert!(error.ends_with("another file is there, and no archive: it is not replaced"), "{error}");
+            assert_eq!(fs::read(path(name)).unwrap(), b"notes");
+            fs::write(path("archive.tar"), "").unwrap();
+        }
+        fs::remove_file(path("archive.tar.partial")).unwrap();
+        fs::write(path("precious"), "x").unwrap();
+        std::os::unix::fs::symlink("precious", path("archive.tar.partial")).unwrap();
+        make().unwrap_err();
+        assert_eq!(fs::read(path("precious")).unwrap(), b"x");
+    }
 }

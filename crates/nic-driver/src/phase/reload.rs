@@ -348,12 +348,13 @@ fn probe_state_directory(
     snapshot: &Snapshot,
 ) -> Result<(), PhaseError> {
     const LEAST: usize = 256 << 10;
-    let backup = size_of_next_backup(context, index)?;
+    let backup = usize::try_from(size_of_next_backup(context, index)?).unwrap_or(usize::MAX);
     let step = phase.step(Step::EnsureSpace);
     let size = context.store.size_of(snapshot);
     // The snapshot is written twice more, with the old one beside the new; the journal's lines on each VF are of the
     // same order. When the new driver is verified its files are kept, with the old ones beside them.
-    let probed = size.and_then(|size| context.store.ensure_space((4 * size).max(LEAST) + backup));
+    let probed =
+        size.and_then(|size| context.store.ensure_space((4 * size).max(LEAST).saturating_add(backup)));
     step.record(probed).map_err(|source| state_dir(context, source))
 }
 

@@ -1,10 +1,11 @@
 //! The kept files of modules: the way back.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nic_host::{BootId, KernelRelease, ReadError, WriteError};
-use nic_kmod::{BuildId, LoadedModule, ModuleFile, ModuleName, ParameterDefaults, SrcVersion};
+use nic_host::{BootId, Host, KernelRelease, ReadError, WriteError};
+use nic_kmod::{BuildId, LONGEST_WHOLE, LoadedModule, ModuleFile, ModuleName, ParameterDefaults, SrcVersion};
 use serde::{Deserialize, Serialize};
 
 use super::record::RecordError;
@@ -170,7 +171,7 @@ impl StateStore {
         if Path::new(file).file_name() != Some(file.as_ref()) {
             return Err(BackupFileError::Damaged { path });
         }
-        let content = self.files().read_bytes(&path)?;
+        let content = self.files().read_bytes_up_to(&path, LONGEST_WHOLE)?;
         let digest = sha256(&content);
         let is_whole = match &kept.sha256 {
             Some(kept) => *kept == digest,
@@ -220,6 +221,20 @@ fn file_name(module: &ModuleName, digest: &str) -> String {
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     hex::encode(sha2::Sha256::digest(bytes))
+}
+
+/// The SHA-256 of a file's bytes, in hexadecimal digits. They are not held in memory.
+pub(crate) fn sha256_of_file(host: &Host, path: &Path) -> Result<String, ReadError> {
+    use sha2::Digest as _;
+    let mut file = host.open(path)?;
+    let (mut digest, mut bytes) = (sha2::Sha256::new(), vec![0; 64 << 10]);
+    loop {
+        let read = file.read(&mut bytes).map_err(|source| ReadError { path: host.path(path), source })?;
+        let Some(read) = bytes.get(..read).filter(|read| !read.is_empty()) else {
+            return Ok(hex::encode(digest.finalize()));
+        };
+        digest.update(read);
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nic_host::{BootId, LONGEST_TEXT, ReadError, WriteError};
+use nic_host::{BootId, ReadError, WriteError, open_own};
 use nic_kmod::ModuleName;
 use nic_sriov::{RestoreEvent, RestoreOutcome};
 use nic_topology::RestoreOutcome as NetworkOutcome;
@@ -214,6 +214,10 @@ pub enum JournalError {
     },
 }
 
+/// The longest journal that is read, in bytes: many nights. It is read as a whole by every command that changes something, and one that
+/// is longer is set aside.
+const LONGEST_JOURNAL: u64 = 16 << 20;
+
 /// Writes the journal. Clones write the same one.
 ///
 /// A journal line that cannot be written stops nothing: the machine in its half-done state matters more. It is
@@ -271,7 +275,7 @@ impl Journal {
     pub fn repair(store: &StateStore, now: Timestamp) -> Result<Option<PathBuf>, WriteError> {
         let path = store.journal_path();
         let failed = |source| WriteError { path: path.clone(), action: "repair".to_owned(), source };
-        let bytes = match store.files().read_bytes_up_to(&path, LONGEST_TEXT) {
+        let bytes = match store.files().read_bytes_up_to(&path, LONGEST_JOURNAL) {
             Ok(bytes) => bytes,
             Err(error) => match error.source.kind() {
                 io::ErrorKind::NotFound => return Ok(None),
@@ -284,7 +288,7 @@ impl Journal {
         }
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         if whole < bytes.len() {
-            let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(failed)?;
+            let file = open_own(&path, std::fs::OpenOptions::new().write(true)).map_err(failed)?;
             let length = u64::try_from(whole).unwrap_or(u64::MAX);
             file.set_len(length).and_then(|()| file.sync_all()).map_err(failed)?;
         }
@@ -294,7 +298,7 @@ impl Journal {
     /// The journal's events. A last line that a crash has cut off is passed over; any other damage is an error.
     pub fn read(store: &StateStore) -> Result<Vec<JournalEvent>, JournalError> {
         let path = store.journal_path();
-        match store.files().read_bytes_up_to(&path, LONGEST_TEXT) {
+        match store.files().read_bytes_up_to(&path, LONGEST_JOURNAL) {
             Ok(bytes) => Self::parse(&path, &bytes),
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error.into()),

@@ -12,8 +12,8 @@ mod snapshot;
 mod step;
 mod store;
 
-pub(crate) use backups::sha256;
 pub use backups::{BackupFileError, ModuleBackup, ModuleBackups};
+pub(crate) use backups::{sha256, sha256_of_file};
 pub use failpoint::KILL_AT_LINE;
 pub use journal::{
     Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, Moment, PhaseRecord, StepOutcome,

@@ -5,13 +5,15 @@ use nic_host::Host;
 use nic_kmod::{ModuleIndex, OnDisk};
 
 use crate::context::Context;
-use crate::state::{Attempt, AttemptedModule, PhaseRecord, RecordError, RolledBack, Snapshot, Step, sha256};
+use crate::state::{
+    Attempt, AttemptedModule, PhaseRecord, RecordError, RolledBack, Snapshot, Step, sha256, sha256_of_file,
+};
 
 /// What is tried, for recognising it when it is to be tried again.
 pub(crate) fn current_attempt(context: &Context, index: &ModuleIndex) -> Attempt {
     let modules = &context.family.modules;
     let sha256_of = |host: &Host, module| match OnDisk::read(host, index, module) {
-        Ok(OnDisk::File(file)) => host.read_bytes(&file.path).ok().map(|bytes| sha256(&bytes)),
+        Ok(OnDisk::File(file)) => sha256_of_file(host, &file.path).ok(),
         // What cannot be read cannot be loaded either; the comparison of identities has said so.
         Ok(OnDisk::Builtin | OnDisk::Absent) | Err(_) => None,
     };

@@ -5,9 +5,9 @@
 //! distribution's own are kept where they are not found.
 
 use nic_host::WriteError;
-use nic_kmod::{LoadedModules, ModuleIndex, ReadLoadedError, Resolution, read_unpacked};
+use nic_kmod::{LoadedModules, ModuleFile, ModuleIndex, ReadLoadedError, Resolution};
 
-use super::backup_plan::{BackupPlan, LIMIT, PlannedBackup};
+use super::backup_plan::{BackupPlan, LIMIT, PlannedBackup, not_kept};
 use super::found_module::{FoundModule, described};
 use super::way_back::WayBack;
 use crate::context::Context;
@@ -120,7 +120,19 @@ fn back_up_modules(context: &Context, planned: Vec<PlannedBackup>) -> Result<Vec
 }
 
 fn back_up_module(context: &Context, found: &FoundModule) -> Result<ModuleBackup, WriteError> {
-    let (file, _) = context.store.write_module_file(&found.file.name, &found.content)?;
+    let content = match found.content(context) {
+        Ok(content) => content,
+        Err(error) => {
+            tracing::warn!(
+                module = %found.file.name,
+                path = %found.file.path.display(),
+                error = crate::error_chain(&error),
+                "the module's file cannot be read a second time, and is not kept"
+            );
+            return Ok(not_kept(found));
+        }
+    };
+    let (file, _) = context.store.write_module_file(&found.file.name, &content)?;
     if let Err(error) = context.host.label_module_files([context.store.backup_folder().join(&file)]) {
         // Whether that matters is for the policy to say; loading the module tells.
         tracing::warn!(
@@ -129,7 +141,7 @@ fn back_up_module(context: &Context, found: &FoundModule) -> Result<ModuleBackup
         );
     }
     let kept = ModuleBackup { file: Some(file), ..ModuleBackup::of_file(&found.file) };
-    Ok(described(kept, &found.content))
+    Ok(described(kept, &content))
 }
 
 fn write_backup(
@@ -142,7 +154,7 @@ fn write_backup(
 }
 
 /// How many bytes the files of the installed driver take when they are kept, beside those of the one that runs.
-pub(crate) fn size_of_next_backup(context: &Context, index: &ModuleIndex) -> Result<usize, ReadLoadedError> {
+pub(crate) fn size_of_next_backup(context: &Context, index: &ModuleIndex) -> Result<u64, ReadLoadedError> {
     let loaded = LoadedModules::read_graph(&context.host)?;
     let wanted = context
         .family
@@ -152,10 +164,10 @@ pub(crate) fn size_of_next_backup(context: &Context, index: &ModuleIndex) -> Res
         .filter(|module| context.family.modules.load.contains(module) || loaded.contains(module));
     let size = |module| match index.resolve(&module) {
         // One that cannot be read cannot be loaded either; that says so.
-        Resolution::File(path) => read_unpacked(&context.host, path).map_or(0, |content| content.len()),
+        Resolution::File(path) => ModuleFile::read_with_size(&context.host, path).map_or(0, |(_, size)| size),
         Resolution::Builtin | Resolution::Absent => 0,
     };
-    Ok(wanted.map(size).sum::<usize>().min(LIMIT))
+    Ok(wanted.map(size).fold(0, u64::saturating_add).min(LIMIT))
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use nic_host::HOST_MOUNT;
-use nic_kmod::{LoadedModule, LoadedModules, ModuleName, ReadLoadedError, file_of_loaded, find_module_files};
+use nic_kmod::{
+    LONGEST_WHOLE, LoadedModule, LoadedModules, ModuleName, ReadLoadedError, file_of_loaded,
+    find_module_files,
+};
 
 use super::found_module::{FoundModule, described};
 use super::inbox::find_inbox_modules;
@@ -12,7 +15,7 @@ use crate::context::Context;
 use crate::state::{ModuleBackup, ModuleBackups};
 
 /// What is kept of one driver at most, in bytes. The state directory lies in memory.
-pub(super) const LIMIT: usize = 256 << 20;
+pub(super) const LIMIT: u64 = 256 << 20;
 
 /// What is known of a module's file.
 pub(super) enum PlannedBackup {
@@ -53,9 +56,9 @@ impl PlannedBackup {
         matches!(self, Self::Missing(_))
     }
 
-    fn size(&self) -> usize {
+    fn size(&self) -> u64 {
         match self {
-            Self::Found(found) => found.content.len(),
+            Self::Found(found) => found.size,
             Self::Kept(_) | Self::Missing(_) => 0,
         }
     }
@@ -145,10 +148,10 @@ impl BackupPlan {
 
     /// Leaves out what is too much to be kept in memory.
     fn keep_within_limit(&mut self) {
-        let mut size = 0;
+        let mut size = 0_u64;
         for planned in &mut self.modules {
-            size += planned.size();
-            if size > LIMIT
+            size = size.saturating_add(planned.size());
+            if (size > LIMIT || planned.size() > LONGEST_WHOLE)
                 && let PlannedBackup::Found(found) = planned
             {
                 tracing::warn!(
@@ -156,8 +159,7 @@ impl BackupPlan {
                     limit = LIMIT,
                     "the files of the running driver are too large to be kept"
                 );
-                let module = ModuleBackup { found_at: None, ..ModuleBackup::of_file(&found.file) };
-                *planned = PlannedBackup::Missing(module);
+                *planned = PlannedBackup::Missing(not_kept(found));
             }
         }
     }
@@ -179,6 +181,11 @@ fn without_file(module: &LoadedModule, before: Option<&ModuleBackup>) -> ModuleB
     ModuleBackup { defaults, ..ModuleBackup::without_file(module) }
 }
 
+/// A module whose file was found, and is not kept.
+pub(super) fn not_kept(found: &FoundModule) -> ModuleBackup {
+    ModuleBackup { found_at: None, ..ModuleBackup::of_file(&found.file) }
+}
+
 fn candidate_files(context: &Context, names: &[ModuleName]) -> Vec<(ModuleName, PathBuf)> {
     ["/", HOST_MOUNT]
         .iter()
@@ -194,7 +201,6 @@ fn find_file(
     candidates: &[(ModuleName, PathBuf)],
 ) -> Option<FoundModule> {
     let paths = candidates.iter().filter(|(name, _)| *name == module.name).map(|(_, path)| path);
-    // One after the other: each of them is unpacked for it.
     paths
         .filter_map(|path| FoundModule::read(context, path))
         .find(|found| file_of_loaded(module, [found.file.clone()]).is_some())

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use nic_driver::Exit;
 use serde_json::Value;
 
+use crate::node_tree::gzipped;
 use crate::program::{AFTER, BEFORE, CommandResult, Sandbox};
 
 /// The documented node's only PF with VFs, in a tree.
@@ -86,6 +87,54 @@ fn trial_w3_a_fifo_and_a_device_are_no_files_to_wait_for() {
     fs::remove_file(tree.join(PF).join("sriov_numvfs")).unwrap();
     fifo(&tree.join(PF).join("sriov_numvfs"));
     told(&sandbox.on(&tree, &["snapshot"]), Exit::Failed, &["sriov_numvfs", "a FIFO"]);
+}
+
+/// Runs a command on a tree with so many KiB of address space.
+fn within_memory(sandbox: &Sandbox, tree: &Path, kib: u64, command: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new("sh")
+        .args(["-c", &format!("ulimit -v {kib}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_nic-driver")])
+        .args(["--log", "off", "--root"])
+        .arg(tree)
+        .arg("--state-dir")
+        .arg(sandbox.state())
+        .args(command)
+        .env_clear()
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat(),
+    )
+}
+
+#[test]
+fn trial_w4_modules_without_measure_take_no_memory() {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.copy(BEFORE);
+    let modules = tree.join("lib/modules/5.14.0-570.73.1.el9_6.aarch64+64k");
+    let found = Command::new("find").arg(&modules).args(["-name", "*.ko"]).output().unwrap();
+    let files: Vec<_> =
+        String::from_utf8(found.stdout).unwrap().lines().map(|line| Path::new(line).to_path_buf()).collect();
+    assert!(files.len() > 10);
+    let run = |command: &[&str]| within_memory(&sandbox, &tree, 500 << 10, command);
+    // Large ones, most of it empty: they are what they were before.
+    let before = run(&["plan", "reload"]);
+    for file in files.iter().filter(|file| file.ends_with("mlx5_core.ko")) {
+        fs::File::options().write(true).open(file).unwrap().set_len(400 << 20).unwrap();
+    }
+    assert_eq!(run(&["plan", "reload"]), before);
+    assert_eq!(before.0, Some(Exit::Success as i32), "{}", before.1);
+    assert_eq!(run(&["status"]).0, Some(Exit::Success as i32));
+    // A small one that unpacks to 448 MiB.
+    let bomb = gzipped(&vec![0; 8 << 20]).repeat(56);
+    for file in files.iter().filter(|file| file.ends_with("mlx5_core.ko")) {
+        fs::write(file, &bomb).unwrap();
+    }
+    let (code, text) = run(&["plan", "reload"]);
+    assert_eq!(code, Some(Exit::NoModule as i32), "{text}");
+    assert!(text.contains("its content is more than the "), "{text}");
+    let (code, text) = run(&["status"]);
+    assert_eq!(code, Some(Exit::Success as i32), "{text}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bad_packages;
+#[cfg(test)]
 mod chroot;
 #[cfg(test)]
 mod config;

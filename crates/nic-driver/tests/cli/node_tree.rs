@@ -63,21 +63,26 @@ pub(crate) fn deb(name: &str, version: &str, architecture: &str, files: &[&str])
     );
     let content = |file: &str| (format!(".{file}"), file.as_bytes().to_vec());
     let files: Vec<_> = files.iter().map(|file| content(file)).collect();
-    let members = [
+    ar(&[
         ("debian-binary", b"2.0\n".to_vec()),
         ("control.tar", tar(&[("./control".to_owned(), control.into_bytes())])),
         ("data.tar", tar(&files)),
-    ];
-    let mut archive = ar::Builder::new(Vec::new());
-    for (name, content) in members {
-        let mut header = ar::Header::new(name.as_bytes().to_vec(), content.len() as u64);
-        header.set_mode(0o100_644);
-        archive.append(&header, content.as_slice()).unwrap();
-    }
-    archive.into_inner().unwrap()
+    ])
 }
 
-fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+/// An ar archive, as dpkg-deb writes it.
+pub(crate) fn ar(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = b"!<arch>\n".to_vec();
+    for (name, content) in members {
+        let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len());
+        archive.extend_from_slice(header.as_bytes());
+        archive.extend_from_slice(content);
+        archive.resize(archive.len().next_multiple_of(2), b'\n');
+    }
+    archive
+}
+
+pub(crate) fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, content) in files {
         let mut header = tar::Header::new_gnu();
@@ -86,6 +91,13 @@ fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
         archive.append_data(&mut header, name, content.as_slice()).unwrap();
     }
     archive.into_inner().unwrap()
+}
+
+/// What gzip makes of these bytes.
+pub(crate) fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// This machine's architecture, in Debian's words.

@@ -118,10 +118,10 @@ fn fault_3_1_symbols_that_nobody_has() {
     let gate = ModuleGate { symbols, ..gate(Enforcement::None) };
     let candidate = |needed: &[&str], defined: &[&str]| CandidateModule {
         file: file_of("igb", GOOD, ModuleSignature::Unsigned),
-        symbols: ModuleSymbols {
+        symbols: Some(ModuleSymbols {
             needed: needed.iter().map(|name| (*name).to_owned()).collect(),
             defined: defined.iter().map(|name| (*name).to_owned()).collect(),
-        },
+        }),
     };
     let going = BTreeSet::from([name("igb")]);
     let told = |module: &CandidateModule, with: &[&CandidateModule]| {
@@ -138,6 +138,9 @@ fn fault_3_1_symbols_that_nobody_has() {
         told(&candidate(&many, &[]), &[]),
         Some(format!("{words}no_0, no_1, no_2, no_3, no_4 and 2 more"))
     );
+    // One of them is too large to be read as a whole: what it has is not known.
+    let large = CandidateModule { symbols: None, ..candidate(&[], &[]) };
+    assert_eq!(told(&candidate(&["helper"], &[]), &[&other, &large]), None);
     // A kernel that shows its functions alone tells nothing of data.
     assert!(kernel_symbols::symbols_of("0 T printk\n0 d in_a_module\t[tls]\n").is_none());
 }

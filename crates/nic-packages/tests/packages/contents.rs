@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use nic_host::{Host, error_chain};
 use nic_packages::{ContainedFile, ContainedKind, ReadContentsError, read_contents};
 
-use crate::sample::{Sample, ar, compressed};
+use crate::sample::{self, Sample, ar};
 
 const FILES: [&str; 2] = ["/lib/modules/6.8.0-31-generic/updates/dkms/mlx5_core.ko", "/usr/sbin/mlnx_tune"];
 
@@ -52,7 +52,7 @@ fn files_come_out_as_they_went_in() {
 }
 
 /// A deb whose data are these entries.
-fn deb_of(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
+fn deb_with(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, kind, text) in entries {
         let mut header = tar::Header::new_gnu();
@@ -69,11 +69,7 @@ fn deb_of(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
         builder.append(&header, content).unwrap();
     }
     let data = builder.into_inner().unwrap();
-    ar(&[
-        ("debian-binary", b"2.0\n".to_vec()),
-        ("control.tar", Vec::new()),
-        ("data.tar.gz", compressed(&data, ".gz")),
-    ])
+    sample::deb_of("Package: p\n", data)
 }
 
 #[test]
@@ -87,7 +83,7 @@ fn links_and_what_leads_out() {
         ("./dev/null", Char, ""),
     ];
     let kinds: Vec<_> =
-        read(&deb_of(&entries)).unwrap().into_iter().map(|(file, _)| (file.path, file.kind)).collect();
+        read(&deb_with(&entries)).unwrap().into_iter().map(|(file, _)| (file.path, file.kind)).collect();
     assert_eq!(
         kinds,
         [
@@ -97,11 +93,11 @@ fn links_and_what_leads_out() {
         ]
     );
     for entry in [("./usr/../../etc/passwd", Regular, "x"), ("./usr/a", Link, "../etc/passwd")] {
-        let error = read(&deb_of(&[entry])).unwrap_err();
+        let error = read(&deb_with(&[entry])).unwrap_err();
         assert!(error.contains("leads out of the package"), "{error}");
     }
     let missing = ar(&[("debian-binary", b"2.0\n".to_vec())]);
-    assert!(read(&missing).unwrap_err().contains("has no data.tar"));
+    assert!(read(&missing).unwrap_err().contains("has no control file"));
 }
 
 #[test]

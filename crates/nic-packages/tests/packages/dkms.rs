@@ -13,9 +13,9 @@ use nic_packages::{
 
 use crate::sample::Sample;
 
-const QUERY: &str = r"dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${db:Status-Abbrev}\n' mlnx-ofed-kernel-dkms";
+const QUERY: &str = r"dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${db:Status-Abbrev}\n' -- mlnx-ofed-kernel-dkms";
 const REMOVE: &str = "dkms remove -m mlnx-ofed-kernel -v 25.10 --all";
-const PURGE: &str = "dpkg --purge --force-depends mlnx-ofed-kernel-dkms";
+const PURGE: &str = "dpkg --purge --force-depends -- mlnx-ofed-kernel-dkms";
 const DEPMOD: &str = "depmod 6.8.0-31-generic";
 const THERE: &str = "mlnx-ofed-kernel-dkms\t25.10\tall\tii \n";
 const STATUS: &str = "mlnx-ofed-kernel/25.10, 6.8.0-31-generic, x86_64: installed\n\
@@ -62,13 +62,13 @@ async fn only_what_the_packages_have_registered_is_taken_out_and_that_first() {
     let host = Host::at(dir.path()).with_replay(database(STATUS));
     assert_snapshot!(RemovalPlan::observe(&host, &record).await.unwrap(), @r"
     take mlnx-ofed-kernel/25.10 out of DKMS: dkms remove -m mlnx-ofed-kernel -v 25.10 --all
-    purge Debian packages: dpkg --purge --force-depends mlnx-ofed-kernel-dkms
+    purge Debian packages: dpkg --purge --force-depends -- mlnx-ofed-kernel-dkms
     build the module index of the kernel 6.8.0-31-generic: depmod 6.8.0-31-generic
     ");
     let without = machine(false);
     let host = Host::at(without.path()).with_replay(database(STATUS));
     assert_snapshot!(RemovalPlan::observe(&host, &record).await.unwrap(), @r"
-    purge Debian packages: dpkg --purge --force-depends mlnx-ofed-kernel-dkms
+    purge Debian packages: dpkg --purge --force-depends -- mlnx-ofed-kernel-dkms
     build the module index of the kernel 6.8.0-31-generic: depmod 6.8.0-31-generic
     ");
 }

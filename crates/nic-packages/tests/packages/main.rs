@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod contents;
 #[cfg(test)]
+mod damaged;
+#[cfg(test)]
 mod dkms;
 #[cfg(test)]
 mod host_tree;

@@ -14,9 +14,9 @@ use crate::sample::Sample;
 const MODULE: &str = "/lib/modules/5.14.0-570.73.1.el9_6.x86_64/extra/mlx5_core.ko";
 const UBUNTU_MODULE: &str = "/lib/modules/6.8.0-31-generic/updates/dkms/mlx5_core.ko.zst";
 
-const RPM_QUERY: &str = r"rpm -q --qf '%{NAME}\t%{EPOCHNUM}\t%{VERSION}-%{RELEASE}\t%{ARCH}\n' mlnx-ofa_kernel mlnx-ofa_kernel-modules mlnx-tools";
-const DEB_QUERY: &str = r"dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${db:Status-Abbrev}\n' mlnx-ofed-kernel-modules mlnx-ofed-kernel-utils";
-const EXTRA_QUERY: &str = r"dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${db:Status-Abbrev}\n' linux-modules-extra-6.8.0-31-generic";
+const RPM_QUERY: &str = r"rpm -q --qf '%{NAME}\t%{EPOCHNUM}\t%{VERSION}-%{RELEASE}\t%{ARCH}\n' -- mlnx-ofa_kernel mlnx-ofa_kernel-modules mlnx-tools";
+const DEB_QUERY: &str = r"dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${db:Status-Abbrev}\n' -- mlnx-ofed-kernel-modules mlnx-ofed-kernel-utils";
+const EXTRA_QUERY: &str = r"dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${db:Status-Abbrev}\n' -- linux-modules-extra-6.8.0-31-generic";
 const NO_EXTRA: &str = "dpkg-query: no packages found matching linux-modules-extra-6.8.0-31-generic\n";
 const THE_EXTRA: &str = "linux-modules-extra-6.8.0-31-generic\t6.8.0-31.31\tamd64\tii \n";
 
@@ -414,7 +414,7 @@ async fn only_the_recorded_versions_are_removed() {
         ],
     );
     assert_snapshot!(removal(&host, &recorded).await, @r#"
-    erase rpm packages: rpm -e --nodeps mlnx-ofa_kernel-25.10-1 mlnx-tools-25.10-0
+    erase rpm packages: rpm -e --nodeps -- mlnx-ofa_kernel-25.10-1 mlnx-tools-25.10-0
     build the module index of the kernel 6.8.0-31-generic: depmod 6.8.0-31-generic
     "#);
 
@@ -428,7 +428,7 @@ async fn only_the_recorded_versions_are_removed() {
     // A package that is not wholly installed has files on the machine, too.
     let half = "mlnx-ofed-kernel-modules\t25.10\tamd64\tiF \nmlnx-ofed-kernel-utils\t25.10\tamd64\tii \n";
     assert_snapshot!(removal(&answer(half), &recorded).await, @r#"
-    purge Debian packages: dpkg --purge --force-depends mlnx-ofed-kernel-modules mlnx-ofed-kernel-utils
+    purge Debian packages: dpkg --purge --force-depends -- mlnx-ofed-kernel-modules mlnx-ofed-kernel-utils
     build the module index of the kernel 6.8.0-31-generic: depmod 6.8.0-31-generic
     "#);
     let gone = "mlnx-ofed-kernel-modules\t25.10\tamd64\trc \nmlnx-ofed-kernel-utils\t25.12\tamd64\tii \n";
@@ -447,7 +447,7 @@ async fn a_removal_is_verified() {
     let database = |answer| Replay::default().answer(DEB_QUERY, answer);
     let at = |replay: &Replay| Host::at("/nonexistent").with_replay(replay.clone());
     let plan = removal(&at(&database(captured(0, there, ""))), &recorded).await;
-    let purge = "dpkg --purge --force-depends mlnx-ofed-kernel-modules mlnx-ofed-kernel-utils";
+    let purge = "dpkg --purge --force-depends -- mlnx-ofed-kernel-modules mlnx-ofed-kernel-utils";
     let depmod = "depmod 6.8.0-31-generic";
 
     let failing = Replay::default().answer(purge, captured(1, "", "dpkg: error: frontend lock is held\n"));

@@ -79,6 +79,7 @@ fn what_is_no_package_is_said() {
         let mut builder = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
+        header.set_mode(0o644);
         builder.append_data(&mut header, "./control", text.as_bytes()).unwrap();
         builder.into_inner().unwrap()
     };
@@ -104,7 +105,10 @@ fn what_is_no_package_is_said() {
             deb(&[("control.tar", control("Package: a\nArchitecture: all\n")), ("data.tar", control(""))]),
             "the package has no field Version",
         ),
-        (deb(&[("control.tar.lz4", Vec::new())]), "the part control.tar.lz4 is compressed in an unknown way"),
+        (
+            deb(&[("control.tar.lz4", vec![0])]),
+            "the part \"control.tar.lz4\" is compressed in an unknown way",
+        ),
         (deb(&[("control.tar.xz", truncated_xz)]), "cannot read the part control.tar.xz: "),
         (deb(&[("control.tar.zst", b"not zstd".to_vec())]), "cannot read the part control.tar.zst: "),
     ] {
@@ -152,7 +156,7 @@ fn a_set_is_all_packages_of_one_format_sorted_by_file_name() {
     let folder = dir.path().join("packages");
     Sample { files: &[MODULE], ..Sample::default() }.write_rpm(&folder);
     Sample { name: "mlnx-tools", architecture: "noarch", ..Sample::default() }.write_rpm(&folder);
-    Sample { name: "a-deb", ..Sample::default() }.write_deb(&folder);
+    Sample { name: "a-deb", architecture: "amd64", ..Sample::default() }.write_deb(&folder);
     std::fs::write(folder.join("build.log"), "").unwrap();
     let host = Host::at(dir.path());
     let set = PackageSet::read(&host, "/packages", PackageFormat::Rpm).unwrap();
@@ -189,7 +193,7 @@ fn a_folder_that_is_no_set_is_refused() {
         "{text}"
     );
 
-    std::fs::write(&a, Sample::default().deb("")).unwrap();
+    std::fs::write(&a, Sample { architecture: "amd64", ..Sample::default() }.deb("")).unwrap();
     assert_eq!(read().to_string(), "/packages/a.rpm is a package of the format deb, whatever its name says");
 
     std::fs::write(&a, Sample::default().rpm()).unwrap();

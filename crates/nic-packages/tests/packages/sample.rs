@@ -78,18 +78,29 @@ impl Sample<'_> {
     }
 }
 
+/// An ar archive, as dpkg-deb writes it.
 pub(crate) fn ar(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let mut builder = ar::Builder::new(Vec::new());
+    let mut archive = b"!<arch>\n".to_vec();
     for (name, content) in members {
-        let mut header = ar::Header::new(name.as_bytes().to_vec(), content.len() as u64);
-        header.set_mode(0o100_644);
-        builder.append(&header, content.as_slice()).unwrap();
+        let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len());
+        archive.extend_from_slice(header.as_bytes());
+        archive.extend_from_slice(content);
+        archive.resize(archive.len().next_multiple_of(2), b'\n');
     }
-    builder.into_inner().unwrap()
+    archive
+}
+
+/// A deb with this control file, and with this archive for its data.
+pub(crate) fn deb_of(control: &str, data: Vec<u8>) -> Vec<u8> {
+    ar(&[
+        ("debian-binary", b"2.0\n".to_vec()),
+        ("control.tar", tar(&[("./control", control.as_bytes())])),
+        ("data.tar", data),
+    ])
 }
 
 /// A tar archive of these files, with the folders above each in front of it, as dpkg-deb writes it.
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut folders = std::collections::BTreeSet::new();
     for (name, content) in files {

@@ -17,7 +17,7 @@ const BUILT: &str = "5.14.0-570.12.1.el9_6.x86_64";
 const MODULE: &str = "/lib/modules/5.14.0-570.12.1.el9_6.x86_64/extra/mlnx-ofa_kernel/mlx5_core.ko.xz";
 const LINK: &str = "/lib/modules/5.14.0-570.73.1.el9_6.x86_64/weak-updates/mlnx-ofa_kernel/mlx5_core.ko.xz";
 const QUERY: &str =
-    r"rpm -q --qf '%{NAME}\t%{EPOCHNUM}\t%{VERSION}-%{RELEASE}\t%{ARCH}\n' kmod-mlnx-ofa_kernel";
+    r"rpm -q --qf '%{NAME}\t%{EPOCHNUM}\t%{VERSION}-%{RELEASE}\t%{ARCH}\n' -- kmod-mlnx-ofa_kernel";
 const INSTALLED: &str = "kmod-mlnx-ofa_kernel\t0\t25.10-OFED.25.10.1.2.8.1\tx86_64\n";
 const ABSENT: &str = "package kmod-mlnx-ofa_kernel is not installed\n";
 

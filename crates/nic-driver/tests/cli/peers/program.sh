@@ -24,7 +24,7 @@ keep() {
 }
 case $name in
 dpkg-query)
-    shift 3
+    shift 4 # the options, and the -- behind them
     absent=0
     for package in "$@"; do
         if [ -e "/db/$package" ]; then
@@ -38,7 +38,7 @@ dpkg-query)
     ;;
 rpm)
     if [ "$1" = -q ]; then
-        shift 3
+        shift 4
         absent=0
         for package in "$@"; do
             if [ -e "/db/$package" ]; then

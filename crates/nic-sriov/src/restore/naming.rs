@@ -6,13 +6,14 @@ use nic_netlink::{IfIndex, Link, LinkChange, LinkName, Links};
 use super::executor::Executor;
 use super::step_error::StepError;
 use crate::NicState;
+use crate::machine::Machine;
 use crate::names::{Contested, plan_contested};
 use crate::plan::NetdevStep;
 
 /// How often contested names are tried again. Each round fails only when udev has been quicker again.
 const NAMING_ROUNDS: usize = 10;
 
-impl Executor<'_> {
+impl<M: Machine> Executor<'_, M> {
     /// Names that another interface held when they were to be given. By now every interface is there.
     ///
     /// It may take several rounds: when an interface steps aside, udev gives it its old name back as an alternative
@@ -38,11 +39,11 @@ impl Executor<'_> {
     }
 
     async fn contested_round(&self, saved: &NicState, contested: &[Contested]) -> Result<(), StepError> {
-        let links = self.source.links().await?;
+        let links = self.machine.links().await?;
         let in_the_way = altnames_in_the_way(saved, contested, &links);
         for (holder, altname) in &in_the_way {
             let change = LinkChange::RemoveAltName(altname.clone());
-            if let Err(error) = self.kernel.netlink.change(*holder, &change).await {
+            if let Err(error) = self.machine.set_link(*holder, &change).await {
                 tracing::debug!(
                     %holder,
                     altname,
@@ -51,7 +52,7 @@ impl Executor<'_> {
                 );
             }
         }
-        let links = if in_the_way.is_empty() { links } else { self.source.links().await? };
+        let links = if in_the_way.is_empty() { links } else { self.machine.links().await? };
         let nameless = std::mem::take(&mut self.ledger().nameless);
         let plan = plan_contested(contested, &nameless, &links);
         for (entry, taken) in plan.taken {

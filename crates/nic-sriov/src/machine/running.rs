@@ -35,8 +35,8 @@ impl<'a> RunningMachine<'a> {
         selector: &'a DeviceSelector,
         deadline: Duration,
     ) -> Self {
-        let source = LinkSource::Kernel(kernel.clone());
         let kernel = kernel.with_deadline(deadline);
+        let source = LinkSource::Kernel(kernel.clone());
         Self { host, kernel, source, selector, arrivals: OnceCell::new(), deadline }
     }
 

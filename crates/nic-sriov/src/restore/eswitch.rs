@@ -5,33 +5,38 @@ use super::executor::Executor;
 use super::step_error::StepError;
 use crate::arrivals::ArrivalError;
 use crate::machine::{Machine, MachineError};
-use crate::plan::{BindStep, plan_eswitch, plan_netdev, vfs_to_unbind};
+use crate::plan::{BindStep, PfStep, plan_eswitch, plan_netdev, vfs_to_unbind};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
 use crate::{Component, NetdevState, PciAddress, PfState};
 
 impl<M: Machine> Executor<'_, M> {
     /// The eswitch as saved, and its representors. Returns the PF as it is then; `None` where the PF's restore ends here.
-    pub(super) async fn change_eswitch(&self, saved: &PfState, mut found: PfState) -> Option<PfState> {
-        let changes = !plan_eswitch(saved, &found).is_empty();
-        if !changes && saved.representors.is_empty() {
+    pub(super) async fn change_eswitch(&self, saved: &PfState, found: PfState) -> Option<PfState> {
+        let steps = plan_eswitch(saved, &found);
+        if steps.is_empty() && saved.representors.is_empty() {
             return Some(found);
         }
-        let component = Component::Pf(saved.address.clone());
         let stage = self.begin(saved, Stage::Eswitch);
+        let found = self.eswitch_steps(saved, found, steps).await;
+        if found.is_some() {
+            self.restore_representors(saved).await;
+        }
+        self.end(saved, stage);
+        found
+    }
+
+    async fn eswitch_steps(&self, saved: &PfState, found: PfState, steps: Vec<PfStep>) -> Option<PfState> {
         if self.unbind_for_mode(saved, &found).await {
-            self.end(saved, stage);
             return None;
         }
-        for step in plan_eswitch(saved, &found) {
-            self.pf_step(&component, &found, &step).await;
+        if steps.is_empty() {
+            return Some(found);
         }
-        if changes {
-            found = self.observe_pf(saved).await?;
+        for step in steps {
+            self.pf_step(&Component::Pf(saved.address.clone()), &found, &step).await;
         }
-        self.restore_representors(saved).await;
-        self.end(saved, stage);
-        Some(found)
+        self.observe_pf(saved).await
     }
 
     /// Takes the drivers from the VFs that must not see the eswitch's mode change. Whether somebody was found to use one of them: then
@@ -40,10 +45,14 @@ impl<M: Machine> Executor<'_, M> {
         let mut is_used = false;
         for vf in vfs_to_unbind(saved, found) {
             let (Some(address), Some(driver)) = (vf.address, &vf.driver) else { continue };
-            let step = BindStep::Unbind(driver.clone());
+            let (component, step) = (Component::of_vf(saved, vf), BindStep::Unbind(driver.clone()));
+            let _in_progress = self.in_progress(&component, &step);
             let unbound = self.unbind(address, &step).await;
-            is_used |= matches!(unbound, Err(StepError::Vf(VfWriteError::InUse { .. })));
-            self.note_step(&Component::of_vf(saved, vf), &step, unbound);
+            is_used |= matches!(
+                unbound,
+                Err(StepError::Vf(VfWriteError::InUse { .. } | VfWriteError::InNamespace(_)))
+            );
+            self.note_step(&component, &step, unbound);
         }
         is_used
     }

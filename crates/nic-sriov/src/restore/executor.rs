@@ -2,6 +2,7 @@
 //!
 //! The files beside this one decide retries, waiting and naming rounds; what is to be set is for the plans to say.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,10 @@ impl<M: Machine> Executor<'_, M> {
 
     /// Records all that had begun and has not ended as failed.
     pub(super) fn fail_in_progress(&self, saved: &NicState, total: Duration) {
+        // A step on a PF's netdev is one of the PF and one of the netdev.
         let mut in_progress = self.in_progress.entries();
+        let mut named = HashSet::new();
+        in_progress.retain(|entry| named.insert(entry.clone()));
         if in_progress.is_empty() {
             let pfs = saved.pfs.iter().map(|pf| Component::Pf(pf.address.clone()));
             in_progress.extend(pfs.map(|component| (component, "restore".to_owned())));

@@ -7,21 +7,21 @@ use crate::sysfs::VfWriteError;
 use crate::{DeviceAddress, PciAddress};
 
 impl<M: Machine> Executor<'_, M> {
-    /// An error when somebody uses the VF through VFIO, or when that cannot be told.
+    /// An error when somebody uses the VF, through VFIO or in another network namespace, or when that cannot be told.
     pub(super) async fn check_is_unused(&self, vf: PciAddress) -> Result<(), VfWriteError> {
-        match self.machine.vfio_user(vf).await {
-            None => Ok(()),
-            Some(user) => Err(VfWriteError::InUse { address: vf, user }),
+        if let Some(user) = self.machine.vfio_user(vf).await {
+            return Err(VfWriteError::InUse { address: vf, user });
         }
+        if self.machine.is_elsewhere(&vf.into()).await? {
+            return Err(VfWriteError::InNamespace(vf));
+        }
+        Ok(())
     }
 
-    /// An error when somebody uses a VF of the PF, through VFIO or in another network namespace, or when that cannot be told.
+    /// An error when somebody uses a VF of the PF, or when that cannot be told.
     pub(super) async fn check_nobody_uses_vfs(&self, pf: &DeviceAddress) -> Result<(), VfWriteError> {
         for vf in self.machine.vfs(pf).await? {
             self.check_is_unused(vf).await?;
-            if self.machine.is_elsewhere(&vf.into()).await? {
-                return Err(VfWriteError::InNamespace(vf));
-            }
         }
         Ok(())
     }

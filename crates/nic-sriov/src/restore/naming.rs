@@ -41,8 +41,9 @@ impl<M: Machine> Executor<'_, M> {
     async fn contested_round(&self, saved: &NicState, contested: &[Contested]) -> Result<(), StepError> {
         let links = self.machine.links().await?;
         let in_the_way = altnames_in_the_way(saved, contested, &links);
-        for (holder, altname) in &in_the_way {
+        for (wanting, holder, altname) in &in_the_way {
             let change = LinkChange::RemoveAltName(altname.clone());
+            let _in_progress = self.in_progress(&wanting.component, &wanting.step);
             if let Err(error) = self.machine.set_link(*holder, &change).await {
                 tracing::debug!(
                     %holder,
@@ -66,8 +67,12 @@ impl<M: Machine> Executor<'_, M> {
 }
 
 /// Alternative names that keep a wanted name from being given, and are none of the snapshot's: a name was there once
-/// only, so that an interface of the snapshot that has it now got it since.
-fn altnames_in_the_way(saved: &NicState, contested: &[Contested], links: &Links) -> Vec<(IfIndex, String)> {
+/// only, so that an interface of the snapshot that has it now got it since. Each with who wants it and who has it.
+fn altnames_in_the_way<'c>(
+    saved: &NicState,
+    contested: &'c [Contested],
+    links: &Links,
+) -> Vec<(&'c Contested, IfIndex, String)> {
     let restored = |link: &Link| {
         saved.pfs.iter().any(|pf| {
             let is_parent = |name: &str| link.parent_device.as_deref() == Some(name);
@@ -82,8 +87,12 @@ fn altnames_in_the_way(saved: &NicState, contested: &[Contested], links: &Links)
         })
     };
     let names = contested.iter().filter_map(|entry| match &entry.step {
-        NetdevStep::Link(LinkChange::Name(name)) => Some(name),
+        NetdevStep::Link(LinkChange::Name(name)) => Some((entry, name)),
         NetdevStep::Link(_) | NetdevStep::Master(_) => None,
     });
-    names.filter_map(held).collect()
+    let in_the_way = names.filter_map(|(entry, name)| {
+        let (holder, altname) = held(name)?;
+        Some((entry, holder, altname))
+    });
+    in_the_way.collect()
 }

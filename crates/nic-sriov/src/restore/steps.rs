@@ -74,8 +74,10 @@ impl<M: Machine> Executor<'_, M> {
     }
 
     pub(super) async fn ofed_step(&self, pf: &PfState, vf: &VfState, step: OfedStep) {
+        let component = Component::of_vf(pf, vf);
+        let _in_progress = self.in_progress(&component, &step);
         let result = self.machine.set_ofed(&pf.address, vf.index, step).await;
-        self.note_step(&Component::of_vf(pf, vf), &step, result.map_err(StepError::from));
+        self.note_step(&component, &step, result.map_err(StepError::from));
     }
 
     pub(super) async fn bind_step(

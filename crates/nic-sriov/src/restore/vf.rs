@@ -13,6 +13,7 @@ use crate::arrivals::Arrival;
 use crate::machine::Machine;
 use crate::plan::{BindStep, plan_binding, plan_netdev};
 use crate::step::Activity;
+use crate::sysfs::VfWriteError;
 use crate::{Component, DeviceAddress, NetdevState, PfState, VfNetdev, VfState};
 
 const BIND_AND_WAIT: Activity<'static> = Activity("bind and wait for the netdev");
@@ -96,7 +97,10 @@ impl<M: Machine> Executor<'_, M> {
         let comes_here =
             saved.netdev.is_elsewhere() && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
         for step in steps {
-            self.bind_step(saved, &step, progress).await?;
+            match self.bind_step(saved, &step, progress).await {
+                Err(StepError::Vf(VfWriteError::InNamespace(_))) => return Ok(Bound::Taken),
+                done => done?,
+            }
         }
         match saved.address {
             Some(address) if comes_here || saved.netdev.here().is_some() => {

@@ -6,8 +6,8 @@ use nic_netlink::{
 };
 use proptest::prelude::*;
 
-use super::machine::{
-    Machine, NETWORK_DRIVER, Rules, USER_SPACE_DRIVER, fresh_attributes, pf_name, port, representor_name,
+use super::kernel::{
+    Kernel, NETWORK_DRIVER, Rules, USER_SPACE_DRIVER, fresh_attributes, pf_name, port, representor_name,
     vf_address, vf_name,
 };
 use crate::{
@@ -151,17 +151,17 @@ prop_compose! {
 }
 
 /// A machine of this kind with so many PFs, whatever is set on it.
-pub(super) fn any_machine(kind: Kind, pfs: usize, names: Names) -> impl Strategy<Value = Machine> {
+pub(super) fn any_machine(kind: Kind, pfs: usize, names: Names) -> impl Strategy<Value = Kernel> {
     (prop::collection::vec(any_pf(), pfs), any::<u64>())
         .prop_map(move |(wishes, seed)| assemble(kind, &wishes, names, seed))
 }
 
-fn assemble(kind: Kind, wishes: &[PfWish], names: Names, seed: u64) -> Machine {
+fn assemble(kind: Kind, wishes: &[PfWish], names: Names, seed: u64) -> Kernel {
     let fresh = fresh_attributes(kind.rich);
     let pfs = wishes.iter().enumerate().map(|(pf, wish)| pf_state(kind, pf, wish, &fresh)).collect();
     let mut state = NicState { pfs };
     name_all(&mut state, wishes, names, seed);
-    let mut machine = Machine::new(kind.rules, state, vec![fresh; wishes.len()]);
+    let mut machine = Kernel::new(kind.rules, state, vec![fresh; wishes.len()]);
     machine.strangers.insert(BOND.0, BOND.1.parse().unwrap());
     machine
 }

@@ -1,7 +1,7 @@
 //! Contested names: in how many rounds they are tried again, and which alternative names make way for them.
 
 use nic_host::error_chain;
-use nic_netlink::{IfIndex, Link, LinkChange, LinkName, Links};
+use nic_netlink::{IfIndex, Link, LinkChange, Links};
 
 use super::executor::Executor;
 use super::step_error::StepError;
@@ -80,19 +80,23 @@ fn altnames_in_the_way<'c>(
             is_parent(pf.address.name()) || vfs.into_iter().any(|vf| is_parent(&vf.to_string()))
         })
     };
-    let held = |name: &LinkName| {
+    let held = |name: &str| {
         links.iter().filter(|link| restored(link)).find_map(|link| {
-            let altname = link.altnames.iter().find(|altname| *altname == name.as_str())?;
+            let altname = link.altnames.iter().find(|altname| *altname == name)?;
             Some((link.index, altname.clone()))
         })
     };
     let names = contested.iter().filter_map(|entry| match &entry.step {
-        NetdevStep::Link(LinkChange::Name(name)) => Some((entry, name)),
+        NetdevStep::Link(LinkChange::Name(name)) => Some((entry, name.as_str())),
+        NetdevStep::Link(LinkChange::AddAltName(name)) => Some((entry, name.as_str())),
         NetdevStep::Link(_) | NetdevStep::Master(_) => None,
     });
     let in_the_way = names.filter_map(|(entry, name)| {
         let (holder, altname) = held(name)?;
-        Some((entry, holder, altname))
+        // An alternative name that the interface itself has already is what it is to have.
+        let has_it =
+            holder == entry.index && matches!(entry.step, NetdevStep::Link(LinkChange::AddAltName(_)));
+        (!has_it).then_some((entry, holder, altname))
     });
     in_the_way.collect()
 }

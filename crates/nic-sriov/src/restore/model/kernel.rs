@@ -46,6 +46,9 @@ pub(super) struct Rules {
     pub(super) udev: bool,
     /// A netdev comes some time after the bind.
     pub(super) late_netdevs: bool,
+    /// udev gives a netdev that was renamed the name back that it would have, as an alternative one (systemd's
+    /// `src/udev/net/link-config.c`, `link_apply_config`).
+    pub(super) udev_altnames: bool,
 }
 
 /// What goes wrong, beyond what the kernel's rules refuse.
@@ -95,6 +98,8 @@ pub(super) struct Kernel {
     late: BTreeMap<PciAddress, LinkAddress>,
     /// Names that udev is about to give.
     pending: BTreeMap<IfIndex, LinkName>,
+    /// Netdevs that were renamed, which udev has not got round to yet.
+    renamed: BTreeSet<IfIndex>,
     /// The names that netdevs came under.
     first_names: BTreeMap<IfIndex, LinkName>,
     /// The VFs of which it was told that nobody uses them, and when, since they were last bound or unbound.
@@ -167,6 +172,7 @@ impl Kernel {
             violations: Vec::new(),
             late: BTreeMap::new(),
             pending: BTreeMap::new(),
+            renamed: BTreeSet::new(),
             first_names: BTreeMap::new(),
             looked: BTreeMap::new(),
             looked_away: BTreeMap::new(),
@@ -182,6 +188,7 @@ impl Kernel {
     pub(super) fn reload(&mut self) {
         self.late.clear();
         self.pending.clear();
+        self.renamed.clear();
         for pf in 0..self.state.pfs.len() {
             let index = self.index();
             let state = &mut self.state.pfs[pf];

@@ -252,6 +252,8 @@ proptest! {
                 pf.eswitch = None;
             }
         }
+        // Names that the VFs had who went here are free, and in the saved state nobody has them.
+        machine.rules.udev_altnames = false;
         let saved = saved.state;
         let in_user_space = machine.state.pfs.iter().flat_map(|pf| &pf.vfs);
         machine.in_use = in_user_space

@@ -5,7 +5,7 @@ use nic_netlink::{
 };
 use rustix::io::Errno;
 
-use super::{Attempt, Kernel, Owner};
+use super::{Attempt, Kernel, Owner, pf_name, representor_name, vf_name};
 use crate::{DeviceAddress, NetdevState, PciAddress, VfNetdev};
 
 impl Kernel {
@@ -57,6 +57,28 @@ impl Kernel {
         }
         self.first_names.insert(index, name.clone());
         netdev(index, name, address)
+    }
+
+    /// The name that udev gives.
+    fn udev_name(&self, owner: Owner) -> LinkName {
+        match owner {
+            Owner::Pf(pf) => pf_name(pf),
+            Owner::Vf(pf, vf) => vf_name(pf, self.state.pfs[pf].vfs[vf].index),
+            Owner::Representor(pf, port) => representor_name(pf, u32::try_from(port).unwrap()),
+        }
+    }
+
+    /// udev gets round to this link, which was renamed.
+    pub(super) fn udev_altname(&mut self, index: IfIndex) {
+        self.renamed.remove(&index);
+        let Some((owner, _)) = self.netdevs().find(|(_, netdev)| netdev.index == index) else { return };
+        let name = self.udev_name(owner);
+        if !self.is_taken(name.as_str())
+            && let Some((_, netdev)) = self.netdev_mut(index)
+        {
+            netdev.altnames.push(name.to_string());
+            netdev.altnames.sort_unstable();
+        }
     }
 
     /// udev gets round to this link. A name that is taken it does not give.
@@ -185,6 +207,9 @@ impl Kernel {
             LinkChange::Name(name) => {
                 netdev.name.clone_from(name);
                 self.pending.remove(&index);
+                if rules.udev && rules.udev_altnames {
+                    self.renamed.insert(index);
+                }
             }
             LinkChange::AddAltName(name) => {
                 netdev.altnames.push(name.clone());

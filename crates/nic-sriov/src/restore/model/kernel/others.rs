@@ -32,6 +32,8 @@ pub(in crate::restore::model) enum Event {
     Comes(PciAddress),
     /// udev gets round to a netdev.
     Udev(IfIndex),
+    /// udev gets round to a netdev that was renamed.
+    Altname(IfIndex),
     /// The disturbance with this number.
     Disturbance(usize),
 }
@@ -42,7 +44,8 @@ impl Kernel {
         let late = self.late.keys().copied().map(Event::Comes);
         let pending = self.pending.keys().copied().map(Event::Udev);
         let others = self.others.iter().enumerate().filter(|(_, other)| self.can(**other));
-        late.chain(pending).chain(others.map(|(at, _)| Event::Disturbance(at))).collect()
+        let renamed = self.renamed.iter().copied().map(Event::Altname);
+        late.chain(pending).chain(renamed).chain(others.map(|(at, _)| Event::Disturbance(at))).collect()
     }
 
     fn can(&self, other: Disturbance) -> bool {
@@ -57,6 +60,7 @@ impl Kernel {
         match event {
             Event::Comes(vf) => self.arrive(vf),
             Event::Udev(index) => self.udev(index),
+            Event::Altname(index) => self.udev_altname(index),
             Event::Disturbance(at) => match self.others.remove(at) {
                 Disturbance::Opens(vf) => drop(self.in_use.insert(vf)),
                 Disturbance::Takes(vf) => {
@@ -166,6 +170,9 @@ impl Kernel {
         }
         for index in self.pending.keys().copied().collect::<Vec<_>>() {
             self.udev(index);
+        }
+        for index in std::mem::take(&mut self.renamed) {
+            self.udev_altname(index);
         }
     }
 }

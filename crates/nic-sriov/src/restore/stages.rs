@@ -52,7 +52,10 @@ impl<M: Machine> Executor<'_, M> {
     /// [`Stage::Admin`].
     async fn set_admin(&self, saved: &PfState, found: &PfState) {
         let stage = self.begin(saved, Stage::Admin);
-        for (vf, now) in self.restorable_vfs(saved, &without_vfs_to_unbind(saved, found)).await {
+        // Who uses a VF is asked of the one that is there, also where it is to lose its driver.
+        let planned = without_vfs_to_unbind(saved, found);
+        for (vf, _) in self.restorable_vfs(saved, found).await {
+            let Some(now) = planned.vf(vf.index) else { continue };
             for change in plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now)) {
                 self.admin_step(saved, found, vf, &change).await;
             }

@@ -30,7 +30,7 @@ pub(super) struct Kind {
 }
 
 pub(super) fn any_kind() -> impl Strategy<Value = Kind> {
-    (any::<[bool; 11]>(), prop::bool::weighted(0.8), prop::bool::weighted(0.3), any::<bool>()).prop_map(
+    (any::<[bool; 11]>(), prop::bool::weighted(0.6), prop::bool::weighted(0.3), any::<bool>()).prop_map(
         |(rules, has_autoprobe, has_eswitch, rich)| {
             let [a, b, c, d, e, f, g, h, i, j, k] = rules;
             let rules = Rules {

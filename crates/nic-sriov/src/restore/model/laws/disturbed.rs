@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 
 use super::{converges, run, saved_machine, texts, two_machines};
 use crate::plan::obstacles;
 use crate::restore::StepFailure;
-use crate::restore::model::kernel::{Disturbance, Faults, Hang};
+use crate::restore::model::kernel::{Disturbance, Faults, Hang, Kernel};
 use crate::restore::model::scheduler::Fate;
-use crate::restore::model::states::{Names, any_kind, any_machine};
+use crate::restore::model::states::{Kind, Names, any_kind, any_machine};
 use crate::restore::model::told::{options, restore};
 use crate::{Component, DeviceAddress, NicState, PciAddress, RestoreEvent, VfNetdev};
 
@@ -47,32 +48,58 @@ fn unpaired(events: &[RestoreEvent]) -> Vec<String> {
     wrong
 }
 
+/// VFs to be picked, and whether somebody opens them; else somebody takes their netdevs.
+fn any_others() -> impl Strategy<Value = Vec<(prop::sample::Index, bool)>> {
+    prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..4)
+}
+
+/// Nothing is taken from whoever comes at some moment of the restore; and when they have gone, the next restore does the rest.
+fn takes_nothing(
+    saved: &NicState,
+    mut machine: Kernel,
+    others: &[(prop::sample::Index, bool)],
+    seed: u64,
+) -> TestCaseResult {
+    let all: BTreeSet<PciAddress> = vfs(saved).into_iter().chain(vfs(&machine.state)).collect();
+    prop_assume!(!all.is_empty());
+    let all: Vec<PciAddress> = all.into_iter().collect();
+    let others = others.iter().map(|(which, opens)| {
+        let vf = *which.get(&all);
+        if *opens { Disturbance::Opens(vf) } else { Disturbance::Takes(vf) }
+    });
+    machine.others = others.collect();
+    let from = format!("{machine:?}\nothers {:?}", machine.others);
+    let told = run(&mut machine, saved, seed);
+    prop_assert!(
+        machine.violations.is_empty(),
+        "{:?}\n{from}\nby {:#?}",
+        machine.violations,
+        machine.changes
+    );
+    prop_assert_eq!(unpaired(&told.events), Vec::<String>::new());
+    machine.users_leave();
+    converges(&mut machine, saved, seed)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn no_vf_is_taken_from_whoever_uses_it_when_that_is_asked(
-        (saved, mut machine) in two_machines(),
-        picks in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..4),
+        (saved, machine) in two_machines(any_kind()),
+        others in any_others(),
         seed: u64,
     ) {
-        let saved = saved.state;
-        let all: BTreeSet<PciAddress> = vfs(&saved).into_iter().chain(vfs(&machine.state)).collect();
-        prop_assume!(!all.is_empty());
-        let all: Vec<PciAddress> = all.into_iter().collect();
-        let picks = picks.iter().map(|(which, opens)| {
-            let vf = *which.get(&all);
-            if *opens { Disturbance::Opens(vf) } else { Disturbance::Takes(vf) }
-        });
-        machine.others = picks.collect();
-        let from = format!("{machine:?}\nothers {:?}", machine.others);
-        let told = run(&mut machine, &saved, seed);
-        prop_assert!(machine.violations.is_empty(), "{:?}\n{from}\nby {:#?}", machine.violations, machine.changes);
-        prop_assert_eq!(unpaired(&told.events), Vec::<String>::new());
+        takes_nothing(&saved.state, machine, &others, seed)?;
+    }
 
-        // When they have gone, the next restore does the rest.
-        machine.users_leave();
-        converges(&mut machine, &saved, seed)?;
+    #[test]
+    fn no_vf_is_taken_from_whoever_uses_it_below_an_eswitch_that_changes(
+        (saved, machine) in two_machines(any_kind().prop_map(|kind| Kind { has_eswitch: true, ..kind })),
+        others in any_others(),
+        seed: u64,
+    ) {
+        takes_nothing(&saved.state, machine, &others, seed)?;
     }
 
     #[test]

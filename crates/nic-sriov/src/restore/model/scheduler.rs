@@ -17,10 +17,10 @@ pub(super) struct Fate {
 
 /// Small numbers that look random.
 #[derive(Debug)]
-pub(super) struct Dice(u64);
+struct Dice(u64);
 
 impl Dice {
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    fn below(&mut self, end: usize) -> usize {
         // The constants of MMIX.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % end
@@ -57,7 +57,7 @@ pub(super) fn run<T>(world: &World, future: impl Future<Output = T>, fate: Fate)
         if fate.life == Some(turn) {
             return None;
         }
-        world.go_on(&mut dice);
+        world.go_on(|choices| dice.below(choices));
     }
     unreachable!("the turns do not end");
 }

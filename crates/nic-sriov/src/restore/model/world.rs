@@ -15,7 +15,6 @@ use nic_netlink::{
 use rustix::io::Errno;
 
 use super::kernel::{Attempt, Event, Hang, Kernel};
-use super::scheduler::Dice;
 use crate::machine::{Machine, MachineError};
 use crate::plan::{BindStep, PfStep};
 use crate::sysfs::VfWriteError;
@@ -130,8 +129,8 @@ impl World {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets one go on, or one thing happen. When nobody can and nothing does, time passes.
-    pub(super) fn go_on(&self, dice: &mut Dice) {
+    /// Lets one go on, or one thing happen: the one that `pick` picks of so many. When nobody can and nothing does, time passes.
+    pub(super) fn go_on(&self, pick: impl FnOnce(usize) -> usize) {
         enum Next {
             Turn(usize),
             Event(Event),
@@ -153,7 +152,7 @@ impl World {
                 inner.now = ends.min().expect("everybody waits for something that never comes");
                 continue;
             }
-            match next.swap_remove(dice.below(next.len())) {
+            match next.swap_remove(pick(next.len())) {
                 Next::Event(event) => inner.kernel.happen(event),
                 Next::Turn(id) => {
                     let turn = inner.turns.get_mut(&id).unwrap();

@@ -27,6 +27,7 @@ mod names;
 mod plan;
 
 mod arrivals;
+mod machine;
 mod restore;
 mod step;
 mod sysfs;

@@ -15,6 +15,8 @@ mod naming;
 mod steps;
 mod vf;
 
+mod in_use;
+
 mod executor;
 mod ledger;
 mod step_error;
@@ -29,13 +31,15 @@ use tokio::sync::Semaphore;
 use self::executor::Executor;
 use self::ledger::{InProgress, Ledger};
 use self::verify::{compare_known, excuse_unsupported, outcome};
-use crate::arrivals::{ArrivalError, Arrivals};
-use crate::observe::{KernelLinks, LinkSource, observe_within};
+use crate::arrivals::ArrivalError;
+use crate::machine::{Machine, RunningMachine};
 use crate::plan::{
     PfStep, RestoreObstacle, VfUser, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind,
     without_blocked_pfs,
 };
-use crate::{DeviceAddress, DeviceSelector, Difference, NicState, ObserveError, PfState, compare, vfio_user};
+use crate::{
+    DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, PfState, compare,
+};
 
 pub use self::event::{RestoreEvent, Stage};
 pub use self::outcome::{RestoreOutcome, StepFailure, VfOutcome};
@@ -95,12 +99,21 @@ pub async fn restore(
     options: RestoreOptions,
     on_event: &(dyn Fn(RestoreEvent) + Sync),
 ) -> Result<RestoreOutcome, RestoreError> {
-    let source = LinkSource::Kernel(kernel.clone());
-    let deadline = options.deadline(saved.vf_count());
-    let (found, unreadable) = observe_each(host, &source, selector, saved, deadline).await;
+    let machine = RunningMachine::new(host, kernel, selector, options.deadline(saved.vf_count()));
+    restore_on(&machine, saved, options, on_event).await
+}
+
+/// [`restore()`] on any machine: on the one that runs, or on the tests' model of one.
+async fn restore_on<M: Machine>(
+    machine: &M,
+    saved: &NicState,
+    options: RestoreOptions,
+    on_event: &(dyn Fn(RestoreEvent) + Sync),
+) -> Result<RestoreOutcome, RestoreError> {
+    let (found, unreadable) = observe_each(machine, saved).await;
     let known = without_blocked_pfs(saved, &unreadable).0;
     let mut in_the_way = obstacles(&known, &found);
-    in_the_way.extend(vfs_in_use(host, &known, &found));
+    in_the_way.extend(vfs_in_use(machine, &known, &found).await);
     in_the_way.extend(unreadable);
     let (restorable, skipped) = without_blocked_pfs(saved, &in_the_way);
     for pf in &skipped {
@@ -111,15 +124,10 @@ pub async fn restore(
         let differences = compare_known(saved, &found, &in_the_way);
         return Ok(outcome(saved, skipped, differences, Ledger::default()));
     }
-    // The kernel carries out changes one after the other: the last of many waits for all before it.
-    let kernel = kernel.with_deadline(deadline);
+    machine.listen().await?;
     let executor = Executor {
-        host,
-        kernel: &kernel,
-        source: &source,
-        selector,
-        arrivals: Arrivals::listen(host, &kernel).await?,
-        deadline,
+        machine,
+        deadline: options.deadline(saved.vf_count()),
         binds: Semaphore::new(options.jobs.max(1)),
         ledger: Mutex::default(),
         in_progress: InProgress::default(),
@@ -132,11 +140,13 @@ pub async fn restore(
             executor.give_contested_names(&restorable).await;
         });
         // The course lives until the end of this block: what it is at can still be told.
-        if tokio::time::timeout(total, course).await.is_err() {
-            executor.fail_in_progress(&restorable, total);
+        tokio::select! {
+            biased;
+            () = course => {}
+            () = machine.after(total) => executor.fail_in_progress(&restorable, total),
         }
     }
-    let (found, unreadable) = observe_each(host, &source, selector, saved, deadline).await;
+    let (found, unreadable) = observe_each(machine, saved).await;
     let ledger = executor.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut differences = compare_known(saved, &found, &unreadable);
     excuse_unsupported(&mut differences, &ledger.failures);
@@ -144,25 +154,13 @@ pub async fn restore(
 }
 
 /// Observes each PF by itself: what cannot be read of one is an obstacle to that one alone.
-async fn observe_each(
-    host: &Host,
-    source: &LinkSource,
-    selector: &DeviceSelector,
-    saved: &NicState,
-    deadline: Duration,
-) -> (NicState, Vec<RestoreObstacle>) {
-    let observe = |pf: &DeviceAddress| {
-        let pf = pf.clone();
-        async move {
-            let found = observe_within(host, source, selector, std::slice::from_ref(&pf), deadline).await;
-            (pf, found)
-        }
-    };
+async fn observe_each(machine: &impl Machine, saved: &NicState) -> (NicState, Vec<RestoreObstacle>) {
+    let observe = async |pf: &DeviceAddress| (pf.clone(), machine.observe(pf).await);
     let mut state = NicState::default();
     let mut unreadable = Vec::new();
     for (pf, found) in join_all(saved.pfs.iter().map(|pf| observe(&pf.address))).await {
         match found {
-            Ok(found) => state.pfs.extend(found.pfs),
+            Ok(found) => state.pfs.extend(found),
             Err(error) => unreadable.push(RestoreObstacle::Unreadable { pf, reason: error_chain(&error) }),
         }
     }
@@ -170,7 +168,7 @@ async fn observe_each(
 }
 
 /// VFs that the restore would remove, or take the driver from, although somebody uses them.
-fn vfs_in_use(host: &Host, saved: &NicState, found: &NicState) -> Vec<RestoreObstacle> {
+async fn vfs_in_use(machine: &impl Machine, saved: &NicState, found: &NicState) -> Vec<RestoreObstacle> {
     let mut obstacles = Vec::new();
     for (saved, found) in saved.pfs.iter().filter_map(|pf| Some((pf, found.pf(&pf.address)?))) {
         let removes = plan_prepare(saved, found).contains(&PfStep::NumVfs(0));
@@ -178,8 +176,12 @@ fn vfs_in_use(host: &Host, saved: &NicState, found: &NicState) -> Vec<RestoreObs
             continue;
         }
         for (vf, state) in found.vfs.iter().filter_map(|vf| Some((vf.address?, vf))) {
-            let vfio = || vfio_user(host, vf).map(|user| VfUser::Vfio(Box::new(user)));
-            let Some(user) = state.is_in_use().then_some(VfUser::Namespace).or_else(vfio) else { continue };
+            let user = if state.is_in_use() {
+                Some(VfUser::Namespace)
+            } else {
+                machine.vfio_user(vf).await.map(|user| VfUser::Vfio(Box::new(user)))
+            };
+            let Some(user) = user else { continue };
             let pf = found.address.clone();
             obstacles.push(if removes {
                 RestoreObstacle::VfInUse { pf, wanted: saved.num_vfs, found: found.num_vfs, vf, user }

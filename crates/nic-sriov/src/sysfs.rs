@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use nic_host::{DeadlineWriteError, Host};
 
-use crate::net_folder::is_elsewhere;
-use crate::observe::{driver_of, vf_addresses};
+use crate::observe::driver_of;
 use crate::{DeviceAddress, ObserveError, PciAddress, VfioUser, vfio_user};
 
 /// A VF operation refused because the device is no VF, or failed in the kernel.
@@ -74,7 +73,8 @@ pub(crate) async fn bind(
     Ok(host.write_attribute_within(path, &vf.to_string(), deadline).await?)
 }
 
-/// Unbinds a VF from its driver.
+/// Unbinds a VF from its driver. That nobody uses it is asked before: the kernel would wait for the user to let go, and take the device
+/// from a machine that runs.
 pub(crate) async fn unbind(
     host: &Host,
     vf: PciAddress,
@@ -82,22 +82,8 @@ pub(crate) async fn unbind(
     deadline: Duration,
 ) -> Result<(), VfWriteError> {
     check_is_vf(host, vf)?;
-    // The unbind would wait in the kernel for the user to let go, and take the device from a running machine.
-    check_is_unused(host, vf)?;
     let path = format!("/sys/bus/pci/drivers/{driver}/unbind");
     Ok(host.write_attribute_within(path, &vf.to_string(), deadline).await?)
-}
-
-/// An error when somebody uses a VF of the PF, through VFIO or in another network namespace, or when that cannot be told: what changes a PF
-/// under its VFs would wait for the user in the kernel, with the PF's lock held, or tear the VF out of a running pod.
-pub(crate) async fn check_nobody_uses_vfs(host: &Host, pf: &DeviceAddress) -> Result<(), VfWriteError> {
-    for address in vf_addresses(host, pf)? {
-        check_is_unused(host, address)?;
-        if is_elsewhere(host, &address.into()).await.map_err(ObserveError::from)? {
-            return Err(VfWriteError::InNamespace(address));
-        }
-    }
-    Ok(())
 }
 
 /// An error when somebody uses the VF through VFIO, or when that cannot be told.

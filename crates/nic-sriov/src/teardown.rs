@@ -99,7 +99,11 @@ async fn unbind_vfs(host: &Host, vfs: &[(&DeviceAddress, Vec<PciAddress>)], jobs
                 return;
             }
         };
-        if let Err(error) = unbind(host, vf, &driver, deadline).await {
+        let unbound = match check_is_unused(host, vf) {
+            Ok(()) => unbind(host, vf, &driver, deadline).await,
+            in_use => in_use,
+        };
+        if let Err(error) = unbound {
             tracing::warn!(%vf, driver, %error, "cannot unbind the VF from its driver");
         }
     };

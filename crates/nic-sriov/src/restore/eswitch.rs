@@ -4,33 +4,39 @@ use super::event::Stage;
 use super::executor::Executor;
 use super::step_error::StepError;
 use crate::arrivals::ArrivalError;
-use crate::plan::{BindStep, plan_eswitch, plan_netdev, vfs_to_unbind};
+use crate::machine::{Machine, MachineError};
+use crate::plan::{BindStep, PfStep, plan_eswitch, plan_netdev, vfs_to_unbind};
 use crate::step::Activity;
-use crate::sysfs::{self, VfWriteError};
-use crate::{Component, NetdevState, PfState};
+use crate::sysfs::VfWriteError;
+use crate::{Component, NetdevState, PciAddress, PfState};
 
-impl Executor<'_> {
+impl<M: Machine> Executor<'_, M> {
     /// The eswitch as saved, and its representors. Returns the PF as it is then; `None` where the PF's restore ends here.
-    pub(super) async fn change_eswitch(&self, saved: &PfState, mut found: PfState) -> Option<PfState> {
-        let changes = !plan_eswitch(saved, &found).is_empty();
-        if !changes && saved.representors.is_empty() {
+    pub(super) async fn change_eswitch(&self, saved: &PfState, found: PfState) -> Option<PfState> {
+        let steps = plan_eswitch(saved, &found);
+        if steps.is_empty() && saved.representors.is_empty() {
             return Some(found);
         }
-        let component = Component::Pf(saved.address.clone());
         let stage = self.begin(saved, Stage::Eswitch);
+        let found = self.eswitch_steps(saved, found, steps).await;
+        if found.is_some() {
+            self.restore_representors(saved).await;
+        }
+        self.end(saved, stage);
+        found
+    }
+
+    async fn eswitch_steps(&self, saved: &PfState, found: PfState, steps: Vec<PfStep>) -> Option<PfState> {
         if self.unbind_for_mode(saved, &found).await {
-            self.end(saved, stage);
             return None;
         }
-        for step in plan_eswitch(saved, &found) {
-            self.pf_step(&component, &found, &step).await;
+        if steps.is_empty() {
+            return Some(found);
         }
-        if changes {
-            found = self.observe_pf(saved).await?;
+        for step in steps {
+            self.pf_step(&Component::Pf(saved.address.clone()), &found, &step).await;
         }
-        self.restore_representors(saved).await;
-        self.end(saved, stage);
-        Some(found)
+        self.observe_pf(saved).await
     }
 
     /// Takes the drivers from the VFs that must not see the eswitch's mode change. Whether somebody was found to use one of them: then
@@ -39,21 +45,29 @@ impl Executor<'_> {
         let mut is_used = false;
         for vf in vfs_to_unbind(saved, found) {
             let (Some(address), Some(driver)) = (vf.address, &vf.driver) else { continue };
-            let unbound = match sysfs::unbind(self.host, address, driver, self.deadline).await {
-                // One that somebody else has unbound meanwhile refuses.
-                Err(VfWriteError::Write(_)) if sysfs::check_has_no_driver(self.host, address).is_ok() => {
-                    Ok(())
-                }
-                unbound => unbound,
-            };
-            is_used |= matches!(unbound, Err(VfWriteError::InUse { .. }));
-            self.note_step(
-                &Component::of_vf(saved, vf),
-                &BindStep::Unbind(driver.clone()),
-                unbound.map_err(StepError::from),
+            let (component, step) = (Component::of_vf(saved, vf), BindStep::Unbind(driver.clone()));
+            let _in_progress = self.in_progress(&component, &step);
+            let unbound = self.unbind(address, &step).await;
+            is_used |= matches!(
+                unbound,
+                Err(StepError::Vf(VfWriteError::InUse { .. } | VfWriteError::InNamespace(_)))
             );
+            self.note_step(&component, &step, unbound);
         }
         is_used
+    }
+
+    async fn unbind(&self, vf: PciAddress, step: &BindStep) -> Result<(), StepError> {
+        self.check_is_unused(vf).await?;
+        match self.machine.bind(vf, step).await {
+            // One that somebody else has unbound meanwhile refuses.
+            Err(MachineError::Vf(VfWriteError::Write(_))) if self.has_no_driver(vf).await => Ok(()),
+            unbound => Ok(unbound?),
+        }
+    }
+
+    async fn has_no_driver(&self, vf: PciAddress) -> bool {
+        matches!(self.machine.driver(vf).await, Ok(None))
     }
 
     async fn restore_representors(&self, saved: &PfState) {
@@ -63,14 +77,14 @@ impl Executor<'_> {
         }
         let component = Component::Pf(saved.address.clone());
         let _in_progress = self.in_progress(&component, &Activity("wait for the representors"));
-        let arrived = match self.arrivals.wait_ports(&saved.address, &ports, self.deadline).await {
+        let arrived = match self.machine.await_ports(&saved.address, &ports).await {
             Ok(arrived) => arrived,
             Err(error) => {
                 self.fail(&component, &Activity("wait for the representors"), &error.into());
                 return;
             }
         };
-        let links = match self.source.links().await {
+        let links = match self.machine.links().await {
             Ok(links) => links,
             Err(error) => {
                 self.fail(&component, &Activity("read the links"), &error.into());

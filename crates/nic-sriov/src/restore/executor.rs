@@ -2,10 +2,11 @@
 //!
 //! The files beside this one decide retries, waiting and naming rounds; what is to be set is for the plans to say.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nic_host::{Host, error_chain};
+use nic_host::error_chain;
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
@@ -13,19 +14,15 @@ use super::event::{RestoreEvent, Stage};
 use super::ledger::{InProgress, InProgressEntry, Ledger};
 use super::outcome::StepFailure;
 use super::step_error::StepError;
-use crate::arrivals::Arrivals;
-use crate::observe::{KernelLinks, LinkSource, observe_within};
+use crate::machine::Machine;
 use crate::step::{Activity, Step};
-use crate::{Component, DeviceSelector, NicState, PfState};
+use crate::{Component, NicState, PfState};
 
-/// Carries out one restore. Its methods stand in the files of this folder: single steps (`steps.rs`), one VF (`vf.rs`), the
-/// eswitch (`eswitch.rs`), a PF's stages (`stages.rs`) and contested names (`naming.rs`).
-pub(super) struct Executor<'a> {
-    pub(super) host: &'a Host,
-    pub(super) kernel: &'a KernelLinks,
-    pub(super) source: &'a LinkSource,
-    pub(super) selector: &'a DeviceSelector,
-    pub(super) arrivals: Arrivals,
+/// Carries out one restore. Its methods stand in the files of this folder: single steps (`steps.rs`), who uses a VF (`in_use.rs`),
+/// one VF (`vf.rs`), the eswitch (`eswitch.rs`), a PF's stages (`stages.rs`) and contested names (`naming.rs`).
+pub(super) struct Executor<'a, M> {
+    pub(super) machine: &'a M,
+    /// How long the machine waits for a netdev, to be told of one that has not come.
     pub(super) deadline: Duration,
     pub(super) binds: Semaphore,
     pub(super) ledger: Mutex<Ledger>,
@@ -34,17 +31,16 @@ pub(super) struct Executor<'a> {
     pub(super) on_event: &'a (dyn Fn(RestoreEvent) + Sync),
 }
 
-impl Executor<'_> {
+impl<M: Machine> Executor<'_, M> {
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn observe_pf(&self, saved: &PfState) -> Option<PfState> {
-        let address = std::slice::from_ref(&saved.address);
         let component = Component::Pf(saved.address.clone());
         let _in_progress = self.in_progress(&component, &Activity("observe"));
-        match observe_within(self.host, self.source, self.selector, address, self.deadline).await {
-            Ok(mut state) => state.pfs.pop(),
+        match self.machine.observe(&saved.address).await {
+            Ok(found) => found,
             Err(error) => {
                 self.fail(&component, &Activity("observe"), &StepError::Observe(error));
                 None
@@ -58,7 +54,10 @@ impl Executor<'_> {
 
     /// Records all that had begun and has not ended as failed.
     pub(super) fn fail_in_progress(&self, saved: &NicState, total: Duration) {
+        // A step on a PF's netdev is one of the PF and one of the netdev.
         let mut in_progress = self.in_progress.entries();
+        let mut named = HashSet::new();
+        in_progress.retain(|entry| named.insert(entry.clone()));
         if in_progress.is_empty() {
             let pfs = saved.pfs.iter().map(|pf| Component::Pf(pf.address.clone()));
             in_progress.extend(pfs.map(|component| (component, "restore".to_owned())));

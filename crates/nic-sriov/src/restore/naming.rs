@@ -1,18 +1,19 @@
 //! Contested names: in how many rounds they are tried again, and which alternative names make way for them.
 
 use nic_host::error_chain;
-use nic_netlink::{IfIndex, Link, LinkChange, LinkName, Links};
+use nic_netlink::{IfIndex, Link, LinkChange, Links};
 
 use super::executor::Executor;
 use super::step_error::StepError;
 use crate::NicState;
+use crate::machine::Machine;
 use crate::names::{Contested, plan_contested};
 use crate::plan::NetdevStep;
 
 /// How often contested names are tried again. Each round fails only when udev has been quicker again.
 const NAMING_ROUNDS: usize = 10;
 
-impl Executor<'_> {
+impl<M: Machine> Executor<'_, M> {
     /// Names that another interface held when they were to be given. By now every interface is there.
     ///
     /// It may take several rounds: when an interface steps aside, udev gives it its old name back as an alternative
@@ -38,11 +39,12 @@ impl Executor<'_> {
     }
 
     async fn contested_round(&self, saved: &NicState, contested: &[Contested]) -> Result<(), StepError> {
-        let links = self.source.links().await?;
+        let links = self.machine.links().await?;
         let in_the_way = altnames_in_the_way(saved, contested, &links);
-        for (holder, altname) in &in_the_way {
+        for (wanting, holder, altname) in &in_the_way {
             let change = LinkChange::RemoveAltName(altname.clone());
-            if let Err(error) = self.kernel.netlink.change(*holder, &change).await {
+            let _in_progress = self.in_progress(&wanting.component, &wanting.step);
+            if let Err(error) = self.machine.set_link(*holder, &change).await {
                 tracing::debug!(
                     %holder,
                     altname,
@@ -51,7 +53,7 @@ impl Executor<'_> {
                 );
             }
         }
-        let links = if in_the_way.is_empty() { links } else { self.source.links().await? };
+        let links = if in_the_way.is_empty() { links } else { self.machine.links().await? };
         let nameless = std::mem::take(&mut self.ledger().nameless);
         let plan = plan_contested(contested, &nameless, &links);
         for (entry, taken) in plan.taken {
@@ -65,8 +67,12 @@ impl Executor<'_> {
 }
 
 /// Alternative names that keep a wanted name from being given, and are none of the snapshot's: a name was there once
-/// only, so that an interface of the snapshot that has it now got it since.
-fn altnames_in_the_way(saved: &NicState, contested: &[Contested], links: &Links) -> Vec<(IfIndex, String)> {
+/// only, so that an interface of the snapshot that has it now got it since. Each with who wants it and who has it.
+fn altnames_in_the_way<'c>(
+    saved: &NicState,
+    contested: &'c [Contested],
+    links: &Links,
+) -> Vec<(&'c Contested, IfIndex, String)> {
     let restored = |link: &Link| {
         saved.pfs.iter().any(|pf| {
             let is_parent = |name: &str| link.parent_device.as_deref() == Some(name);
@@ -74,15 +80,23 @@ fn altnames_in_the_way(saved: &NicState, contested: &[Contested], links: &Links)
             is_parent(pf.address.name()) || vfs.into_iter().any(|vf| is_parent(&vf.to_string()))
         })
     };
-    let held = |name: &LinkName| {
+    let held = |name: &str| {
         links.iter().filter(|link| restored(link)).find_map(|link| {
-            let altname = link.altnames.iter().find(|altname| *altname == name.as_str())?;
+            let altname = link.altnames.iter().find(|altname| *altname == name)?;
             Some((link.index, altname.clone()))
         })
     };
     let names = contested.iter().filter_map(|entry| match &entry.step {
-        NetdevStep::Link(LinkChange::Name(name)) => Some(name),
+        NetdevStep::Link(LinkChange::Name(name)) => Some((entry, name.as_str())),
+        NetdevStep::Link(LinkChange::AddAltName(name)) => Some((entry, name.as_str())),
         NetdevStep::Link(_) | NetdevStep::Master(_) => None,
     });
-    names.filter_map(held).collect()
+    let in_the_way = names.filter_map(|(entry, name)| {
+        let (holder, altname) = held(name)?;
+        // An alternative name that the interface itself has already is what it is to have.
+        let has_it =
+            holder == entry.index && matches!(entry.step, NetdevStep::Link(LinkChange::AddAltName(_)));
+        (!has_it).then_some((entry, holder, altname))
+    });
+    in_the_way.collect()
 }

@@ -8,20 +8,19 @@ use nic_netlink::VfChange;
 
 use super::event::Stage;
 use super::executor::Executor;
-use super::step_error::StepError;
+use crate::machine::Machine;
 use crate::ofed::plan_ofed;
 use crate::plan::{
     PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_admin_mac_again, plan_finish,
     plan_prepare, plan_rates_before, vfs_need_binding, without_vfs_to_unbind,
 };
 use crate::step::Activity;
-use crate::sysfs::VfWriteError;
-use crate::{Component, PfState, VfNetdev, VfState, vfio_user};
+use crate::{Component, PfState, VfNetdev, VfState};
 
 /// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
 
-impl Executor<'_> {
+impl<M: Machine> Executor<'_, M> {
     pub(super) async fn restore_pf(&self, saved: &PfState) {
         let Some(found) = self.observe_pf(saved).await else { return };
         if !self.prepare(saved, &found).await {
@@ -53,7 +52,10 @@ impl Executor<'_> {
     /// [`Stage::Admin`].
     async fn set_admin(&self, saved: &PfState, found: &PfState) {
         let stage = self.begin(saved, Stage::Admin);
-        for (vf, now) in self.restorable_vfs(saved, &without_vfs_to_unbind(saved, found)) {
+        // Who uses a VF is asked of the one that is there, also where it is to lose its driver.
+        let planned = without_vfs_to_unbind(saved, found);
+        for (vf, _) in self.restorable_vfs(saved, found).await {
+            let Some(now) = planned.vf(vf.index) else { continue };
             for change in plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now)) {
                 self.admin_step(saved, found, vf, &change).await;
             }
@@ -70,7 +72,7 @@ impl Executor<'_> {
         if vfs_need_binding(saved, found) && found.drivers_autoprobe == Some(false) {
             self.pf_step(&Component::Pf(saved.address.clone()), found, &PfStep::Autoprobe(true)).await;
         }
-        let vfs = self.restorable_vfs(saved, found);
+        let vfs = self.restorable_vfs(saved, found).await;
         join_all(vfs.into_iter().map(|(vf, now)| self.restore_vf(saved, now, vf))).await;
         self.end(saved, stage);
     }
@@ -80,7 +82,7 @@ impl Executor<'_> {
         let stage = self.begin(saved, Stage::Finish);
         let component = Component::Pf(saved.address.clone());
         let mut link_awaited = false;
-        for (vf, now) in self.restorable_vfs(saved, found) {
+        for (vf, now) in self.restorable_vfs(saved, found).await {
             if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
                 self.ledger().nameless.push((Component::of_vf(saved, vf), netdev.index));
             }
@@ -99,26 +101,31 @@ impl Executor<'_> {
 
     /// The saved VFs that exist and that nobody uses, each with what it is now. One that is in use is left alone; in another
     /// network namespace that is as it should be, and the comparison states it.
-    fn restorable_vfs<'s>(&self, saved: &'s PfState, found: &'s PfState) -> Vec<(&'s VfState, &'s VfState)> {
+    async fn restorable_vfs<'s>(
+        &self,
+        saved: &'s PfState,
+        found: &'s PfState,
+    ) -> Vec<(&'s VfState, &'s VfState)> {
+        let mut restorable = Vec::new();
         let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
-        pairs
-            .filter(|(_, now)| !now.is_in_use())
-            .filter(|(vf, now)| {
-                let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address) else { return true };
-                let Some(user) = vfio_user(self.host, address) else { return true };
+        for (vf, now) in pairs.filter(|(_, now)| !now.is_in_use()) {
+            if let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address)
+                && let Err(in_use) = self.check_is_unused(address).await
+            {
                 let component = Component::of_vf(saved, vf);
                 let known = self.ledger().failures.iter().any(|failure| failure.component == component);
                 if !known {
-                    let error = StepError::Vf(VfWriteError::InUse { address, user });
-                    self.fail(&component, &Activity("restore"), &error);
+                    self.fail(&component, &Activity("restore"), &in_use.into());
                 }
-                false
-            })
-            .collect()
+                continue;
+            }
+            restorable.push((vf, now));
+        }
+        restorable
     }
 
     async fn await_link(&self, saved: &PfState, component: &Component) {
-        match self.arrivals.wait_running(&saved.address, LINK_PATIENCE).await {
+        match self.machine.await_link(&saved.address, LINK_PATIENCE).await {
             Ok(true) => {}
             Ok(false) => tracing::warn!(%component, "the PF's link has not come up; rates may be refused"),
             Err(error) => self.fail(component, &Activity("wait for the link"), &error.into()),

@@ -2,33 +2,25 @@
 
 use std::time::Duration;
 
-use nic_host::DeadlineWriteError;
-use nic_netlink::{ChangeError, EswitchError, LinkName, VfChangeError};
+use nic_netlink::LinkName;
 use rustix::io::Errno;
 
 use crate::arrivals::ArrivalError;
+use crate::machine::MachineError;
 use crate::sysfs::VfWriteError;
 use crate::{NameTaken, ObserveError};
 
-/// A step on sysfs or netlink that failed.
+/// A step that failed, on the machine or before it was tried.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StepError {
     #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error(transparent)]
     Vf(#[from] VfWriteError),
-    #[error(transparent)]
-    Write(#[from] DeadlineWriteError),
-    #[error(transparent)]
-    VfAttribute(#[from] VfChangeError),
-    #[error(transparent)]
-    Netlink(#[from] ChangeError),
-    #[error(transparent)]
-    Eswitch(#[from] EswitchError),
     #[error(transparent)]
     Arrival(#[from] ArrivalError),
     #[error(transparent)]
     Observe(#[from] ObserveError),
-    #[error("this kernel has no devlink")]
-    NoDevlink,
     #[error("there is no interface {0} to join")]
     NoMaster(LinkName),
     #[error("the PF has no netdev")]
@@ -48,11 +40,16 @@ pub(super) enum StepError {
 impl StepError {
     pub(super) fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Vf(VfWriteError::Write(error)) | Self::Write(error) => error.errno(),
-            Self::Netlink(error) => error.errno(),
-            Self::VfAttribute(error) => error.errno(),
-            Self::Eswitch(error) => error.errno(),
+            Self::Machine(error) => error.errno(),
             _ => None,
         }
+    }
+
+    /// Whether the VF is to be left alone, so that no second try is made.
+    pub(super) fn leaves_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::Vf(VfWriteError::InUse { .. }) | Self::Machine(MachineError::Vf(VfWriteError::NotVf(_)))
+        )
     }
 }

@@ -1,4 +1,4 @@
-//! Single steps, each carried out once on the kernel, and recorded. A name that another interface holds is no failure
+//! Single steps, each carried out once on the machine, and recorded. A name that another interface holds is no failure
 //! yet: it is put aside for `naming.rs`.
 
 use nic_netlink::{EswitchChange, IfIndex, LinkChange, VfChange};
@@ -8,15 +8,13 @@ use super::event::RestoreEvent;
 use super::executor::Executor;
 use super::ledger::VfProgress;
 use super::step_error::StepError;
+use crate::machine::Machine;
 use crate::names::Contested;
-use crate::net_folder::is_elsewhere;
-use crate::observe::devlink_handle;
-use crate::ofed::{self, OfedStep};
+use crate::ofed::OfedStep;
 use crate::plan::{BindStep, NetdevStep, PfStep, is_refused_by_mode};
-use crate::sysfs;
 use crate::{Component, DeviceAddress, PfState, VfState};
 
-impl Executor<'_> {
+impl<M: Machine> Executor<'_, M> {
     pub(super) async fn pf_step(&self, component: &Component, found: &PfState, step: &PfStep) {
         (self.on_event)(RestoreEvent::PfStepBegan { pf: found.address.clone(), step: step.to_string() });
         let in_progress = self.in_progress(component, step);
@@ -35,9 +33,9 @@ impl Executor<'_> {
                 }
                 None => Err(StepError::NoUplink),
             },
-            PfStep::Autoprobe(on) => sysfs::set_autoprobe(self.host, &found.address, *on, self.deadline)
-                .await
-                .map_err(StepError::from),
+            PfStep::Autoprobe(on) => {
+                self.machine.set_autoprobe(&found.address, *on).await.map_err(StepError::from)
+            }
             PfStep::NumVfs(count) => self.set_num_vfs(found, *count).await,
             PfStep::Eswitch(change) => self.set_eswitch(found, *change).await,
         };
@@ -45,18 +43,17 @@ impl Executor<'_> {
     }
 
     async fn set_eswitch(&self, found: &PfState, change: EswitchChange) -> Result<(), StepError> {
-        let devlink = self.kernel.devlink.as_ref().ok_or(StepError::NoDevlink)?;
         if matches!(change, EswitchChange::Mode(_)) {
-            sysfs::check_nobody_uses_vfs(self.host, &found.address).await?;
+            self.check_nobody_uses_vfs(&found.address).await?;
         }
-        Ok(devlink.set_eswitch(&devlink_handle(&found.address), change, self.deadline).await?)
+        Ok(self.machine.set_eswitch(&found.address, change).await?)
     }
 
     async fn set_num_vfs(&self, found: &PfState, count: u32) -> Result<(), StepError> {
         if count == 0 {
-            sysfs::check_nobody_uses_vfs(self.host, &found.address).await?;
+            self.check_nobody_uses_vfs(&found.address).await?;
         }
-        Ok(sysfs::set_num_vfs(self.host, &found.address, count, self.deadline).await?)
+        Ok(self.machine.set_num_vfs(&found.address, count).await?)
     }
 
     pub(super) async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &VfChange) {
@@ -65,7 +62,7 @@ impl Executor<'_> {
         let result = match &found.netdev {
             None => Err(StepError::NoUplink),
             Some(uplink) => {
-                self.kernel.netlink.change_vf(uplink.index, vf.index, change).await.map_err(StepError::from)
+                self.machine.set_admin(uplink.index, vf.index, change).await.map_err(StepError::from)
             }
         };
         match result {
@@ -77,8 +74,10 @@ impl Executor<'_> {
     }
 
     pub(super) async fn ofed_step(&self, pf: &PfState, vf: &VfState, step: OfedStep) {
-        let result = ofed::apply(self.host, &pf.address, vf.index, step, self.deadline).await;
-        self.note_step(&Component::of_vf(pf, vf), &step, result.map_err(StepError::from));
+        let component = Component::of_vf(pf, vf);
+        let _in_progress = self.in_progress(&component, &step);
+        let result = self.machine.set_ofed(&pf.address, vf.index, step).await;
+        self.note_step(&component, &step, result.map_err(StepError::from));
     }
 
     pub(super) async fn bind_step(
@@ -90,15 +89,12 @@ impl Executor<'_> {
         let address = saved.address.ok_or(StepError::NoAddress)?;
         // The semaphore is never closed, so an error here cannot come; without a permit the step is still right.
         let _permit = self.binds.acquire().await.ok();
-        match step {
-            BindStep::Unbind(driver) => sysfs::unbind(self.host, address, driver, self.deadline).await?,
-            BindStep::Override(driver) => {
-                sysfs::set_driver_override(self.host, address, driver.as_deref(), self.deadline).await?;
-            }
-            BindStep::Bind(driver) => {
-                sysfs::bind(self.host, address, driver, self.deadline).await?;
-                (self.on_event)(RestoreEvent::VfBound { component: progress.component.clone() });
-            }
+        if matches!(step, BindStep::Unbind(_)) {
+            self.check_is_unused(address).await?;
+        }
+        self.machine.bind(address, step).await?;
+        if matches!(step, BindStep::Bind(_)) {
+            (self.on_event)(RestoreEvent::VfBound { component: progress.component.clone() });
         }
         progress.steps += 1;
         self.ledger().steps += 1;
@@ -136,7 +132,7 @@ impl Executor<'_> {
     /// Whether the device's netdevs are all in other network namespaces.
     async fn was_taken(&self, owner: Option<&DeviceAddress>) -> bool {
         match owner {
-            Some(owner) => is_elsewhere(self.host, owner).await.unwrap_or(false),
+            Some(owner) => self.machine.is_elsewhere(owner).await.unwrap_or(false),
             None => false,
         }
     }
@@ -146,12 +142,12 @@ impl Executor<'_> {
             NetdevStep::Link(change) => change.clone(),
             NetdevStep::Master(None) => LinkChange::Master(None),
             NetdevStep::Master(Some(name)) => {
-                let links = self.source.links().await?;
+                let links = self.machine.links().await?;
                 let master = links.by_name(name.as_str()).ok_or_else(|| StepError::NoMaster(name.clone()))?;
                 LinkChange::Master(Some(master.index))
             }
         };
-        Ok(self.kernel.netlink.change(index, &change).await?)
+        Ok(self.machine.set_link(index, &change).await?)
     }
 }
 

@@ -10,12 +10,11 @@ use super::executor::Executor;
 use super::ledger::VfProgress;
 use super::step_error::StepError;
 use crate::arrivals::Arrival;
-use crate::net_folder::is_elsewhere;
-use crate::observe::observe_within;
+use crate::machine::Machine;
 use crate::plan::{BindStep, plan_binding, plan_netdev};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Component, DeviceAddress, NetdevState, ObserveError, PfState, VfNetdev, VfState};
+use crate::{Component, DeviceAddress, NetdevState, PfState, VfNetdev, VfState};
 
 const BIND_AND_WAIT: Activity<'static> = Activity("bind and wait for the netdev");
 
@@ -32,14 +31,14 @@ enum Bound {
     Taken,
 }
 
-impl Executor<'_> {
+impl<M: Machine> Executor<'_, M> {
     pub(super) async fn restore_vf(&self, pf: &PfState, found: &VfState, saved: &VfState) {
         let mut progress = VfProgress::new(Component::of_vf(pf, saved));
         let _in_progress = self.in_progress(&progress.component, &BIND_AND_WAIT);
         let mut result = self.bind_and_await(saved, plan_binding(saved, found), &mut progress).await;
         // Bound and yet without a netdev, or a probe that failed: a second probe is what can help.
         if let (Err(error), Some(driver)) = (&result, &saved.driver)
-            && !matches!(error, StepError::Vf(VfWriteError::NotVf(_) | VfWriteError::InUse { .. }))
+            && !error.leaves_alone()
         {
             tracing::warn!(
                 vf = %progress.component,
@@ -98,7 +97,10 @@ impl Executor<'_> {
         let comes_here =
             saved.netdev.is_elsewhere() && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
         for step in steps {
-            self.bind_step(saved, &step, progress).await?;
+            match self.bind_step(saved, &step, progress).await {
+                Err(StepError::Vf(VfWriteError::InNamespace(_))) => return Ok(Bound::Taken),
+                done => done?,
+            }
         }
         match saved.address {
             Some(address) if comes_here || saved.netdev.here().is_some() => {
@@ -111,14 +113,14 @@ impl Executor<'_> {
     /// Waits for the netdev, which somebody may take to another network namespace as soon as it is there.
     async fn await_netdev(&self, device: &DeviceAddress) -> Result<Bound, StepError> {
         let taken = async {
-            while !is_elsewhere(self.host, device).await.map_err(ObserveError::from)? {
-                tokio::time::sleep(TAKEN_CHECK).await;
+            while !self.machine.is_elsewhere(device).await? {
+                self.machine.after(TAKEN_CHECK).await;
             }
             Ok(Bound::Taken)
         };
         tokio::select! {
             biased;
-            arrival = self.arrivals.wait(device, self.deadline) => Ok(Bound::Arrived(Box::new(arrival?))),
+            arrival = self.machine.await_netdev(device) => Ok(Bound::Arrived(Box::new(arrival?))),
             taken = taken => taken,
         }
     }
@@ -130,9 +132,8 @@ impl Executor<'_> {
         driver: &str,
         progress: &mut VfProgress,
     ) -> Result<Bound, StepError> {
-        let address = std::slice::from_ref(&pf.address);
-        let now = observe_within(self.host, self.source, self.selector, address, self.deadline).await?;
-        let found = now.pf(&pf.address).and_then(|pf| pf.vf(saved.index)).ok_or(StepError::Gone)?;
+        let now = self.machine.observe(&pf.address).await?;
+        let found = now.as_ref().and_then(|pf| pf.vf(saved.index)).ok_or(StepError::Gone)?;
         if found.is_in_use() {
             return Ok(Bound::Taken);
         }
@@ -148,7 +149,7 @@ impl Executor<'_> {
         // Only for the name of its master: all links are many, with the lists of all their VFs.
         let links = match arrival.link.master {
             None => Ok(Links::default()),
-            Some(_) => self.source.links().await,
+            Some(_) => self.machine.links().await,
         };
         let links = match links {
             Ok(links) => links,

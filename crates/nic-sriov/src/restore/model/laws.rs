@@ -1,42 +1,44 @@
 //! What holds on every machine.
 
+mod disturbed;
+
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 
-use super::course::{Outcome, restore};
-use super::machine::{Faults, Killed, Machine};
-use super::states::{Names, any_kind, any_machine};
+use super::kernel::{Faults, Kernel};
+use super::scheduler::Fate;
+use super::states::{Kind, Names, any_kind, any_machine};
+use super::told::{Told, restore};
 use crate::plan::obstacles;
 use crate::restore::StepFailure;
 use crate::{Attribute, Component, Difference, Gravity, NicState, PciAddress, VfNetdev, VfState};
 
-fn run(machine: &mut Machine, saved: &NicState, seed: u64) -> Outcome {
-    machine.life = None;
+/// A restore that nobody kills.
+fn run(machine: &mut Kernel, saved: &NicState, seed: u64) -> Told {
     assert_eq!(obstacles(saved, &machine.state), []);
-    let outcome = restore(machine, saved, seed).unwrap();
+    let told = restore(machine, saved, Fate { seed, life: None }).unwrap();
     machine.settle();
-    outcome
+    told
 }
 
 /// The restore leads to what was saved, tries nothing that is forbidden, and then has nothing left to do.
-fn converges(machine: &mut Machine, saved: &NicState, seed: u64) -> TestCaseResult {
+fn converges(machine: &mut Kernel, saved: &NicState, seed: u64) -> TestCaseResult {
     let from = format!("{machine:?}");
     machine.changes.clear();
-    let outcome = run(machine, saved, seed);
+    let told = run(machine, saved, seed);
     let course = || {
-        let failures = outcome.failures.iter().map(|failure| format!("{failure:?}")).collect::<Vec<_>>();
+        let failures = told.outcome.failures.iter().map(|failure| format!("{failure:?}")).collect::<Vec<_>>();
         format!("from {from}\nby {:#?}\nfailures {failures:#?}", machine.changes)
     };
     prop_assert!(machine.violations.is_empty(), "{:?}\n{}", machine.violations, course());
-    if !outcome.wrong().is_empty()
-        && outcome.wrong().iter().all(|wrong| is_held_by_away(wrong, saved, &outcome))
-    {
+    if !told.wrong().is_empty() && told.wrong().iter().all(|wrong| is_held_by_away(wrong, saved, &told)) {
         return Ok(());
     }
-    prop_assert!(outcome.wrong().is_empty(), "{}\n{}", texts(&outcome.wrong()), course());
+    prop_assert!(told.wrong().is_empty(), "{}\n{}", texts(&told.wrong()), course());
     let refused = |attribute| attribute == Attribute::AdminLinkState && machine.rules.link_state_refused;
-    let unexcused: Vec<_> = outcome
+    let unexcused: Vec<_> = told
+        .outcome
         .differences
         .iter()
         .filter(|difference| difference.gravity == Gravity::Unsupported && !refused(difference.attribute))
@@ -50,7 +52,7 @@ fn converges(machine: &mut Machine, saved: &NicState, seed: u64) -> TestCaseResu
 }
 
 /// An attribute for legacy mode, which a VF that works in another namespace keeps the eswitch from; the failure names it.
-fn is_held_by_away(wrong: &Difference, saved: &NicState, outcome: &Outcome) -> bool {
+fn is_held_by_away(wrong: &Difference, saved: &NicState, told: &Told) -> bool {
     let Component::Vf { pf, .. } = &wrong.component else { return false };
     let away = saved.pf(pf).unwrap().vfs.iter().any(|vf| vf.netdev.is_elsewhere());
     let named = |failure: &StepFailure| {
@@ -58,20 +60,20 @@ fn is_held_by_away(wrong: &Difference, saved: &NicState, outcome: &Outcome) -> b
             && !failure.unsupported
             && failure.attributes.contains(&wrong.attribute)
     };
-    away && outcome.failures.iter().any(named)
+    away && told.outcome.failures.iter().any(named)
 }
 
 fn texts(differences: &[&Difference]) -> String {
     differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-fn saved_machine(names: Names) -> impl Strategy<Value = Machine> {
+fn saved_machine(names: Names) -> impl Strategy<Value = Kernel> {
     (any_kind(), 1..3usize).prop_flat_map(move |(kind, pfs)| any_machine(kind, pfs, names))
 }
 
 /// Two machines that differ in all that can be set.
-fn two_machines() -> impl Strategy<Value = (Machine, Machine)> {
-    (any_kind(), 1..3usize)
+fn two_machines(kind: impl Strategy<Value = Kind>) -> impl Strategy<Value = (Kernel, Kernel)> {
+    (kind, 1..3usize)
         .prop_flat_map(|(kind, pfs)| (any_machine(kind, pfs, Names::Any), any_machine(kind, pfs, Names::Any)))
 }
 
@@ -113,25 +115,24 @@ proptest! {
     #[test]
     fn whatever_a_killed_restore_left_behind_the_next_one_finishes(
         machine in saved_machine(Names::Any),
-        lives in prop::collection::vec((0..80usize, any::<bool>(), any::<u64>()), 1..4),
+        lives in prop::collection::vec((0..300usize, any::<bool>(), any::<u64>()), 1..4),
         seed: u64,
     ) {
         let (saved, mut machine) = (machine.state.clone(), machine);
         machine.reload();
         for (life, settles, seed) in lives {
-            machine.life = Some(life);
-            let killed = restore(&mut machine, &saved, seed);
+            let told = restore(&mut machine, &saved, Fate { seed, life: Some(life) });
             if settles {
                 machine.settle();
             }
-            prop_assert!(matches!(killed, Err(Killed)) || killed.is_ok_and(|outcome| outcome.wrong().is_empty()));
+            prop_assert!(told.is_none_or(|told| told.wrong().is_empty()));
         }
         converges(&mut machine, &saved, seed)?;
     }
 
     #[test]
     fn what_somebody_else_has_set_up_meanwhile_becomes_what_was_saved(
-        (saved, mut machine) in two_machines(),
+        (saved, mut machine) in two_machines(any_kind()),
         seed: u64,
     ) {
         converges(&mut machine, &saved.state, seed)?;
@@ -167,13 +168,13 @@ proptest! {
         machine.rules.mode_needs_unbound = false;
         machine.reload();
         loss.strike(&mut machine.faults, *address, usize::MAX);
-        let outcome = run(&mut machine, &saved, seed);
+        let told = run(&mut machine, &saved, seed);
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
-        let wrong = outcome.wrong();
+        let wrong = told.wrong();
         prop_assert!(wrong.iter().all(|difference| difference.component == *component), "{}", texts(&wrong));
         // Not every loss hurts: of a VF that was in another namespace no netdev is asked for.
         let of_vf = |failure: &StepFailure| failure.component == *component;
-        prop_assert!(wrong.is_empty() || outcome.failures.iter().any(of_vf), "{}", texts(&wrong));
+        prop_assert!(wrong.is_empty() || told.outcome.failures.iter().any(of_vf), "{}", texts(&wrong));
         if matches!(loss, Loss::ProbesFail) {
             prop_assert!(wrong.iter().any(|difference| difference.attribute == Attribute::Driver), "{}", texts(&wrong));
         }
@@ -200,14 +201,14 @@ proptest! {
             machine.state.pfs[which].driver = Some("vfio-pci".to_owned());
         }
         let blocked = machine.state.pf(&back.address).cloned();
-        let outcome = restore(&mut machine, &saved, seed).unwrap();
+        let told = restore(&mut machine, &saved, Fate { seed, life: None }).unwrap();
         machine.settle();
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
         prop_assert_eq!(machine.state.pf(&back.address), blocked.as_ref(), "it was not left alone");
         let is_of_blocked = |component: &Component| match component {
             Component::Pf(pf) | Component::Vf { pf, .. } | Component::Representor { pf, .. } => *pf == back.address,
         };
-        let wrong = outcome.wrong();
+        let wrong = told.wrong();
         prop_assert!(wrong.iter().any(|wrong| is_of_blocked(&wrong.component)), "it is not named");
         prop_assert!(wrong.iter().all(|wrong| is_of_blocked(&wrong.component)), "{}", texts(&wrong));
 
@@ -230,15 +231,15 @@ proptest! {
         let (component, address) = which.get(&vfs);
         machine.reload();
         loss.strike(&mut machine.faults, *address, 1);
-        let outcome = run(&mut machine, &saved, seed);
-        prop_assert!(outcome.wrong().is_empty(), "{}", texts(&outcome.wrong()));
-        prop_assert!(outcome.retried.iter().all(|retried| retried == component));
+        let told = run(&mut machine, &saved, seed);
+        prop_assert!(told.wrong().is_empty(), "{}", texts(&told.wrong()));
+        prop_assert!(told.retried().all(|retried| retried == component));
         converges(&mut machine, &saved, seed)?;
     }
 
     #[test]
     fn a_vf_in_use_is_left_alone_and_the_others_are_restored(
-        (mut saved, mut machine) in two_machines(),
+        (mut saved, mut machine) in two_machines(any_kind()),
         seed: u64,
     ) {
         for (pf, now) in saved.state.pfs.iter_mut().zip(&mut machine.state.pfs) {
@@ -251,6 +252,8 @@ proptest! {
                 pf.eswitch = None;
             }
         }
+        // Names that the VFs had who went here are free, and in the saved state nobody has them.
+        machine.rules.udev_altnames = false;
         let saved = saved.state;
         let in_user_space = machine.state.pfs.iter().flat_map(|pf| &pf.vfs);
         machine.in_use = in_user_space
@@ -268,13 +271,13 @@ proptest! {
                 vf.clone()
             })
             .collect();
-        let outcome = run(&mut machine, &saved, seed);
+        let told = run(&mut machine, &saved, seed);
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
         for given_away in &given_away {
             let now = machine.state.pfs.iter().flat_map(|pf| &pf.vfs).find(|vf| vf.address == given_away.address);
             prop_assert_eq!(now, Some(given_away));
         }
-        for difference in outcome.wrong() {
+        for difference in told.wrong() {
             let Component::Vf { address: Some(address), .. } = &difference.component else {
                 return Err(TestCaseError::fail(difference.to_string()));
             };
@@ -294,9 +297,8 @@ fn killed_before_any_of_its_steps_a_restore_is_finished_by_the_next() {
         reloaded.reload();
         for life in 0.. {
             let mut machine = reloaded.clone();
-            machine.life = Some(life);
-            let finished = restore(&mut machine, &saved, seed).is_ok();
-            converges(&mut machine, &saved, seed).unwrap();
+            let finished = restore(&mut machine, &saved, Fate { seed, life: Some(life) }).is_some();
+            converges(&mut machine, &saved, seed + u64::try_from(life).unwrap()).unwrap();
             if finished {
                 break;
             }

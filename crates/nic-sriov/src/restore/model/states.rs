@@ -1,13 +1,15 @@
 //! Machines of any kind: what could have been set up by an administrator, and by another one instead.
 
+use std::collections::BTreeSet;
+
 use nic_netlink::{
     EncapMode, Eswitch, EswitchMode, Guid, IfIndex, InlineMode, LinkAddress, LinkLayer, LinkName, MacAddress,
     Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag,
 };
 use proptest::prelude::*;
 
-use super::machine::{
-    Machine, NETWORK_DRIVER, Rules, USER_SPACE_DRIVER, fresh_attributes, pf_name, port, representor_name,
+use super::kernel::{
+    Kernel, NETWORK_DRIVER, Rules, USER_SPACE_DRIVER, fresh_attributes, pf_name, port, representor_name,
     vf_address, vf_name,
 };
 use crate::{
@@ -28,9 +30,9 @@ pub(super) struct Kind {
 }
 
 pub(super) fn any_kind() -> impl Strategy<Value = Kind> {
-    (any::<[bool; 10]>(), prop::bool::weighted(0.8), prop::bool::weighted(0.3), any::<bool>()).prop_map(
+    (any::<[bool; 11]>(), prop::bool::weighted(0.6), prop::bool::weighted(0.3), any::<bool>()).prop_map(
         |(rules, has_autoprobe, has_eswitch, rich)| {
-            let [a, b, c, d, e, f, g, h, i, j] = rules;
+            let [a, b, c, d, e, f, g, h, i, j, k] = rules;
             let rules = Rules {
                 renames_while_up: a,
                 addresses_while_up: b,
@@ -42,6 +44,7 @@ pub(super) fn any_kind() -> impl Strategy<Value = Kind> {
                 legacy_only: h,
                 udev: i,
                 late_netdevs: j,
+                udev_altnames: k,
             };
             Kind { rules, has_autoprobe, has_eswitch, rich }
         },
@@ -151,17 +154,18 @@ prop_compose! {
 }
 
 /// A machine of this kind with so many PFs, whatever is set on it.
-pub(super) fn any_machine(kind: Kind, pfs: usize, names: Names) -> impl Strategy<Value = Machine> {
+pub(super) fn any_machine(kind: Kind, pfs: usize, names: Names) -> impl Strategy<Value = Kernel> {
     (prop::collection::vec(any_pf(), pfs), any::<u64>())
         .prop_map(move |(wishes, seed)| assemble(kind, &wishes, names, seed))
 }
 
-fn assemble(kind: Kind, wishes: &[PfWish], names: Names, seed: u64) -> Machine {
+fn assemble(kind: Kind, wishes: &[PfWish], names: Names, seed: u64) -> Kernel {
     let fresh = fresh_attributes(kind.rich);
     let pfs = wishes.iter().enumerate().map(|(pf, wish)| pf_state(kind, pf, wish, &fresh)).collect();
     let mut state = NicState { pfs };
-    name_all(&mut state, wishes, names, seed);
-    let mut machine = Machine::new(kind.rules, state, vec![fresh; wishes.len()]);
+    let keeps_names = kind.rules.udev && kind.rules.udev_altnames;
+    name_all(&mut state, wishes, names, keeps_names, seed);
+    let mut machine = Kernel::new(kind.rules, state, vec![fresh; wishes.len()]);
     machine.strangers.insert(BOND.0, BOND.1.parse().unwrap());
     machine
 }
@@ -271,7 +275,7 @@ fn netdev(wish: &NetdevWish, address: [u8; 6], limit: u32) -> NetdevState {
 
 /// Gives every netdev an index and names, no two the same. Names of the user's own may be those that udev gives to
 /// others, the kernel's, or new.
-fn name_all(state: &mut NicState, wishes: &[PfWish], names: Names, mut seed: u64) {
+fn name_all(state: &mut NicState, wishes: &[PfWish], names: Names, keeps_names: bool, mut seed: u64) {
     let mut slots: Vec<(&mut NetdevState, &NetdevWish, LinkName)> = Vec::new();
     for (pf, (state, wish)) in state.pfs.iter_mut().zip(wishes).enumerate() {
         slots.extend(state.netdev.iter_mut().map(|netdev| (netdev, &wish.netdev, pf_name(pf))));
@@ -306,5 +310,18 @@ fn name_all(state: &mut NicState, wishes: &[PfWish], names: Names, mut seed: u64
             netdev.altnames.push(draw(&mut pool));
         }
         netdev.altnames.sort_unstable();
+    }
+    // Where udev gives the old name of a renamed interface back, it has done so, unless another has it.
+    let all = |slots: &[(&mut NetdevState, &NetdevWish, LinkName)]| -> BTreeSet<String> {
+        let of = |netdev: &NetdevState| [netdev.altnames.clone(), vec![netdev.name.to_string()]].concat();
+        slots.iter().flat_map(|(netdev, ..)| of(netdev)).collect()
+    };
+    for at in (0..slots.len()).filter(|_| keeps_names) {
+        let taken = all(&slots);
+        let (netdev, _, default) = &mut slots[at];
+        if !taken.contains(default.as_str()) {
+            netdev.altnames.push(default.to_string());
+            netdev.altnames.sort_unstable();
+        }
     }
 }

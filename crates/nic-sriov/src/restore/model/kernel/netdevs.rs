@@ -1,15 +1,14 @@
-//! The netdevs of the machine: how they come, what udev calls them, and what can be set on them.
+//! The netdevs of the kernel: how they come, what udev calls them, and what can be set on them.
 
 use nic_netlink::{
     IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, PhysPortName, Setting,
 };
 use rustix::io::Errno;
 
-use super::{Attempt, Machine, Owner};
-use crate::plan::NetdevStep;
-use crate::{NetdevState, PciAddress, VfNetdev};
+use super::{Attempt, Kernel, Owner, pf_name, representor_name, vf_name};
+use crate::{DeviceAddress, NetdevState, PciAddress, VfNetdev};
 
-impl Machine {
+impl Kernel {
     pub(super) fn netdevs(&self) -> impl Iterator<Item = (Owner, &NetdevState)> {
         self.state.pfs.iter().enumerate().flat_map(|(pf, state)| {
             let own = state.netdev.iter().map(move |netdev| (Owner::Pf(pf), netdev));
@@ -50,14 +49,36 @@ impl Machine {
 
     /// A new netdev has the kernel's first free name, until udev gives it another.
     pub(super) fn register(&mut self, udev_name: LinkName, address: LinkAddress) -> NetdevState {
-        let free = (0..)
-            .map(|number| format!("eth{number}"))
-            .find(|name| !self.is_taken(name) && !self.late.values().any(|netdev| netdev.name == **name));
+        let free = (0..).map(|number| format!("eth{number}")).find(|name| !self.is_taken(name));
         let index = self.index();
+        let name: LinkName = free.unwrap().parse().unwrap();
         if self.rules.udev {
             self.pending.insert(index, udev_name);
         }
-        netdev(index, free.unwrap().parse().unwrap(), address)
+        self.first_names.insert(index, name.clone());
+        netdev(index, name, address)
+    }
+
+    /// The name that udev gives.
+    fn udev_name(&self, owner: Owner) -> LinkName {
+        match owner {
+            Owner::Pf(pf) => pf_name(pf),
+            Owner::Vf(pf, vf) => vf_name(pf, self.state.pfs[pf].vfs[vf].index),
+            Owner::Representor(pf, port) => representor_name(pf, u32::try_from(port).unwrap()),
+        }
+    }
+
+    /// udev gets round to this link, which was renamed.
+    pub(super) fn udev_altname(&mut self, index: IfIndex) {
+        self.renamed.remove(&index);
+        let Some((owner, _)) = self.netdevs().find(|(_, netdev)| netdev.index == index) else { return };
+        let name = self.udev_name(owner);
+        if !self.is_taken(name.as_str())
+            && let Some((_, netdev)) = self.netdev_mut(index)
+        {
+            netdev.altnames.push(name.to_string());
+            netdev.altnames.sort_unstable();
+        }
     }
 
     /// udev gets round to this link. A name that is taken it does not give.
@@ -70,87 +91,104 @@ impl Machine {
         }
     }
 
-    /// All that is under way comes to its end.
-    pub(in crate::restore::model) fn settle(&mut self) {
-        for vf in self.late.keys().copied().collect::<Vec<_>>() {
-            self.arrive(vf);
-        }
-        for index in self.pending.keys().copied().collect::<Vec<_>>() {
-            self.udev(index);
-        }
-    }
-
-    pub(super) fn arrive(&mut self, address: PciAddress) {
-        let Some(netdev) = self.late.remove(&address) else { return };
-        if let Some((pf, vf)) = self.place(address) {
-            self.state.pfs[pf].vfs[vf].netdev = VfNetdev::Here(netdev);
-        }
-    }
-
-    pub(super) fn place(&self, address: PciAddress) -> Option<(usize, usize)> {
+    pub(in crate::restore::model) fn place(&self, address: PciAddress) -> Option<(usize, usize)> {
         let places = self.state.pfs.iter().enumerate();
         places
             .flat_map(|(pf, state)| (0..state.vfs.len()).map(move |vf| (pf, vf)))
             .find(|(pf, vf)| self.state.pfs[*pf].vfs[*vf].address == Some(address))
     }
 
-    /// Waits for a VF's netdev and for udev; `None` when the deadline passes.
-    pub(in crate::restore::model) fn await_netdev(&mut self, address: PciAddress) -> Option<NetdevState> {
-        self.arrive(address);
-        let (pf, vf) = self.place(address)?;
-        let index = self.state.pfs[pf].vfs[vf].netdev.here()?.index;
-        self.udev(index);
-        self.state.pfs[pf].vfs[vf].netdev.here().cloned()
-    }
-
-    /// Waits for an eswitch port's netdev and for udev.
-    pub(in crate::restore::model) fn await_port(
-        &mut self,
-        pf: usize,
-        port: PhysPortName,
-    ) -> Option<NetdevState> {
-        let find = |machine: &Self| {
-            let mut ports = machine.state.pfs[pf].representors.iter();
-            ports.find(|representor| representor.port == port).map(|representor| representor.netdev.clone())
+    /// The netdev of a PF or a VF, and whether udev is done with it.
+    pub(in crate::restore::model) fn netdev_of(&self, device: &DeviceAddress) -> Option<(IfIndex, bool)> {
+        let is_of = |owner| match owner {
+            Owner::Pf(_) | Owner::Vf(..) => self.device(owner).as_ref() == Some(device),
+            Owner::Representor(..) => false,
         };
-        self.udev(find(self)?.index);
-        find(self)
+        let (_, netdev) = self.netdevs().find(|(owner, _)| is_of(*owner))?;
+        Some((netdev.index, !self.pending.contains_key(&netdev.index)))
     }
 
-    pub(in crate::restore::model) fn netdev_step(&mut self, index: IfIndex, step: &NetdevStep) -> Attempt {
-        let what = format!("interface {index}: {step}");
+    /// The netdev of a port of a PF's eswitch, and whether udev is done with it.
+    pub(in crate::restore::model) fn netdev_of_port(
+        &self,
+        pf: &DeviceAddress,
+        port: PhysPortName,
+    ) -> Option<(IfIndex, bool)> {
+        let mut ports = self.state.pf(pf)?.representors.iter();
+        let index = ports.find(|representor| representor.port == port)?.netdev.index;
+        Some((index, !self.pending.contains_key(&index)))
+    }
+
+    /// The name that a netdev came under, where it has another now.
+    pub(in crate::restore::model) fn first_name(&self, link: &Link) -> Option<String> {
+        let name = self.first_names.get(&link.index)?;
+        (*name != link.name).then(|| name.to_string())
+    }
+
+    fn device(&self, owner: Owner) -> Option<DeviceAddress> {
+        match owner {
+            Owner::Pf(pf) | Owner::Representor(pf, _) => Some(self.state.pfs[pf].address.clone()),
+            Owner::Vf(pf, vf) => self.state.pfs[pf].vfs[vf].address.map(DeviceAddress::from),
+        }
+    }
+
+    /// All links, as a dump has them.
+    pub(in crate::restore::model) fn links(&self) -> Links {
+        let names = self.names();
+        let index_of =
+            |name: &LinkName| names.iter().find(|(_, other, ..)| other == name).map(|(index, ..)| *index);
+        let ours = self.netdevs().map(|(owner, netdev)| Link {
+            altnames: netdev.altnames.clone(),
+            link_layer: netdev.link_layer,
+            address: netdev.address.clone(),
+            mtu: netdev.mtu,
+            up: netdev.up,
+            running: netdev.up,
+            tx_queue_length: netdev.tx_queue_length,
+            alias: netdev.alias.clone(),
+            group: netdev.group,
+            promiscuous: netdev.promiscuous,
+            all_multicast: netdev.all_multicast,
+            master: netdev.master.as_ref().and_then(index_of),
+            parent_device: self.device(owner).map(|device| device.name().to_owned()),
+            ..Link::new(netdev.index, netdev.name.clone())
+        });
+        let strangers = self.strangers.iter().map(|(index, name)| Link::new(*index, name.clone()));
+        Links::new(ours.chain(strangers))
+    }
+
+    pub(in crate::restore::model) fn link_step(&mut self, index: IfIndex, change: &LinkChange) -> Attempt {
+        let what = format!("interface {index}: {change}");
         let vf = match self.netdevs().find(|(_, netdev)| netdev.index == index) {
             Some((Owner::Vf(pf, vf), _)) => self.state.pfs[pf].vfs[vf].address,
             _ => None,
         };
-        if let Err(errno) = self.gate(vf, &what)? {
-            return Ok(Err(errno));
-        }
-        let result = match step {
-            NetdevStep::Master(Some(name)) if !self.is_taken(name.as_str()) => Err(Errno::NODEV),
-            NetdevStep::Master(master) => {
-                self.netdev_mut(index).ok_or(Errno::NODEV).and_then(|(_, netdev)| {
-                    if netdev.up && master.is_some() {
-                        return Err(Errno::BUSY);
-                    }
-                    netdev.master.clone_from(master);
-                    Ok(())
-                })
-            }
-            NetdevStep::Link(change) => self.set_link(index, change),
-        };
+        self.gate(vf, &what)?;
+        let result = self.set_link(index, change);
         self.done(what, result)
+    }
+
+    /// The PF whose own netdev this is.
+    pub(in crate::restore::model) fn pf_of_uplink(&self, index: IfIndex) -> Option<usize> {
+        self.netdevs().find_map(|(owner, netdev)| match owner {
+            Owner::Pf(pf) if netdev.index == index => Some(pf),
+            _ => None,
+        })
     }
 
     fn set_link(&mut self, index: IfIndex, change: &LinkChange) -> Result<(), Errno> {
         let rules = self.rules;
+        let master = match change {
+            LinkChange::Master(Some(master)) => self.links().get(*master).map(|link| link.name.clone()),
+            _ => None,
+        };
         let given = match change {
             LinkChange::Name(name) => self.is_taken(name.as_str()),
             LinkChange::AddAltName(name) => self.is_taken(name),
             _ => false,
         };
-        let locked = |machine: &Self, owner| match owner {
-            Owner::Vf(pf, vf) => machine.state.pfs[pf].vfs[vf].admin.as_ref().is_some_and(|admin| {
+        let locked = |kernel: &Self, owner| match owner {
+            Owner::Vf(pf, vf) => kernel.state.pfs[pf].vfs[vf].admin.as_ref().is_some_and(|admin| {
                 matches!(admin.mac, Setting::Set(_)) && admin.trust != Setting::Set(true)
             }),
             Owner::Pf(_) | Owner::Representor(..) => false,
@@ -169,6 +207,9 @@ impl Machine {
             LinkChange::Name(name) => {
                 netdev.name.clone_from(name);
                 self.pending.remove(&index);
+                if rules.udev && rules.udev_altnames {
+                    self.renamed.insert(index);
+                }
             }
             LinkChange::AddAltName(name) => {
                 netdev.altnames.push(name.clone());
@@ -195,9 +236,10 @@ impl Machine {
             LinkChange::Group(group) => netdev.group = *group,
             LinkChange::Promiscuous(on) => netdev.promiscuous = *on,
             LinkChange::AllMulticast(on) => netdev.all_multicast = *on,
-            LinkChange::Master(_) | LinkChange::NamespaceOfPid(_) => {
-                self.violations.push(format!("{change} is not planned"));
-            }
+            LinkChange::Master(Some(_)) if netdev.up => return Err(Errno::BUSY),
+            LinkChange::Master(Some(_)) => netdev.master = Some(master.ok_or(Errno::NODEV)?),
+            LinkChange::Master(None) => netdev.master = None,
+            LinkChange::NamespaceOfPid(_) => self.violations.push(format!("{change} is not planned")),
         }
         Ok(())
     }

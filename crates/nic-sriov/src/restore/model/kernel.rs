@@ -1,19 +1,22 @@
-//! The machine: NICs whose state changes by steps, by the kernel's rules.
+//! NICs whose state changes by steps, by the rules of the kernel, of the drivers and of udev.
 
 mod netdevs;
+mod others;
+mod vfs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use self::netdevs::netdev;
+pub(super) use self::others::{Disturbance, Event, Hang};
 use nic_netlink::{
     EswitchChange, EswitchMode, IfIndex, LinkAddress, LinkName, MacAddress, PhysPort, PhysPortName, Setting,
-    VfAttributes, VfChange, VfLinkState, VlanTag,
+    VfAttributes, VfLinkState,
 };
 use rustix::io::Errno;
 
-use crate::plan::{BindStep, PfStep};
-use crate::{NetdevState, NicState, OfedStep, PciAddress, RepresentorState, VfNetdev, VfState};
+use crate::plan::PfStep;
+use crate::{NicState, PciAddress, RepresentorState, VfNetdev, VfState};
 
 /// The driver that claims VFs by their ids, and makes netdevs.
 pub(super) const NETWORK_DRIVER: &str = "vfdrv";
@@ -43,6 +46,9 @@ pub(super) struct Rules {
     pub(super) udev: bool,
     /// A netdev comes some time after the bind.
     pub(super) late_netdevs: bool,
+    /// udev gives a netdev that was renamed the name back that it would have, as an alternative one (systemd's
+    /// `src/udev/net/link-config.c`, `link_apply_config`).
+    pub(super) udev_altnames: bool,
 }
 
 /// What goes wrong, beyond what the kernel's rules refuse.
@@ -56,17 +62,17 @@ pub(super) struct Faults {
     pub(super) silent: BTreeMap<PciAddress, usize>,
     /// VFs on which nothing can be set, by the PF or on their netdev.
     pub(super) stubborn: BTreeSet<PciAddress>,
+    /// Attempts, by number, that do not return.
+    pub(super) hangs: BTreeMap<usize, Hang>,
+    /// Observations of a PF, by number, that fail.
+    pub(super) observations: BTreeSet<usize>,
 }
 
-/// The process was killed before this attempt.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Killed;
-
-/// What came of an attempt; or none was made, for the process is gone.
-pub(super) type Attempt = Result<Result<(), Errno>, Killed>;
+/// What came of an attempt.
+pub(super) type Attempt = Result<(), Errno>;
 
 #[derive(Clone)]
-pub(super) struct Machine {
+pub(super) struct Kernel {
     pub(super) rules: Rules,
     /// What can be observed.
     pub(super) state: NicState,
@@ -77,23 +83,40 @@ pub(super) struct Machine {
     pub(super) in_use: BTreeSet<PciAddress>,
     /// Interfaces that belong to no NIC.
     pub(super) strangers: BTreeMap<IfIndex, LinkName>,
-    /// How many attempts are left before the process is killed.
-    pub(super) life: Option<usize>,
+    /// What others may do at any moment.
+    pub(super) others: Vec<Disturbance>,
     pub(super) attempts: usize,
+    /// How often a PF was observed.
+    pub(super) observations: usize,
+    /// How often all links were read.
+    pub(super) dumps: usize,
     /// What was changed.
     pub(super) changes: Vec<String>,
     /// What must never be tried.
     pub(super) violations: Vec<String>,
-    /// Netdevs that have not come yet.
-    late: BTreeMap<PciAddress, NetdevState>,
+    /// The addresses of netdevs that have not come yet.
+    late: BTreeMap<PciAddress, LinkAddress>,
     /// Names that udev is about to give.
     pending: BTreeMap<IfIndex, LinkName>,
+    /// Netdevs that were renamed, which udev has not got round to yet.
+    renamed: BTreeSet<IfIndex>,
+    /// The names that netdevs came under.
+    first_names: BTreeMap<IfIndex, LinkName>,
+    /// The VFs of which it was told that nobody uses them, and when, since they were last bound or unbound.
+    looked: BTreeMap<PciAddress, usize>,
+    /// The same of netdevs in other network namespaces.
+    looked_away: BTreeMap<PciAddress, usize>,
+    /// The addresses of netdevs that were taken to other network namespaces meanwhile.
+    taken: BTreeMap<PciAddress, LinkAddress>,
+    /// When each PF was last observed.
+    observed: BTreeMap<usize, usize>,
+    questions: usize,
     next_index: u32,
     next_mac: u32,
 }
 
 /// Short enough to read what a law fails on.
-impl fmt::Debug for Machine {
+impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = serde_json::to_string(&self.state).map_err(|_| fmt::Error)?;
         write!(f, "{:?} {:?} in use {:?}\n{state}", self.rules, self.faults, self.in_use)
@@ -132,7 +155,7 @@ pub(super) fn port(pf: usize, vf: u32) -> PhysPortName {
     PhysPortName { controller: None, port: PhysPort::Vf { pf: u32::try_from(pf).unwrap(), vf } }
 }
 
-impl Machine {
+impl Kernel {
     pub(super) fn new(rules: Rules, state: NicState, fresh: Vec<VfAttributes>) -> Self {
         Self {
             rules,
@@ -141,12 +164,21 @@ impl Machine {
             faults: Faults::default(),
             in_use: BTreeSet::new(),
             strangers: BTreeMap::new(),
-            life: None,
+            others: Vec::new(),
             attempts: 0,
+            observations: 0,
+            dumps: 0,
             changes: Vec::new(),
             violations: Vec::new(),
             late: BTreeMap::new(),
             pending: BTreeMap::new(),
+            renamed: BTreeSet::new(),
+            first_names: BTreeMap::new(),
+            looked: BTreeMap::new(),
+            looked_away: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            observed: BTreeMap::new(),
+            questions: 0,
             next_index: 100,
             next_mac: 0,
         }
@@ -156,6 +188,7 @@ impl Machine {
     pub(super) fn reload(&mut self) {
         self.late.clear();
         self.pending.clear();
+        self.renamed.clear();
         for pf in 0..self.state.pfs.len() {
             let index = self.index();
             let state = &mut self.state.pfs[pf];
@@ -182,38 +215,25 @@ impl Machine {
     }
 
     fn gate(&mut self, vf: Option<PciAddress>, what: &str) -> Attempt {
-        match &mut self.life {
-            Some(0) => return Err(Killed),
-            Some(left) => *left -= 1,
-            None => {}
-        }
         self.attempts += 1;
-        if vf.is_some_and(|vf| self.in_use.contains(&vf)) {
-            self.violations.push(format!("{what} on {vf:?}, which is in use"));
+        if let Some(vf) = vf.filter(|vf| self.in_use.contains(vf) && !self.looked.contains_key(vf)) {
+            self.violations.push(format!("{what} on {vf}, which is in use"));
         }
         let fails = self.faults.attempts.remove(&self.attempts)
             || vf.is_some_and(|vf| self.faults.stubborn.contains(&vf));
-        Ok(if fails { Err(Errno::IO) } else { Ok(()) })
+        if fails { Err(Errno::IO) } else { Ok(()) }
     }
 
     fn done(&mut self, what: String, result: Result<(), Errno>) -> Attempt {
         if result.is_ok() {
             self.changes.push(what);
         }
-        Ok(result)
+        result
     }
 
     pub(super) fn pf_step(&mut self, pf: usize, step: &PfStep) -> Attempt {
-        if let PfStep::Netdev(step) = step {
-            let Some(index) = self.state.pfs[pf].netdev.as_ref().map(|netdev| netdev.index) else {
-                return Ok(Err(Errno::NODEV));
-            };
-            return self.netdev_step(index, step);
-        }
         let what = format!("PF {pf}: {step}");
-        if let Err(errno) = self.gate(None, &what)? {
-            return Ok(Err(errno));
-        }
+        self.gate(None, &what)?;
         let result = match step {
             PfStep::Autoprobe(on) => match &mut self.state.pfs[pf].drivers_autoprobe {
                 Some(autoprobe) => {
@@ -224,7 +244,7 @@ impl Machine {
             },
             PfStep::NumVfs(count) => self.set_num_vfs(pf, *count),
             PfStep::Eswitch(change) => self.set_eswitch(pf, *change),
-            PfStep::Netdev(_) => Ok(()),
+            PfStep::Netdev(step) => panic!("{step} is no step on a PF's own files"),
         };
         self.done(what, result)
     }
@@ -242,12 +262,11 @@ impl Machine {
         if count != 0 && now != 0 {
             return Err(Errno::BUSY);
         }
+        self.expect_unused(pf, "are removed");
         for vf in std::mem::take(&mut self.state.pfs[pf].vfs) {
             let Some(address) = vf.address else { continue };
             self.late.remove(&address);
-            if self.in_use.contains(&address) {
-                self.violations.push(format!("{address} was removed while in use"));
-            }
+            self.in_use.remove(&address);
         }
         self.state.pfs[pf].representors.clear();
         self.state.pfs[pf].num_vfs = count;
@@ -289,6 +308,9 @@ impl Machine {
     }
 
     fn set_eswitch(&mut self, pf: usize, change: EswitchChange) -> Result<(), Errno> {
+        if matches!(change, EswitchChange::Mode(_)) {
+            self.expect_unused(pf, "see the eswitch's mode change");
+        }
         let bound = self.state.pfs[pf].vfs.iter().any(|vf| vf.driver.is_some());
         let Some(eswitch) = &mut self.state.pfs[pf].eswitch else { return Err(Errno::OPNOTSUPP) };
         match change {
@@ -303,165 +325,6 @@ impl Machine {
             EswitchChange::EncapMode(mode) => eswitch.encap_mode = Some(mode),
         }
         Ok(())
-    }
-
-    pub(super) fn admin_step(&mut self, pf: usize, vf: u32, change: &VfChange) -> Attempt {
-        let what = format!("PF {pf}, VF {vf}: {change}");
-        if let Err(errno) = self.gate(Some(vf_address(pf, vf)), &what)? {
-            return Ok(Err(errno));
-        }
-        let result = self.set_admin(pf, vf, change);
-        self.done(what, result)
-    }
-
-    fn set_admin(&mut self, pf: usize, vf: u32, change: &VfChange) -> Result<(), Errno> {
-        let has_link = self.state.pfs[pf].netdev.as_ref().is_some_and(|netdev| netdev.up);
-        let in_switchdev = self.is_in_switchdev(pf);
-        let rules = self.rules;
-        let vf = self.state.pfs[pf].vfs.iter_mut().find(|state| state.index == vf).ok_or(Errno::INVAL)?;
-        let admin = vf.admin.as_mut().ok_or(Errno::OPNOTSUPP)?;
-        fn set<T>(setting: &mut Setting<T>, value: Setting<T>) -> Result<(), Errno> {
-            if !setting.is_supported() {
-                return Err(Errno::OPNOTSUPP);
-            }
-            *setting = value;
-            Ok(())
-        }
-        let unless = |unset: bool| move |value| if unset { Setting::NotSet } else { Setting::Set(value) };
-        match *change {
-            VfChange::Vlan(_) | VfChange::SpoofCheck(_) | VfChange::Trust(_) | VfChange::Rate { .. }
-                if rules.legacy_only && in_switchdev =>
-            {
-                Err(Errno::OPNOTSUPP)
-            }
-            VfChange::Mac(mac) if mac.is_zero() => set(&mut admin.mac, Setting::NotSet),
-            VfChange::Mac(mac) => set(&mut admin.mac, Setting::Set(mac)),
-            VfChange::Vlan(tag) if tag == VlanTag::NONE => set(&mut admin.vlan, Setting::NotSet),
-            VfChange::Vlan(tag) => set(&mut admin.vlan, Setting::Set(tag)),
-            VfChange::SpoofCheck(on) => set(&mut admin.spoof_check, Setting::Set(on)),
-            VfChange::Trust(on) => set(&mut admin.trust, Setting::Set(on)),
-            VfChange::QueryRss(on) => set(&mut admin.query_rss, Setting::Set(on)),
-            VfChange::LinkState(_) if rules.link_state_refused => Err(Errno::OPNOTSUPP),
-            VfChange::LinkState(state) => {
-                admin.link_state = state;
-                Ok(())
-            }
-            VfChange::Rate { .. } if rules.rates_need_link && !has_link => Err(Errno::INVAL),
-            VfChange::Rate { min, max } => {
-                set(&mut admin.min_tx_rate, unless(min == 0)(min))?;
-                set(&mut admin.max_tx_rate, unless(max == 0)(max))
-            }
-            VfChange::NodeGuid(guid) | VfChange::PortGuid(guid) if guid.is_zero() => {
-                self.violations.push("an all-zero GUID was written".to_owned());
-                Ok(())
-            }
-            VfChange::NodeGuid(guid) => set(&mut admin.node_guid, Setting::Set(guid)),
-            VfChange::PortGuid(guid) => set(&mut admin.port_guid, Setting::Set(guid)),
-        }
-    }
-
-    pub(super) fn ofed_step(&mut self, pf: usize, vf: u32, step: OfedStep) -> Attempt {
-        let what = format!("PF {pf}, VF {vf}: {step}");
-        if let Err(errno) = self.gate(Some(vf_address(pf, vf)), &what)? {
-            return Ok(Err(errno));
-        }
-        let state = self.state.pfs[pf].vfs.iter_mut().find(|state| state.index == vf);
-        let result = state.and_then(|vf| vf.ofed.as_mut()).ok_or(Errno::NOENT).map(|ofed| match step {
-            OfedStep::TrunkAdd(first, last) => {
-                let vlans: BTreeSet<u16> = ofed.trunk.iter().copied().chain(first..=last).collect();
-                ofed.trunk = vlans.into_iter().collect();
-            }
-            OfedStep::TrunkRemove(first, last) => ofed.trunk.retain(|vlan| !(first..=last).contains(vlan)),
-            OfedStep::RateGroup(group) => ofed.rate_group = Some(group),
-        });
-        self.done(what, result)
-    }
-
-    /// Whether somebody uses it through VFIO; asked before an unbind.
-    pub(super) fn is_in_use(&self, address: PciAddress) -> bool {
-        self.in_use.contains(&address)
-    }
-
-    pub(super) fn bind_step(&mut self, address: PciAddress, step: &BindStep) -> Attempt {
-        let what = format!("{address}: {step}");
-        if let Err(errno) = self.gate(Some(address), &what)? {
-            return Ok(Err(errno));
-        }
-        let Some((pf, vf)) = self.place(address) else { return Ok(Err(Errno::NODEV)) };
-        let state = &mut self.state.pfs[pf].vfs[vf];
-        let result = match step {
-            BindStep::Unbind(driver) if state.driver.as_ref() != Some(driver) => Err(Errno::NODEV),
-            BindStep::Unbind(_) => {
-                state.driver = None;
-                state.netdev = VfNetdev::Unbound;
-                self.late.remove(&address);
-                Ok(())
-            }
-            BindStep::Override(driver) => {
-                state.driver_override.clone_from(driver);
-                Ok(())
-            }
-            // drivers/pci/pci-driver.c, `pci_device_can_probe`.
-            BindStep::Bind(_)
-                if self.state.pfs[pf].drivers_autoprobe == Some(false)
-                    && self.state.pfs[pf].vfs[vf].driver_override.is_none() =>
-            {
-                Err(Errno::NODEV)
-            }
-            BindStep::Bind(driver) => self.probe(pf, vf, driver),
-        };
-        self.done(what, result)
-    }
-
-    /// drivers/base/dd.c, `device_driver_attach`: the driver has to match, and the device to be free.
-    fn probe(&mut self, pf: usize, vf: usize, driver: &str) -> Result<(), Errno> {
-        let state = &self.state.pfs[pf].vfs[vf];
-        let address = state.address.ok_or(Errno::NODEV)?;
-        if state.driver.is_some() {
-            return Err(Errno::BUSY);
-        }
-        let matches =
-            state.driver_override.as_deref().map_or(driver == NETWORK_DRIVER, |name| name == driver);
-        if !matches {
-            return Err(Errno::NODEV);
-        }
-        if spend(&mut self.faults.probes, address) {
-            return Err(Errno::IO);
-        }
-        let mac = state.admin.as_ref().and_then(|admin| admin.mac.into_set());
-        let index = state.index;
-        let has_link = self.state.pfs[pf].netdev.as_ref().is_some_and(|netdev| netdev.up);
-        let netdev = if driver == NETWORK_DRIVER {
-            let silent = spend(&mut self.faults.silent, address);
-            if silent || (self.rules.probes_need_link && !has_link) {
-                VfNetdev::NotVisible
-            } else {
-                let mac = mac.unwrap_or_else(|| self.random_mac());
-                let netdev = self.register(vf_name(pf, index), mac.into());
-                if self.rules.late_netdevs {
-                    self.late.insert(address, netdev);
-                    VfNetdev::NotVisible
-                } else {
-                    VfNetdev::Here(netdev)
-                }
-            }
-        } else {
-            VfNetdev::OtherDriver
-        };
-        let state = &mut self.state.pfs[pf].vfs[vf];
-        state.driver = Some(driver.to_owned());
-        state.netdev = netdev;
-        Ok(())
-    }
-}
-
-fn spend(left: &mut BTreeMap<PciAddress, usize>, address: PciAddress) -> bool {
-    match left.get_mut(&address) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            true
-        }
-        _ => false,
     }
 }
 

@@ -1,0 +1,134 @@
+//! The kernel that runs, each question and each change with a deadline.
+
+use std::time::Duration;
+
+use nic_host::Host;
+use nic_netlink::{EswitchChange, IfIndex, LinkChange, Links, PhysPortName, VfChange};
+use tokio::sync::OnceCell;
+
+use super::{Machine, MachineError};
+use crate::net_folder::is_elsewhere;
+use crate::observe::{KernelLinks, LinkSource, devlink_handle, driver_of, observe_within, vf_addresses};
+use crate::ofed::{self, OfedStep};
+use crate::plan::BindStep;
+use crate::{
+    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, ObserveError, PciAddress, PfState,
+    VfioUser, sysfs, vfio_user,
+};
+
+/// The machine that this program runs on.
+pub(crate) struct RunningMachine<'a> {
+    host: &'a Host,
+    kernel: KernelLinks,
+    source: LinkSource,
+    selector: &'a DeviceSelector,
+    arrivals: OnceCell<Arrivals>,
+    deadline: Duration,
+}
+
+impl<'a> RunningMachine<'a> {
+    /// The running machine, on which each single question and change may take `deadline`. The kernel carries out changes one after
+    /// the other: the last of many waits for all before it.
+    pub(crate) fn new(
+        host: &'a Host,
+        kernel: &KernelLinks,
+        selector: &'a DeviceSelector,
+        deadline: Duration,
+    ) -> Self {
+        let kernel = kernel.with_deadline(deadline);
+        let source = LinkSource::Kernel(kernel.clone());
+        Self { host, kernel, source, selector, arrivals: OnceCell::new(), deadline }
+    }
+
+    async fn arrivals(&self) -> Result<&Arrivals, ArrivalError> {
+        self.arrivals.get_or_try_init(|| Arrivals::listen(self.host, &self.kernel)).await
+    }
+}
+
+impl Machine for RunningMachine<'_> {
+    async fn listen(&self) -> Result<(), ArrivalError> {
+        self.arrivals().await.map(drop)
+    }
+
+    async fn observe(&self, pf: &DeviceAddress) -> Result<Option<PfState>, ObserveError> {
+        let pf = std::slice::from_ref(pf);
+        let mut state = observe_within(self.host, &self.source, self.selector, pf, self.deadline).await?;
+        Ok(state.pfs.pop())
+    }
+
+    async fn links(&self) -> Result<Links, ObserveError> {
+        self.source.links().await
+    }
+
+    async fn vfs(&self, pf: &DeviceAddress) -> Result<Vec<PciAddress>, ObserveError> {
+        vf_addresses(self.host, pf)
+    }
+
+    async fn driver(&self, vf: PciAddress) -> Result<Option<String>, ObserveError> {
+        driver_of(self.host, &vf.into())
+    }
+
+    async fn vfio_user(&self, vf: PciAddress) -> Option<VfioUser> {
+        vfio_user(self.host, vf)
+    }
+
+    async fn is_elsewhere(&self, device: &DeviceAddress) -> Result<bool, ObserveError> {
+        Ok(is_elsewhere(self.host, device).await?)
+    }
+
+    async fn set_autoprobe(&self, pf: &DeviceAddress, on: bool) -> Result<(), MachineError> {
+        Ok(sysfs::set_autoprobe(self.host, pf, on, self.deadline).await?)
+    }
+
+    async fn set_num_vfs(&self, pf: &DeviceAddress, count: u32) -> Result<(), MachineError> {
+        Ok(sysfs::set_num_vfs(self.host, pf, count, self.deadline).await?)
+    }
+
+    async fn set_eswitch(&self, pf: &DeviceAddress, change: EswitchChange) -> Result<(), MachineError> {
+        let devlink = self.kernel.devlink.as_ref().ok_or(MachineError::NoDevlink)?;
+        Ok(devlink.set_eswitch(&devlink_handle(pf), change, self.deadline).await?)
+    }
+
+    async fn set_admin(&self, uplink: IfIndex, vf: u32, change: &VfChange) -> Result<(), MachineError> {
+        Ok(self.kernel.netlink.change_vf(uplink, vf, change).await?)
+    }
+
+    async fn set_ofed(&self, pf: &DeviceAddress, vf: u32, step: OfedStep) -> Result<(), MachineError> {
+        Ok(ofed::apply(self.host, pf, vf, step, self.deadline).await?)
+    }
+
+    async fn bind(&self, vf: PciAddress, step: &BindStep) -> Result<(), MachineError> {
+        match step {
+            BindStep::Unbind(driver) => sysfs::unbind(self.host, vf, driver, self.deadline).await?,
+            BindStep::Override(driver) => {
+                sysfs::set_driver_override(self.host, vf, driver.as_deref(), self.deadline).await?;
+            }
+            BindStep::Bind(driver) => sysfs::bind(self.host, vf, driver, self.deadline).await?,
+        }
+        Ok(())
+    }
+
+    async fn set_link(&self, link: IfIndex, change: &LinkChange) -> Result<(), MachineError> {
+        Ok(self.kernel.netlink.change(link, change).await?)
+    }
+
+    async fn await_netdev(&self, device: &DeviceAddress) -> Result<Arrival, ArrivalError> {
+        self.arrivals().await?.wait(device, self.deadline).await
+    }
+
+    async fn await_ports(
+        &self,
+        pf: &DeviceAddress,
+        ports: &[PhysPortName],
+    ) -> Result<Vec<(PhysPortName, Arrival)>, ArrivalError> {
+        self.arrivals().await?.wait_ports(pf, ports, self.deadline).await
+    }
+
+    async fn await_link(&self, pf: &DeviceAddress, patience: Duration) -> Result<bool, ArrivalError> {
+        self.arrivals().await?.wait_running(pf, patience).await
+    }
+
+    async fn after(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}

@@ -1,0 +1,201 @@
+//! What holds while others use VFs, questions fail and changes hang.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+
+use super::{converges, run, saved_machine, texts, two_machines};
+use crate::plan::obstacles;
+use crate::restore::StepFailure;
+use crate::restore::model::kernel::{Disturbance, Faults, Hang, Kernel};
+use crate::restore::model::scheduler::Fate;
+use crate::restore::model::states::{Kind, Names, any_kind, any_machine};
+use crate::restore::model::told::{options, restore};
+use crate::{Component, DeviceAddress, NicState, PciAddress, RestoreEvent, VfNetdev};
+
+fn pf_of(component: &Component) -> &DeviceAddress {
+    match component {
+        Component::Pf(pf) | Component::Vf { pf, .. } | Component::Representor { pf, .. } => pf,
+    }
+}
+
+fn vfs(state: &NicState) -> Vec<PciAddress> {
+    state.pfs.iter().flat_map(|pf| &pf.vfs).filter_map(|vf| vf.address).collect()
+}
+
+/// The first event that ends what has not begun or begins what has not ended, and all that never ends.
+fn unpaired(events: &[RestoreEvent]) -> Vec<String> {
+    let mut stages = BTreeMap::new();
+    let mut steps = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for event in events {
+        let pairs = match event {
+            RestoreEvent::StageBegan { pf, stage } => stages.insert(pf, *stage).is_none(),
+            RestoreEvent::StageEnded { pf, stage } => stages.remove(pf) == Some(*stage),
+            RestoreEvent::PfStepBegan { pf, step } => steps.insert(pf, step).is_none(),
+            RestoreEvent::PfStep { pf, step } => steps.remove(pf) == Some(step),
+            RestoreEvent::VfBound { .. } | RestoreEvent::VfArrived { .. } | RestoreEvent::VfDone { .. } => {
+                true
+            }
+        };
+        if !pairs {
+            wrong.push(format!("{event:?}"));
+        }
+    }
+    wrong.extend(stages.iter().map(|(pf, stage)| format!("{stage:?} of {pf} never ends")));
+    wrong.extend(steps.iter().map(|(pf, step)| format!("{step} of {pf} never ends")));
+    wrong
+}
+
+/// VFs to be picked, and whether somebody opens them; else somebody takes their netdevs.
+fn any_others() -> impl Strategy<Value = Vec<(prop::sample::Index, bool)>> {
+    prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..4)
+}
+
+/// Nothing is taken from whoever comes at some moment of the restore; and when they have gone, the next restore does the rest.
+fn takes_nothing(
+    saved: &NicState,
+    mut machine: Kernel,
+    others: &[(prop::sample::Index, bool)],
+    seed: u64,
+) -> TestCaseResult {
+    let all: BTreeSet<PciAddress> = vfs(saved).into_iter().chain(vfs(&machine.state)).collect();
+    prop_assume!(!all.is_empty());
+    let all: Vec<PciAddress> = all.into_iter().collect();
+    let others = others.iter().map(|(which, opens)| {
+        let vf = *which.get(&all);
+        if *opens { Disturbance::Opens(vf) } else { Disturbance::Takes(vf) }
+    });
+    machine.others = others.collect();
+    let from = format!("{machine:?}\nothers {:?}", machine.others);
+    let told = run(&mut machine, saved, seed);
+    prop_assert!(
+        machine.violations.is_empty(),
+        "{:?}\n{from}\nby {:#?}",
+        machine.violations,
+        machine.changes
+    );
+    prop_assert_eq!(unpaired(&told.events), Vec::<String>::new());
+    machine.users_leave();
+    converges(&mut machine, saved, seed)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_vf_is_taken_from_whoever_uses_it_when_that_is_asked(
+        (saved, machine) in two_machines(any_kind()),
+        others in any_others(),
+        seed: u64,
+    ) {
+        takes_nothing(&saved.state, machine, &others, seed)?;
+    }
+
+    #[test]
+    fn no_vf_is_taken_from_whoever_uses_it_below_an_eswitch_that_changes(
+        (saved, machine) in two_machines(any_kind().prop_map(|kind| Kind { has_eswitch: true, ..kind })),
+        others in any_others(),
+        seed: u64,
+    ) {
+        takes_nothing(&saved.state, machine, &others, seed)?;
+    }
+
+    #[test]
+    fn a_restore_ends_in_time_whatever_hangs_and_names_it_and_the_other_pf_is_restored(
+        machine in any_kind().prop_flat_map(|kind| any_machine(kind, 2, Names::Udevs)),
+        attempt in 1..60usize,
+        for_ever: bool,
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        machine.reload();
+        let hang = if for_ever { Hang::ForEver } else { Hang::ToItsDeadline };
+        machine.faults.hangs.insert(attempt, hang);
+        let told = run(&mut machine, &saved, seed);
+        prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
+        let (total, deadline) = (options().total(saved.vf_count()), options().deadline(saved.vf_count()));
+        prop_assert!(told.took <= total + deadline, "{:?}", told.took);
+        let hung = machine.faults.hangs.is_empty();
+        if hung && for_ever {
+            prop_assert!(told.took >= total, "{:?}", told.took);
+            let of_time = |failure: &&StepFailure| failure.cause.contains("the whole restore");
+            let named: Vec<&StepFailure> = told.outcome.failures.iter().filter(of_time).collect();
+            let pfs: BTreeSet<&DeviceAddress> = named.iter().map(|failure| pf_of(&failure.component)).collect();
+            prop_assert_eq!(pfs.len(), 1, "{:?}", named);
+            for (at, failure) in named.iter().enumerate() {
+                prop_assert!(!named[..at].contains(failure), "named twice: {:?}", failure);
+            }
+            let wrong = told.wrong();
+            prop_assert!(wrong.iter().all(|wrong| pfs.contains(pf_of(&wrong.component))), "{}", texts(&wrong));
+        } else if told.took < total {
+            prop_assert_eq!(unpaired(&told.events), Vec::<String>::new());
+        }
+
+        machine.faults = Faults::default();
+        converges(&mut machine, &saved, seed)?;
+    }
+
+    #[test]
+    fn what_begins_is_told_to_end_although_questions_and_steps_fail(
+        machine in saved_machine(Names::Any),
+        observations in prop::collection::btree_set(1..12usize, 1..3),
+        attempts in prop::collection::btree_set(1..60usize, 0..3),
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        machine.reload();
+        machine.faults.observations = observations;
+        machine.faults.attempts = attempts;
+        prop_assert_eq!(obstacles(&saved, &machine.state), []);
+        let told = restore(&mut machine, &saved, Fate { seed, life: None }).unwrap();
+        machine.settle();
+        prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
+        prop_assert_eq!(unpaired(&told.events), Vec::<String>::new());
+
+        machine.faults = Faults::default();
+        converges(&mut machine, &saved, seed)?;
+    }
+
+    #[test]
+    fn all_links_are_read_for_masters_and_representors_alone(
+        machine in saved_machine(Names::Udevs),
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        machine.reload();
+        machine.changes.clear();
+        run(&mut machine, &saved, seed);
+        let joins = machine.changes.iter().filter(|change| change.contains("master")).count();
+        let with_ports = saved.pfs.iter().filter(|pf| !pf.representors.is_empty()).count();
+        prop_assert!(machine.dumps <= joins + with_ports, "{} dumps, {:#?}", machine.dumps, machine.changes);
+    }
+}
+
+/// The law on links means something: machines without masters read none.
+#[test]
+fn without_masters_and_representors_no_list_of_all_links_is_read() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut vfs = 0;
+    for seed in 0..40 {
+        let mut machine = saved_machine(Names::Udevs).new_tree(&mut runner).unwrap().current();
+        for pf in &mut machine.state.pfs {
+            pf.eswitch = None;
+            pf.representors.clear();
+            let own = pf.netdev.iter_mut();
+            let of_vfs = pf.vfs.iter_mut().filter_map(|vf| match &mut vf.netdev {
+                VfNetdev::Here(netdev) => Some(netdev),
+                _ => None,
+            });
+            own.chain(of_vfs).for_each(|netdev| netdev.master = None);
+            vfs += pf.vfs.len();
+        }
+        let saved = machine.state.clone();
+        machine.reload();
+        run(&mut machine, &saved, seed);
+        assert_eq!(machine.dumps, 0);
+    }
+    assert!(vfs > 40, "only {vfs} VFs");
+}

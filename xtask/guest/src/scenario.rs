@@ -47,6 +47,8 @@ pub enum Security {
     AsShipped,
     /// SELinux, without a policy: labels are kept, and nothing is forbidden.
     Selinux,
+    /// No module is loaded without a signature that the kernel trusts.
+    SignedModules,
 }
 
 /// The NICs beside the SR-IOV ones. See [`crate::wiring`].
@@ -128,6 +130,7 @@ const TWO_PFS: Topology = Topology {
     memory_mib: 2048,
 };
 const ONE_PF: Topology = Topology { igb_pfs: 1, ..TWO_PFS };
+const ONE_PF_SIGNED: Topology = Topology { igb_pfs: 1, security: Security::SignedModules, ..TWO_PFS };
 const ONE_PF_SELINUX: Topology = Topology { igb_pfs: 1, security: Security::Selinux, ..TWO_PFS };
 const ONE_PF_IOMMU: Topology = Topology { igb_pfs: 1, iommu: true, ..TWO_PFS };
 const TWO_PFS_IOMMU: Topology = Topology { igb_pfs: 2, iommu: true, ..TWO_PFS };
@@ -627,6 +630,15 @@ pub const SCENARIOS: &[Scenario] = &[
         needs: Needs::NicDriver,
         suite: Suite::ByHand,
         parameters: &[ROUNDS],
+    },
+    Scenario {
+        name: "signed-modules",
+        summary: "What a kernel that asks for signatures would refuse is found before the NIC is touched",
+        topology: ONE_PF_SIGNED,
+        timeout: Duration::from_secs(600),
+        needs: Needs::NicDriver,
+        suite: Suite::TestOnNewest,
+        parameters: &[vfs_per_pf("2")],
     },
     Scenario {
         name: "errors",

@@ -424,8 +424,10 @@ fn command_line(request: &Request) -> String {
     if request.scenario.topology.iommu {
         line.push_str(" intel_iommu=on");
     }
-    if request.scenario.topology.security == Security::Selinux {
-        line.push_str(" security=selinux");
+    match request.scenario.topology.security {
+        Security::AsShipped => {}
+        Security::Selinux => line.push_str(" security=selinux"),
+        Security::SignedModules => line.push_str(" module.sig_enforce=1"),
     }
     for (name, value) in &request.parameters {
         line.push_str(&format!(" {PARAMETER_ARGUMENT}{name}={value}"));

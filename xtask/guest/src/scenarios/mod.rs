@@ -35,6 +35,7 @@ mod restore_loop;
 mod rollback;
 mod shell;
 mod signals;
+mod signed_modules;
 mod soak;
 mod stack;
 mod switchdev;
@@ -90,6 +91,7 @@ const RUNS: &[(&str, Run)] = &[
     ("bench", bench::run),
     ("bench-reload", bench_reload::run),
     ("errors", errors::run),
+    ("signed-modules", signed_modules::run),
     ("stack", stack::run),
     ("blockers", blockers::run),
     ("init-script", init_script::run),

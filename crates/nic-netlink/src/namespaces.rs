@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use crate::attributes::{Attributes, MalformedError};
 use crate::connection::RawMessage;
-use crate::netlink::{LinksError, Netlink, decode_all, get_link};
+use crate::netlink::{LinksError, Netlink, VfMask, decode_all, get_link};
 
 const RTM_NEWNSID: u16 = 88;
 const RTM_GETNSID: u16 = 90;
@@ -59,7 +59,7 @@ fn namespace_id(body: &[u8]) -> Result<Option<i32>, MalformedError> {
 
 /// `RTM_GETLINK` for all links of the namespace with this id.
 fn get_link_in(id: i32) -> RawMessage {
-    let mut message = get_link(None);
+    let mut message = get_link(None, VfMask::Without);
     message.body.extend(8_u16.to_ne_bytes());
     message.body.extend(IFLA_TARGET_NETNSID.to_ne_bytes());
     message.body.extend(id.to_ne_bytes());
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn links_of_a_namespace_are_asked_for_by_its_id() {
-        let (here, there) = (get_link(None).body, get_link_in(7).body);
+        let (here, there) = (get_link(None, VfMask::Without).body, get_link_in(7).body);
         let added = there.strip_prefix(here.as_slice()).unwrap();
         let id = Attributes::new(added).find(IFLA_TARGET_NETNSID).unwrap().unwrap();
         assert_eq!(id.value, 7_i32.to_ne_bytes());

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nic_host::{Foreign, Host, ListError, ReadError};
-use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort};
+use nic_netlink::{
+    Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort, UnreadVf, VfList,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::check::MOST_VFS;
@@ -62,6 +64,9 @@ pub enum ObserveError {
     /// A question to the kernel over netlink failed.
     #[error("cannot read the links over netlink")]
     Netlink(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It is not known what the PF holds for a VF.
+    #[error(transparent)]
+    Vf(#[from] UnreadVf),
     /// A question to the kernel over devlink failed.
     #[error("cannot read the eswitch of {device} over devlink")]
     Devlink {
@@ -96,6 +101,8 @@ pub struct KernelLinks {
 pub struct Recording {
     /// The link dump.
     pub links: Links,
+    /// What PFs' drivers say of their VFs, by the PF's netdev.
+    pub vfs: BTreeMap<IfIndex, VfList>,
     /// The eswitches, by device.
     pub eswitches: BTreeMap<String, Eswitch>,
 }
@@ -127,11 +134,12 @@ impl LinkSource {
         let boxed = |error| ObserveError::Netlink(error);
         if !host.is_running_machine() {
             let links = Links::recorded(host).map_err(|error| boxed(Box::new(error)))?;
+            let vfs = VfList::recorded(host).map_err(|error| boxed(Box::new(error)))?;
             let eswitches = match host.read_if_exists("/netlink/eswitches.json")? {
                 None => BTreeMap::new(),
                 Some(text) => serde_json::from_str(&text).map_err(|error| boxed(Box::new(error)))?,
             };
-            return Ok(Self::Recorded(Recording { links, eswitches }));
+            return Ok(Self::Recorded(Recording { links, vfs, eswitches }));
         }
         let netlink = Netlink::connect().map_err(|error| boxed(Box::new(error)))?;
         let devlink = match Devlink::connect() {
@@ -150,6 +158,16 @@ impl LinkSource {
             Self::Recorded(recording) => Ok(recording.links.clone()),
             Self::Kernel(kernel) => {
                 kernel.netlink.links().await.map_err(|error| ObserveError::Netlink(Box::new(error)))
+            }
+        }
+    }
+
+    /// What the PF's driver says of its VFs; `None` where its netdev is gone by now.
+    async fn vfs(&self, pf: IfIndex) -> Result<Option<VfList>, ObserveError> {
+        match self {
+            Self::Recorded(recording) => Ok(recording.vfs.get(&pf).cloned()),
+            Self::Kernel(kernel) => {
+                kernel.netlink.vfs(pf).await.map_err(|error| ObserveError::Netlink(Box::new(error)))
             }
         }
     }
@@ -323,10 +341,14 @@ async fn observe_pf(
     let total_vfs = total_vfs(host, address)?;
     let num_vfs = num_vfs(host, &sysfs, total_vfs)?;
     let driver = host.link_name(format!("{sysfs}/driver"))?;
+    let vf_list = match uplink {
+        Some(uplink) if num_vfs > 0 => source.vfs(uplink.index).await?.unwrap_or_default(),
+        Some(_) | None => VfList::default(),
+    };
     let mut vfs = Vec::new();
     for index in 0..num_vfs {
         let vf_address = vf_address(host, &sysfs, index)?;
-        let admin = uplink.and_then(|link| link.vfs.iter().find(|vf| vf.index == index)).cloned();
+        let admin = vf_list.get(index)?.cloned();
         vfs.push(match vf_address {
             Some(vf_address) => {
                 let ofed = ofed::observe(host, address, index)?;

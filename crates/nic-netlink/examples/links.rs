@@ -3,25 +3,40 @@
 //! `cargo run -p nic-netlink --example links` for a table, with `-- --json` for the form that
 //! [`nic_netlink::Links::recorded`] reads.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Write};
 
 use nic_host::Host;
-use nic_netlink::{Devlink, Link, LinkLayer, Netlink, Setting, VfAttributes, udev_state};
+use nic_netlink::{Devlink, Link, LinkLayer, Netlink, Setting, VfAttributes, VfList, udev_state};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let links = Netlink::connect()?.links().await?;
+    let netlink = Netlink::connect()?;
+    let links = netlink.links().await?;
+    let mut vfs = BTreeMap::new();
+    for link in links.iter() {
+        vfs.extend(netlink.vfs(link.index).await?.map(|list| (link.index, list)));
+    }
     let mut out = io::stdout().lock();
     if std::env::args().nth(1).as_deref() == Some("--json") {
-        serde_json::to_writer_pretty(&mut out, &links)?;
+        let mut recording = Vec::new();
+        for link in links.iter() {
+            let mut recorded = serde_json::to_value(link)?;
+            if let (Some(list), Some(fields)) = (vfs.get(&link.index), recorded.as_object_mut()) {
+                fields.insert("num_vf".to_owned(), list.count().into());
+                fields.insert("vfs".to_owned(), serde_json::to_value(list.iter().collect::<Vec<_>>())?);
+            }
+            recording.push(recorded);
+        }
+        serde_json::to_writer_pretty(&mut out, &recording)?;
         writeln!(out)?;
         return Ok(());
     }
     let host = Host::running();
     for link in links.iter() {
         let udev = udev_state(&host, link.index)?;
-        show(&mut out, link, &format!("{udev:?}"))?;
+        show(&mut out, link, vfs.get(&link.index), &format!("{udev:?}"))?;
     }
     let devlink = Devlink::connect()?;
     for device in devlink.devices().await? {
@@ -34,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn show(out: &mut impl Write, link: &Link, udev: &str) -> io::Result<()> {
+fn show(out: &mut impl Write, link: &Link, vfs: Option<&VfList>, udev: &str) -> io::Result<()> {
     let layer = match link.link_layer {
         LinkLayer::Ethernet => "ethernet".to_owned(),
         LinkLayer::InfiniBand => "infiniband".to_owned(),
@@ -48,9 +63,9 @@ fn show(out: &mut impl Write, link: &Link, udev: &str) -> io::Result<()> {
     )?;
     if let (Some(bus), Some(device)) = (&link.parent_bus, &link.parent_device) {
         let port = link.phys_port_name.as_deref().unwrap_or("-");
-        writeln!(out, "    on {bus}/{device} port {port}, {} VFs", link.num_vf)?;
+        writeln!(out, "    on {bus}/{device} port {port}, {} VFs", vfs.map_or(0, VfList::count))?;
     }
-    link.vfs.iter().try_for_each(|vf| show_vf(out, vf))
+    vfs.into_iter().flat_map(VfList::iter).try_for_each(|vf| show_vf(out, vf))
 }
 
 fn show_vf(out: &mut impl Write, vf: &VfAttributes) -> io::Result<()> {

@@ -42,11 +42,6 @@ impl<'a> Attributes<'a> {
         Ok(None)
     }
 
-    /// Goes on reading at `rest`.
-    pub(crate) fn resume_at(&mut self, rest: &'a [u8]) {
-        self.rest = rest;
-    }
-
     fn read(&mut self) -> Option<Attribute<'a>> {
         let (length, tail) = self.rest.split_first_chunk::<2>()?;
         let (kind, onward) = tail.split_first_chunk::<2>()?;

@@ -1,7 +1,6 @@
 //! Links from the bytes of `RTM_NEWLINK` and `RTM_DELLINK`.
 
 use crate::attributes::{Attribute, Attributes, MalformedError};
-use crate::decode_vf;
 use crate::{IfIndex, Link, LinkAddress, LinkName, OperState, PhysSwitchId};
 
 // include/uapi/linux/if_link.h
@@ -15,8 +14,6 @@ const IFLA_TXQLEN: u16 = 13;
 const IFLA_OPERSTATE: u16 = 16;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
-const IFLA_NUM_VF: u16 = 21;
-const IFLA_VFINFO_LIST: u16 = 22;
 const IFLA_GROUP: u16 = 27;
 const IFLA_PHYS_SWITCH_ID: u16 = 36;
 const IFLA_LINK_NETNSID: u16 = 37;
@@ -45,7 +42,7 @@ const AF_UNSPEC: u8 = 0;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkHeader {
     family: u8,
-    layer: u16,
+    pub(crate) layer: u16,
     pub(crate) index: IfIndex,
     flags: u32,
 }
@@ -89,14 +86,13 @@ fn from_header(header: &LinkHeader, name: LinkName) -> Link {
 /// A link, or `None` for a message that carries only a part of one: wireless events hold no more than the name and
 /// the event (`net/wireless/wext-core.c`, `rtnetlink_ifinfo_prep`).
 pub(crate) fn link(body: &[u8]) -> Result<Option<Link>, MalformedError> {
-    let (header, mut attributes) = LinkHeader::split(body)?;
+    let (header, attributes) = LinkHeader::split(body)?;
     let name = attributes.find(IFLA_IFNAME)?.and_then(|name| LinkName::from_kernel(name.bytes()));
     let Some(name) = name else {
         return Err(MalformedError(format!("link {} has no valid name", header.index)));
     };
     let mut link = from_header(&header, name);
-    let mut vf_list = None;
-    while let Some(attribute) = attributes.next() {
+    for attribute in attributes {
         let attribute = attribute?;
         match attribute.kind {
             IFLA_WIRELESS => return Ok(None),
@@ -132,18 +128,8 @@ pub(crate) fn link(body: &[u8]) -> Result<Option<Link>, MalformedError> {
                     }
                 }
             }
-            IFLA_NUM_VF => link.num_vf = attribute.u32()?,
-            IFLA_VFINFO_LIST => {
-                let (list, rest) = decode_vf::split_list(&attribute, link.num_vf);
-                attributes.resume_at(rest);
-                vf_list = Some(list);
-            }
             _ => {}
         }
-    }
-    if let Some(list) = vf_list {
-        link.vfs = decode_vf::vfs(list, link.link_layer, link.address.0.len())?;
-        link.vfs_truncated = u32::try_from(link.vfs.len()).is_ok_and(|entries| entries < link.num_vf);
     }
     Ok(Some(link))
 }
@@ -167,10 +153,8 @@ fn nonzero(attribute: &Attribute<'_>) -> Result<Option<u32>, MalformedError> {
 #[cfg(target_endian = "little")]
 mod tests {
     use super::*;
+    use crate::PhysPort;
     use crate::connection::messages;
-    use crate::{
-        Guid, LinkLayer, MacAddress, PhysPort, Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag,
-    };
 
     fn captured(capture: &str) -> Link {
         let messages = messages(capture);
@@ -179,38 +163,13 @@ mod tests {
 
     const IGB: &str = include_str!("../tests/captures/igb-pf.hex");
     const IGBVF: &str = include_str!("../tests/captures/igbvf.hex");
-    const NETDEVSIM: &str = include_str!("../tests/captures/netdevsim-pf.hex");
     const REPRESENTOR: &str = include_str!("../tests/captures/netdevsim-representor.hex");
 
-    fn tag(id: u16, qos: u8, protocol: VlanProtocol) -> VlanTag {
-        VlanTag { id, qos, protocol }
-    }
-
     #[test]
-    fn a_pf_of_igb_with_three_vfs() {
+    fn a_pf_of_igb() {
         let link = captured(IGB);
-        assert_eq!((link.num_vf, link.vfs_truncated, link.vfs.len()), (3, false, 3));
         assert_eq!(link.pci_address(), Some("0000:01:00.0"));
-        let [vf0, vf1, vf2] = &link.vfs[..] else { panic!("{:?}", link.vfs) };
-        let expected = VfAttributes {
-            address: "02:00:00:00:0a:01".parse().unwrap(),
-            mac: Setting::Set(MacAddress([2, 0, 0, 0, 0x0a, 1])),
-            vlan: Setting::Set(tag(100, 3, VlanProtocol::Ieee8021Q)),
-            vlans: vec![tag(100, 3, VlanProtocol::Ieee8021Q)],
-            spoof_check: Setting::Set(true),
-            trust: Setting::Set(false),
-            // igb answers neither this nor GUIDs.
-            query_rss: Setting::Unsupported,
-            min_tx_rate: Setting::NotSet,
-            max_tx_rate: Setting::NotSet,
-            ..VfAttributes::new(0)
-        };
-        assert_eq!(*vf0, expected);
-        assert_eq!((vf1.index, vf1.mac, vf1.vlan), (1, Setting::NotSet, Setting::NotSet));
-        assert_eq!((vf1.spoof_check, vf1.trust), (Setting::Set(false), Setting::Set(true)));
-        assert_eq!((vf1.min_tx_rate, vf1.max_tx_rate), (Setting::NotSet, Setting::Set(100)));
-        assert_eq!(vf2.vlan, Setting::Set(tag(7, 0, VlanProtocol::Ieee8021Q)));
-        insta::assert_json_snapshot!(Link { vfs: Vec::new(), ..link });
+        insta::assert_json_snapshot!(link);
     }
 
     #[test]
@@ -219,25 +178,8 @@ mod tests {
     }
 
     #[test]
-    fn a_port_of_netdevsim_with_four_vfs() {
-        let link = captured(NETDEVSIM);
-        let provider = tag(5, 2, VlanProtocol::Ieee8021Ad);
-        let priority = tag(0, 4, VlanProtocol::Ieee8021Q);
-        let tags: Vec<_> = link.vfs.iter().map(|vf| vf.vlan).collect();
-        assert_eq!(tags, [Setting::Set(provider), Setting::Set(priority), Setting::NotSet, Setting::NotSet]);
-        let states: Vec<_> = link.vfs.iter().map(|vf| vf.link_state).collect();
-        assert_eq!(states, [VfLinkState::Auto, VfLinkState::Auto, VfLinkState::Enable, VfLinkState::Disable]);
-        let rates: Vec<_> = link.vfs.iter().map(|vf| (vf.min_tx_rate, vf.max_tx_rate)).collect();
-        let none = (Setting::NotSet, Setting::NotSet);
-        assert_eq!(rates, [none, none, (Setting::Set(200), Setting::Set(1000)), none]);
-        let rss: Vec<_> = link.vfs.iter().map(|vf| vf.query_rss).collect();
-        assert_eq!(rss, [false, false, false, true].map(Setting::Set));
-    }
-
-    #[test]
-    fn a_representor_counts_the_vfs_of_its_device_and_describes_none() {
+    fn a_representor_has_a_port_and_a_switch() {
         let link = captured(REPRESENTOR);
-        assert_eq!((link.num_vf, link.vfs.len(), link.vfs_truncated), (4, 0, false));
         assert_eq!(link.port().unwrap().port, PhysPort::Vf { pf: 0, vf: 0 });
         assert!(link.phys_switch_id.is_some());
     }
@@ -251,10 +193,6 @@ mod tests {
         bytes
     }
 
-    fn words(words: &[u32]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-    }
-
     fn message(layer: u16, address: &[u8], attributes: &[Vec<u8>]) -> Vec<u8> {
         let mut body = vec![0; 16];
         body[2..4].copy_from_slice(&layer.to_ne_bytes());
@@ -263,80 +201,6 @@ mod tests {
         body.extend(attribute(IFLA_ADDRESS, address));
         body.extend(attributes.concat());
         body
-    }
-
-    fn vf_mac(vf: u32, mac: &[u8]) -> Vec<u8> {
-        let mut value = words(&[vf]);
-        value.extend_from_slice(mac);
-        value.resize(36, 0);
-        attribute(1, &value)
-    }
-
-    #[test]
-    fn what_the_driver_did_not_fill_in_is_unsupported_and_not_off() {
-        for (value, expected) in
-            [(u32::MAX, Setting::Unsupported), (0, Setting::Set(false)), (1, Setting::Set(true))]
-        {
-            let switches = [4, 9, 7].map(|kind| attribute(kind, &words(&[0, value])));
-            let vf = attribute(1, &[vec![vf_mac(0, &[])], switches.to_vec()].concat().concat());
-            let list = [attribute(IFLA_NUM_VF, &words(&[1])), attribute(IFLA_VFINFO_LIST, &vf)];
-            let link = link(&message(1, &[2; 6], &list)).unwrap().unwrap();
-            let vf = link.vf(0).unwrap();
-            assert_eq!([vf.spoof_check, vf.trust, vf.query_rss], [expected; 3], "{value}");
-        }
-    }
-
-    #[test]
-    fn on_infiniband_a_vf_has_guids_and_no_mac() {
-        let guid = |kind, guid: u64| attribute(kind, &[words(&[2, 0]), guid.to_ne_bytes().to_vec()].concat());
-        let vf = [vf_mac(2, &[0xab; 20]), guid(10, 0x0011_2233_4455_6677), guid(11, 0)].concat();
-        let list = [attribute(IFLA_NUM_VF, &words(&[1])), attribute(IFLA_VFINFO_LIST, &attribute(1, &vf))];
-        let link = link(&message(32, &[0xab; 20], &list)).unwrap().unwrap();
-        assert_eq!(link.link_layer, LinkLayer::InfiniBand);
-        let vf = link.vf(2).unwrap();
-        assert_eq!((vf.mac, &vf.address.0[..]), (Setting::Unsupported, &[0xab; 20][..]));
-        assert_eq!(vf.node_guid, Setting::Set(Guid([0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77])));
-        assert_eq!(vf.port_guid, Setting::NotSet);
-    }
-
-    /// Entries as long as the kernel's without statistics.
-    fn entries(count: u32) -> Vec<u8> {
-        (0..count)
-            .flat_map(|vf| {
-                let list = attribute(12, &attribute(1, &words(&[vf, 0, 0, 0x81])));
-                let padding = attribute(13, &[0xff; 32]);
-                let attributes = [vf_mac(vf, &[2, 0, 0, 0, 1, 1]), padding, list];
-                attribute(1, &attributes.concat())
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_list_beyond_64_kib_is_read_to_its_end() {
-        for count in [1_u32, 400, 1000, 3000] {
-            let list = [
-                attribute(IFLA_NUM_VF, &words(&[count])),
-                attribute(IFLA_VFINFO_LIST, &entries(count)),
-                attribute(IFLA_PHYS_PORT_NAME, b"p0\0"),
-            ];
-            let link = link(&message(1, &[2; 6], &list)).unwrap().unwrap();
-            assert_eq!(link.vfs.len(), usize::try_from(count).unwrap());
-            assert_eq!(link.vfs.last().map(|vf| vf.index), Some(count - 1));
-            assert_eq!((link.vfs_truncated, link.phys_port_name.as_deref()), (false, Some("p0")), "{count}");
-            assert_eq!(link.address, LinkAddress(vec![2; 6]), "no VF's attribute is taken for the link's");
-        }
-    }
-
-    #[test]
-    fn fewer_entries_than_vfs_are_noticed() {
-        let list = [
-            attribute(IFLA_NUM_VF, &words(&[3])),
-            attribute(IFLA_VFINFO_LIST, &entries(2)),
-            attribute(IFLA_PHYS_PORT_NAME, b"p0\0"),
-        ];
-        let link = link(&message(1, &[2; 6], &list)).unwrap().unwrap();
-        assert_eq!((link.vfs.len(), link.vfs_truncated), (2, true));
-        assert_eq!(link.phys_port_name.as_deref(), Some("p0"));
     }
 
     #[test]

@@ -22,14 +22,13 @@ const IFLA_VF_VLAN_INFO: u16 = 1;
 
 const ETH_P_8021AD: u16 = 0x88a8;
 
-/// The list of VFs, and what follows it in the message.
+/// The entries of the list of VFs.
 ///
 /// The length of an attribute has 16 bits. The kernel writes a longer list in full, and its length modulo 65536
-/// (`rtnl_fill_vf` in `net/core/rtnetlink.c` ends it with `nla_nest_end`, which does not check). Read by that length,
-/// the rest of the list would be taken for attributes of the link. The number of VFs stands in front of the list
-/// and each entry has its own length, so the true end can be counted out; that it is the true one shows in the 16
-/// bits that were kept.
-pub(crate) fn split_list<'a>(list: &Attribute<'a>, num_vf: u32) -> (&'a [u8], &'a [u8]) {
+/// (`rtnl_fill_vf` in `net/core/rtnetlink.c` ends it with `nla_nest_end`, which does not check). The number of VFs stands
+/// in front of the list and each entry has its own length, so the true end can be counted out; that it is the true one
+/// shows in the 16 bits that were kept.
+pub(crate) fn list<'a>(list: &Attribute<'a>, num_vf: u32) -> &'a [u8] {
     let declared = list.value.len();
     let mut entries = Attributes::new(list.onward);
     let mut end = 0;
@@ -45,36 +44,39 @@ pub(crate) fn split_list<'a>(list: &Attribute<'a>, num_vf: u32) -> (&'a [u8], &'
     let wrapped = end > declared && end % WRAP == declared % WRAP;
     // Behind the list there is no padding, since its entries are padded.
     let length = if wrapped { end } else { declared };
-    list.onward.split_at_checked(length).unwrap_or((list.value, &[]))
+    list.onward.get(..length).unwrap_or(list.value)
 }
 
-/// Every entry of the list.
+/// A VF's number, with what is said of it.
+type ReadVf = (u32, Result<VfAttributes, MalformedError>);
+
+/// Every entry of the list, each with the number of its VF: one that cannot be understood is no other's.
 pub(crate) fn vfs(
     list: &[u8],
     layer: LinkLayer,
     address_length: usize,
-) -> Result<Vec<VfAttributes>, MalformedError> {
+) -> Result<Vec<ReadVf>, MalformedError> {
     let mut vfs = Vec::new();
     for entry in Attributes::new(list) {
         let entry = entry?;
-        if entry.kind == IFLA_VF_INFO
-            && let Some(vf) = vf(&entry, layer, address_length)?
-        {
-            vfs.push(vf);
+        if entry.kind != IFLA_VF_INFO {
+            continue;
         }
+        // Each attribute repeats the VF's number; this one is always there.
+        let Some(mac) = entry.nested().find(IFLA_VF_MAC)? else { continue };
+        let index = mac.u32_at(0)?;
+        vfs.push((index, vf(&entry, index, layer, address_length)));
     }
-    vfs.sort_by_key(|vf| vf.index);
     Ok(vfs)
 }
 
 fn vf(
     entry: &Attribute<'_>,
+    index: u32,
     layer: LinkLayer,
     address_length: usize,
-) -> Result<Option<VfAttributes>, MalformedError> {
-    // Each attribute repeats the VF's number; this one is always there.
-    let Some(mac) = entry.nested().find(IFLA_VF_MAC)? else { return Ok(None) };
-    let mut vf = VfAttributes::new(mac.u32_at(0)?);
+) -> Result<VfAttributes, MalformedError> {
+    let mut vf = VfAttributes::new(index);
     for attribute in entry.nested() {
         let attribute = attribute?;
         match attribute.kind {
@@ -129,7 +131,7 @@ fn vf(
             _ => {}
         }
     }
-    Ok(Some(vf))
+    Ok(vf)
 }
 
 /// `struct ifla_vf_spoofchk`, `ifla_vf_trust`, `ifla_vf_rss_query_en`. The kernel presets the value with -1, so that it

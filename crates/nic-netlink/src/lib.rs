@@ -1,6 +1,6 @@
 //! What a Linux NIC stack says over netlink.
 //!
-//! - [`Netlink`] reads links with the attributes of their SR-IOV virtual functions ([`Link`], [`VfAttributes`]) and
+//! - [`Netlink`] reads links ([`Link`]) and what PFs' drivers say of their SR-IOV virtual functions ([`VfList`], [`VfAttributes`]), and
 //!   changes them ([`LinkChange`], [`VfChange`]);
 //! - it also reads what stands on links and adds to it ([`NetworkChange`]): IP addresses, routes, rules, permanent
 //!   neighbours, and links on links ([`StackedLink`]);
@@ -21,8 +21,9 @@
 //! use nic_netlink::{MacAddress, Netlink, VfChange};
 //!
 //! let netlink = Netlink::connect()?;
-//! for pf in netlink.links().await?.iter().filter(|link| !link.vfs.is_empty()) {
-//!     for vf in pf.vfs.iter().filter(|vf| vf.mac.as_set().is_none()) {
+//! for pf in netlink.links().await?.iter() {
+//!     let Some(vfs) = netlink.vfs(pf.index).await? else { continue };
+//!     for vf in vfs.iter().filter(|vf| vf.mac.as_set().is_none()) {
 //!         let mac = MacAddress([0x02, 0, 0, 0, 0, u8::try_from(vf.index)?]);
 //!         netlink.change_vf(pf.index, vf.index, &VfChange::Mac(mac)).await?;
 //!     }
@@ -38,6 +39,7 @@ mod netlink;
 mod link;
 mod links;
 mod vf;
+mod vf_list;
 
 mod change;
 
@@ -84,3 +86,4 @@ pub use phys_port::{PhysPort, PhysPortName};
 pub use udev_monitor::{UdevEvent, UdevMonitor, UdevMonitorError};
 pub use udev_state::{UdevEntry, UdevState, UdevStateError, udev_is_hidden, udev_queue_is_empty, udev_state};
 pub use vf::{Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag};
+pub use vf_list::{UnreadVf, VfList};

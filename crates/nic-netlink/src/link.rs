@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{IfIndex, LinkAddress, LinkName, PhysPortName, PhysSwitchId, VfAttributes};
+use crate::{IfIndex, LinkAddress, LinkName, PhysPortName, PhysSwitchId};
 
 /// A network interface as the kernel describes it, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,16 +61,6 @@ pub struct Link {
     pub link: Option<IfIndex>,
     /// The identifier of the network namespace in which `link` is to be looked up.
     pub link_netns_id: Option<i32>,
-    /// How many VFs its device has now (`IFLA_NUM_VF`). The representors on a PF's device count them too. In a
-    /// change notification, 0: the kernel leaves it out.
-    pub num_vf: u32,
-    /// What the driver says of each VF, by number. Empty on a representor, whose driver describes none, and in a change
-    /// notification: the kernel leaves the list out.
-    pub vfs: Vec<VfAttributes>,
-    /// Whether the kernel sent a list of VFs with fewer entries than there are VFs. It leaves out a VF whose driver
-    /// answers the question with an error (`rtnl_fill_vfinfo` in `net/core/rtnetlink.c`), and the number may have
-    /// changed just then.
-    pub vfs_truncated: bool,
 }
 
 impl Link {
@@ -104,9 +94,6 @@ impl Link {
             phys_switch_id: None,
             link: None,
             link_netns_id: None,
-            num_vf: 0,
-            vfs: Vec::new(),
-            vfs_truncated: false,
         }
     }
 
@@ -123,12 +110,6 @@ impl Link {
     #[must_use]
     pub fn port(&self) -> Option<PhysPortName> {
         self.phys_port_name.as_deref()?.parse().ok()
-    }
-
-    /// What the driver says of VF number `vf`.
-    #[must_use]
-    pub fn vf(&self, vf: u32) -> Option<&VfAttributes> {
-        self.vfs.iter().find(|attributes| attributes.index == vf)
     }
 }
 

@@ -38,6 +38,16 @@ pub enum RecordedLinksError {
     },
 }
 
+/// The recording of a tree, as one of what can be read of it.
+pub(crate) fn recording<T: serde::de::DeserializeOwned>(host: &Host) -> Result<T, RecordedLinksError> {
+    let path = Path::new("/netlink/links.json");
+    let text = host
+        .read_if_exists(path)
+        .map_err(RecordedLinksError::Read)?
+        .ok_or_else(|| RecordedLinksError::Absent { path: host.path(path) })?;
+    serde_json::from_str(&text).map_err(|source| RecordedLinksError::Parse { path: host.path(path), source })
+}
+
 impl Links {
     /// A collection of links; of two with the same index, the later.
     #[must_use]
@@ -47,15 +57,10 @@ impl Links {
 
     /// What was recorded in a tree that stands for a machine: its `/netlink/links.json`.
     ///
-    /// The file is what serde writes for [`Links`]; the example `links` of this crate prints one with `--json`.
+    /// The file is what serde writes for [`Links`], with the VFs of each link in it ([`VfList::recorded`](crate::VfList::recorded)); the
+    /// example `links` of this crate prints one with `--json`.
     pub fn recorded(host: &Host) -> Result<Self, RecordedLinksError> {
-        let path = Path::new("/netlink/links.json");
-        let text = host
-            .read_if_exists(path)
-            .map_err(RecordedLinksError::Read)?
-            .ok_or_else(|| RecordedLinksError::Absent { path: host.path(path) })?;
-        serde_json::from_str(&text)
-            .map_err(|source| RecordedLinksError::Parse { path: host.path(path), source })
+        recording(host)
     }
 
     /// Fills in the parent device and its bus from sysfs where the kernel did not say them over netlink, which it does
@@ -113,17 +118,8 @@ impl Links {
         self.by_index.is_empty()
     }
 
-    /// Puts a link in, in place of the one with the same index. So an event keeps a list up to date; it brings no VF
-    /// attributes, and those of the old entry stay.
-    pub fn update(&mut self, mut link: Link) {
-        if let Some(old) = self.by_index.remove(&link.index)
-            && link.num_vf == 0
-            && link.vfs.is_empty()
-        {
-            link.num_vf = old.num_vf;
-            link.vfs = old.vfs;
-            link.vfs_truncated = old.vfs_truncated;
-        }
+    /// Puts a link in, in place of the one with the same index. So an event keeps a list up to date.
+    pub fn update(&mut self, link: Link) {
         self.by_index.insert(link.index, link);
     }
 
@@ -166,7 +162,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::VfAttributes;
 
     fn link(index: u32, name: &str) -> Link {
         Link {
@@ -204,20 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn an_event_does_not_wipe_out_the_vfs() {
-        let pf = Link { num_vf: 1, vfs: vec![VfAttributes::new(0)], ..link(3, "eth0") };
-        let mut links = Links::new([pf.clone()]);
+    fn an_event_takes_the_place_of_what_was_known() {
+        let mut links = Links::new([link(3, "eth0")]);
         links.update(link(3, "enp1s0"));
-        assert_eq!(
-            links.get(IfIndex(3)),
-            Some(&Link { name: "enp1s0".parse().unwrap(), ..link_with_vfs(&pf) })
-        );
+        assert_eq!(links.get(IfIndex(3)), Some(&link(3, "enp1s0")));
         links.update(link(4, "new"));
         assert_eq!((links.len(), links.remove(IfIndex(3)).is_some(), links.len()), (2, true, 1));
-    }
-
-    fn link_with_vfs(pf: &Link) -> Link {
-        Link { altnames: vec!["enp1s0-by-another-name".to_owned()], ..pf.clone() }
     }
 
     #[test]
@@ -228,10 +215,7 @@ mod tests {
         assert!(matches!(error, RecordedLinksError::Absent { .. }), "{error}");
         assert!(error.to_string().contains("netlink/links.json does not exist"), "{error}");
 
-        let links = Links::new([
-            Link { num_vf: 1, vfs: vec![VfAttributes::new(0)], ..on_pci(3, "eth0", "0000:01:00.0") },
-            link(1, "lo"),
-        ]);
+        let links = Links::new([on_pci(3, "eth0", "0000:01:00.0"), link(1, "lo")]);
         fs::create_dir(dir.path().join("netlink")).unwrap();
         let file = dir.path().join("netlink/links.json");
         fs::write(&file, serde_json::to_string_pretty(&links).unwrap()).unwrap();

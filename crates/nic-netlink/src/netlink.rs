@@ -6,7 +6,7 @@ use crate::attributes::MalformedError;
 use crate::change::{self, LinkChange, RTM_GETLINK, VfChange};
 use crate::connection::{ConnectError, Connection, RawMessage, RequestError};
 use crate::decode;
-use crate::{IfIndex, Link, LinkName, Links};
+use crate::{IfIndex, Link, LinkName, Links, VfList};
 
 const NETLINK_ROUTE: isize = 0;
 
@@ -110,21 +110,22 @@ impl Netlink {
         Self { connection: self.connection.clone(), deadline }
     }
 
-    /// Every link of the namespace, with the VF attributes, read at once.
+    /// Every link of the namespace, read at once.
     ///
     /// A list that changed while it was read is read again: links can be missing from it.
     pub async fn links(&self) -> Result<Links, LinksError> {
         let error = |source| LinksError { source };
-        let messages = self.connection.dump(get_link(None), self.deadline).await.map_err(error)?;
+        let messages =
+            self.connection.dump(get_link(None, VfMask::Without), self.deadline).await.map_err(error)?;
         decode_all(&messages).map(Links::new).map_err(|malformed| error(malformed.into()))
     }
 
-    /// One link with its VF attributes; `None` where there is no link of this index in the namespace.
+    /// One link; `None` where there is no link of this index in the namespace.
     ///
     /// No answer in time is an error, and not absence.
     pub async fn link(&self, index: IfIndex) -> Result<Option<Link>, LinkError> {
         let error = |source| LinkError { index, source };
-        match self.connection.request(get_link(Some(index)), 0, self.deadline).await {
+        match self.connection.request(get_link(Some(index), VfMask::Without), 0, self.deadline).await {
             Ok(messages) => match decode_all(&messages) {
                 Ok(links) => Ok(links.into_iter().find(|link| link.index == index)),
                 Err(malformed) => Err(error(malformed.into())),
@@ -132,6 +133,30 @@ impl Netlink {
             Err(refused) if refused.errno() == Some(Errno::NODEV) => Ok(None),
             Err(source) => Err(error(source)),
         }
+    }
+
+    /// What the PF's driver says of its VFs; `None` where there is no link of this index in the namespace.
+    ///
+    /// It is a question of its own: kernels before 6.15 reckon without the VFs' GUIDs when they make room for the answer about one link
+    /// (net/core/rtnetlink.c, `rtnl_vfinfo_size`), and refuse with EMSGSIZE. A list of all links is then asked for, for which there is as
+    /// much room as the reader has (net/netlink/af_netlink.c, `netlink_dump`).
+    ///
+    /// # Errors
+    /// What the kernel said. What it says of a single VF is no error here: see [`VfList::get`].
+    pub async fn vfs(&self, pf: IfIndex) -> Result<Option<VfList>, LinkError> {
+        let error = |source| LinkError { index: pf, source };
+        let one = self.connection.request(get_link(Some(pf), VfMask::With), 0, self.deadline).await;
+        let messages = match one {
+            Ok(messages) => messages,
+            Err(refused) if refused.errno() == Some(Errno::NODEV) => return Ok(None),
+            Err(refused) if refused.errno() == Some(Errno::MSGSIZE) => {
+                tracing::debug!(%pf, "the kernel has no room for the VFs of one link; asking for those of all");
+                self.connection.dump(get_link(None, VfMask::With), self.deadline).await.map_err(error)?
+            }
+            Err(source) => return Err(error(source)),
+        };
+        VfList::of_messages(messages.iter().filter(|message| message.kind == change::RTM_NEWLINK), pf)
+            .map_err(|malformed| error(malformed.into()))
     }
 
     /// Changes a link.
@@ -180,8 +205,15 @@ pub(crate) fn decode_all(messages: &[RawMessage]) -> Result<Vec<Link>, Malformed
         .collect()
 }
 
-/// `RTM_GETLINK` for VF attributes without the VFs' statistics, which would make the answer a third longer.
-pub(crate) fn get_link(index: Option<IfIndex>) -> RawMessage {
+/// Whether a link is asked for with its VFs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VfMask {
+    With,
+    Without,
+}
+
+/// `RTM_GETLINK`, without statistics, which would make an answer with VFs a third longer.
+pub(crate) fn get_link(index: Option<IfIndex>, vfs: VfMask) -> RawMessage {
     const IFLA_EXT_MASK: u16 = 29;
     const RTEXT_FILTER_VF: u32 = 1;
     const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -190,6 +222,26 @@ pub(crate) fn get_link(index: Option<IfIndex>) -> RawMessage {
     body.resize(16, 0);
     body.extend(8_u16.to_ne_bytes());
     body.extend(IFLA_EXT_MASK.to_ne_bytes());
-    body.extend((RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS).to_ne_bytes());
+    let mask = match vfs {
+        VfMask::With => RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS,
+        VfMask::Without => RTEXT_FILTER_SKIP_STATS,
+    };
+    body.extend(mask.to_ne_bytes());
     RawMessage { kind: RTM_GETLINK, body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes::Attributes;
+
+    #[test]
+    fn fault_2_5_a_link_is_asked_for_without_its_vfs() {
+        const IFLA_EXT_MASK: u16 = 29;
+        let mask = |vfs| {
+            let message = get_link(Some(IfIndex(7)), vfs);
+            Attributes::new(&message.body[16..]).find(IFLA_EXT_MASK).unwrap().unwrap().u32().unwrap()
+        };
+        assert_eq!((mask(VfMask::Without) & 1, mask(VfMask::With) & 1), (0, 1));
+    }
 }

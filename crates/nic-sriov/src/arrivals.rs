@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nic_host::Host;
+use nic_host::{Host, error_chain};
 use nic_netlink::{
     Change, Changes, IfIndex, Link, LinkEvent, Netlink, PhysPortName, UdevEvent, UdevState, udev_is_hidden,
     udev_queue_is_empty, udev_state,
@@ -104,6 +104,24 @@ pub enum ArrivalError {
     Observe(#[from] ObserveError),
 }
 
+/// What a look at a device has brought. One that failed is made again, at the next event or re-check: what stands in its way may pass,
+/// as with a file of udev's that is being written. It fails the wait when the time is over.
+fn unless_final<T>(
+    device: &DeviceAddress,
+    look: Result<T, ArrivalError>,
+    is_over: bool,
+) -> Result<Option<T>, ArrivalError> {
+    match look {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_over => Err(error),
+        Err(error) => {
+            let error = error_chain(&error);
+            tracing::debug!(%device, error, "a look at a device that is waited for has failed; there will be another");
+            Ok(None)
+        }
+    }
+}
+
 impl Arrivals {
     /// Begins to listen.
     pub async fn listen(host: &Host, kernel: &KernelLinks) -> Result<Self, ArrivalError> {
@@ -149,8 +167,9 @@ impl Arrivals {
         loop {
             // Armed before the look, so that what changes in between wakes the wait.
             let notified = changed.notified();
-            let present = self.look(device).await?;
+            let look = self.look(device).await;
             let waited = started.elapsed();
+            let present = unless_final(device, look, waited >= deadline)?.flatten();
             if let Some((link, state)) = present {
                 let finished = state.is_settled();
                 if finished || waited >= deadline || udev.has_given_up(&self.host) {
@@ -183,23 +202,30 @@ impl Arrivals {
             let notified = changed.notified();
             let waited = started.elapsed();
             let given_up = udev.has_given_up(&self.host);
-            for link in self.links_of(device, touched.as_ref()).await? {
+            let is_over = waited >= deadline;
+            let look = self.links_of(device, touched.as_ref()).await;
+            let links = unless_final(device, look, is_over)?;
+            let mut failed = links.is_none();
+            for link in links.into_iter().flatten() {
                 let Some(port) = link.port().filter(|port| pending.contains(port)) else { continue };
-                let state = self.udev_state(device, link.index)?;
-                let finished = state.is_settled() || self.was_renamed(&link, state)?;
+                let settled = unless_final(device, self.is_settled(device, &link), is_over)?;
+                failed |= settled.is_none();
+                let finished = settled.unwrap_or(false);
                 lock(&self.registry).note_link(device.name(), &link);
-                if finished || waited >= deadline || given_up {
+                if finished || is_over || given_up {
                     pending.remove(&port);
                     arrived.push((port, self.arrival(device, link, waited, finished)));
                 }
             }
-            if pending.is_empty() || waited >= deadline {
+            if pending.is_empty() || is_over {
                 return Ok(arrived);
             }
             let patience = RECHECK.min(deadline.saturating_sub(waited));
             touched = match tokio::time::timeout(patience, notified).await {
-                Ok(()) => Some(std::mem::take(&mut lock(&self.registry).seen(device.name()).touched)),
-                Err(_) => None,
+                Ok(()) if !failed => {
+                    Some(std::mem::take(&mut lock(&self.registry).seen(device.name()).touched))
+                }
+                Ok(()) | Err(_) => None,
             };
         }
     }
@@ -214,8 +240,10 @@ impl Arrivals {
         let changed = Arc::clone(&lock(&self.registry).seen(device.name()).changed);
         loop {
             let notified = changed.notified();
-            let running = self.look(device).await?.is_some_and(|(link, _)| link.running);
+            let look = self.look(device).await;
             let waited = started.elapsed();
+            let present = unless_final(device, look, waited >= deadline)?.flatten();
+            let running = present.is_some_and(|(link, _)| link.running);
             if running || waited >= deadline {
                 return Ok(running);
             }
@@ -251,6 +279,12 @@ impl Arrivals {
 
     fn udev_state(&self, device: &DeviceAddress, index: IfIndex) -> Result<UdevState, ArrivalError> {
         udev_state(&self.host, index).map_err(|error| query_error(device, index, error))
+    }
+
+    /// Whether udev has done with the link.
+    fn is_settled(&self, device: &DeviceAddress, link: &Link) -> Result<bool, ArrivalError> {
+        let state = self.udev_state(device, link.index)?;
+        Ok(state.is_settled() || self.was_renamed(link, state)?)
     }
 
     /// Where udev cannot be seen, that the link was renamed by user space is the sign that it has done with it.
@@ -361,4 +395,49 @@ fn query_error(
 
 fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
     registry.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A device that has the netdev 1, the running kernel's `lo`, in a tree whose udev has an entry of it that cannot be read.
+    fn waiting() -> (tempfile::TempDir, DeviceAddress, Arrivals) {
+        let tree = tempfile::tempdir().unwrap();
+        for folder in ["sys/bus/pci/devices/0000:01:00.0/net/lo", "run/udev/data/n1"] {
+            fs::create_dir_all(tree.path().join(folder)).unwrap();
+        }
+        fs::write(tree.path().join("sys/bus/pci/devices/0000:01:00.0/net/lo/ifindex"), "1\n").unwrap();
+        fs::write(tree.path().join("run/udev/control"), "").unwrap();
+        let arrivals = Arrivals {
+            host: Host::at(tree.path()),
+            netlink: Netlink::connect().unwrap(),
+            registry: Arc::default(),
+            listener: tokio::spawn(async {}),
+        };
+        (tree, DeviceAddress::new("pci", "0000:01:00.0").unwrap(), arrivals)
+    }
+
+    #[tokio::test]
+    async fn fault_2_5_a_look_that_fails_is_made_again() {
+        let (tree, device, arrivals) = waiting();
+        let entry = tree.path().join("run/udev/data/n1");
+        let repaired = tokio::spawn(async move {
+            tokio::time::sleep(RECHECK / 2).await;
+            fs::remove_dir(&entry).unwrap();
+            fs::write(entry, "I:1\n").unwrap();
+        });
+        let arrival = arrivals.wait(&device, 30 * RECHECK).await.unwrap();
+        assert_eq!((arrival.link.index, arrival.udev_finished), (IfIndex(1), true));
+        repaired.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_stands_in_the_way_to_the_end_is_named() {
+        let (_tree, device, arrivals) = waiting();
+        let error = arrivals.wait(&device, Duration::from_millis(20)).await.unwrap_err();
+        assert!(matches!(error, ArrivalError::Query { index: IfIndex(1), .. }), "{error}");
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) trait Machine: Sync {
         pf: &DeviceAddress,
     ) -> impl Future<Output = Result<Option<PfState>, ObserveError>> + Send;
 
-    /// All links: many, with the lists of all their VFs.
+    /// All links: many.
     fn links(&self) -> impl Future<Output = Result<Links, ObserveError>> + Send;
 
     /// The addresses of the VFs that a PF has now.

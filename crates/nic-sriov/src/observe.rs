@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use nic_host::{Foreign, Host, ListError, ReadError};
-use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort};
+use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort, VfList};
 use serde::{Deserialize, Serialize};
 
 use crate::check::MOST_VFS;
@@ -117,6 +117,8 @@ pub struct KernelLinks {
 pub struct Recording {
     /// The link dump.
     pub links: Links,
+    /// What PFs' drivers say of their VFs, by the PF's netdev.
+    pub vfs: BTreeMap<IfIndex, VfList>,
     /// The eswitches, by device.
     pub eswitches: BTreeMap<String, Eswitch>,
 }
@@ -149,12 +151,13 @@ impl LinkSource {
         if !host.is_running_machine() {
             let links = Links::recorded(host).map_err(|error| boxed(Box::new(error)))?;
             const ESWITCHES: &str = "/netlink/eswitches.json";
+            let vfs = VfList::recorded(host).map_err(|error| boxed(Box::new(error)))?;
             let eswitches = match host.read_if_exists(ESWITCHES)? {
                 None => BTreeMap::new(),
                 Some(text) => serde_json::from_str(&text)
                     .map_err(|source| ObserveError::Recording { path: host.path(ESWITCHES), source })?,
             };
-            return Ok(Self::Recorded(Recording { links, eswitches }));
+            return Ok(Self::Recorded(Recording { links, vfs, eswitches }));
         }
         let netlink = Netlink::connect().map_err(|error| boxed(Box::new(error)))?;
         let devlink = match Devlink::connect() {
@@ -173,6 +176,16 @@ impl LinkSource {
             Self::Recorded(recording) => Ok(recording.links.clone()),
             Self::Kernel(kernel) => {
                 kernel.netlink.links().await.map_err(|error| ObserveError::Netlink(Box::new(error)))
+            }
+        }
+    }
+
+    /// What the PF's driver says of its VFs; `None` where its netdev is gone by now.
+    async fn vfs(&self, pf: IfIndex) -> Result<Option<VfList>, ObserveError> {
+        match self {
+            Self::Recorded(recording) => Ok(recording.vfs.get(&pf).cloned()),
+            Self::Kernel(kernel) => {
+                kernel.netlink.vfs(pf).await.map_err(|error| ObserveError::Netlink(Box::new(error)))
             }
         }
     }
@@ -278,7 +291,7 @@ pub async fn observe_whole(
     let mut looks = 1;
     loop {
         let state = observe_within(host, source, selector, pfs, deadline).await?;
-        let Some((pf, vf)) = state.pfs.iter().find_map(untold_vf) else { return Ok(state) };
+        let Some((pf, vf)) = untold_vf(source, &state).await? else { return Ok(state) };
         if looks == LOOKS {
             return Err(ObserveError::VfNotTold { pf, vf });
         }
@@ -287,11 +300,19 @@ pub async fn observe_whole(
     }
 }
 
-/// A VF that the PF's driver says nothing of, while it does of others. That it says nothing of any is a driver without the question.
-fn untold_vf(pf: &PfState) -> Option<(DeviceAddress, u32)> {
-    let tells = pf.vfs.iter().any(|vf| vf.admin.is_some());
-    let untold = pf.vfs.iter().find(|vf| tells && vf.admin.is_none())?;
-    Some((pf.address.clone(), untold.index))
+/// A VF that the kernel leaves out of its list of a PF's VFs, or of which it says what nobody understands.
+async fn untold_vf(
+    source: &LinkSource,
+    state: &NicState,
+) -> Result<Option<(DeviceAddress, u32)>, ObserveError> {
+    for pf in &state.pfs {
+        let Some(netdev) = pf.netdev.as_ref().filter(|_| !pf.vfs.is_empty()) else { continue };
+        let Some(list) = source.vfs(netdev.index).await? else { continue };
+        if let Some(untold) = pf.vfs.iter().find(|vf| list.get(vf.index).is_err()) {
+            return Ok(Some((pf.address.clone(), untold.index)));
+        }
+    }
+    Ok(None)
 }
 
 /// Tells netdevs in other network namespaces from those that are not there yet.
@@ -374,10 +395,15 @@ async fn observe_pf(
     let total_vfs = total_vfs(host, address)?;
     let num_vfs = num_vfs(host, &sysfs, total_vfs)?;
     let driver = driver_of(host, address)?;
+    let vf_list = match uplink {
+        Some(uplink) if num_vfs > 0 => source.vfs(uplink.index).await?.unwrap_or_default(),
+        Some(_) | None => VfList::default(),
+    };
     let mut vfs = Vec::new();
     for index in 0..num_vfs {
         let vf_address = vf_address(host, &sysfs, index)?;
-        let admin = uplink.and_then(|link| link.vfs.iter().find(|vf| vf.index == index)).cloned();
+        // One that the kernel leaves out for the moment may be there at the next look; a snapshot is made of none such (`untold_vf`).
+        let admin = vf_list.get(index).ok().flatten().cloned();
         vfs.push(match vf_address {
             Some(vf_address) => {
                 let ofed = ofed::observe(host, address, index)?;

@@ -79,7 +79,7 @@ impl fmt::Display for Preflight {
         table.load_style(presets::NOTHING);
         table.set_header(["in the way", "keeps", "what to do"]);
         for blocker in &self.blockers {
-            table.add_row([&blocker.what, &list(&blocker.modules), &blocker.remedy]);
+            table.add_row([&blocker.what, &list(&blocker.modules), &blocker.what_to_do()]);
         }
         writeln!(f, "{table}")?;
         writeln!(f, "blocked: {} in the way; nothing was changed", self.blockers.len())

@@ -114,6 +114,19 @@ impl BlockerKind {
     }
 }
 
+impl Blocker {
+    /// What to do about it, and how it is passed over, where it may be.
+    #[must_use]
+    pub fn what_to_do(&self) -> String {
+        match self.kind.assumption().and_then(|assumption| assumption.to_possible_value()) {
+            Some(option) => {
+                format!("{}; who knows better goes on with --assume-ok {}", self.remedy, option.get_name())
+            }
+            None => self.remedy.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.what)?;
@@ -122,11 +135,7 @@ impl fmt::Display for Blocker {
         if !self.modules.is_empty() && !speaks_of_itself {
             write!(f, ", which keeps {}", list(&self.modules))?;
         }
-        write!(f, " ({}", self.remedy)?;
-        if let Some(option) = self.kind.assumption().and_then(|assumption| assumption.to_possible_value()) {
-            write!(f, "; who knows better goes on with --assume-ok {}", option.get_name())?;
-        }
-        f.write_str(")")
+        write!(f, " ({})", self.what_to_do())
     }
 }
 

@@ -209,7 +209,7 @@ mod tests {
             ("Cargo.lock", [&all, &[], &[]]),
             (
                 "crates/nic-kmod/src/users/sockets.rs",
-                [&["nic-kmod"], &["nic-driver", "lab-guest", "xtask"], &["blockers"]],
+                [&["nic-kmod"], &["nic-driver", "lab-guest", "xtask"], &["blockers", "signed-modules"]],
             ),
             (
                 "crates/nic-topology/src/plan.rs",

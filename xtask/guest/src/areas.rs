@@ -97,7 +97,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("kill-terminate-in-image", &[Killed, Terminate]),
     ("kill-matrix", &[Killed]),
     ("kill-matrix-14", &[Killed]),
-    ("rollback", &[Rollback, Blockers]),
+    ("rollback", &[Rollback]),
     ("rollback-14", &[Rollback]),
     ("way-back", &[WayBack, Rollback]),
     ("signals", &[Stopped]),

@@ -240,6 +240,11 @@ impl Context {
         self.store.snapshot_state(&self.boot_id, &self.family.name)
     }
 
+    /// Whether a swap is under way: its snapshot is armed. One that cannot be read is not, and the commands that go by it say so.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.snapshot_state().is_ok_and(|state| state.armed().is_some())
+    }
+
     /// What every command that changes something does first: it makes sure that it is the only one, for which it waits,
     /// and that the journal can be appended to. The lock is held as long as what is returned lives.
     ///

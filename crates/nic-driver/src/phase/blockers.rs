@@ -19,7 +19,7 @@ pub(crate) async fn look_for_blockers(
     look: Look,
 ) -> Result<FoundBlockers, PhaseError> {
     let mut found = find_blockers(context, index, look)?;
-    if context.snapshot_state().is_ok_and(|state| state.armed().is_some()) {
+    if context.is_armed() {
         return Ok(found);
     }
     let observed = observe_node(context).await?;
@@ -49,16 +49,15 @@ async fn what_hangs_on_the_nics(
             "remove them with `devlink port del` and make them again after the swap",
         );
     }
-    if context.settings.lossy != Lossy::Allow {
-        for link in observed.network.lost() {
-            match context.settings.lossy {
-                Lossy::Refuse => block(
-                    BlockerKind::Lossy,
-                    link,
-                    "remove it and make it again after the swap, or let it go with --lossy warn",
-                ),
-                Lossy::Warn | Lossy::Allow => found.lost.push(link),
-            }
+    for link in observed.network.lost() {
+        match context.settings.lossy {
+            Lossy::Allow => {}
+            Lossy::Warn => found.foreseen.lost.push(link),
+            Lossy::Refuse => block(
+                BlockerKind::Lossy,
+                link,
+                "remove it and make it again after the swap, or let it go with --lossy warn",
+            ),
         }
     }
     let source = LinkSource::open(&context.host).await?;
@@ -75,14 +74,17 @@ async fn what_hangs_on_the_nics(
                 "move it to a local disk or behind another NIC: the machine stops while it is away",
             );
         } else {
-            found.meanwhile.push(what);
+            found.foreseen.meanwhile.push(what);
         }
     }
     if let Some(uplinks) = behind.ways_out {
         match context.settings.management_nic {
             ManagementNic::Allow => {}
             ManagementNic::Warn => {
-                found.meanwhile.push(format!("the node itself is reached through NICs that go: {uplinks}"));
+                found
+                    .foreseen
+                    .meanwhile
+                    .push(format!("the node itself is reached through NICs that go: {uplinks}"));
             }
             ManagementNic::Refuse => block(
                 BlockerKind::ManagementNic,

@@ -11,7 +11,7 @@ use super::blockers::look_for_blockers;
 use super::error::PhaseError;
 use crate::context::Context;
 use crate::state::RestoreDuty;
-use crate::swap::{Blocker, Look, ModuleTree, decide, earlier_rollback};
+use crate::swap::{Blocker, Foreseen, Look, ModuleTree, decide, earlier_rollback};
 
 /// What `restore-sriov` would do now.
 #[derive(Debug, Clone, Serialize)]
@@ -73,18 +73,9 @@ pub struct ReloadPlan {
     pub load: Vec<ModuleName>,
     /// What stands in the way.
     pub blockers: Vec<Blocker>,
-    /// What stands in the way, and is passed over since somebody knows better (`--assume-ok`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub assumed: Vec<Blocker>,
-    /// Modules that will not be loaded, and that the driver works without: each with its reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
-    /// What goes with the driver and is not given back: each with its reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub lost: Vec<String>,
-    /// What the node does without for the time of a swap, and has again afterwards.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub meanwhile: Vec<String>,
+    /// What is told beside that.
+    #[serde(flatten)]
+    pub foreseen: Foreseen,
     /// Why the installed driver would not be tried: it was taken back before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "taken_back")]
@@ -123,10 +114,7 @@ pub async fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
         unload: found.unload,
         load: load.load.into_iter().map(|step| step.module).collect(),
         blockers: found.blockers,
-        assumed: found.assumed,
-        left_out: found.left_out,
-        lost: found.lost,
-        meanwhile: found.meanwhile,
+        foreseen: found.foreseen,
     })
 }
 
@@ -144,8 +132,8 @@ impl fmt::Display for ReloadPlan {
         for blocker in &self.blockers {
             writeln!(f, "blocked: {blocker}")?;
         }
-        for blocker in &self.assumed {
-            writeln!(f, "assumed to be in order: {}", blocker.what)?;
+        for line in self.foreseen.assumptions() {
+            writeln!(f, "{line}")?;
         }
         for module in &self.unload {
             writeln!(f, "unload {module}")?;
@@ -153,14 +141,8 @@ impl fmt::Display for ReloadPlan {
         for module in &self.load {
             writeln!(f, "load {module}")?;
         }
-        for module in &self.left_out {
-            writeln!(f, "not loaded: {module}")?;
-        }
-        for lost in &self.lost {
-            writeln!(f, "lost: {lost}")?;
-        }
-        for away in &self.meanwhile {
-            writeln!(f, "meanwhile away: {away}")?;
+        for line in self.foreseen.outcome() {
+            writeln!(f, "{line}")?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::blockers::look_for_blockers;
 use super::error::PhaseError;
 use crate::Exit;
 use crate::context::Context;
-use crate::swap::{Blocker, Look, ModuleTree, decide, list};
+use crate::swap::{Blocker, Foreseen, Look, ModuleTree, decide, list};
 
 /// What a preflight has found.
 #[derive(Debug, Clone, Serialize)]
@@ -24,18 +24,9 @@ pub struct Preflight {
     pub unload: Vec<ModuleName>,
     /// What stands in the way.
     pub blockers: Vec<Blocker>,
-    /// What stands in the way, and is passed over since somebody knows better (`--assume-ok`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub assumed: Vec<Blocker>,
-    /// Modules that will not be loaded, and that the driver works without: each with its reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
-    /// What goes with the driver and is not given back: each with its reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub lost: Vec<String>,
-    /// What the node does without for the time of a swap, and has again afterwards.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub meanwhile: Vec<String>,
+    /// What is told beside that.
+    #[serde(flatten)]
+    pub foreseen: Foreseen,
     /// Whether the processes of the whole machine were seen, and not of one container alone.
     pub sees_all_processes: bool,
 }
@@ -60,17 +51,8 @@ impl fmt::Display for Preflight {
             }
             return writeln!(f, "no reload is due: the loaded modules are the installed ones");
         }
-        for blocker in &self.assumed {
-            writeln!(f, "assumed to be in order: {}", blocker.what)?;
-        }
-        for module in &self.left_out {
-            writeln!(f, "not loaded: {module}")?;
-        }
-        for lost in &self.lost {
-            writeln!(f, "lost: {lost}")?;
-        }
-        for away in &self.meanwhile {
-            writeln!(f, "meanwhile away: {away}")?;
+        for line in self.foreseen.assumptions().chain(self.foreseen.outcome()) {
+            writeln!(f, "{line}")?;
         }
         if self.blockers.is_empty() {
             return writeln!(f, "nothing stands in the way; to be unloaded: {}", list(&self.unload));
@@ -99,10 +81,7 @@ pub async fn preflight(context: &Context) -> Result<Preflight, PhaseError> {
             missing: decision.missing(),
             unload: Vec::new(),
             blockers: Vec::new(),
-            assumed: Vec::new(),
-            left_out: Vec::new(),
-            lost: Vec::new(),
-            meanwhile: Vec::new(),
+            foreseen: Foreseen::default(),
             sees_all_processes: false,
         });
     }
@@ -112,10 +91,7 @@ pub async fn preflight(context: &Context) -> Result<Preflight, PhaseError> {
         missing: Vec::new(),
         unload: found.unload,
         blockers: found.blockers,
-        assumed: found.assumed,
-        left_out: found.left_out,
-        lost: found.lost,
-        meanwhile: found.meanwhile,
+        foreseen: found.foreseen,
         sees_all_processes: found.sees_all_processes,
     })
 }
@@ -139,13 +115,15 @@ mod tests {
             missing: Vec::new(),
             unload: Vec::new(),
             blockers,
-            assumed: Vec::new(),
-            left_out: vec!["mlx5_vdpa: the module tree has no such module".to_owned()],
-            lost: vec!["macsec macsec0 on pf2 goes with it, and cannot be made again".to_owned()],
-            meanwhile: vec![
-                "the node itself is reached through NICs that go: route default via 192.0.2.1 dev pf2"
-                    .to_owned(),
-            ],
+            foreseen: Foreseen {
+                assumed: Vec::new(),
+                left_out: vec!["mlx5_vdpa: the module tree has no such module".to_owned()],
+                lost: vec!["macsec macsec0 on pf2 goes with it, and cannot be made again".to_owned()],
+                meanwhile: vec![
+                    "the node itself is reached through NICs that go: route default via 192.0.2.1 dev pf2"
+                        .to_owned(),
+                ],
+            },
             sees_all_processes: true,
         };
         assert_eq!(found.exit(), Exit::Blocked);

@@ -235,7 +235,7 @@ async fn ensure_unblocked(
 ) -> Result<(), PhaseError> {
     let step = phase.step(Step::FindBlockers);
     let found = look_for_blockers(context, index, look).await.and_then(|found| {
-        let told = found.told();
+        let told = found.foreseen.told();
         if let Some(told) = told.as_ref().filter(|_| look == Look::Whole) {
             tracing::warn!(told, "what a reload passes over, takes away for its time, or does not give back");
         }

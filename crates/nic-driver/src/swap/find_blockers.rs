@@ -14,11 +14,12 @@ use super::blocker::{
     unremovable_module,
 };
 use super::dependents::with_dependents;
+use super::foreseen::Foreseen;
 use super::init_script::{init_script_at_work, init_script_missing};
 use super::leftovers::foreign_blacklist;
 use super::refused_modules::Refusals;
 use super::unload_policy::unload_policy;
-use super::way_back::{is_armed, no_way_back};
+use super::way_back::no_way_back;
 use crate::context::{Assumption, Context, MayUnload};
 use crate::family::FamilyModules;
 
@@ -49,14 +50,8 @@ pub struct FoundBlockers {
     pub unload: Vec<ModuleName>,
     /// What stands in the way.
     pub blockers: Vec<Blocker>,
-    /// What stands in the way, and is passed over since somebody knows better ([`crate::Settings::assume_ok`]).
-    pub assumed: Vec<Blocker>,
-    /// Modules that are loaded now or listed, will not be loaded, and do not keep the driver from coming up: each with its reason.
-    pub left_out: Vec<String>,
-    /// What hangs on the NICs, goes with the driver and is not given back: each with its reason.
-    pub lost: Vec<String>,
-    /// What the node does without for the time of a swap, and has again afterwards.
-    pub meanwhile: Vec<String>,
+    /// What else is told.
+    pub foreseen: Foreseen,
     /// Whether the processes of the whole machine were seen, and not of one container alone.
     pub sees_all_processes: bool,
 }
@@ -66,17 +61,7 @@ impl FoundBlockers {
     fn assume(&mut self, assumptions: &[Assumption]) {
         let is_assumed =
             |blocker: &mut Blocker| blocker.kind.assumption().is_some_and(|kind| assumptions.contains(&kind));
-        self.assumed.extend(self.blockers.extract_if(.., is_assumed));
-    }
-
-    /// What is passed over, what is not loaded any more, and what is lost, in one line; `None` where there is nothing.
-    pub(crate) fn told(&self) -> Option<String> {
-        let assumed = self.assumed.iter().map(|blocker| format!("assumed to be in order: {}", blocker.what));
-        let left_out = self.left_out.iter().map(|module| format!("not loaded: {module}"));
-        let lost = self.lost.iter().map(|lost| format!("lost: {lost}"));
-        let away = self.meanwhile.iter().map(|away| format!("meanwhile away: {away}"));
-        let all: Vec<String> = assumed.chain(left_out).chain(lost).chain(away).collect();
-        (!all.is_empty()).then(|| all.join("; "))
+        self.foreseen.assumed.extend(self.blockers.extract_if(.., is_assumed));
     }
 
     /// Adds what else stands in the way.
@@ -122,25 +107,20 @@ pub(crate) fn find_blockers(
         }
         Err(_) => Vec::new(),
     };
-    let mut left_out = Vec::new();
-    // In a swap that is under way the NIC is gone already: a driver that is refused is taken back, which nothing may keep from.
-    if look == Look::Whole && !is_armed(context) {
-        let refusals = Refusals::read(context, index, &loaded);
-        let refused = refusals.of_tree(context, index);
-        blockers.extend(refused.blockers);
-        left_out = refused.left_out;
-        blockers.extend(no_way_back(context, &refusals)?);
-    }
-    let sees_all_processes = users.sees_all_processes;
     let mut found = FoundBlockers {
         unload,
         blockers: Vec::new(),
-        assumed: Vec::new(),
-        left_out,
-        lost: Vec::new(),
-        meanwhile: Vec::new(),
-        sees_all_processes,
+        foreseen: Foreseen::default(),
+        sees_all_processes: users.sees_all_processes,
     };
+    // In a swap that is under way the NIC is gone already: a driver that is refused is taken back, which nothing may keep from.
+    if look == Look::Whole && !context.is_armed() {
+        let refusals = Refusals::read(context, index, &loaded);
+        let refused = refusals.of_tree(context, index);
+        blockers.extend(refused.blockers);
+        found.foreseen.left_out = refused.left_out;
+        blockers.extend(no_way_back(context, &refusals)?);
+    }
     found.add(blockers, &context.settings.assume_ok);
     Ok(found)
 }

@@ -99,7 +99,7 @@ fn driver_text(identity: &[ModuleName], plan: &BackupPlan) -> String {
 
 /// Finds out what would be gone back to now. Changes nothing.
 pub(crate) fn find_way_back(context: &Context) -> Result<WayBack, ReadLoadedError> {
-    if is_armed(context) {
+    if context.is_armed() {
         // What runs has not proved itself; what ran before it was kept.
         let record = context.store.module_backups(&context.boot_id).unwrap_or_else(|error| {
             tracing::warn!(
@@ -145,8 +145,4 @@ pub(super) fn no_way_back(
                 .to_owned(),
         user: None,
     }))
-}
-
-pub(super) fn is_armed(context: &Context) -> bool {
-    context.snapshot_state().is_ok_and(|state| state.armed().is_some())
 }

@@ -25,11 +25,10 @@ fn was_cut_off(events: &[JournalEvent], boot_id: &BootId) -> bool {
 
 /// Says so where a new reload is about to begin, and not one that was cut off is gone on with.
 pub(super) fn tell_of_new_reload(context: &Context) {
-    let is_armed = context.snapshot_state().is_ok_and(|state| state.armed().is_some());
     let is_due = || {
         context.settings.force || read_identity(context).is_ok_and(|found| decide(context, &found).is_swap())
     };
-    if !is_armed && is_due() {
+    if !context.is_armed() && is_due() {
         tracing::warn!(
             "a new reload begins in a container that was started again: no drain of the node came before it"
         );

@@ -29,6 +29,7 @@ pub mod state;
 mod build_progress;
 mod exit;
 mod lock;
+mod machine;
 mod memory;
 mod privileges;
 mod stop;

@@ -36,6 +36,8 @@ mod stop;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod model;
 
 pub use build_progress::{BuildObserver, BuildPlace, BuildProgress, ShowsBuilds};
 pub use context::{BeginError, Context, ContextError, ManagementNic, MayUnload, ReloadWith, Settings};

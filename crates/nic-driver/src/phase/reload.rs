@@ -328,9 +328,10 @@ async fn swap_and_await_pfs(
         Err(FailedSwap { error, asked_for }) => Err((asked_for, error.into())),
     };
     if let Err((asked_for, error)) = swapped {
-        let Some(driver) = context.family.modules.identity.first() else { return Err(error) };
-        if !snapshot.modules.contains(driver) {
+        let driver = context.family.modules.identity.first();
+        if driver.is_none_or(|driver| !snapshot.modules.contains(driver)) {
             // What could be loaded is better than nothing; the snapshot stays armed, and the next run tries again.
+            let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
             return Err(PhaseError::NoDriver(Box::new(error)));
         }
         return Err(roll_back(context, phase, index, &snapshot, asked_for, error).await);

@@ -52,8 +52,11 @@ async fn roll_back_and_restore(
     snapshot: &Snapshot,
 ) -> Result<Restored, PhaseError> {
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-    load_backup_modules(context, phase, snapshot, deadline).await?;
-    remove_leftover_blacklist(context, phase)?;
+    let loaded = load_backup_modules(context, phase, snapshot, deadline).await;
+    // Also when they could not be loaded: nobody swaps modules any more, and who comes next finds what is loaded by then.
+    let removed = remove_leftover_blacklist(context, phase);
+    loaded?;
+    removed?;
     if let Some(nics) = context.machine.nics(context.settings.timeout).await? {
         let pfs = pfs_on_their_way(context, snapshot).map_err(ObserveError::from)?;
         // Those that have not come are named by the restore, which gives the others back what they had.

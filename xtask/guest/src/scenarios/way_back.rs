@@ -25,6 +25,8 @@ use crate::{journal, read, report, say, wait};
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
 /// Where the distribution's modules are while they are nowhere.
 const AWAY: &str = "/lab/away";
+/// A rule of modprobe's.
+const SLOW_LOAD: &str = "/etc/modprobe.d/lab-slow-load.conf";
 /// How long a moment in a reload is waited for, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a driver is held after its unload has begun.
@@ -168,10 +170,14 @@ impl Node {
         say("== the new driver is in use for some seconds while it is taken back");
         let (runs, _) = running_and_other()?;
         install("failing-probe")?;
+        // igb is there and in nobody's hands for so long, however much else this machine has to do.
+        let rule = "install igbvf sleep 10; modprobe --ignore-install igbvf\n";
+        fs::write(SLOW_LOAD, rule).with_context(|| format!("cannot write {SLOW_LOAD}"))?;
         let reload = NicDriver::new(["reload"]).start()?;
         let process = reload.id();
         let racer = thread::spawn(move || {
-            journal::wait_for_step_of(process, |step| matches!(step, Step::AwaitPfs { .. }))?;
+            let load = Step::Load { module: "igbvf".parse()? };
+            journal::wait_for_step_of(process, |step| *step == load)?;
             hold()?;
             let unload = Step::UnloadNew { module: "igb".parse()? };
             journal::wait_for_step_of(process, |step| *step == unload)?;
@@ -180,6 +186,7 @@ impl Node {
         });
         let reload = reload.wait()?.expect(Exit::RolledBack)?;
         raced(racer)?;
+        fs::remove_file(SLOW_LOAD).with_context(|| format!("cannot remove {SLOW_LOAD}"))?;
         drivers::expect_loaded(&drivers::version(runs)?)?;
         self.nics.expect_unchanged()?;
         report(&format!("in use while going back: waited for; {}", reload.last_words()));

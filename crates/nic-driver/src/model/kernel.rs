@@ -9,8 +9,8 @@ use nic_host::{CommandError, Host};
 use nic_kmod::{LoadError, ModuleName, UnloadError, Unloaded};
 use nic_sriov::{DeviceAddress, NicState};
 
-use super::build::{Build, DRIVER, Flaw, STORAGE, find_file, read_file};
-use super::kernel_tree;
+use super::build::{DRIVER, Flaw, STORAGE, find_file, read_file};
+use super::kernel_tree::{Loaded, Pf, show};
 
 /// The MTU that a driver gives its netdevs.
 pub(super) const DEFAULT: u32 = 1500;
@@ -31,26 +31,6 @@ pub(super) struct Killed;
 /// Ends the command at once, as SIGKILL does: nothing of the program runs any more but what frees its memory.
 pub(super) fn kill() {
     std::panic::resume_unwind(Box::new(Killed))
-}
-
-/// A module in the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Loaded {
-    pub(super) name: ModuleName,
-    pub(super) build: Build,
-    pub(super) needs: Vec<ModuleName>,
-    /// References that are of no module.
-    pub(super) users: usize,
-}
-
-/// A physical function.
-#[derive(Debug, Clone)]
-pub(super) struct Pf {
-    pub(super) address: DeviceAddress,
-    pub(super) is_there: bool,
-    pub(super) is_bound: bool,
-    pub(super) has_netdev: bool,
-    pub(super) mtu: u32,
 }
 
 /// The kernel of a node.
@@ -279,7 +259,7 @@ fn refused(command: &str, why: &str) -> CommandError {
 
 impl State {
     fn show(&self, root: &Path) {
-        kernel_tree::show(root, &self.loaded, &self.pfs);
+        show(root, &self.loaded, &self.pfs);
     }
 
     fn is_loaded(&self, module: &ModuleName) -> bool {

@@ -4,10 +4,31 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use nic_kmod::ModuleName;
 use nic_netlink::{IfIndex, Link, Links};
+use nic_sriov::DeviceAddress;
 
-use super::build::MODALIAS;
-use super::kernel::{Loaded, Pf};
+use super::build::{Build, MODALIAS};
+
+/// A module in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Loaded {
+    pub(super) name: ModuleName,
+    pub(super) build: Build,
+    pub(super) needs: Vec<ModuleName>,
+    /// References that are of no module.
+    pub(super) users: usize,
+}
+
+/// A physical function.
+#[derive(Debug, Clone)]
+pub(super) struct Pf {
+    pub(super) address: DeviceAddress,
+    pub(super) is_there: bool,
+    pub(super) is_bound: bool,
+    pub(super) has_netdev: bool,
+    pub(super) mtu: u32,
+}
 
 /// Writes what the kernel shows of its modules and its PFs, in place of what it has shown.
 pub(super) fn show(root: &Path, loaded: &[Loaded], pfs: &[Pf]) {

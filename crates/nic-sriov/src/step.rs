@@ -6,7 +6,7 @@ use nic_netlink::{EswitchChange, LinkChange, VfChange};
 
 use crate::Attribute;
 use crate::ofed::OfedStep;
-use crate::plan::{BindStep, NetdevStep, PfStep};
+use crate::plan::{BindStep, NetdevStep, PfStep, RdmaRename};
 
 /// A step of a plan, as far as its failure is concerned.
 pub(crate) trait Step: fmt::Display {
@@ -78,6 +78,12 @@ impl Step for BindStep {
             Self::Unbind(_) | Self::Bind(_) => &[Attribute::Driver],
             Self::Override(_) => &[Attribute::DriverOverride],
         }
+    }
+}
+
+impl Step for RdmaRename {
+    fn attributes(&self) -> &'static [Attribute] {
+        &[Attribute::Rdma]
     }
 }
 

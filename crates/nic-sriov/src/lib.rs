@@ -18,6 +18,7 @@ mod ofed;
 mod state;
 
 mod check;
+mod ib_folders;
 mod net_folder;
 mod not_known;
 mod observe;

@@ -8,6 +8,7 @@ use nic_netlink::{IfIndex, Link, Links, PhysPort, Setting, Unread, VfAttributes,
 use serde::{Deserialize, Serialize};
 
 use crate::check::MOST_VFS;
+use crate::ib_folders::IbFolders;
 use crate::net_folder::{NetFolder, is_elsewhere, net_folder};
 use crate::ofed;
 use crate::rdma::rdma_devices;
@@ -233,9 +234,11 @@ async fn observe_pf(
         Some(_) if num_vfs == 0 => Ok(VfList::default()),
         Some(uplink) => source.vfs(uplink.index).await,
     };
-    let admin = |index: u32| match &list {
-        Ok(list) => list.setting(index),
-        Err(unread) => Setting::NotKnown(unread.clone()),
+    let folders = if list.is_err() { IbFolders::of(host, address) } else { None };
+    let admin = |index: u32| match (&list, &folders) {
+        (Ok(list), _) => list.setting(index),
+        (Err(_), Some(folders)) => folders.attributes(index),
+        (Err(unread), None) => Setting::NotKnown(unread.clone()),
     };
     let mut vfs = Vec::new();
     for index in 0..num_vfs {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use nic_host::{DeadlineWriteError, Foreign, Host};
-use nic_netlink::{Agreement, Setting, Unread};
+use nic_netlink::{Agreement, Guid, Setting, Unread, VfChange, VfLinkState};
 use serde::{Deserialize, Serialize};
 
 use crate::DeviceAddress;
@@ -46,13 +46,37 @@ pub enum OfedStep {
     TrunkRemove(u16, u16),
     /// Put the VF in a rate group.
     RateGroup(u32),
+    /// Set its InfiniBand node GUID, where there is no netdev to set it by.
+    NodeGuid(Guid),
+    /// Likewise its port GUID.
+    PortGuid(Guid),
+    /// Likewise its link state.
+    Policy(VfLinkState),
 }
 
 impl OfedStep {
+    /// The write that does what this change does, where there is one.
+    pub(crate) fn of(change: &VfChange) -> Option<Self> {
+        match change {
+            VfChange::NodeGuid(guid) => Some(Self::NodeGuid(*guid)),
+            VfChange::PortGuid(guid) => Some(Self::PortGuid(*guid)),
+            VfChange::LinkState(state) => Some(Self::Policy(*state)),
+            VfChange::Mac(_)
+            | VfChange::Vlan(_)
+            | VfChange::SpoofCheck(_)
+            | VfChange::Trust(_)
+            | VfChange::QueryRss(_)
+            | VfChange::Rate { .. } => None,
+        }
+    }
+
     fn file(self) -> &'static str {
         match self {
             Self::TrunkAdd(..) | Self::TrunkRemove(..) => "trunk",
             Self::RateGroup(_) => "group",
+            Self::NodeGuid(_) => "node",
+            Self::PortGuid(_) => "port",
+            Self::Policy(_) => "policy",
         }
     }
 
@@ -61,6 +85,10 @@ impl OfedStep {
             Self::TrunkAdd(first, last) => format!("add {first} {last}"),
             Self::TrunkRemove(first, last) => format!("rem {first} {last}"),
             Self::RateGroup(group) => group.to_string(),
+            Self::NodeGuid(guid) | Self::PortGuid(guid) => guid.to_string(),
+            Self::Policy(VfLinkState::Auto) => "Follow".to_owned(),
+            Self::Policy(VfLinkState::Enable) => "Up".to_owned(),
+            Self::Policy(VfLinkState::Disable) => "Down".to_owned(),
         }
     }
 }

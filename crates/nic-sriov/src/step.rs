@@ -92,6 +92,9 @@ impl Step for OfedStep {
         match self {
             Self::TrunkAdd(..) | Self::TrunkRemove(..) => &[Attribute::OfedTrunk],
             Self::RateGroup(_) => &[Attribute::OfedRateGroup],
+            Self::NodeGuid(_) => &[Attribute::AdminNodeGuid],
+            Self::PortGuid(_) => &[Attribute::AdminPortGuid],
+            Self::Policy(_) => &[Attribute::AdminLinkState],
         }
     }
 

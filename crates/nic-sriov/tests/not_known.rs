@@ -9,7 +9,7 @@ mod tests {
     use nic_host::Host;
     use nic_netlink::Setting;
     use nic_sriov::{
-        DeviceSelector, Difference, Gravity, LinkSource, NicState, PfSeen, RestoreObstacle, compare,
+        DeviceSelector, Difference, Gravity, LinkSource, NicState, PfSeen, RestoreObstacle, VfState, compare,
         find_pfs, observe_whole, obstacles, plan_restore,
     };
     use serde_json::{Value, json};
@@ -178,6 +178,66 @@ mod tests {
         let found = tree.look();
         assert_eq!(not_known(&found).len(), found.pfs[0].vfs.len(), "{:?}", not_known(&found));
         assert!(found.pfs[0].vfs.iter().all(|vf| matches!(vf.admin, Setting::NotKnown(_))));
+    }
+
+    /// The InfiniBand node without its PF's netdev, and with MLNX_OFED's folders, of which VF N's shows the GUIDs of VF N less `shift`.
+    fn with_folders(shift: u32) -> (NicState, Tree) {
+        let tree = Tree::of("infiniband");
+        let whole = tree.look();
+        let own = whole.pfs[0].netdev.as_set().unwrap().name.to_string();
+        tree.edit("netlink/links.json", |links| {
+            links.as_array_mut().unwrap().retain(|link| link["name"] != own.as_str());
+        });
+        let rdma = tree.device(&format!("{PF}/infiniband/mlx5_0"));
+        fs::create_dir_all(&rdma).unwrap();
+        fs::write(rdma.join("node_guid"), "0c42:a103:00b4:a5f2\n").unwrap();
+        let guid = |setting: &Setting<nic_netlink::Guid>| {
+            setting.as_set().map_or("00:00:00:00:00:00:00:00".to_owned(), ToString::to_string)
+        };
+        for vf in &whole.pfs[0].vfs {
+            let folder = tree.device(&format!("{PF}/sriov/{}", vf.index));
+            fs::create_dir_all(&folder).unwrap();
+            let shown = vf.index.checked_sub(shift).and_then(|shown| whole.pfs[0].vf(shown));
+            let (node, port) = match shown.and_then(|vf| vf.admin.as_set()) {
+                Some(admin) => (guid(&admin.node_guid), guid(&admin.port_guid)),
+                None => ("0c:42:a1:03:00:b4:a5:f2".to_owned(), "0c:42:a1:03:00:b4:a5:f3".to_owned()),
+            };
+            for (file, text) in [("node", node), ("port", port), ("policy", "Follow".to_owned())] {
+                fs::write(folder.join(file), format!("{text}\n")).unwrap();
+            }
+        }
+        (whole, tree)
+    }
+
+    #[test]
+    fn fault_2_4_guids_are_read_where_they_are() {
+        let (whole, tree) = with_folders(0);
+        let found = tree.look();
+        assert!(not_known(&found).is_empty(), "{:?}", not_known(&found));
+        for (vf, now) in whole.pfs[0].vfs.iter().zip(&found.pfs[0].vfs) {
+            let guids = |vf: &VfState| {
+                let admin = vf.admin.as_set().unwrap();
+                (admin.node_guid.to_string(), admin.port_guid.to_string())
+            };
+            assert_eq!(guids(vf), guids(now));
+        }
+        // A file that is no GUID makes that VF's unknown, and no other's.
+        fs::write(tree.device(&format!("{PF}/sriov/2/port")), "none\n").unwrap();
+        let found = tree.look();
+        let [one] = &not_known(&found)[..] else { panic!("{:?}", not_known(&found)) };
+        assert!(one.starts_with("PF 0000:01:00.0, VF 2, admin: "), "{one}");
+    }
+
+    #[test]
+    fn fault_2_4_guids_of_the_vf_before_are_not_believed() {
+        let (_, tree) = with_folders(1);
+        let found = tree.look();
+        assert_eq!(not_known(&found).len(), 4, "{:?}", not_known(&found));
+        assert!(not_known(&found)[1].contains("shows the GUIDs of the VF before"), "{:?}", not_known(&found));
+        // Nor is anything where it cannot be told.
+        let (_, tree) = with_folders(0);
+        fs::remove_file(tree.device(&format!("{PF}/infiniband/mlx5_0/node_guid"))).unwrap();
+        assert_eq!(not_known(&tree.look()).len(), 4);
     }
 
     /// Whatever file of a PF is a folder now, or is gone: it is noticed, and no other PF's matter.

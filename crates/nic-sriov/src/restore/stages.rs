@@ -9,7 +9,7 @@ use nic_netlink::VfChange;
 use super::event::Stage;
 use super::executor::Executor;
 use crate::machine::Machine;
-use crate::ofed::plan_ofed;
+use crate::ofed::{OfedStep, plan_ofed};
 use crate::plan::{
     PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_admin_mac_again, plan_finish,
     plan_prepare, plan_rates_before, vfs_need_binding, without_vfs_to_unbind,
@@ -57,8 +57,12 @@ impl<M: Machine> Executor<'_, M> {
         for (vf, _) in self.restorable_vfs(saved, found).await {
             let Some(now) = planned.vf(vf.index) else { continue };
             let changes = plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now));
-            for change in changes.filter(|_| can_be_told(found)) {
-                self.admin_step(saved, found, vf, &change).await;
+            for change in changes {
+                if can_be_told(found) {
+                    self.admin_step(saved, found, vf, &change).await;
+                } else if let Some(step) = OfedStep::of(&change).filter(|_| now.admin.as_set().is_some()) {
+                    self.ofed_step(saved, vf, step).await;
+                }
             }
             for step in plan_ofed(&vf.ofed, &now.ofed) {
                 self.ofed_step(saved, vf, step).await;

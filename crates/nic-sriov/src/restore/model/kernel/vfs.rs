@@ -67,6 +67,10 @@ impl Kernel {
         let what = format!("PF {pf}, VF {vf}: {step}");
         self.gate(Some(vf_address(pf, vf)), &what)?;
         let state = self.state.pfs[pf].vfs.iter_mut().find(|state| state.index == vf);
+        if let OfedStep::NodeGuid(_) | OfedStep::PortGuid(_) | OfedStep::Policy(_) = step {
+            self.violations.push(format!("{what} with a netdev to ask"));
+            return self.done(what, Err(Errno::NOENT));
+        }
         let ofed = state.map(|vf| &mut vf.ofed).filter(|ofed| !ofed.is_not_there());
         let result = ofed.ok_or(Errno::NOENT).map(|ofed| {
             let mut vlans: BTreeSet<u16> = ofed.trunk.as_set().into_iter().flatten().copied().collect();
@@ -75,6 +79,7 @@ impl Kernel {
                 OfedStep::TrunkRemove(first, last) => vlans.retain(|vlan| !(first..=last).contains(vlan)),
                 OfedStep::RateGroup(0) => ofed.rate_group = Setting::NotSet,
                 OfedStep::RateGroup(group) => ofed.rate_group = Setting::Set(group),
+                OfedStep::NodeGuid(_) | OfedStep::PortGuid(_) | OfedStep::Policy(_) => {}
             }
             ofed.trunk =
                 if vlans.is_empty() { Setting::NotSet } else { Setting::Set(vlans.into_iter().collect()) };

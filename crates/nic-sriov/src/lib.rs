@@ -27,6 +27,7 @@ mod source;
 mod unmakeable;
 
 mod compare;
+mod component;
 mod names;
 mod plan;
 
@@ -42,7 +43,8 @@ pub use address::{DeviceAddress, ParseAddressError, PciAddress, PciId};
 pub use arrivals::{Arrival, ArrivalError, Arrivals};
 pub use attribute::Attribute;
 pub use check::{Contradiction, MOST_VFS};
-pub use compare::{Component, Difference, Gravity, compare};
+pub use compare::{Difference, Gravity, compare};
+pub use component::Component;
 pub use names::{NameTaken, Rename, plan_names};
 pub use not_known::NotKnown;
 pub use observe::{

@@ -134,6 +134,8 @@ pub enum Assumption {
     RemoteStorage,
     /// The state directory outlives the container.
     StateDirectory,
+    /// What is not known of the NICs may be lost.
+    NotKnown,
 }
 
 /// What may be unloaded beside the family's own modules.

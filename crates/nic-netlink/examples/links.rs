@@ -69,11 +69,12 @@ fn show(out: &mut impl Write, link: &Link, vfs: Option<&VfList>, udev: &str) -> 
 }
 
 fn show_vf(out: &mut impl Write, vf: &VfAttributes) -> io::Result<()> {
-    let switch = |setting: Setting<bool>| match setting {
+    let switch = |setting: &Setting<bool>| match setting {
         Setting::Set(true) => "on",
         Setting::Set(false) => "off",
         Setting::NotSet => "not set",
-        Setting::Unsupported => "unsupported",
+        Setting::NotThere => "unsupported",
+        Setting::NotKnown(_) => "not known",
     };
     writeln!(
         out,
@@ -81,9 +82,9 @@ fn show_vf(out: &mut impl Write, vf: &VfAttributes) -> io::Result<()> {
         vf.index,
         vf.mac,
         vf.vlan,
-        switch(vf.spoof_check),
-        switch(vf.trust),
-        switch(vf.query_rss),
+        switch(&vf.spoof_check),
+        switch(&vf.trust),
+        switch(&vf.query_rss),
         vf.link_state,
         vf.min_tx_rate,
         vf.max_tx_rate,

@@ -37,7 +37,7 @@ use crate::attributes::{Attributes, MalformedError};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open a netlink socket (protocol {protocol})")]
 pub struct ConnectError {
-    /// `NETLINK_ROUTE` (0) or `NETLINK_GENERIC` (16).
+    /// `NETLINK_ROUTE` (0), `NETLINK_GENERIC` (16) or `NETLINK_RDMA` (20).
     pub protocol: isize,
     /// What the kernel said.
     #[source]

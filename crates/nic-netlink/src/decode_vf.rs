@@ -84,7 +84,7 @@ fn vf(
                 let field: [u8; 32] = attribute.number(4)?;
                 vf.address = LinkAddress(field.into_iter().take(address_length).collect());
                 vf.mac = match (layer, MacAddress(attribute.number(4)?)) {
-                    (LinkLayer::InfiniBand, _) => Setting::Unsupported,
+                    (LinkLayer::InfiniBand, _) => Setting::NotThere,
                     (_, mac) if mac.is_zero() => Setting::NotSet,
                     (_, mac) => Setting::Set(mac),
                 };
@@ -103,10 +103,11 @@ fn vf(
                         _ => VlanProtocol::Ieee8021Q,
                     };
                     let tag = tag(info.u32_at(4)?, info.u32_at(8)?, protocol)?;
-                    if vf.vlans.is_empty() {
+                    let is_first = vf.vlans.is_empty();
+                    vf.vlans.extend(tag.as_set().copied());
+                    if is_first {
                         vf.vlan = tag;
                     }
-                    vf.vlans.extend(tag.as_set());
                 }
             }
             IFLA_VF_SPOOFCHK => vf.spoof_check = switch(&attribute)?,
@@ -125,7 +126,7 @@ fn vf(
                 vf.max_tx_rate = rate(attribute.u32_at(8)?);
             }
             // The older form of the limit; IFLA_VF_RATE, which repeats it, may come before or after.
-            IFLA_VF_TX_RATE if !vf.max_tx_rate.is_supported() => vf.max_tx_rate = rate(attribute.u32_at(4)?),
+            IFLA_VF_TX_RATE if !vf.max_tx_rate.is_there() => vf.max_tx_rate = rate(attribute.u32_at(4)?),
             IFLA_VF_IB_NODE_GUID => vf.node_guid = guid(&attribute)?,
             IFLA_VF_IB_PORT_GUID => vf.port_guid = guid(&attribute)?,
             _ => {}
@@ -138,7 +139,7 @@ fn vf(
 /// can be seen that the driver has not filled it in (`rtnl_fill_vfinfo` in `net/core/rtnetlink.c`).
 fn switch(attribute: &Attribute<'_>) -> Result<Setting<bool>, MalformedError> {
     Ok(match attribute.u32_at(4)? {
-        u32::MAX => Setting::Unsupported,
+        u32::MAX => Setting::NotThere,
         value => Setting::Set(value != 0),
     })
 }

@@ -36,6 +36,9 @@
 
 mod netlink;
 
+mod rdma;
+mod setting;
+
 mod link;
 mod links;
 mod vf;
@@ -83,7 +86,9 @@ pub use network::{
     QosMapping, RawAttribute, Rebinding, Route, Rule, StackedLink, Standing, Tunnel,
 };
 pub use phys_port::{PhysPort, PhysPortName};
+pub use rdma::{Rdma, RdmaError};
+pub use setting::{Agreement, Setting, Unread};
 pub use udev_monitor::{UdevEvent, UdevMonitor, UdevMonitorError};
 pub use udev_state::{UdevEntry, UdevState, UdevStateError, udev_is_hidden, udev_queue_is_empty, udev_state};
-pub use vf::{Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag};
+pub use vf::{VfAttributes, VfLinkState, VlanProtocol, VlanTag};
 pub use vf_list::{UnreadVf, VfList};

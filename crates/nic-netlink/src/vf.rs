@@ -2,55 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Guid, LinkAddress, MacAddress};
-
-/// A setting that a driver may not have, and that may have been left alone.
-///
-/// What a driver cannot report, it cannot be given: `Unsupported` is nothing to restore.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Setting<T> {
-    /// The driver does not report it.
-    #[default]
-    Unsupported,
-    /// The driver reports the value that stands for "nobody has set it".
-    NotSet,
-    /// The value.
-    Set(T),
-}
-
-impl<T> Setting<T> {
-    /// The value, where there is one.
-    pub fn as_set(&self) -> Option<&T> {
-        match self {
-            Self::Set(value) => Some(value),
-            Self::Unsupported | Self::NotSet => None,
-        }
-    }
-
-    /// The value, where there is one.
-    pub fn into_set(self) -> Option<T> {
-        match self {
-            Self::Set(value) => Some(value),
-            Self::Unsupported | Self::NotSet => None,
-        }
-    }
-
-    /// Whether the driver reports it at all.
-    pub fn is_supported(&self) -> bool {
-        !matches!(self, Self::Unsupported)
-    }
-}
-
-impl<T: fmt::Display> fmt::Display for Setting<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsupported => f.write_str("unsupported"),
-            Self::NotSet => f.write_str("not set"),
-            Self::Set(value) => value.fmt(f),
-        }
-    }
-}
+use crate::{Guid, LinkAddress, MacAddress, Setting};
 
 /// What a physical function's driver says of one of its virtual functions: one `IFLA_VF_INFO`.
 ///
@@ -58,7 +10,7 @@ impl<T: fmt::Display> fmt::Display for Setting<T> {
 /// attribute that is there does not prove that the driver knows it. For `spoof_check`, `trust` and `query_rss` the
 /// preset is `u32::MAX` and can be told apart. For the link state it is `Auto`, for VLAN and rates 0: there only
 /// the refusal of a change tells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VfAttributes {
     /// The VF's number on its PF, from 0.
@@ -66,7 +18,7 @@ pub struct VfAttributes {
     /// The address as the driver filled it in, cut to the length of the PF's own. On InfiniBand this repeats the
     /// PF's address (`ipoib_get_vf_config`) and says nothing of the VF.
     pub address: LinkAddress,
-    /// The admin MAC. All-zero is `NotSet`: the VF chooses one when it probes. `Unsupported` on InfiniBand.
+    /// The admin MAC. All-zero is `NotSet`: the VF chooses one when it probes. `NotThere` on InfiniBand.
     pub mac: Setting<MacAddress>,
     /// The VLAN the PF puts the VF's traffic in. VLAN 0 without priority is `NotSet`.
     pub vlan: Setting<VlanTag>,
@@ -98,17 +50,17 @@ impl VfAttributes {
         Self {
             index,
             address: LinkAddress::default(),
-            mac: Setting::Unsupported,
-            vlan: Setting::Unsupported,
+            mac: Setting::NotThere,
+            vlan: Setting::NotThere,
             vlans: Vec::new(),
-            spoof_check: Setting::Unsupported,
-            trust: Setting::Unsupported,
-            query_rss: Setting::Unsupported,
+            spoof_check: Setting::NotThere,
+            trust: Setting::NotThere,
+            query_rss: Setting::NotThere,
             link_state: VfLinkState::Auto,
-            min_tx_rate: Setting::Unsupported,
-            max_tx_rate: Setting::Unsupported,
-            node_guid: Setting::Unsupported,
-            port_guid: Setting::Unsupported,
+            min_tx_rate: Setting::NotThere,
+            max_tx_rate: Setting::NotThere,
+            node_guid: Setting::NotThere,
+            port_guid: Setting::NotThere,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::attributes::MalformedError;
 use crate::connection::RawMessage;
 use crate::decode::{IFLA_ADDRESS, LinkHeader};
 use crate::links::{RecordedLinksError, recording};
-use crate::{IfIndex, VfAttributes, decode_vf};
+use crate::{IfIndex, Setting, VfAttributes, decode_vf};
 
 const IFLA_NUM_VF: u16 = 21;
 const IFLA_VFINFO_LIST: u16 = 22;
@@ -47,6 +47,12 @@ pub enum UnreadVf {
 }
 
 impl VfList {
+    /// What the driver says of VF number `vf`; not there where it describes no VFs at all.
+    #[must_use]
+    pub fn setting(&self, vf: u32) -> Setting<VfAttributes> {
+        Setting::read(self.get(vf).map(Option::<&VfAttributes>::cloned))
+    }
+
     /// What the driver says of VF number `vf`; `None` where it describes no VFs at all.
     ///
     /// # Errors
@@ -171,7 +177,7 @@ mod tests {
             "spoof_check": {"set": true}, "trust": {"set": false}, "link_state": "auto", "min_tx_rate": "not_set",
             "max_tx_rate": "not_set",
             // igb answers neither this nor GUIDs.
-            "query_rss": "unsupported", "node_guid": "unsupported", "port_guid": "unsupported",
+            "query_rss": "not_there", "node_guid": "not_there", "port_guid": "not_there",
         });
         assert_eq!(list.count(), 3);
         assert_eq!(serde_json::to_value(list.get(0).unwrap()).unwrap(), expected);
@@ -238,9 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_driver_did_not_fill_in_is_unsupported_and_not_off() {
+    fn what_the_driver_did_not_fill_in_is_not_there_and_not_off() {
         for (value, expected) in
-            [(u32::MAX, json!("unsupported")), (0, json!({"set": false})), (1, json!({"set": true}))]
+            [(u32::MAX, json!("not_there")), (0, json!({"set": false})), (1, json!({"set": true}))]
         {
             let switches = [4, 9, 7].map(|kind| attribute(kind, &words(&[0, value])));
             let vf = attribute(1, &[vec![vf_mac(0, &[])], switches.to_vec()].concat().concat());
@@ -256,7 +262,7 @@ mod tests {
         let vf = [vf_mac(2, &[0xab; 20]), guid(10, 0x0011_2233_4455_6677), guid(11, 0)].concat();
         let list = list(32, &[0xab; 20], 1, &attribute(1, &vf));
         assert_eq!(list.get(2).unwrap().unwrap().address.0, [0xab; 20]);
-        let expected = [json!("unsupported"), json!({"set": "00:11:22:33:44:55:66:77"}), json!("not_set")];
+        let expected = [json!("not_there"), json!({"set": "00:11:22:33:44:55:66:77"}), json!("not_set")];
         assert_eq!(told(&list, &["mac", "node_guid", "port_guid"]), [expected]);
     }
 

@@ -11,7 +11,8 @@ use nic_netlink::{
 };
 use tokio::sync::Notify;
 
-use crate::observe::{KernelLinks, ifindexes_of_device, is_uplink, links_of_device};
+use crate::observe::{ifindexes_of_device, is_uplink, links_of_device};
+use crate::source::KernelLinks;
 use crate::{DeviceAddress, ObserveError};
 
 /// How often a netdev that is waited for is looked at although no event came, in case one was lost.

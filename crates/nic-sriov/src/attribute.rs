@@ -56,6 +56,8 @@ pub enum Attribute {
     AllMulticast,
     /// The bond, bridge or VRF that the netdev belongs to.
     Master,
+    /// The names of its RDMA devices.
+    Rdma,
     /// All that the PF holds for a VF.
     Admin,
     /// The admin MAC.

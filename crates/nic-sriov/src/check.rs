@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use nic_host::Foreign;
-use nic_netlink::{Setting, VlanTag};
+use nic_netlink::VlanTag;
 
 use crate::{Component, NicState, PfState, VfState};
 
@@ -42,7 +42,7 @@ impl NicState {
                 return Err(wrong("address: the device is there twice".to_owned()));
             }
             check_pf(pf).map_err(wrong)?;
-            seen.names(pf.netdev.as_ref().map(|netdev| netdev.name.as_str()).into_iter()).map_err(wrong)?;
+            seen.names(pf.netdev.as_set().map(|netdev| netdev.name.as_str()).into_iter()).map_err(wrong)?;
             for (number, vf) in (0_u32..).zip(&pf.vfs) {
                 let component = Component::of_vf(pf, vf);
                 let wrong = |what| Contradiction { component: component.clone(), what };
@@ -58,6 +58,12 @@ impl NicState {
                 let component = Component::Representor { pf: pf.address.clone(), port: representor.port };
                 let wrong = |what| Contradiction { component, what };
                 seen.names(std::iter::once(representor.netdev.name.as_str())).map_err(wrong)?;
+            }
+        }
+        for pf in &self.unread {
+            if !seen.devices.insert(pf.address.to_string()) {
+                let what = "address: the device is there twice".to_owned();
+                return Err(Contradiction { component: Component::Pf(pf.address.clone()), what });
             }
         }
         Ok(())
@@ -98,15 +104,11 @@ fn check_vf(number: u32, vf: &VfState) -> Result<(), String> {
     }
     check_driver("driver", vf.driver.as_deref())?;
     check_driver("driver_override", vf.driver_override.as_deref())?;
-    let Some(admin) = &vf.admin else { return Ok(()) };
+    let Some(admin) = vf.admin.as_set() else { return Ok(()) };
     if admin.index != vf.index {
         return Err(format!("admin.index: {} are the attributes of another VF", admin.index));
     }
-    let set = match &admin.vlan {
-        Setting::Set(vlan) => Some(vlan),
-        Setting::NotSet | Setting::Unsupported => None,
-    };
-    set.into_iter().chain(&admin.vlans).try_for_each(check_vlan)
+    admin.vlan.as_set().into_iter().chain(&admin.vlans).try_for_each(check_vlan)
 }
 
 fn check_vlan(vlan: &VlanTag) -> Result<(), String> {

@@ -2,53 +2,12 @@
 
 use std::fmt;
 
-use nic_netlink::{Eswitch, EswitchMode, Guid, PhysPortName, Setting, VfAttributes};
+use nic_netlink::{Agreement, Eswitch, EswitchMode, Guid, Setting, Unread, VfAttributes};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attribute, DeviceAddress, NetdevState, NicState, OfedAttributes, PciAddress, PfState, VfNetdev, VfState,
+    Attribute, Component, NetdevState, NicState, OfedAttributes, PfSeen, PfState, VfNetdev, VfState,
 };
-
-/// The thing that differs: a PF, one of its VFs, or one of its representors.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Component {
-    /// A PF.
-    Pf(DeviceAddress),
-    /// A VF.
-    Vf {
-        /// The VF's PF.
-        pf: DeviceAddress,
-        /// The VF's index on its PF, from 0.
-        index: u32,
-        /// Its own address, where it has one.
-        address: Option<PciAddress>,
-    },
-    /// A representor.
-    Representor {
-        /// The PF on whose eswitch it is.
-        pf: DeviceAddress,
-        /// The port it stands for.
-        port: PhysPortName,
-    },
-}
-
-impl Component {
-    pub(crate) fn of_vf(pf: &PfState, vf: &VfState) -> Self {
-        Self::Vf { pf: pf.address.clone(), index: vf.index, address: vf.address }
-    }
-}
-
-impl fmt::Display for Component {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pf(address) => write!(f, "PF {address}"),
-            Self::Vf { pf, index, address: None } => write!(f, "VF {index} of {pf}"),
-            Self::Vf { pf, index, address: Some(address) } => write!(f, "VF {index} of {pf} ({address})"),
-            Self::Representor { pf, port } => write!(f, "representor {port} of {pf}"),
-        }
-    }
-}
 
 /// Whether a difference is a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,9 +66,14 @@ pub fn compare(saved: &NicState, found: &NicState) -> Vec<Difference> {
     for pf in &saved.pfs {
         let mut collector = Collector::new(Component::Pf(pf.address.clone()), &mut differences);
         match found.pf(&pf.address) {
-            None => collector.note(Attribute::Presence, &"present", &"absent"),
-            Some(found) => compare_pf(pf, found, &mut differences),
+            PfSeen::Here(found) => compare_pf(pf, found, &mut differences),
+            PfSeen::Unread(unread) => collector.note(Attribute::Observation, &"known", &unknown(unread)),
+            PfSeen::Gone => collector.note(Attribute::Presence, &"present", &"absent"),
         }
+    }
+    for pf in &saved.unread {
+        let mut collector = Collector::new(Component::Pf(pf.address.clone()), &mut differences);
+        collector.saved_not_known(Attribute::Observation, &pf.not_known, &"not compared");
     }
     differences
 }
@@ -118,14 +82,31 @@ fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference
     let mut pf = Collector::new(Component::Pf(saved.address.clone()), differences);
     pf.option(Attribute::Driver, saved.driver.as_ref(), found.driver.as_ref());
     pf.value(Attribute::NumVfs, &saved.num_vfs, &found.num_vfs);
-    if let (Some(saved), Some(found)) = (saved.drivers_autoprobe, found.drivers_autoprobe) {
-        pf.value(Attribute::DriversAutoprobe, &saved, &found);
-    }
-    pf.eswitch(saved.eswitch.as_ref(), found.eswitch.as_ref());
-    match (&saved.netdev, &found.netdev) {
-        (Some(saved), Some(found)) => pf.netdev(saved, found),
-        (Some(saved), None) => pf.note(Attribute::Netdev, &saved.name, &"absent"),
+    match (saved.drivers_autoprobe, found.drivers_autoprobe) {
+        (Some(saved), Some(found)) => pf.value(Attribute::DriversAutoprobe, &saved, &found),
+        (Some(saved), None) => {
+            pf.note_as(Gravity::Unsupported, Attribute::DriversAutoprobe, &saved, &"unsupported");
+        }
         (None, _) => {}
+    }
+    pf.eswitch(&saved.eswitch, &found.eswitch);
+    pf.rdma(&saved.rdma, &found.rdma);
+    match (&saved.netdev, &found.netdev) {
+        (Setting::Set(saved), Setting::Set(found)) => pf.netdev(saved, found),
+        (Setting::Set(saved), Setting::NotThere | Setting::NotSet) => {
+            pf.note(Attribute::Netdev, &saved.name, &"absent");
+        }
+        (Setting::Set(saved), Setting::NotKnown(unread)) => {
+            pf.note(Attribute::Netdev, &saved.name, &unknown(unread));
+        }
+        (Setting::NotThere | Setting::NotSet, Setting::NotKnown(unread)) => {
+            pf.note(Attribute::Netdev, &"none", &unknown(unread));
+        }
+        (Setting::NotThere | Setting::NotSet, _) => {}
+        (Setting::NotKnown(unread), found) => {
+            let found = found.as_set().map_or("absent", |netdev| netdev.name.as_str());
+            pf.saved_not_known(Attribute::Netdev, unread, &found);
+        }
     }
     for saved_vf in &saved.vfs {
         let mut vf = Collector::new(Component::of_vf(saved, saved_vf), differences);
@@ -211,45 +192,65 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// What the PF's driver keeps of a VF: one that has no such thing is excused.
     fn setting<T: PartialEq + fmt::Display>(
         &mut self,
         attribute: Attribute,
         saved: &Setting<T>,
         found: &Setting<T>,
     ) {
-        match (saved, found) {
-            // What the old driver could not report was never known.
-            (Setting::Unsupported, _) | (Setting::NotSet, Setting::Unsupported) => {}
-            (Setting::Set(saved), Setting::Unsupported) => {
-                self.note_as(Gravity::Unsupported, attribute, saved, &"unsupported");
+        self.setting_as(attribute, saved, found, Gravity::Unsupported, T::to_string);
+    }
+
+    /// `lost` is what it means that it is not there now, and `text` what is said of a value.
+    fn setting_as<T: PartialEq>(
+        &mut self,
+        attribute: Attribute,
+        saved: &Setting<T>,
+        found: &Setting<T>,
+        lost: Gravity,
+        text: impl Fn(&T) -> String,
+    ) {
+        let told = |value: Option<&T>| value.map_or_else(|| "not set".to_owned(), &text);
+        match saved.against(found) {
+            Agreement::Same | Agreement::WasNotThere => {}
+            Agreement::Differs { saved, found } => self.note(attribute, &told(saved), &told(found)),
+            Agreement::IsNotThere { saved } => {
+                self.note_as(lost, attribute, &text(saved), &"unsupported");
             }
-            (saved, found) if saved == found => {}
-            (saved, found) => self.note(attribute, saved, found),
+            Agreement::FoundNotKnown(unread) => {
+                self.note(attribute, &told_of(saved, &text), &unknown(unread));
+            }
+            Agreement::SavedNotKnown(unread) => {
+                self.saved_not_known(attribute, unread, &told_of(found, &text));
+            }
         }
     }
 
-    fn eswitch(&mut self, saved: Option<&Eswitch>, found: Option<&Eswitch>) {
-        match (saved, found) {
-            (Some(saved), Some(found)) => {
-                self.value(Attribute::EswitchMode, &saved.mode, &found.mode);
-                self.reported(
-                    Attribute::EswitchInlineMode,
-                    saved.inline_mode.as_ref(),
-                    found.inline_mode.as_ref(),
-                );
-                self.reported(
-                    Attribute::EswitchEncapMode,
-                    saved.encap_mode.as_ref(),
-                    found.encap_mode.as_ref(),
-                );
-            }
-            // A driver without an eswitch is in legacy mode, whatever it calls that; switchdev is lost with it.
-            (Some(saved), None) if saved.mode == EswitchMode::Legacy => {
-                self.note_as(Gravity::Unsupported, Attribute::EswitchMode, &saved.mode, &"unsupported");
-            }
-            (Some(saved), None) => self.note(Attribute::EswitchMode, &saved.mode, &"unsupported"),
-            (None, _) => {}
+    /// What was not known is never equal to anything. Where that was taken into account, that it is lost is said, and no fault.
+    fn saved_not_known(&mut self, attribute: Attribute, unread: &Unread, found: &dyn fmt::Display) {
+        let gravity = if unread.is_accepted() { Gravity::CannotRestore } else { self.gravity };
+        self.note_as(gravity, attribute, &unknown(unread), found);
+    }
+
+    fn eswitch(&mut self, saved: &Setting<Eswitch>, found: &Setting<Eswitch>) {
+        if let (Setting::Set(saved), Setting::Set(found)) = (saved, found) {
+            self.value(Attribute::EswitchMode, &saved.mode, &found.mode);
+            let (inline, encap) = (saved.inline_mode.as_ref(), saved.encap_mode.as_ref());
+            self.reported(Attribute::EswitchInlineMode, inline, found.inline_mode.as_ref());
+            self.reported(Attribute::EswitchEncapMode, encap, found.encap_mode.as_ref());
+            return;
         }
+        // A driver without an eswitch is in legacy mode, whatever it calls that; switchdev is lost with it.
+        let lost = match saved.as_set().map(|eswitch| eswitch.mode) {
+            Some(EswitchMode::Legacy) => Gravity::Unsupported,
+            Some(_) | None => self.gravity,
+        };
+        self.setting_as(Attribute::EswitchMode, saved, found, lost, |eswitch| eswitch.mode.to_string());
+    }
+
+    fn rdma(&mut self, saved: &Setting<Vec<String>>, found: &Setting<Vec<String>>) {
+        self.setting_as(Attribute::Rdma, saved, found, self.gravity, |names| names.join(" "));
     }
 
     fn vf(&mut self, saved: &VfState, found: &VfState) {
@@ -260,12 +261,9 @@ impl<'a> Collector<'a> {
             saved.driver_override.as_ref(),
             found.driver_override.as_ref(),
         );
-        match (&saved.admin, &found.admin) {
-            (Some(saved), Some(found)) => self.admin(saved, found),
-            (Some(_), None) => self.note(Attribute::Admin, &"known", &"unknown: the PF has no netdev"),
-            (None, _) => {}
-        }
-        self.ofed(saved.ofed.as_ref(), found.ofed.as_ref());
+        self.vf_attributes(&saved.admin, &found.admin);
+        self.ofed(&saved.ofed, &found.ofed);
+        self.rdma(&saved.rdma, &found.rdma);
         match (&saved.netdev, &found.netdev) {
             (VfNetdev::Here(saved), VfNetdev::Here(found)) => self.netdev(saved, found),
             (VfNetdev::Here(saved), VfNetdev::InNamespace) => {
@@ -282,28 +280,29 @@ impl<'a> Collector<'a> {
         }
     }
 
-    fn ofed(&mut self, saved: Option<&OfedAttributes>, found: Option<&OfedAttributes>) {
-        let vlans = |trunk: &[u16]| List(trunk.iter().map(ToString::to_string).collect());
+    fn vf_attributes(&mut self, saved: &Setting<VfAttributes>, found: &Setting<VfAttributes>) {
         match (saved, found) {
-            (Some(saved), Some(found)) => {
-                if saved.trunk != found.trunk {
-                    self.note(Attribute::OfedTrunk, &vlans(&saved.trunk), &vlans(&found.trunk));
-                }
-                self.reported(Attribute::OfedRateGroup, saved.rate_group.as_ref(), found.rate_group.as_ref());
+            (Setting::Set(saved), Setting::Set(found)) => self.admin(saved, found),
+            (Setting::Set(_), Setting::NotThere | Setting::NotSet) => {
+                self.note(Attribute::Admin, &"known", &"unsupported");
             }
-            (Some(saved), None) => {
-                if !saved.trunk.is_empty() {
-                    let trunk = vlans(&saved.trunk);
-                    self.note_as(Gravity::Unsupported, Attribute::OfedTrunk, &trunk, &"unsupported");
-                }
-                // 0 is the group of those that are in none.
-                if let Some(group) = saved.rate_group.filter(|group| *group != 0) {
-                    self.note_as(Gravity::Unsupported, Attribute::OfedRateGroup, &group, &"unsupported");
-                }
+            (Setting::Set(_), Setting::NotKnown(unread)) => {
+                self.note(Attribute::Admin, &"known", &unknown(unread));
             }
-            // Nothing was known.
-            (None, _) => {}
+            (Setting::NotThere | Setting::NotSet, Setting::NotKnown(unread)) => {
+                self.note(Attribute::Admin, &"none", &unknown(unread));
+            }
+            (Setting::NotThere | Setting::NotSet, _) => {}
+            (Setting::NotKnown(unread), _) => {
+                self.saved_not_known(Attribute::Admin, unread, &"not compared");
+            }
         }
+    }
+
+    fn ofed(&mut self, saved: &OfedAttributes, found: &OfedAttributes) {
+        let vlans = |trunk: &Vec<u16>| trunk.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        self.setting_as(Attribute::OfedTrunk, &saved.trunk, &found.trunk, Gravity::Unsupported, vlans);
+        self.setting(Attribute::OfedRateGroup, &saved.rate_group, &found.rate_group);
     }
 
     fn admin(&mut self, saved: &VfAttributes, found: &VfAttributes) {
@@ -346,6 +345,20 @@ impl<'a> Collector<'a> {
         self.value(Attribute::AllMulticast, &saved.all_multicast, &found.all_multicast);
         self.option(Attribute::Master, saved.master.as_ref(), found.master.as_ref());
     }
+}
+
+/// What is said of a setting, with the words that its `Display` has.
+fn told_of<T>(setting: &Setting<T>, text: impl Fn(&T) -> String) -> String {
+    match setting {
+        Setting::Set(value) => text(value),
+        Setting::NotSet => "not set".to_owned(),
+        Setting::NotThere => "unsupported".to_owned(),
+        Setting::NotKnown(unread) => unknown(unread),
+    }
+}
+
+fn unknown(unread: &Unread) -> String {
+    format!("unknown: {unread}")
 }
 
 struct OrNone<'a, T>(Option<&'a T>);

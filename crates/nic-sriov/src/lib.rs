@@ -18,11 +18,16 @@ mod ofed;
 mod state;
 
 mod check;
+mod ib_folders;
 mod net_folder;
+mod not_known;
 mod observe;
+mod rdma;
+mod source;
 mod unmakeable;
 
 mod compare;
+mod component;
 mod names;
 mod plan;
 
@@ -38,22 +43,25 @@ pub use address::{DeviceAddress, ParseAddressError, PciAddress, PciId};
 pub use arrivals::{Arrival, ArrivalError, Arrivals};
 pub use attribute::Attribute;
 pub use check::{Contradiction, MOST_VFS};
-pub use compare::{Component, Difference, Gravity, compare};
+pub use compare::{Difference, Gravity, compare};
+pub use component::Component;
 pub use names::{NameTaken, Rename, plan_names};
+pub use not_known::NotKnown;
 pub use observe::{
-    BusDevice, DeviceSelector, KernelLinks, LinkSource, ObserveError, Recording, bus_devices, find_pfs,
-    observe, observe_whole, observe_within, vf_addresses,
+    BusDevice, DeviceSelector, bus_devices, find_pfs, observe, observe_whole, observe_within, vf_addresses,
 };
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{
-    BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RestoreObstacle, RestorePlan, SkippedPf, VfPlan,
-    VfUser, obstacles, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish,
-    plan_netdev, plan_prepare, plan_rates_before, plan_restore, vfs_need_binding, vfs_to_unbind,
+    BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RdmaRename, RestoreObstacle, RestorePlan, SkippedPf,
+    VfPlan, VfUser, obstacles, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish,
+    plan_netdev, plan_prepare, plan_rates_before, plan_rdma_names, plan_restore, vfs_need_binding,
+    vfs_to_unbind,
 };
 pub use restore::{
     RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, Stage, StepFailure, VfOutcome, restore,
 };
-pub use state::{NetdevState, NicState, PfState, RepresentorState, VfNetdev, VfState};
+pub use source::{KernelLinks, LinkSource, ObserveError, RecordedEswitch, Recording};
+pub use state::{NetdevState, NicState, PfSeen, PfState, RepresentorState, UnreadPf, VfNetdev, VfState};
 pub use sysfs::{VfWriteError, set_num_vfs};
 pub use teardown::{RemoveVfsError, await_pfs, remove_vfs};
 pub use unmakeable::{UnmakeablePorts, unmakeable_ports};

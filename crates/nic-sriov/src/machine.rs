@@ -8,7 +8,7 @@ mod running;
 
 use std::time::Duration;
 
-use nic_netlink::{EswitchChange, IfIndex, LinkChange, Links, PhysPortName, VfChange};
+use nic_netlink::{EswitchChange, IfIndex, LinkChange, Links, PhysPortName, Setting, VfChange};
 
 pub(crate) use self::error::MachineError;
 pub(crate) use self::running::RunningMachine;
@@ -92,6 +92,12 @@ pub(crate) trait Machine: Sync {
         link: IfIndex,
         change: &LinkChange,
     ) -> impl Future<Output = Result<(), MachineError>> + Send;
+
+    /// The names of the device's RDMA devices.
+    fn rdma_devices(&self, device: &DeviceAddress) -> impl Future<Output = Setting<Vec<String>>> + Send;
+
+    /// Gives an RDMA device another name.
+    fn rename_rdma(&self, from: &str, to: &str) -> impl Future<Output = Result<(), MachineError>> + Send;
 
     /// Waits until the device has a netdev and udev is done with it ([`Arrivals::wait`](crate::Arrivals::wait)).
     fn await_netdev(

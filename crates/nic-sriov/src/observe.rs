@@ -1,23 +1,29 @@
 //! Reading the machine: sysfs for what a device is, one link dump for all that its netdevs are.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use nic_host::{Foreign, Host, ListError, ReadError};
-use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Link, Links, Netlink, PhysPort, VfList};
+use nic_host::Host;
+use nic_netlink::{IfIndex, Link, Links, PhysPort, Setting, Unread, VfAttributes, VfList};
 use serde::{Deserialize, Serialize};
 
 use crate::check::MOST_VFS;
-use crate::net_folder::is_elsewhere;
+use crate::ib_folders::IbFolders;
+use crate::net_folder::{NetFolder, is_elsewhere, net_folder};
 use crate::ofed;
+use crate::rdma::rdma_devices;
+use crate::source::{LinkSource, ObserveError};
+use crate::state::UnreadPf;
 use crate::{
-    DeviceAddress, NetdevState, NicState, PciAddress, PciId, PfState, RepresentorState, VfNetdev, VfState,
+    DeviceAddress, NetdevState, NicState, OfedAttributes, PciAddress, PciId, PfState, RepresentorState,
+    VfNetdev, VfState,
 };
 
 /// include/uapi/linux/netdevice.h: the kernel made the address up.
 const NET_ADDR_RANDOM: u32 = 1;
+
+/// The bus whose VFs are devices of their own.
+const PCI: &str = "pci";
 
 /// Which devices are the PFs of a NIC family, and which drivers make VFs' netdevs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,178 +38,6 @@ pub struct DeviceSelector {
     pub pf_drivers: Vec<String>,
     /// The drivers whose VFs have netdevs.
     pub vf_drivers: Vec<String>,
-}
-
-/// A machine that could not be observed.
-#[derive(Debug, thiserror::Error)]
-pub enum ObserveError {
-    /// A folder of sysfs could not be listed.
-    #[error(transparent)]
-    List(#[from] ListError),
-    /// An attribute could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// An attribute's value is not what the kernel documents.
-    #[error("{path} holds {}, which is not {expected}", Foreign(value))]
-    Value {
-        /// The attribute.
-        path: String,
-        /// What it holds.
-        value: String,
-        /// What it should hold.
-        expected: &'static str,
-    },
-    /// It took longer than it may.
-    #[error("looking at the NICs has not ended after {} s: something of them hangs in the kernel", after.as_secs())]
-    Deadline {
-        /// How long it was waited for.
-        after: Duration,
-    },
-    /// No thread could be had for it.
-    #[error("cannot start a thread to look at the NICs from")]
-    Thread(#[source] std::io::Error),
-    /// A question to the kernel over netlink failed.
-    #[error("cannot read the links over netlink")]
-    Netlink(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A tree's recording of the eswitches is none.
-    #[error("{} is not a list of eswitches", path.display())]
-    Recording {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The kernel leaves a VF out of its list of a PF's VFs, as it does where the driver answers the question with an error
-    /// (`rtnl_fill_vfinfo` in `net/core/rtnetlink.c`): what is set for it cannot be known.
-    #[error("the kernel's list of the VFs of {pf} leaves out VF {vf}: what is set for it cannot be known")]
-    VfNotTold {
-        /// The PF.
-        pf: DeviceAddress,
-        /// The VF's number.
-        vf: u32,
-    },
-    /// A question to the kernel over devlink failed.
-    #[error("cannot read the eswitch of {device} over devlink")]
-    Devlink {
-        /// The PF.
-        device: DeviceAddress,
-        /// What went wrong.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-/// Where netlink's answers come from: the running kernel, or a recording that lies in a fixture tree.
-#[derive(Debug, Clone)]
-pub enum LinkSource {
-    /// The running kernel.
-    Kernel(KernelLinks),
-    /// A recording.
-    Recorded(Recording),
-}
-
-/// The connections to the running kernel.
-#[derive(Debug, Clone)]
-pub struct KernelLinks {
-    /// rtnetlink.
-    pub netlink: Netlink,
-    /// devlink; `None` where the kernel has none.
-    pub devlink: Option<Devlink>,
-}
-
-/// What was recorded of a kernel's answers.
-#[derive(Debug, Clone, Default)]
-pub struct Recording {
-    /// The link dump.
-    pub links: Links,
-    /// What PFs' drivers say of their VFs, by the PF's netdev.
-    pub vfs: BTreeMap<IfIndex, VfList>,
-    /// The eswitches, by device.
-    pub eswitches: BTreeMap<String, Eswitch>,
-}
-
-impl KernelLinks {
-    /// The same connections, with another deadline for each question. The kernel answers one after the other what needs the same lock
-    /// (`rtnl_lock`): while PFs make their VFs, a link dump waits for each of these.
-    #[must_use]
-    pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self {
-            netlink: self.netlink.with_deadline(deadline),
-            devlink: self.devlink.as_ref().map(|devlink| devlink.with_deadline(deadline)),
-        }
-    }
-}
-
-impl LinkSource {
-    /// The same source, with another deadline for each question to the running kernel.
-    #[must_use]
-    pub fn with_deadline(&self, deadline: Duration) -> Self {
-        match self {
-            Self::Kernel(kernel) => Self::Kernel(kernel.with_deadline(deadline)),
-            Self::Recorded(recording) => Self::Recorded(recording.clone()),
-        }
-    }
-
-    /// The running kernel's answers, or for another root those recorded under its `/netlink`.
-    pub async fn open(host: &Host) -> Result<Self, ObserveError> {
-        let boxed = |error| ObserveError::Netlink(error);
-        if !host.is_running_machine() {
-            let links = Links::recorded(host).map_err(|error| boxed(Box::new(error)))?;
-            const ESWITCHES: &str = "/netlink/eswitches.json";
-            let vfs = VfList::recorded(host).map_err(|error| boxed(Box::new(error)))?;
-            let eswitches = match host.read_if_exists(ESWITCHES)? {
-                None => BTreeMap::new(),
-                Some(text) => serde_json::from_str(&text)
-                    .map_err(|source| ObserveError::Recording { path: host.path(ESWITCHES), source })?,
-            };
-            return Ok(Self::Recorded(Recording { links, vfs, eswitches }));
-        }
-        let netlink = Netlink::connect().map_err(|error| boxed(Box::new(error)))?;
-        let devlink = match Devlink::connect() {
-            Ok(devlink) => Some(devlink),
-            Err(error) => {
-                tracing::info!(%error, "no devlink: eswitch modes are not looked at");
-                None
-            }
-        };
-        Ok(Self::Kernel(KernelLinks { netlink, devlink }))
-    }
-
-    /// All links.
-    pub async fn links(&self) -> Result<Links, ObserveError> {
-        match self {
-            Self::Recorded(recording) => Ok(recording.links.clone()),
-            Self::Kernel(kernel) => {
-                kernel.netlink.links().await.map_err(|error| ObserveError::Netlink(Box::new(error)))
-            }
-        }
-    }
-
-    /// What the PF's driver says of its VFs; `None` where its netdev is gone by now.
-    async fn vfs(&self, pf: IfIndex) -> Result<Option<VfList>, ObserveError> {
-        match self {
-            Self::Recorded(recording) => Ok(recording.vfs.get(&pf).cloned()),
-            Self::Kernel(kernel) => {
-                kernel.netlink.vfs(pf).await.map_err(|error| ObserveError::Netlink(Box::new(error)))
-            }
-        }
-    }
-
-    async fn eswitch(&self, device: &DeviceAddress) -> Result<Option<Eswitch>, ObserveError> {
-        match self {
-            Self::Recorded(recording) => Ok(recording.eswitches.get(&device.to_string()).copied()),
-            Self::Kernel(KernelLinks { devlink: None, .. }) => Ok(None),
-            Self::Kernel(KernelLinks { devlink: Some(devlink), .. }) => devlink
-                .eswitch(&devlink_handle(device))
-                .await
-                .map_err(|source| ObserveError::Devlink { device: device.clone(), source: Box::new(source) }),
-        }
-    }
-}
-
-pub(crate) fn devlink_handle(device: &DeviceAddress) -> DevlinkHandle {
-    DevlinkHandle { bus: device.bus().to_owned(), device: device.name().to_owned() }
 }
 
 /// A device on a family's bus, of its vendor. Whether it is one of the family's is for its `modalias` to tell.
@@ -254,7 +88,11 @@ pub fn find_pfs(host: &Host, selector: &DeviceSelector) -> Result<Vec<DeviceAddr
     Ok(devices.into_iter().filter(is_pf).map(|device| device.address).collect())
 }
 
-/// Observes these PFs, with one link dump for all of them. A PF that has gone is left out.
+/// Observes these PFs, with one link dump for all of them. A PF that has gone is left out; one that cannot be read is
+/// [unread](NicState::unread), and the others are what they are.
+///
+/// # Errors
+/// What keeps all of them from being looked at.
 pub async fn observe(
     host: &Host,
     source: &LinkSource,
@@ -262,25 +100,37 @@ pub async fn observe(
     pfs: &[DeviceAddress],
 ) -> Result<NicState, ObserveError> {
     let links = source.links().await?;
-    let mut state = NicState::default();
+    let mut found = Vec::new();
     for address in pfs {
         if host.exists(address.sysfs()) {
-            state.pfs.push(observe_pf(host, source, selector, address, &links).await?);
+            found.push((address, observe_pf(host, source, selector, address, &links).await));
         }
     }
-    find_in_namespaces(host, &mut state).await?;
+    // At once: each VF that is not visible is looked at twice.
+    let look = async |(address, pf): (&DeviceAddress, Result<PfState, ObserveError>)| {
+        (address.clone(), look_in_namespaces(host, pf).await)
+    };
+    let mut state = NicState::default();
+    for (address, pf) in join_all(found.into_iter().map(look)).await {
+        match pf {
+            Ok(pf) => state.pfs.push(pf),
+            // It went meanwhile.
+            Err(_) if !host.exists(address.sysfs()) => {}
+            Err(error) => state.unread.push(UnreadPf { address, not_known: Unread::of(&error) }),
+        }
+    }
     Ok(state)
 }
 
-/// How often a list that leaves out a VF is looked at: their number may have changed just then.
+/// How often something that is not known is looked for: the number of VFs may have changed just then, or a netdev have been renamed.
 const LOOKS: usize = 3;
 /// Between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
-/// [`observe_within`] for a snapshot: what is not known of a VF would be neither given back nor compared.
+/// [`observe_within`] for a snapshot: where something is not known, it is looked for once more and again. A recording is what it is.
 ///
 /// # Errors
-/// Also when the kernel's list of a PF's VFs leaves one out, in several looks.
+/// What keeps all of them from being looked at.
 pub async fn observe_whole(
     host: &Host,
     source: &LinkSource,
@@ -291,34 +141,18 @@ pub async fn observe_whole(
     let mut looks = 1;
     loop {
         let state = observe_within(host, source, selector, pfs, deadline).await?;
-        let Some((pf, vf)) = untold_vf(source, &state).await? else { return Ok(state) };
-        if looks == LOOKS {
-            return Err(ObserveError::VfNotTold { pf, vf });
+        if looks == LOOKS || matches!(source, LinkSource::Recorded(_)) || state.not_known().is_empty() {
+            return Ok(state);
         }
         looks += 1;
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
 }
 
-/// A VF that the kernel leaves out of its list of a PF's VFs, or of which it says what nobody understands.
-async fn untold_vf(
-    source: &LinkSource,
-    state: &NicState,
-) -> Result<Option<(DeviceAddress, u32)>, ObserveError> {
-    for pf in &state.pfs {
-        let Some(netdev) = pf.netdev.as_ref().filter(|_| !pf.vfs.is_empty()) else { continue };
-        let Some(list) = source.vfs(netdev.index).await? else { continue };
-        if let Some(untold) = pf.vfs.iter().find(|vf| list.get(vf.index).is_err()) {
-            return Ok(Some((pf.address.clone(), untold.index)));
-        }
-    }
-    Ok(None)
-}
-
-/// Tells netdevs in other network namespaces from those that are not there yet.
-async fn find_in_namespaces(host: &Host, state: &mut NicState) -> Result<(), ObserveError> {
-    let vfs = state.pfs.iter_mut().flat_map(|pf| &mut pf.vfs);
-    let away = vfs.filter(|vf| vf.netdev == VfNetdev::NotVisible);
+/// Tells VFs' netdevs in other network namespaces from those that are not there yet.
+async fn look_in_namespaces(host: &Host, pf: Result<PfState, ObserveError>) -> Result<PfState, ObserveError> {
+    let mut pf = pf?;
+    let away = pf.vfs.iter_mut().filter(|vf| vf.netdev == VfNetdev::NotVisible);
     let look = async |vf: &mut VfState| -> Result<(), ObserveError> {
         if let Some(address) = vf.address
             && is_elsewhere(host, &address.into()).await?
@@ -327,8 +161,8 @@ async fn find_in_namespaces(host: &Host, state: &mut NicState) -> Result<(), Obs
         }
         Ok(())
     };
-    // At once: each is looked at twice.
-    join_all(away.map(look)).await.into_iter().collect()
+    join_all(away.map(look)).await.into_iter().collect::<Result<(), ObserveError>>()?;
+    Ok(pf)
 }
 
 /// [`observe`] from a thread of its own, for at most `deadline`.
@@ -368,16 +202,16 @@ pub(crate) fn driver_of(host: &Host, device: &DeviceAddress) -> Result<Option<St
 
 /// The addresses of a PF's VFs, by index; none on a bus whose VFs are no devices of their own.
 pub fn vf_addresses(host: &Host, pf: &DeviceAddress) -> Result<Vec<PciAddress>, ObserveError> {
-    let sysfs = pf.sysfs();
-    let count = num_vfs(host, &sysfs, None)?;
-    (0..count).filter_map(|index| vf_address(host, &sysfs, index).transpose()).collect()
+    let count = num_vfs(host, pf, None)?;
+    (0..count).filter_map(|index| vf_address(host, pf, index).transpose()).collect()
 }
 
-/// VF addresses are not the PF's plus N: the kernel says where each is.
-fn vf_address(host: &Host, pf_sysfs: &str, index: u32) -> Result<Option<PciAddress>, ObserveError> {
-    let path = format!("{pf_sysfs}/virtfn{index}");
+/// VF addresses are not the PF's plus N: the kernel says where each is. `None` on a bus whose VFs are no devices of their own.
+fn vf_address(host: &Host, pf: &DeviceAddress, index: u32) -> Result<Option<PciAddress>, ObserveError> {
+    let path = format!("{}/virtfn{index}", pf.sysfs());
     match host.link_name(&path)? {
         Some(name) => Ok(Some(pci_address(&path, &name)?)),
+        None if pf.bus() == PCI => Err(ObserveError::NoSuchVf { pf: pf.clone(), vf: index }),
         None => Ok(None),
     }
 }
@@ -393,29 +227,34 @@ async fn observe_pf(
     let of_device = links_of_device(host, address, links)?;
     let uplink = of_device.iter().copied().find(|link| is_uplink(link));
     let total_vfs = total_vfs(host, address)?;
-    let num_vfs = num_vfs(host, &sysfs, total_vfs)?;
+    let num_vfs = num_vfs(host, address, total_vfs)?;
     let driver = driver_of(host, address)?;
-    let vf_list = match uplink {
-        Some(uplink) if num_vfs > 0 => source.vfs(uplink.index).await?.unwrap_or_default(),
-        Some(_) | None => VfList::default(),
+    let list = match uplink {
+        None => Err(Unread::because("the PF has no netdev here, which is whom to ask for its VFs")),
+        Some(_) if num_vfs == 0 => Ok(VfList::default()),
+        Some(uplink) => source.vfs(uplink.index).await,
+    };
+    let folders = if list.is_err() { IbFolders::of(host, address) } else { None };
+    let admin = |index: u32| match (&list, &folders) {
+        (Ok(list), _) => list.setting(index),
+        (Err(_), Some(folders)) => folders.attributes(index),
+        (Err(unread), None) => Setting::NotKnown(unread.clone()),
     };
     let mut vfs = Vec::new();
     for index in 0..num_vfs {
-        let vf_address = vf_address(host, &sysfs, index)?;
-        // One that the kernel leaves out for the moment may be there at the next look; a snapshot is made of none such (`untold_vf`).
-        let admin = vf_list.get(index).ok().flatten().cloned();
-        vfs.push(match vf_address {
+        vfs.push(match vf_address(host, address, index)? {
             Some(vf_address) => {
-                let ofed = ofed::observe(host, address, index)?;
-                VfState { ofed, ..observe_vf(host, selector, index, vf_address, admin, links)? }
+                let ofed = ofed::observe(host, address, index);
+                VfState { ofed, ..observe_vf(host, selector, index, vf_address, admin(index), links)? }
             }
             None => VfState {
                 index,
                 address: None,
                 driver: None,
                 driver_override: None,
-                admin,
-                ofed: None,
+                admin: admin(index),
+                ofed: OfedAttributes::default(),
+                rdma: Setting::NotThere,
                 netdev: VfNetdev::Unbound,
             },
         });
@@ -443,15 +282,32 @@ async fn observe_pf(
         address: address.clone(),
         pci_id,
         // Without a driver devlink has nothing to say, and asking is an error.
-        eswitch: if driver.is_some() { source.eswitch(address).await? } else { None },
+        eswitch: if driver.is_some() { source.eswitch(address).await } else { Setting::NotThere },
         driver,
         total_vfs,
         num_vfs,
         drivers_autoprobe: number(host, &format!("{sysfs}/sriov_drivers_autoprobe"))?.map(|value| value != 0),
-        netdev: uplink.map(|link| NetdevState::of(link, links)),
+        netdev: match uplink {
+            Some(link) => Setting::Set(NetdevState::of(link, links)),
+            None if of_device.is_empty() => hidden_netdev(net_folder(host, address)?),
+            None => Setting::NotThere,
+        },
+        rdma: rdma_devices(host, address),
         vfs,
         representors,
     })
+}
+
+/// What is known of the netdev of a PF, of which netlink shows none.
+fn hidden_netdev(folder: NetFolder) -> Setting<NetdevState> {
+    let why = match folder {
+        NetFolder::Absent => return Setting::NotThere,
+        NetFolder::ElsewhereOnly => "it is in another network namespace",
+        NetFolder::Here => {
+            "sysfs shows a netdev, and netlink does not: they are of different network namespaces"
+        }
+    };
+    Setting::NotKnown(Unread::because(why))
 }
 
 fn observe_vf(
@@ -459,7 +315,7 @@ fn observe_vf(
     selector: &DeviceSelector,
     index: u32,
     address: PciAddress,
-    admin: Option<nic_netlink::VfAttributes>,
+    admin: Setting<VfAttributes>,
     links: &Links,
 ) -> Result<VfState, ObserveError> {
     let device = DeviceAddress::from(address);
@@ -477,7 +333,9 @@ fn observe_vf(
     let driver_override = host
         .attribute(format!("{sysfs}/driver_override"))?
         .filter(|name| !name.is_empty() && name != "(null)");
-    Ok(VfState { index, address: Some(address), driver, driver_override, admin, ofed: None, netdev })
+    let rdma = rdma_devices(host, &device);
+    let ofed = OfedAttributes::default();
+    Ok(VfState { index, address: Some(address), driver, driver_override, admin, ofed, rdma, netdev })
 }
 
 /// The links that belong to a device. The kernel says whose child a link is since 5.14 (`IFLA_PARENT_DEV_NAME`);
@@ -524,7 +382,7 @@ fn total_vfs(host: &Host, address: &DeviceAddress) -> Result<Option<u32>, Observ
     match number(host, &format!("{sysfs}/sriov_totalvfs"))? {
         Some(total) => Ok(Some(total)),
         // netdevsim has its limit in debugfs alone; that numvfs exists shows that it has VFs.
-        None if address.bus() != "pci" && host.exists(format!("{sysfs}/sriov_numvfs")) => {
+        None if address.bus() != PCI && host.exists(format!("{sysfs}/sriov_numvfs")) => {
             number(host, &format!("/sys/kernel/debug/{}/{}/max_vfs", address.bus(), address.name()))
         }
         None => Ok(None),
@@ -532,9 +390,13 @@ fn total_vfs(host: &Host, address: &DeviceAddress) -> Result<Option<u32>, Observ
 }
 
 /// `sriov_numvfs`, which no PF has above its `total`; 0 without SR-IOV.
-fn num_vfs(host: &Host, pf_sysfs: &str, total: Option<u32>) -> Result<u32, ObserveError> {
-    let path = format!("{pf_sysfs}/sriov_numvfs");
-    let count = number(host, &path)?.unwrap_or(0);
+fn num_vfs(host: &Host, pf: &DeviceAddress, total: Option<u32>) -> Result<u32, ObserveError> {
+    let path = format!("{}/sriov_numvfs", pf.sysfs());
+    let count = match number(host, &path)? {
+        Some(count) => count,
+        None if total.is_some() => return Err(ObserveError::NoNumVfs { pf: pf.clone() }),
+        None => 0,
+    };
     if count > total.unwrap_or(MOST_VFS).min(MOST_VFS) {
         let expected = "a number of VFs that the PF can have (sriov_totalvfs)";
         return Err(ObserveError::Value { path, value: count.to_string(), expected });

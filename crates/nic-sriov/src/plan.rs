@@ -7,6 +7,7 @@
 mod netdev;
 mod obstacle;
 mod pf;
+mod rdma;
 mod text;
 mod vf;
 
@@ -19,6 +20,8 @@ pub(crate) use self::pf::{
     attribute_for_legacy, changes_mode_under_vfs, is_refused_by_mode, without_vfs_to_unbind,
 };
 pub use self::pf::{plan_eswitch, plan_finish, plan_prepare, vfs_need_binding, vfs_to_unbind};
+pub use self::rdma::{RdmaRename, plan_rdma_names};
+pub(crate) use self::rdma::{rdma_names, rdma_renames};
 pub(crate) use self::vf::plan_admin_mac_again;
 pub use self::vf::{plan_admin_after, plan_admin_before, plan_binding, plan_rates_before};
 use self::vf::{plan_vf, vf_as_created};
@@ -120,6 +123,8 @@ pub struct PfPlan {
     pub vfs: Vec<VfPlan>,
     /// When all VFs are back.
     pub finish: Vec<PfStep>,
+    /// When all PFs are back: RDMA devices of the PF and its VFs that get their names back.
+    pub rdma: Vec<RdmaRename>,
 }
 
 impl PfPlan {
@@ -131,6 +136,7 @@ impl PfPlan {
             && self.representors.is_empty()
             && self.vfs.is_empty()
             && self.finish.is_empty()
+            && self.rdma.is_empty()
     }
 }
 
@@ -152,8 +158,9 @@ impl RestorePlan {
 /// The whole plan, as far as it can be seen from here.
 #[must_use]
 pub fn plan_restore(saved: &NicState, found: &NicState) -> RestorePlan {
+    let renames = plan_rdma_names(saved, found);
     let plan_pf = |pf: &PfState| {
-        let now = found.pf(&pf.address)?;
+        let now = found.pf(&pf.address).here()?;
         let prepare = plan_prepare(pf, now);
         let created = prepare.contains(&PfStep::NumVfs(pf.num_vfs));
         let unbound = without_vfs_to_unbind(pf, now);
@@ -169,13 +176,14 @@ pub fn plan_restore(saved: &NicState, found: &NicState) -> RestorePlan {
         let prepared = predict_pf(&prepare, pf, now);
         let finish = plan_finish(pf, &prepared);
         let eswitch = plan_eswitch(pf, &prepared);
-        let stays = prepared.eswitch == now.eswitch && eswitch.is_empty();
+        let stays = prepared.eswitch_mode() == now.eswitch_mode() && eswitch.is_empty();
         let representors = pf
             .representors
             .iter()
             .filter_map(|saved| plan_representor(pf, saved, if stays { Some(now) } else { None }))
             .collect();
-        let plan = PfPlan { address: pf.address.clone(), prepare, eswitch, representors, vfs, finish };
+        let rdma = renames.iter().filter(|rename| *rename.component.pf() == pf.address).cloned().collect();
+        let plan = PfPlan { address: pf.address.clone(), prepare, eswitch, representors, vfs, finish, rdma };
         (!plan.is_empty()).then_some(plan)
     };
     RestorePlan { pfs: saved.pfs.iter().filter_map(plan_pf).collect() }
@@ -203,12 +211,12 @@ fn predict_pf(steps: &[PfStep], saved: &PfState, found: &PfState) -> PfState {
             PfStep::Autoprobe(value) => state.drivers_autoprobe = Some(*value),
             PfStep::NumVfs(count) => state.num_vfs = *count,
             PfStep::Eswitch(change) => {
-                if let (Some(eswitch), EswitchChange::Mode(mode)) = (&mut state.eswitch, change) {
+                if let (Some(eswitch), EswitchChange::Mode(mode)) = (state.eswitch.as_set_mut(), change) {
                     eswitch.mode = *mode;
                 }
             }
             PfStep::Netdev(step) => {
-                if let (Some(netdev), Some(saved)) = (&mut state.netdev, &saved.netdev) {
+                if let (Some(netdev), Some(saved)) = (state.netdev.as_set_mut(), saved.netdev.as_set()) {
                     let up = match step {
                         NetdevStep::Link(LinkChange::Up(up)) => *up,
                         _ => netdev.up,

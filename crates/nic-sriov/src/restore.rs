@@ -12,6 +12,7 @@ mod stages;
 
 mod eswitch;
 mod naming;
+mod rdma;
 mod steps;
 mod vf;
 
@@ -25,12 +26,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use nic_host::{Host, error_chain};
+use nic_host::Host;
+use nic_netlink::Unread;
 use tokio::sync::Semaphore;
 
 use self::executor::Executor;
 use self::ledger::{InProgress, Ledger};
-use self::verify::{compare_known, excuse_unsupported, outcome};
+use self::verify::{excuse_unsupported, outcome};
 use crate::arrivals::ArrivalError;
 use crate::machine::{Machine, RunningMachine};
 use crate::plan::{
@@ -38,7 +40,8 @@ use crate::plan::{
     without_blocked_pfs,
 };
 use crate::{
-    DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, PfState, compare,
+    DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, PfState, UnreadPf,
+    compare,
 };
 
 pub use self::event::{RestoreEvent, Stage};
@@ -110,18 +113,16 @@ async fn restore_on<M: Machine>(
     options: RestoreOptions,
     on_event: &(dyn Fn(RestoreEvent) + Sync),
 ) -> Result<RestoreOutcome, RestoreError> {
-    let (found, unreadable) = observe_each(machine, saved).await;
-    let known = without_blocked_pfs(saved, &unreadable).0;
-    let mut in_the_way = obstacles(&known, &found);
-    in_the_way.extend(vfs_in_use(machine, &known, &found).await);
-    in_the_way.extend(unreadable);
+    let found = observe_each(machine, saved).await;
+    let mut in_the_way = obstacles(saved, &found);
+    in_the_way.extend(vfs_in_use(machine, saved, &found).await);
     let (restorable, skipped) = without_blocked_pfs(saved, &in_the_way);
     for pf in &skipped {
         tracing::error!(pf = %pf.pf, reasons = %pf, "a PF is left alone; the others are restored");
     }
     let differences = compare(&restorable, &found);
     if !differences.iter().any(Difference::is_wrong) {
-        let differences = compare_known(saved, &found, &in_the_way);
+        let differences = compare(saved, &found);
         return Ok(outcome(saved, skipped, differences, Ledger::default()));
     }
     machine.listen().await?;
@@ -134,7 +135,8 @@ async fn restore_on<M: Machine>(
         on_event,
     };
     let total = options.total(saved.vf_count());
-    {
+    let mut out_of_time = std::pin::pin!(machine.after(total));
+    let is_over = {
         let course = std::pin::pin!(async {
             join_all(restorable.pfs.iter().map(|pf| executor.restore_pf(pf))).await;
             executor.give_contested_names(&restorable).await;
@@ -142,35 +144,47 @@ async fn restore_on<M: Machine>(
         // The course lives until the end of this block: what it is at can still be told.
         tokio::select! {
             biased;
-            () = course => {}
-            () = machine.after(total) => executor.fail_in_progress(&restorable, total),
+            () = course => false,
+            () = &mut out_of_time => {
+                executor.fail_in_progress(&restorable, total);
+                true
+            }
+        }
+    };
+    // RDMA devices need nothing of what hangs.
+    let end = async { if is_over { machine.after(executor.deadline).await } else { out_of_time.await } };
+    {
+        let names = std::pin::pin!(executor.give_rdma_names(&restorable));
+        tokio::select! {
+            biased;
+            () = names => {}
+            () = end => executor.fail_in_progress(&restorable, total),
         }
     }
-    let (found, unreadable) = observe_each(machine, saved).await;
+    let found = observe_each(machine, saved).await;
     let ledger = executor.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let mut differences = compare_known(saved, &found, &unreadable);
+    let mut differences = compare(saved, &found);
     excuse_unsupported(&mut differences, &ledger.failures);
     Ok(outcome(saved, skipped, differences, ledger))
 }
 
-/// Observes each PF by itself: what cannot be read of one is an obstacle to that one alone.
-async fn observe_each(machine: &impl Machine, saved: &NicState) -> (NicState, Vec<RestoreObstacle>) {
+/// Observes each PF by itself: what cannot be read of one is not known of that one alone.
+async fn observe_each(machine: &impl Machine, saved: &NicState) -> NicState {
     let observe = async |pf: &DeviceAddress| (pf.clone(), machine.observe(pf).await);
     let mut state = NicState::default();
-    let mut unreadable = Vec::new();
     for (pf, found) in join_all(saved.pfs.iter().map(|pf| observe(&pf.address))).await {
         match found {
             Ok(found) => state.pfs.extend(found),
-            Err(error) => unreadable.push(RestoreObstacle::Unreadable { pf, reason: error_chain(&error) }),
+            Err(error) => state.unread.push(UnreadPf { address: pf, not_known: Unread::of(&error) }),
         }
     }
-    (state, unreadable)
+    state
 }
 
 /// VFs that the restore would remove, or take the driver from, although somebody uses them.
 async fn vfs_in_use(machine: &impl Machine, saved: &NicState, found: &NicState) -> Vec<RestoreObstacle> {
     let mut obstacles = Vec::new();
-    for (saved, found) in saved.pfs.iter().filter_map(|pf| Some((pf, found.pf(&pf.address)?))) {
+    for (saved, found) in saved.pfs.iter().filter_map(|pf| Some((pf, found.pf(&pf.address).here()?))) {
         let removes = plan_prepare(saved, found).contains(&PfStep::NumVfs(0));
         if !removes && vfs_to_unbind(saved, found).is_empty() {
             continue;
@@ -195,7 +209,7 @@ async fn vfs_in_use(machine: &impl Machine, saved: &NicState, found: &NicState) 
 
 /// Why the eswitch has to change its mode, for people.
 fn mode_change(saved: &PfState, found: &PfState) -> String {
-    match (attribute_for_legacy(saved, found), &saved.eswitch) {
+    match (attribute_for_legacy(saved, found), saved.eswitch.as_set()) {
         (Some((vf, change)), _) => format!("go through mode legacy to set {change} of VF {vf}"),
         (None, Some(eswitch)) => format!("go to mode {}", eswitch.mode),
         (None, None) => "change its mode".to_owned(),

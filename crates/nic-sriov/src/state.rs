@@ -1,6 +1,6 @@
 use nic_netlink::{
     Eswitch, EswitchMode, IfIndex, Link, LinkAddress, LinkLayer, LinkName, Links, PhysPortName, PhysSwitchId,
-    VfAttributes,
+    Setting, Unread, VfAttributes,
 };
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +9,67 @@ use crate::{DeviceAddress, OfedAttributes, PciAddress, PciId};
 /// What there is to know of a machine's NICs: one entry for each PF, sorted by address.
 ///
 /// A snapshot holds one; so does every observation made during a restore, and comparing the two is how a restore
-/// is planned and verified.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+/// is planned and verified. What could not be read of it is in it as such ([`Setting::NotKnown`]), so that two states have no `==`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NicState {
     /// The physical functions.
     pub pfs: Vec<PfState>,
+    /// Those that are there, and of which nothing is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<UnreadPf>,
+}
+
+/// A physical function of which nothing is known.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnreadPf {
+    /// Where it is.
+    pub address: DeviceAddress,
+    /// Why.
+    pub not_known: Unread,
+}
+
+/// What a look at a physical function has brought.
+#[derive(Debug, Clone, Copy)]
+pub enum PfSeen<'a> {
+    /// What it is.
+    Here(&'a PfState),
+    /// It is there, and could not be read.
+    Unread(&'a Unread),
+    /// It is not there.
+    Gone,
+}
+
+impl<'a> PfSeen<'a> {
+    /// What it is, where that is known.
+    #[must_use]
+    pub fn here(self) -> Option<&'a PfState> {
+        match self {
+            Self::Here(pf) => Some(pf),
+            Self::Unread(_) | Self::Gone => None,
+        }
+    }
 }
 
 impl NicState {
     /// The PF at `address`.
     #[must_use]
-    pub fn pf(&self, address: &DeviceAddress) -> Option<&PfState> {
-        self.pfs.iter().find(|pf| pf.address == *address)
+    pub fn pf(&self, address: &DeviceAddress) -> PfSeen<'_> {
+        if let Some(pf) = self.pfs.iter().find(|pf| pf.address == *address) {
+            return PfSeen::Here(pf);
+        }
+        match self.unread.iter().find(|unread| unread.address == *address) {
+            Some(unread) => PfSeen::Unread(&unread.not_known),
+            None => PfSeen::Gone,
+        }
+    }
+
+    /// A state in which nothing is known of these PFs.
+    #[must_use]
+    pub fn unread(pfs: &[DeviceAddress], why: &Unread) -> Self {
+        let unread = pfs.iter().map(|pf| UnreadPf { address: pf.clone(), not_known: why.clone() });
+        Self { pfs: Vec::new(), unread: unread.collect() }
     }
 
     /// How many VFs all PFs have together.
@@ -32,7 +80,7 @@ impl NicState {
 }
 
 /// A physical function and all that hangs on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PfState {
     /// Where it is.
@@ -49,9 +97,11 @@ pub struct PfState {
     /// `sriov_drivers_autoprobe`; `None` on kernels older than 4.12 and on buses that have none.
     pub drivers_autoprobe: Option<bool>,
     /// The eswitch, where the driver has one that devlink shows.
-    pub eswitch: Option<Eswitch>,
+    pub eswitch: Setting<Eswitch>,
     /// The uplink's netdev (outside switchdev: the PF's only one).
-    pub netdev: Option<NetdevState>,
+    pub netdev: Setting<NetdevState>,
+    /// The names of its RDMA devices, sorted. Who uses RDMA goes by them.
+    pub rdma: Setting<Vec<String>>,
     /// Its virtual functions, by index.
     pub vfs: Vec<VfState>,
     /// The representors of VFs and SFs that its eswitch has in switchdev mode, sorted by port.
@@ -70,18 +120,18 @@ impl PfState {
     pub fn ifindexes(&self) -> Vec<IfIndex> {
         let vfs = self.vfs.iter().filter_map(|vf| vf.netdev.here());
         let representors = self.representors.iter().map(|representor| &representor.netdev);
-        self.netdev.iter().chain(vfs).chain(representors).map(|netdev| netdev.index).collect()
+        self.netdev.as_set().into_iter().chain(vfs).chain(representors).map(|netdev| netdev.index).collect()
     }
 
     /// The mode of its eswitch, where it has one.
     #[must_use]
     pub fn eswitch_mode(&self) -> Option<EswitchMode> {
-        self.eswitch.as_ref().map(|eswitch| eswitch.mode)
+        self.eswitch.as_set().map(|eswitch| eswitch.mode)
     }
 }
 
 /// A virtual function: what the PF was told about it, and what it is on its own side.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VfState {
     /// Its index: the N of `virtfnN` and of `ip link set … vf N`.
@@ -92,11 +142,13 @@ pub struct VfState {
     pub driver: Option<String>,
     /// `driver_override`, where one is set.
     pub driver_override: Option<String>,
-    /// What the PF holds for it; `None` when the PF has no netdev to ask.
-    pub admin: Option<VfAttributes>,
+    /// What the PF holds for it; not there where its driver describes no VFs, and not known where the PF has no netdev to ask.
+    pub admin: Setting<VfAttributes>,
     /// What MLNX_OFED's driver keeps beyond that, where it runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ofed: Option<OfedAttributes>,
+    #[serde(default, skip_serializing_if = "OfedAttributes::is_not_there")]
+    pub ofed: OfedAttributes,
+    /// The names of its RDMA devices, sorted.
+    pub rdma: Setting<Vec<String>>,
     /// Its own netdev.
     pub netdev: VfNetdev,
 }

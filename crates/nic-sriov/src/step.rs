@@ -6,7 +6,7 @@ use nic_netlink::{EswitchChange, LinkChange, VfChange};
 
 use crate::Attribute;
 use crate::ofed::OfedStep;
-use crate::plan::{BindStep, NetdevStep, PfStep};
+use crate::plan::{BindStep, NetdevStep, PfStep, RdmaRename};
 
 /// A step of a plan, as far as its failure is concerned.
 pub(crate) trait Step: fmt::Display {
@@ -81,11 +81,20 @@ impl Step for BindStep {
     }
 }
 
+impl Step for RdmaRename {
+    fn attributes(&self) -> &'static [Attribute] {
+        &[Attribute::Rdma]
+    }
+}
+
 impl Step for OfedStep {
     fn attributes(&self) -> &'static [Attribute] {
         match self {
             Self::TrunkAdd(..) | Self::TrunkRemove(..) => &[Attribute::OfedTrunk],
             Self::RateGroup(_) => &[Attribute::OfedRateGroup],
+            Self::NodeGuid(_) => &[Attribute::AdminNodeGuid],
+            Self::PortGuid(_) => &[Attribute::AdminPortGuid],
+            Self::Policy(_) => &[Attribute::AdminLinkState],
         }
     }
 

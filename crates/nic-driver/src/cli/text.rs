@@ -97,8 +97,11 @@ text_of!(SnapshotText, phase::TakenSnapshot, |taken, f| {
         writeln!(f, "the snapshot that was there could not be used; it is now {}", aside.display())?;
     }
     for pf in &taken.snapshot.nics.pfs {
-        let netdev = pf.netdev.as_ref().map_or("no netdev", |netdev| netdev.name.as_str());
+        let netdev = pf.netdev.as_set().map_or("no netdev", |netdev| netdev.name.as_str());
         writeln!(f, "PF {} ({netdev}): {} VFs", pf.address, pf.num_vfs)?;
+    }
+    for not_known in &taken.not_known {
+        writeln!(f, "not known, and not given back: {not_known}")?;
     }
     writeln!(f, "stored in {}", taken.path.display())
 });

@@ -178,7 +178,7 @@ fn netdevs(nics: &NicState) -> BTreeMap<NetdevKey, &NetdevState> {
 }
 
 fn netdevs_of(pf: &PfState) -> impl Iterator<Item = (NetdevKey, &NetdevState)> {
-    let own = pf.netdev.iter().map(|netdev| (WhichNetdev::Pf, netdev));
+    let own = pf.netdev.as_set().into_iter().map(|netdev| (WhichNetdev::Pf, netdev));
     let vfs = pf.vfs.iter().filter_map(|vf| Some((WhichNetdev::Vf(vf.index), vf.netdev.here()?)));
     let representors = pf.representors.iter();
     let representors = representors.map(|one| (WhichNetdev::Representor(one.port.to_string()), &one.netdev));
@@ -187,8 +187,8 @@ fn netdevs_of(pf: &PfState) -> impl Iterator<Item = (NetdevKey, &NetdevState)> {
 
 #[cfg(test)]
 mod tests {
-    use nic_netlink::{Link, Links};
-    use nic_sriov::VfState;
+    use nic_netlink::{Link, Links, Setting};
+    use nic_sriov::{OfedAttributes, VfState};
 
     use super::*;
 
@@ -202,8 +202,9 @@ mod tests {
             address: None,
             driver: None,
             driver_override: None,
-            admin: None,
-            ofed: None,
+            admin: Setting::NotThere,
+            ofed: OfedAttributes::default(),
+            rdma: Setting::NotThere,
             netdev: netdev.clone(),
         };
         PfState {
@@ -213,8 +214,9 @@ mod tests {
             total_vfs: None,
             num_vfs: 0,
             drivers_autoprobe: None,
-            eswitch: None,
-            netdev: Some(netdev(index)),
+            eswitch: Setting::NotThere,
+            netdev: Setting::Set(netdev(index)),
+            rdma: Setting::NotThere,
             vfs: vfs.iter().enumerate().map(vf).collect(),
             representors: Vec::new(),
         }
@@ -228,12 +230,14 @@ mod tests {
                 pf("0000:01:00.0", 2, &[here(10), here(11), VfNetdev::Unbound]),
                 pf("0000:02:00.0", 3, &[here(12)]),
             ],
+            ..NicState::default()
         };
         let found = NicState {
             pfs: vec![
                 pf("0000:02:00.0", 102, &[VfNetdev::NotVisible]),
                 pf("0000:01:00.0", 103, &[here(111), VfNetdev::InNamespace, here(112)]),
             ],
+            ..NicState::default()
         };
         let paired = FoundNetdevs::pair(&saved, &found);
         let pairs: Vec<(u32, u32)> = paired.here.into_iter().map(|(a, b)| (a.0, b.0)).collect();

@@ -11,7 +11,7 @@ use crate::state::{PhaseRecord, Snapshot, Step};
 
 /// A PF whose driver makes no netdev is not waited for.
 pub(crate) fn pfs_with_netdevs(snapshot: &Snapshot) -> Vec<DeviceAddress> {
-    let pfs = snapshot.nics.pfs.iter().filter(|pf| pf.netdev.is_some());
+    let pfs = snapshot.nics.pfs.iter().filter(|pf| pf.netdev.as_set().is_some());
     pfs.map(|pf| pf.address.clone()).collect()
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn pfs_on_their_way(
     snapshot: &Snapshot,
 ) -> Result<Vec<DeviceAddress>, ReadError> {
     let mut pfs = Vec::new();
-    for pf in snapshot.nics.pfs.iter().filter(|pf| pf.netdev.is_some()) {
+    for pf in snapshot.nics.pfs.iter().filter(|pf| pf.netdev.as_set().is_some()) {
         let sysfs = pf.address.sysfs();
         let driver = context.host.link_name(format!("{sysfs}/driver"))?;
         let may_come = match &driver {

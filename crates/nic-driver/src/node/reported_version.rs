@@ -24,7 +24,12 @@ pub struct ReportedVersion {
 pub(crate) fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
     let mut netdevs: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let of_pf = |pf: &PfState| {
-        pf.netdev.iter().chain(pf.vfs.iter().filter_map(|vf| vf.netdev.here())).cloned().collect()
+        pf.netdev
+            .as_set()
+            .into_iter()
+            .chain(pf.vfs.iter().filter_map(|vf| vf.netdev.here()))
+            .cloned()
+            .collect()
     };
     for netdev in found.pfs.iter().flat_map::<Vec<NetdevState>, _>(of_pf) {
         match DriverInfo::read(netdev.index) {

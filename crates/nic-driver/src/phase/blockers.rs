@@ -1,7 +1,7 @@
 //! Everything that stands in the way of a reload: of its modules, and of what hangs on the NICs.
 
 use nic_kmod::ModuleIndex;
-use nic_sriov::{LinkSource, unmakeable_ports};
+use nic_sriov::{LinkSource, NicState, unmakeable_ports};
 
 use super::error::PhaseError;
 use crate::context::{Context, Lossy, ManagementNic};
@@ -23,9 +23,23 @@ pub(crate) async fn look_for_blockers(
         return Ok(found);
     }
     let observed = observe_node(context).await?;
-    let blockers = what_hangs_on_the_nics(context, &observed, &mut found).await?;
+    let mut blockers = not_known(&observed.nics);
+    blockers.extend(what_hangs_on_the_nics(context, &observed, &mut found).await?);
     found.add(blockers, &context.settings.assume_ok);
     Ok(found)
+}
+
+/// What is not known of the NICs, and would be lost with the driver.
+pub(crate) fn not_known(nics: &NicState) -> Vec<Blocker> {
+    let block = |not_known: nic_sriov::NotKnown| Blocker {
+        kind: BlockerKind::NotKnown,
+        what: format!("what the NICs are to be given back is not known: {not_known}"),
+        modules: Vec::new(),
+        remedy: "see to it that it can be read: it goes with the driver, and what it was could not be told"
+            .to_owned(),
+        user: None,
+    };
+    nics.not_known().into_iter().map(block).collect()
 }
 
 /// What blocks; what will be lost, or is away meanwhile, is told in `found`.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use nic_kmod::ModuleName;
-use nic_sriov::{DeviceAddress, find_pfs};
+use nic_sriov::{DeviceAddress, PfSeen, find_pfs};
 use serde::Serialize;
 
 use super::error::PhaseError;
@@ -123,7 +123,7 @@ fn modules_not_ready(context: &Context) -> Option<NotReady> {
 /// has unbound.
 async fn pfs_not_up(context: &Context, known: Option<&Snapshot>) -> Result<Vec<PfNotUp>, PhaseError> {
     let index = ModuleTree::Own.index(context)?;
-    let is_known = |pf: &DeviceAddress| known.is_none_or(|known| known.nics.pf(pf).is_some());
+    let is_known = |pf: &DeviceAddress| known.is_none_or(|known| !matches!(known.nics.pf(pf), PfSeen::Gone));
     let began = Instant::now();
     let mut without = loop {
         let mut without = driverless_devices(context, &index)?;

@@ -9,16 +9,16 @@
 use jiff::Timestamp;
 use nic_host::WriteError;
 use nic_kmod::{BlacklistError, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName};
-use nic_sriov::{DeviceAddress, ObserveError};
+use nic_sriov::{DeviceAddress, NicState, ObserveError};
 use serde::Serialize;
 
-use super::blockers::look_for_blockers;
+use super::blockers::{look_for_blockers, not_known};
 use super::error::PhaseError;
 use super::nics_to_change::nics_to_change;
 use super::restore::{Restored, restore_within_phase};
 use super::rollback::{finish_rollback, roll_back};
 use crate::Exit;
-use crate::context::Context;
+use crate::context::{Assumption, Context};
 use crate::node::{
     driverless_devices, drivers_fault, give_readiness, listen_and_wait_for_pfs, observe_node,
     pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
@@ -256,6 +256,19 @@ async fn ensure_unblocked(
     }
 }
 
+/// What is not known of the NICs blocks also where it has become so since the blockers were looked for; where it is passed over, the
+/// snapshot says so, for whoever restores from it.
+fn accept_not_known(context: &Context, nics: NicState) -> Result<NicState, PhaseError> {
+    let blockers = not_known(&nics);
+    if blockers.is_empty() {
+        return Ok(nics);
+    }
+    if context.settings.assume_ok.contains(&Assumption::NotKnown) {
+        return Ok(nics.accepting_not_known());
+    }
+    Err(BlockersFound { blockers }.into())
+}
+
 async fn swap_and_await_pfs(
     context: &Context,
     phase: &PhaseRecord,
@@ -283,6 +296,7 @@ async fn swap_and_await_pfs(
         }
         state => {
             let mut observed = observe_node(context).await?;
+            observed.nics = accept_not_known(context, observed.nics)?;
             observed.parameters = given_parameters(context, index, &observed.modules)?;
             observed.lost = still_lost_modules(context, state)?;
             (Snapshot::by_hand(observed).arm(), true)

@@ -5,7 +5,7 @@
 
 use nic_kmod::{LoadedModules, ModuleName};
 use nic_sriov::{
-    DeviceAddress, Gravity, LinkSource, NicState, ObserveError, RestoreOutcome, observe, obstacles,
+    DeviceAddress, Gravity, LinkSource, NicState, ObserveError, PfSeen, RestoreOutcome, observe, obstacles,
 };
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::Serialize;
@@ -165,7 +165,7 @@ pub async fn restore_sriov(
     let stored = state.to_string();
     let record = state.clone().record();
     let duty = state.restore_duty(from_record);
-    if duty == RestoreDuty::NoRecord {
+    if matches!(duty, RestoreDuty::NoRecord) {
         return Err(PhaseError::NoSnapshot { folder: context.store.family_folder().to_path_buf(), stored });
     }
     ensure_lost(context, &duty, forget).await?;
@@ -203,7 +203,7 @@ async fn ensure_lost(
         RestoreDuty::NothingOwed | RestoreDuty::NoRecord => NicState::default(),
     };
     for pf in forget {
-        if saved.pf(pf).is_none() {
+        if matches!(saved.pf(pf), PfSeen::Gone) {
             let known = saved.pfs.iter().map(|saved| saved.address.clone()).collect();
             return Err(PhaseError::UnknownPf { pf: pf.clone(), known });
         }
@@ -212,7 +212,7 @@ async fn ensure_lost(
     let found = observe(&context.host, &source, &context.family.devices, forget).await?;
     let obstacles = obstacles(&saved, &found);
     for pf in forget {
-        let has_no_netdev = found.pf(pf).is_none_or(|found| found.netdev.is_none());
+        let has_no_netdev = found.pf(pf).here().is_none_or(|found| found.netdev.as_set().is_none());
         if !has_no_netdev && !obstacles.iter().any(|obstacle| obstacle.pf() == pf) {
             return Err(PhaseError::PfNotLost { pf: pf.clone() });
         }

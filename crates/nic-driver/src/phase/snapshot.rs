@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use nic_sriov::find_pfs;
+use nic_sriov::{NotKnown, find_pfs};
 use serde::Serialize;
 
 use super::error::PhaseError;
-use crate::context::Context;
+use crate::context::{Assumption, Context};
 use crate::node::observe_node;
 use crate::state::{Snapshot, SnapshotError, SnapshotState};
 
@@ -18,6 +18,9 @@ pub struct TakenSnapshot {
     pub snapshot: Snapshot,
     /// Where it is stored.
     pub path: PathBuf,
+    /// What is not known of the NICs: it is in the snapshot as that, and nothing can give it back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_known: Vec<NotKnown>,
     /// Where the one before it is now, when that could not be read or was of another boot.
     pub set_aside: Option<PathBuf>,
 }
@@ -27,9 +30,14 @@ pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, PhaseError> {
     let _lock = context.begin_reading("snapshot").await?;
     let set_aside = make_room(context)?;
     ensure_pf(context)?;
-    let snapshot = Snapshot::by_hand(observe_node(context).await?);
+    let mut observed = observe_node(context).await?;
+    let not_known = observed.nics.not_known();
+    if context.settings.assume_ok.contains(&Assumption::NotKnown) {
+        observed.nics = observed.nics.accepting_not_known();
+    }
+    let snapshot = Snapshot::by_hand(observed);
     context.store.write_snapshot(&snapshot)?;
-    Ok(TakenSnapshot { snapshot, path: context.store.snapshot_path(), set_aside })
+    Ok(TakenSnapshot { snapshot, path: context.store.snapshot_path(), not_known, set_aside })
 }
 
 /// Makes sure that the stored snapshot may be replaced. One that cannot be used is moved aside, not destroyed: somebody

@@ -4,7 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use nic_kmod::{IdentityReport, ModuleName};
-use nic_sriov::{Difference, LinkSource, ObserveError, compare, find_pfs, observe_within};
+use nic_netlink::Setting;
+use nic_sriov::{
+    Difference, LinkSource, NicState, NotKnown, ObserveError, compare, find_pfs, observe_within,
+};
 use serde::Serialize;
 
 use super::error::PhaseError;
@@ -32,6 +35,9 @@ pub struct Status {
     /// Why nothing is known of the PFs: something of them hangs in the kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pfs_not_known: Option<String>,
+    /// What of them is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_known: Vec<NotKnown>,
     /// The modules, or why they cannot be compared.
     pub modules: ModulesStatus,
     /// What the drivers of the family's netdevs say of themselves; nothing on a tree, where none runs.
@@ -134,10 +140,14 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
     let pfs = found.iter().flat_map(|found| &found.pfs).map(|pf| PfStatus {
         address: pf.address.to_string(),
         driver: pf.driver.clone().unwrap_or_else(|| "none".to_owned()),
-        netdev: pf.netdev.as_ref().map(|netdev| netdev.name.to_string()),
+        netdev: pf.netdev.as_set().map(|netdev| netdev.name.to_string()),
         num_vfs: pf.num_vfs,
         total_vfs: pf.total_vfs,
-        eswitch_mode: pf.eswitch.as_ref().map(|eswitch| eswitch.mode.to_string()),
+        eswitch_mode: match &pf.eswitch {
+            Setting::Set(eswitch) => Some(eswitch.mode.to_string()),
+            Setting::NotKnown(_) => Some("not known".to_owned()),
+            Setting::NotThere | Setting::NotSet => None,
+        },
         vf_netdevs: pf.vfs.iter().filter(|vf| vf.netdev.here().is_some()).count(),
     });
     let snapshot = match context.store.snapshot() {
@@ -159,6 +169,7 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
         ready: host.exists(&context.settings.readiness_file),
         pfs: pfs.collect(),
         pfs_not_known,
+        not_known: found.as_ref().map(NicState::not_known).unwrap_or_default(),
         modules: modules_status(context),
         lost: lost_modules(context)?,
         reported,
@@ -188,6 +199,9 @@ impl fmt::Display for Status {
             self.kernel,
             if self.ready { "ready" } else { "not ready" }
         )?;
+        for not_known in &self.not_known {
+            writeln!(f, "not known: {not_known}")?;
+        }
         match &self.pfs_not_known {
             Some(why) => writeln!(f, "PFs: {why}")?,
             None if self.pfs.is_empty() => writeln!(f, "no PF of this family")?,

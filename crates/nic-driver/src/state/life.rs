@@ -22,7 +22,7 @@ use super::snapshot::{Snapshot, SnapshotError, SnapshotStage};
 use super::store::StateStore;
 
 /// What the stored snapshot means now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum SnapshotState {
     /// Nothing is known of this boot, and nothing is owed.
     None,
@@ -35,7 +35,7 @@ pub enum SnapshotState {
 }
 
 /// What `restore-sriov` has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum RestoreDuty {
     /// Nothing is owed: nothing is compared, and nothing is changed.
     NothingOwed,

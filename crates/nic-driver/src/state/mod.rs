@@ -8,6 +8,7 @@ mod named;
 mod record;
 mod rolled_back;
 mod schema;
+mod schema_2;
 mod snapshot;
 mod step;
 mod store;

@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// The version of the snapshot file's form.
-pub const SNAPSHOT_SCHEMA: u32 = 2;
+pub const SNAPSHOT_SCHEMA: u32 = 3;
+/// The oldest version that is still read.
+pub(super) const OLDEST_SNAPSHOT_SCHEMA: u32 = 2;
 
 /// Parameters of modules, by module and name.
 pub type ModuleParameters = BTreeMap<ModuleName, BTreeMap<String, String>>;
 
 /// All that is needed to give the NICs back what they had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// The version of the file's form.
@@ -102,9 +104,10 @@ impl Snapshot {
     /// there is kept.
     #[must_use]
     pub fn forget(mut self, pf: &DeviceAddress) -> Self {
-        let gone = self.nics.pf(pf).map(PfState::ifindexes).unwrap_or_default();
+        let gone = self.nics.pf(pf).here().map(PfState::ifindexes).unwrap_or_default();
         self.network = self.network.without_devices(&gone);
         self.nics.pfs.retain(|saved| saved.address != *pf);
+        self.nics.unread.retain(|saved| saved.address != *pf);
         if !self.forgotten.contains(pf) {
             self.forgotten.push(pf.clone());
         }
@@ -235,7 +238,7 @@ pub enum SnapshotError {
         path: PathBuf,
     },
     /// The file is of another version of this program.
-    #[error("{} has schema {found}; this program reads schema {SNAPSHOT_SCHEMA}", path.display())]
+    #[error("{} has schema {found}; this program reads schema {OLDEST_SNAPSHOT_SCHEMA} and {SNAPSHOT_SCHEMA}", path.display())]
     Schema {
         /// The file.
         path: PathBuf,

@@ -5,7 +5,8 @@ use nic_host::{Host, ReadError, TrustError, WriteError};
 use nic_packages::InstallRecord;
 
 use super::schema::unreadable_schema;
-use super::snapshot::{SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
+use super::schema_2;
+use super::snapshot::{OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
 
 /// The state directory.
 ///
@@ -99,14 +100,17 @@ impl StateStore {
         let parse_error = |source| SnapshotError::Parse { path: path.clone(), source };
         // The schema is looked at first: another version's fields would otherwise read like damage.
         let value: serde_json::Value = serde_json::from_str(&text).map_err(parse_error)?;
-        if let Some(found) = unreadable_schema(&value, SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA) {
+        if let Some(found) = unreadable_schema(&value, OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA) {
             return Err(SnapshotError::Schema { path, found });
         }
         let checksum = Snapshot::checksum_of(&value);
-        // From the text and not from the value: that has forgotten which key stood there twice.
-        let deserializer = &mut serde_json::Deserializer::from_str(&text);
-        let snapshot: Snapshot = serde_path_to_error::deserialize(deserializer)
-            .map_err(|source| SnapshotError::Field { path: path.clone(), source: Box::new(source) })?;
+        let snapshot: Snapshot = if schema_2::is_schema_2(&value) {
+            serde_path_to_error::deserialize(schema_2::to_schema_3(value))
+        } else {
+            // From the text and not from the value: that has forgotten which key stood there twice.
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
+        }
+        .map_err(|source| SnapshotError::Field { path: path.clone(), source: Box::new(source) })?;
         if let Err(contradiction) = snapshot.nics.check() {
             return Err(SnapshotError::Contradiction { path, source: contradiction });
         }
@@ -241,13 +245,17 @@ pub(super) mod tests {
         snapshot
     }
 
+    fn json(value: &impl serde::Serialize) -> serde_json::Value {
+        serde_json::to_value(value).unwrap()
+    }
+
     #[test]
     fn a_snapshot_is_read_back_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::new(folder.path().join("state"));
-        assert_eq!(store.snapshot().unwrap(), None);
+        assert!(store.snapshot().unwrap().is_none());
         store.write_snapshot(&snapshot()).unwrap();
-        assert_eq!(store.snapshot().unwrap(), Some(snapshot()));
+        assert_eq!(json(&store.snapshot().unwrap()), json(&Some(snapshot())));
     }
 
     #[test]
@@ -260,16 +268,16 @@ pub(super) mod tests {
         assert!(matches!(other_family, SnapshotError::OtherFamily { .. }), "{other_family}");
 
         let whole = std::fs::read_to_string(store.snapshot_path()).unwrap();
-        std::fs::write(store.snapshot_path(), whole.replace("\"schema\": 2", "\"schema\": 9")).unwrap();
+        std::fs::write(store.snapshot_path(), whole.replace("\"schema\": 3", "\"schema\": 9")).unwrap();
         let error = store.snapshot().unwrap_err().to_string();
-        assert!(error.ends_with("has schema 9; this program reads schema 2"), "{error}");
+        assert!(error.ends_with("has schema 9; this program reads schema 2 and 3"), "{error}");
         std::fs::write(store.snapshot_path(), &whole[..whole.len() / 2]).unwrap();
         let truncated = store.snapshot().unwrap_err();
         assert!(truncated.to_string().contains("snapshot.json"), "{truncated}");
 
         let aside = store.set_snapshot_aside("2026-01-02T03:04:05Z".parse().unwrap()).unwrap();
         assert_eq!(std::fs::read_to_string(aside).unwrap(), whole[..whole.len() / 2]);
-        assert_eq!(store.snapshot().unwrap(), None);
+        assert!(store.snapshot().unwrap().is_none());
     }
 
     #[test]
@@ -289,7 +297,7 @@ pub(super) mod tests {
                 // What JSON does not distinguish, such as another kind of white space, is no damage.
                 match read(&flipped) {
                     Err(_) => {}
-                    Ok(Some(read)) => assert_eq!(read, snapshot(), "bit {bit} of byte {byte}"),
+                    Ok(Some(read)) => assert_eq!(json(&read), json(&snapshot()), "bit {bit} of byte {byte}"),
                     Ok(None) => panic!("bit {bit} of byte {byte} makes the snapshot disappear"),
                 }
             }
@@ -297,7 +305,7 @@ pub(super) mod tests {
         for length in 0..whole.len() - 1 {
             assert!(read(&whole[..length]).is_err(), "cut to {length} bytes");
         }
-        assert_eq!(read(&whole).unwrap(), Some(snapshot()));
+        assert_eq!(json(&read(&whole).unwrap()), json(&Some(snapshot())));
     }
 
     #[test]

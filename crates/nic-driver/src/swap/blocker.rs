@@ -78,6 +78,8 @@ pub enum BlockerKind {
     Lossy,
     /// Storage that is reached through the NICs.
     RemoteStorage,
+    /// Something of the NICs that is not known, and that nobody could give back.
+    NotKnown,
 }
 
 impl BlockerKind {
@@ -91,6 +93,7 @@ impl BlockerKind {
             Self::CannotMakeAgain => Some(Assumption::CannotMakeAgain),
             Self::RemoteStorage => Some(Assumption::RemoteStorage),
             Self::StateDirectory => Some(Assumption::StateDirectory),
+            Self::NotKnown => Some(Assumption::NotKnown),
             // Each has a switch of its own, or the kernel refuses all the same.
             Self::StorageModule
             | Self::ThirdPartyModule

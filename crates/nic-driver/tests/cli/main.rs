@@ -27,6 +27,8 @@ mod kill_matrix;
 #[cfg(test)]
 mod node_tree;
 #[cfg(test)]
+mod not_known;
+#[cfg(test)]
 mod preflight;
 #[cfg(test)]
 mod privileges;

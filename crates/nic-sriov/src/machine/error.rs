@@ -1,5 +1,5 @@
 use nic_host::DeadlineWriteError;
-use nic_netlink::{ChangeError, EswitchError, VfChangeError};
+use nic_netlink::{ChangeError, EswitchError, RdmaError, VfChangeError};
 use rustix::io::Errno;
 
 use crate::sysfs::VfWriteError;
@@ -22,6 +22,9 @@ pub(crate) enum MachineError {
     /// An eswitch.
     #[error(transparent)]
     Eswitch(#[from] EswitchError),
+    /// An RDMA device.
+    #[error(transparent)]
+    Rdma(#[from] RdmaError),
     /// Eswitches are set over devlink alone.
     #[error("this kernel has no devlink")]
     NoDevlink,
@@ -35,6 +38,7 @@ impl MachineError {
             Self::Link(error) => error.errno(),
             Self::Admin(error) => error.errno(),
             Self::Eswitch(error) => error.errno(),
+            Self::Rdma(error) => error.errno(),
             Self::Vf(_) | Self::NoDevlink => None,
         }
     }

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use nic_host::Host;
-use nic_netlink::{EswitchChange, IfIndex, LinkChange, Links, PhysPortName, VfChange};
+use nic_netlink::{
+    EswitchChange, IfIndex, LinkChange, Links, PhysPortName, Rdma, RdmaError, Setting, VfChange,
+};
 use tokio::sync::OnceCell;
 
 use super::{Machine, MachineError};
 use crate::net_folder::is_elsewhere;
-use crate::observe::{KernelLinks, LinkSource, devlink_handle, driver_of, observe_within, vf_addresses};
+use crate::observe::{driver_of, observe_within, vf_addresses};
 use crate::ofed::{self, OfedStep};
 use crate::plan::BindStep;
+use crate::rdma::rdma_devices;
+use crate::source::{KernelLinks, LinkSource, devlink_handle};
 use crate::{
     Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, ObserveError, PciAddress, PfState,
     VfioUser, sysfs, vfio_user,
@@ -52,8 +56,11 @@ impl Machine for RunningMachine<'_> {
 
     async fn observe(&self, pf: &DeviceAddress) -> Result<Option<PfState>, ObserveError> {
         let pf = std::slice::from_ref(pf);
-        let mut state = observe_within(self.host, &self.source, self.selector, pf, self.deadline).await?;
-        Ok(state.pfs.pop())
+        let state = observe_within(self.host, &self.source, self.selector, pf, self.deadline).await?;
+        match state.unread.into_iter().next() {
+            Some(unread) => Err(unread.not_known.into()),
+            None => Ok(state.pfs.into_iter().next()),
+        }
     }
 
     async fn links(&self) -> Result<Links, ObserveError> {
@@ -110,6 +117,15 @@ impl Machine for RunningMachine<'_> {
 
     async fn set_link(&self, link: IfIndex, change: &LinkChange) -> Result<(), MachineError> {
         Ok(self.kernel.netlink.change(link, change).await?)
+    }
+
+    async fn rdma_devices(&self, device: &DeviceAddress) -> Setting<Vec<String>> {
+        rdma_devices(self.host, device)
+    }
+
+    async fn rename_rdma(&self, from: &str, to: &str) -> Result<(), MachineError> {
+        let rdma = Rdma::connect(self.deadline).map_err(RdmaError::from)?;
+        Ok(rdma.rename(from, to).await?)
     }
 
     async fn await_netdev(&self, device: &DeviceAddress) -> Result<Arrival, ArrivalError> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceAddress, NicState, PciAddress, PciId, VfioUser};
+use crate::{DeviceAddress, NicState, PciAddress, PciId, PfSeen, PfState, VfioUser};
 
 /// By whom a VF is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,35 +161,44 @@ pub(crate) fn without_blocked_pfs(
 pub fn obstacles(saved: &NicState, found: &NicState) -> Vec<RestoreObstacle> {
     let mut obstacles = Vec::new();
     for pf in &saved.pfs {
-        let pf_address = pf.address.clone();
-        let now = found.pf(&pf.address);
-        if let (Some(wanted), Some(found)) = (&pf.pci_id, now.and_then(|now| now.pci_id.as_ref()))
-            && wanted != found
-        {
-            let (wanted, found) = (wanted.clone(), found.clone());
-            obstacles.push(RestoreObstacle::OtherCard { pf: pf_address.clone(), wanted, found });
-        }
-        let driver_now = now.and_then(|now| now.driver.clone());
-        if now.is_none() || driver_now != pf.driver {
-            obstacles.push(RestoreObstacle::PfUnavailable {
-                pf: pf_address.clone(),
-                driver: pf.driver.clone().unwrap_or_else(|| "none".to_owned()),
-                found: match (now, driver_now) {
-                    (None, _) => "the device is gone".to_owned(),
-                    (Some(_), None) => "it has no driver".to_owned(),
-                    (Some(_), Some(driver)) => format!("it has {driver}"),
-                },
-            });
-        }
-        match now.and_then(|now| now.total_vfs) {
-            None if now.is_some() && pf.num_vfs > 0 => {
-                obstacles.push(RestoreObstacle::NoSriov { pf: pf_address, wanted: pf.num_vfs });
+        obstacles.extend(match found.pf(&pf.address) {
+            PfSeen::Here(now) => obstacles_of(pf, now),
+            PfSeen::Unread(unread) => {
+                vec![RestoreObstacle::Unreadable { pf: pf.address.clone(), reason: unread.to_string() }]
             }
-            Some(total) if total < pf.num_vfs => {
-                obstacles.push(RestoreObstacle::TooFewVfs { pf: pf_address, wanted: pf.num_vfs, total });
-            }
-            None | Some(_) => {}
+            PfSeen::Gone => vec![unavailable(pf, "the device is gone".to_owned())],
+        });
+    }
+    obstacles
+}
+
+fn unavailable(pf: &PfState, found: String) -> RestoreObstacle {
+    let driver = pf.driver.clone().unwrap_or_else(|| "none".to_owned());
+    RestoreObstacle::PfUnavailable { pf: pf.address.clone(), driver, found }
+}
+
+fn obstacles_of(pf: &PfState, now: &PfState) -> Vec<RestoreObstacle> {
+    let mut obstacles = Vec::new();
+    if let (Some(wanted), Some(found)) = (&pf.pci_id, &now.pci_id)
+        && wanted != found
+    {
+        let (wanted, found) = (wanted.clone(), found.clone());
+        obstacles.push(RestoreObstacle::OtherCard { pf: pf.address.clone(), wanted, found });
+    }
+    if now.driver != pf.driver {
+        let found = now.driver.as_ref();
+        let found = found.map_or("it has no driver".to_owned(), |driver| format!("it has {driver}"));
+        obstacles.push(unavailable(pf, found));
+    }
+    match now.total_vfs {
+        None if pf.num_vfs > 0 => {
+            obstacles.push(RestoreObstacle::NoSriov { pf: pf.address.clone(), wanted: pf.num_vfs });
         }
+        Some(total) if total < pf.num_vfs => {
+            let pf_address = pf.address.clone();
+            obstacles.push(RestoreObstacle::TooFewVfs { pf: pf_address, wanted: pf.num_vfs, total });
+        }
+        None | Some(_) => {}
     }
     obstacles
 }

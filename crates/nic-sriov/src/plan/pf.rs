@@ -1,6 +1,6 @@
 //! The stages of a PF: its netdev and its VFs' number before, its eswitch between, the rest after.
 
-use nic_netlink::{EswitchChange, EswitchMode, VfChange};
+use nic_netlink::{EswitchChange, EswitchMode, Setting, VfChange};
 
 use super::vf::{binding_to, plan_admin_after, plan_admin_before, plan_rates_before};
 use super::{PfStep, plan_netdev};
@@ -26,7 +26,7 @@ pub fn plan_prepare(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     if !in_legacy && (creates || leaves) {
         steps.push(PfStep::Eswitch(EswitchChange::Mode(EswitchMode::Legacy)));
     }
-    if let (Some(saved_netdev), Some(found_netdev)) = (&saved.netdev, &found.netdev) {
+    if let (Some(saved_netdev), Some(found_netdev)) = (saved.netdev.as_set(), found.netdev.as_set()) {
         let needs_up = saved.num_vfs > 0
             && (creates || vfs_need_binding(saved, found) || rates_are_to_be_set(saved, found));
         let wanted = NetdevState { up: saved_netdev.up || needs_up, ..saved_netdev.clone() };
@@ -61,7 +61,8 @@ pub(crate) fn attribute_for_legacy(saved: &PfState, found: &PfState) -> Option<(
         return None;
     }
     saved.vfs.iter().find_map(|vf| {
-        let now = found.vf(vf.index)?;
+        // What cannot be told does not take the drivers from VFs.
+        let now = found.vf(vf.index).filter(|now| now.admin.unread().is_none())?;
         let mut changes = plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now));
         Some((vf.index, changes.find(is_for_legacy)?))
     })
@@ -87,7 +88,11 @@ pub(crate) fn changes_mode_under_vfs(prepare: &[PfStep]) -> bool {
 /// not see change ([`vfs_to_unbind`]), then what can be set only in that mode.
 #[must_use]
 pub fn plan_eswitch(saved: &PfState, found: &PfState) -> Vec<PfStep> {
-    let (Some(saved), Some(found)) = (&saved.eswitch, &found.eswitch) else { return Vec::new() };
+    // What was not known is not given back; what is not there cannot be; and a mode that cannot be told is not changed, since that takes the
+    // drivers from all VFs.
+    let (Setting::Set(saved), Setting::Set(found)) = (&saved.eswitch, &found.eswitch) else {
+        return Vec::new();
+    };
     let mut changes = Vec::new();
     if saved.mode != found.mode {
         changes.push(EswitchChange::Mode(saved.mode));
@@ -134,7 +139,7 @@ pub fn plan_finish(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     {
         steps.push(PfStep::Autoprobe(saved));
     }
-    if let (Some(saved), Some(found)) = (&saved.netdev, &found.netdev) {
+    if let (Some(saved), Some(found)) = (saved.netdev.as_set(), found.netdev.as_set()) {
         steps.extend(plan_netdev(saved, found).into_iter().map(PfStep::Netdev));
     }
     steps

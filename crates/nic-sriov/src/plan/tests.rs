@@ -1,12 +1,12 @@
 use insta::assert_snapshot;
 use nic_netlink::{
-    Eswitch, EswitchMode, Guid, IfIndex, Link, LinkAddress, LinkLayer, Links, MacAddress, Setting,
-    VfAttributes, VfLinkState, VlanProtocol, VlanTag,
+    EncapMode, Eswitch, EswitchMode, Guid, IfIndex, InlineMode, Link, LinkAddress, LinkLayer, Links,
+    MacAddress, Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag,
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Gravity, PciAddress, PciId, VfNetdev, VfState, compare};
+use crate::{Gravity, OfedAttributes, PciAddress, PciId, VfNetdev, VfState, compare};
 
 fn mac(last: u8) -> MacAddress {
     MacAddress([2, 0, 0, 0, 0, last])
@@ -30,7 +30,7 @@ fn vf(index: u32) -> VfState {
         address: Some(PciAddress { domain: 0, bus: 1, device: 0x10, function: u8::try_from(index).unwrap() }),
         driver: Some("igbvf".into()),
         driver_override: None,
-        admin: Some(VfAttributes {
+        admin: Setting::Set(VfAttributes {
             mac: Setting::Set(mac(last)),
             vlan: Setting::NotSet,
             spoof_check: Setting::Set(true),
@@ -39,7 +39,8 @@ fn vf(index: u32) -> VfState {
             min_tx_rate: Setting::NotSet,
             ..VfAttributes::new(index)
         }),
-        ofed: None,
+        ofed: OfedAttributes::default(),
+        rdma: Setting::Set(vec![format!("mlx5_{}", index + 2)]),
         netdev: VfNetdev::Here(netdev(10 + index, &format!("enp1s0v{index}"), last)),
     }
 }
@@ -52,15 +53,16 @@ fn pf(vfs: Vec<VfState>) -> PfState {
         total_vfs: Some(7),
         num_vfs: u32::try_from(vfs.len()).unwrap(),
         drivers_autoprobe: Some(true),
-        eswitch: None,
-        netdev: Some(netdev(2, "enp1s0", 200)),
+        eswitch: Setting::NotThere,
+        rdma: Setting::Set(vec!["mlx5_0".to_owned()]),
+        netdev: Setting::Set(netdev(2, "enp1s0", 200)),
         vfs,
         representors: Vec::new(),
     }
 }
 
 fn state(pf: PfState) -> NicState {
-    NicState { pfs: vec![pf] }
+    NicState { pfs: vec![pf], ..NicState::default() }
 }
 
 /// The PF right after its driver was loaded.
@@ -69,14 +71,14 @@ fn reloaded(saved: &PfState) -> PfState {
     found.num_vfs = 0;
     found.vfs.clear();
     found.representors.clear();
-    let netdev = found.netdev.as_mut().unwrap();
+    let netdev = found.netdev.as_set_mut().unwrap();
     netdev.up = false;
     netdev.index = IfIndex(40);
     found
 }
 
 fn admin(vf: &mut VfState) -> &mut VfAttributes {
-    vf.admin.as_mut().unwrap()
+    vf.admin.as_set_mut().unwrap()
 }
 
 fn here(vf: &mut VfState) -> &mut NetdevState {
@@ -89,7 +91,7 @@ fn here(vf: &mut VfState) -> &mut NetdevState {
 #[test]
 fn after_a_reload_everything_is_planned_in_the_kernels_order() {
     let mut saved = pf(vec![vf(0), vf(1), vf(2), vf(3)]);
-    saved.netdev.as_mut().unwrap().mtu = 9000;
+    saved.netdev.as_set_mut().unwrap().mtu = 9000;
     admin(&mut saved.vfs[0]).vlan =
         Setting::Set(VlanTag { id: 100, qos: 3, protocol: VlanProtocol::Ieee8021Q });
     admin(&mut saved.vfs[0]).max_tx_rate = Setting::Set(100);
@@ -107,7 +109,7 @@ fn after_a_reload_everything_is_planned_in_the_kernels_order() {
 #[test]
 fn switchdev_is_entered_with_all_vfs_there_and_before_they_are_bound() {
     let mut saved = pf(vec![vf(0), vf(1)]);
-    let eswitch = |mode| Some(Eswitch { mode, inline_mode: None, encap_mode: None });
+    let eswitch = |mode| Setting::Set(Eswitch { mode, inline_mode: None, encap_mode: None });
     saved.eswitch = eswitch(EswitchMode::Switchdev);
     saved.representors = vec![RepresentorState {
         port: "pf0vf0".parse().unwrap(),
@@ -131,7 +133,8 @@ fn switchdev_is_entered_with_all_vfs_there_and_before_they_are_bound() {
 #[test]
 fn what_only_legacy_mode_takes_leads_through_it_once() {
     let mut saved = pf(vec![vf(0), vf(1)]);
-    saved.eswitch = Some(Eswitch { mode: EswitchMode::Switchdev, inline_mode: None, encap_mode: None });
+    saved.eswitch =
+        Setting::Set(Eswitch { mode: EswitchMode::Switchdev, inline_mode: None, encap_mode: None });
     let tag = VlanTag { id: 7, qos: 0, protocol: VlanProtocol::Ieee8021Q };
     admin(&mut saved.vfs[1]).vlan = Setting::Set(tag);
     let mut found = saved.clone();
@@ -222,12 +225,12 @@ fn without_autoprobe_vfs_are_bound_again_only_where_the_admin_mac_came_too_late(
 #[test]
 fn a_pf_that_was_down_is_up_while_its_vfs_probe() {
     let mut saved = pf(vec![vf(0)]);
-    saved.netdev.as_mut().unwrap().up = false;
+    saved.netdev.as_set_mut().unwrap().up = false;
     let found = reloaded(&saved);
     let up = |up| PfStep::Netdev(NetdevStep::Link(LinkChange::Up(up)));
     assert!(plan_prepare(&saved, &found).contains(&up(true)));
     let mut prepared = saved.clone();
-    prepared.netdev.as_mut().unwrap().up = true;
+    prepared.netdev.as_set_mut().unwrap().up = true;
     assert_eq!(plan_finish(&saved, &prepared), [up(false)]);
 }
 
@@ -283,7 +286,7 @@ fn an_infiniband_address_is_not_set() {
 fn what_the_driver_does_not_have_is_not_asked_for() {
     let (mut saved, mut found) = (vf(0), vf(0));
     admin(&mut saved).trust = Setting::Set(true);
-    admin(&mut found).trust = Setting::Unsupported;
+    admin(&mut found).trust = Setting::NotThere;
     assert_eq!(plan_admin_before(&saved, &found), []);
     assert_eq!(plan_admin_before(&found, &saved), []);
 }
@@ -312,12 +315,12 @@ fn obstacles_name_the_pf() {
 fn any_setting<T: Clone + std::fmt::Debug + 'static>(
     value: impl Strategy<Value = T> + 'static,
 ) -> BoxedStrategy<Setting<T>> {
-    prop_oneof![Just(Setting::Unsupported), Just(Setting::NotSet), value.prop_map(Setting::Set)].boxed()
+    prop_oneof![Just(Setting::NotThere), Just(Setting::NotSet), value.prop_map(Setting::Set)].boxed()
 }
 
 /// What is on or off is never "not set" (`decode_vf` in nic-netlink).
 fn any_switch() -> impl Strategy<Value = Setting<bool>> {
-    prop_oneof![Just(Setting::Unsupported), any::<bool>().prop_map(Setting::Set)]
+    prop_oneof![Just(Setting::NotThere), any::<bool>().prop_map(Setting::Set)]
 }
 
 prop_compose! {
@@ -354,6 +357,7 @@ prop_compose! {
         rates in (any_setting(1..999u32), any_setting(1..999u32)),
         link_state in prop_oneof![Just(VfLinkState::Auto), Just(VfLinkState::Enable), Just(VfLinkState::Disable)],
         overridden in any::<bool>(),
+        ofed in (any_setting(Just(vec![7_u16, 8])), any_setting(1..9u32)),
     ) -> VfState {
         let netdev = match driver.as_deref() {
             None => VfNetdev::Unbound,
@@ -364,7 +368,7 @@ prop_compose! {
         VfState {
             driver_override: driver.clone().filter(|_| overridden),
             driver,
-            admin: Some(VfAttributes {
+            admin: Setting::Set(VfAttributes {
                 mac: admin_mac,
                 vlan,
                 spoof_check: bools.0,
@@ -375,6 +379,7 @@ prop_compose! {
                 link_state,
                 ..VfAttributes::new(index)
             }),
+            ofed: OfedAttributes { trunk: ofed.0, rate_group: ofed.1 },
             netdev,
             ..vf(index)
         }
@@ -382,12 +387,65 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_pf()(vfs in (0..4u32).prop_flat_map(|count| (0..count).map(any_vf).collect::<Vec<_>>()), autoprobe in prop::option::of(any::<bool>())) -> PfState {
-        PfState { drivers_autoprobe: autoprobe, ..pf(vfs) }
+    fn any_pf()(vfs in (0..4u32).prop_flat_map(|count| (0..count).map(any_vf).collect::<Vec<_>>()), autoprobe in prop::option::of(any::<bool>()), eswitch in any_eswitch()) -> PfState {
+        PfState { drivers_autoprobe: autoprobe, eswitch: Setting::Set(eswitch), ..pf(vfs) }
     }
 }
 
+fn any_eswitch() -> impl Strategy<Value = Eswitch> {
+    any::<(bool, bool, bool)>().prop_map(|(switchdev, link, basic)| Eswitch {
+        mode: if switchdev { EswitchMode::Switchdev } else { EswitchMode::Legacy },
+        inline_mode: Some(if link { InlineMode::Link } else { InlineMode::None }),
+        encap_mode: Some(if basic { EncapMode::Basic } else { EncapMode::None }),
+    })
+}
+
+/// The places of all settings in a state's JSON.
+fn settings(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if text == "not_there" || text == "not_set" => found.push(at.to_owned()),
+        Value::Object(fields) => {
+            if fields.contains_key("set") {
+                found.push(at.to_owned());
+            }
+            fields.iter().for_each(|(key, value)| settings(value, &format!("{at}/{key}"), found));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(key, value)| settings(value, &format!("{at}/{key}"), found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The same state, in which one value is not known.
+fn without(state: &NicState, which: prop::sample::Index) -> (String, NicState) {
+    let mut value = serde_json::to_value(state).unwrap();
+    let mut places = Vec::new();
+    settings(&value, "", &mut places);
+    let place = which.get(&places).clone();
+    *value.pointer_mut(&place).unwrap() = serde_json::json!({"not_known": {"why": "it hangs"}});
+    (place, serde_json::from_value(value).unwrap())
+}
+
 proptest! {
+    #[test]
+    fn whatever_is_not_known_is_never_equal(pf in any_pf(), which: prop::sample::Index) {
+        let state = state(pf);
+        let (place, unknown) = without(&state, which);
+        prop_assert_eq!(unknown.not_known().len(), 1, "{}", place);
+        for (saved, found) in [(&state, &unknown), (&unknown, &state), (&unknown, &unknown)] {
+            let differences = compare(saved, found);
+            prop_assert!(differences.iter().any(crate::Difference::is_wrong), "{}: {:?}", place, differences);
+        }
+        // Where that was taken into account before it was saved, it is said, and no fault.
+        let accepted = unknown.clone().accepting_not_known();
+        prop_assert!(accepted.not_known().is_empty());
+        let differences = compare(&accepted, &state);
+        prop_assert!(!differences.is_empty(), "{}", place);
+        prop_assert!(!differences.iter().any(crate::Difference::is_wrong), "{}: {:?}", place, differences);
+    }
+
     #[test]
     fn nothing_is_planned_for_what_already_is(pf in any_pf()) {
         let state = state(pf);
@@ -401,7 +459,7 @@ proptest! {
         let (saved, found) = (state(saved), state(found));
         let wrong = compare(&saved, &found).into_iter().any(|difference| {
             // What only a new probe in another namespace could bring, or a driver that cannot tell, has no step.
-            difference.gravity == Gravity::Wrong && !difference.found.contains("unknown")
+            difference.gravity == Gravity::Wrong
         });
         prop_assert!(!wrong || !plan_restore(&saved, &found).is_empty());
     }
@@ -444,7 +502,7 @@ proptest! {
 
 #[test]
 fn another_card_in_the_slot_is_another_pf() {
-    let saved = NicState { pfs: vec![pf(vec![vf(0)])] };
+    let saved = state(pf(vec![vf(0)]));
     let mut found = saved.clone();
     assert_eq!(obstacles(&saved, &found), []);
     found.pfs[0].pci_id = Some(PciId("8086:1521".into()));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RestorePlan, VfPlan};
+use super::{BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RdmaRename, RestorePlan, VfPlan};
 use crate::{Component, DeviceAddress, NetdevState};
 
 impl fmt::Display for NetdevStep {
@@ -36,6 +36,12 @@ impl fmt::Display for BindStep {
             Self::Override(None) => f.write_str("driver_override cleared"),
             Self::Bind(driver) => write!(f, "bind to {driver}"),
         }
+    }
+}
+
+impl fmt::Display for RdmaRename {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RDMA device {} name {}", self.from, self.to)
     }
 }
 
@@ -72,6 +78,9 @@ impl fmt::Display for RestorePlan {
             for step in &pf.finish {
                 writeln!(f, "  at the end: {step}")?;
             }
+            for rename in &pf.rdma {
+                writeln!(f, "  when all PFs are back: {rename}")?;
+            }
         }
         Ok(())
     }
@@ -107,6 +116,8 @@ struct PlannedPf {
     representors: Vec<PlannedNetdev>,
     vfs: Vec<PlannedVf>,
     finish: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rdma: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -150,6 +161,7 @@ impl PlannedPf {
                 .collect(),
             vfs: plan.vfs.iter().map(PlannedVf::of).collect(),
             finish: texts(&plan.finish),
+            rdma: texts(&plan.rdma),
         }
     }
 }

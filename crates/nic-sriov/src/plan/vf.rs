@@ -1,6 +1,6 @@
 //! The stages of a VF: what its PF holds for it, its driver, and what can be set only when it runs.
 
-use nic_netlink::{EswitchMode, Setting, VfAttributes, VfChange, VlanTag};
+use nic_netlink::{Agreement, EswitchMode, Setting, Unread, VfAttributes, VfChange, VlanTag};
 
 use super::{BindStep, NetdevPlan, VfPlan, plan_netdev};
 use crate::ofed::plan_ofed;
@@ -12,21 +12,17 @@ use crate::{Component, OfedAttributes, PfState, VfNetdev, VfState};
 /// and is given the admin MAC when it runs ([`plan_admin_after`]): a running VF does not follow it.
 #[must_use]
 pub fn plan_admin_before(saved: &VfState, found: &VfState) -> Vec<VfChange> {
-    let (Some(saved_admin), Some(found_admin)) = (&saved.admin, &found.admin) else { return Vec::new() };
+    let Some((saved_admin, found_admin)) = admins(saved, found) else { return Vec::new() };
     let mut changes = Vec::new();
     let probes = binding_to(saved, found).is_some();
     let mac = match own_mac_if_not_admin(saved) {
         Some(own) if probes => Setting::Set(own),
-        _ => saved_admin.mac,
+        _ => saved_admin.mac.clone(),
     };
-    if mac != found_admin.mac {
-        match mac {
-            Setting::Set(mac) => changes.push(VfChange::Mac(mac)),
-            Setting::NotSet if found_admin.mac != Setting::Unsupported => {
-                changes.push(VfChange::Mac(nic_netlink::MacAddress([0; 6])));
-            }
-            Setting::NotSet | Setting::Unsupported => {}
-        }
+    match SettingChange::of(&mac, &found_admin.mac) {
+        SettingChange::Keep => {}
+        SettingChange::Clear => changes.push(VfChange::Mac(nic_netlink::MacAddress([0; 6]))),
+        SettingChange::Set(mac) => changes.push(VfChange::Mac(mac)),
     }
     match SettingChange::of(&saved_admin.vlan, &found_admin.vlan) {
         SettingChange::Keep => {}
@@ -39,7 +35,7 @@ pub fn plan_admin_before(saved: &VfState, found: &VfState) -> Vec<VfChange> {
     if let Some(trust) = SettingChange::of(&saved_admin.trust, &found_admin.trust).value() {
         changes.push(VfChange::Trust(trust));
     }
-    if saved_admin.link_state != found_admin.link_state {
+    if found.admin.unread().is_some() || saved_admin.link_state != found_admin.link_state {
         changes.push(VfChange::LinkState(saved_admin.link_state));
     }
     if let Some(query) = SettingChange::of(&saved_admin.query_rss, &found_admin.query_rss).value() {
@@ -90,15 +86,14 @@ pub fn plan_binding(saved: &VfState, found: &VfState) -> Vec<BindStep> {
 /// (igb refuses them otherwise), and an admin MAC that is not the VF's own.
 #[must_use]
 pub fn plan_admin_after(saved: &VfState, found: &VfState) -> Vec<VfChange> {
-    let (Some(saved_admin), Some(found_admin)) = (&saved.admin, &found.admin) else { return Vec::new() };
+    let Some((saved_admin, found_admin)) = admins(saved, found) else { return Vec::new() };
     let mut changes = Vec::new();
     if own_mac_if_not_admin(saved).is_some()
-        && saved_admin.mac != found_admin.mac
-        && let Setting::Set(mac) = saved_admin.mac
+        && let SettingChange::Set(mac) = SettingChange::of(&saved_admin.mac, &found_admin.mac)
     {
         changes.push(VfChange::Mac(mac));
     }
-    changes.extend(rate_change(saved_admin, found_admin));
+    changes.extend(rate_change(saved_admin, &found_admin));
     changes
 }
 
@@ -107,21 +102,51 @@ pub fn plan_admin_after(saved: &VfState, found: &VfState) -> Vec<VfChange> {
 /// `igb_set_vf_mac_addr`).
 #[must_use]
 pub(crate) fn plan_admin_mac_again(saved: &VfState, found: &VfState) -> Option<VfChange> {
-    let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
-    let Setting::Set(mac) = saved_admin.mac else { return None };
-    let replaced = found.driver.is_some()
-        && own_mac_if_not_admin(saved).is_none()
-        && saved_admin.mac != found_admin.mac
-        && found_admin.mac != Setting::Unsupported;
-    replaced.then_some(VfChange::Mac(mac))
+    let (saved_admin, found_admin) = admins(saved, found)?;
+    if found.driver.is_none() || own_mac_if_not_admin(saved).is_some() {
+        return None;
+    }
+    match SettingChange::of(&saved_admin.mac, &found_admin.mac) {
+        SettingChange::Set(mac) => Some(VfChange::Mac(mac)),
+        SettingChange::Keep | SettingChange::Clear => None,
+    }
 }
 
 /// The rates of a VF, where they have to be set before the eswitch leaves legacy mode: in switchdev mode drivers refuse
 /// them (netdevsim's netdev.c, `nsim_set_vf_rate`).
 #[must_use]
 pub fn plan_rates_before(pf: &PfState, saved: &VfState, found: &VfState) -> Option<VfChange> {
-    let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
-    (pf.eswitch_mode() == Some(EswitchMode::Switchdev)).then(|| rate_change(saved_admin, found_admin))?
+    let (saved_admin, found_admin) = admins(saved, found)?;
+    (pf.eswitch_mode() == Some(EswitchMode::Switchdev)).then(|| rate_change(saved_admin, &found_admin))?
+}
+
+/// The attributes that a VF had, and those it has. What is not known of a VF whose attributes could not be read is written: that is right
+/// whatever is there.
+fn admins<'s>(saved: &'s VfState, found: &VfState) -> Option<(&'s VfAttributes, VfAttributes)> {
+    let found = match &found.admin {
+        Setting::Set(found) => found.clone(),
+        Setting::NotKnown(unread) => attributes_not_known(found.index, unread),
+        Setting::NotThere | Setting::NotSet => return None,
+    };
+    Some((saved.admin.as_set()?, found))
+}
+
+fn attributes_not_known(index: u32, unread: &Unread) -> VfAttributes {
+    fn not_known<T>(unread: &Unread) -> Setting<T> {
+        Setting::NotKnown(unread.clone())
+    }
+    VfAttributes {
+        mac: not_known(unread),
+        vlan: not_known(unread),
+        spoof_check: not_known(unread),
+        trust: not_known(unread),
+        query_rss: not_known(unread),
+        min_tx_rate: not_known(unread),
+        max_tx_rate: not_known(unread),
+        node_guid: not_known(unread),
+        port_guid: not_known(unread),
+        ..VfAttributes::new(index)
+    }
 }
 
 fn rate_change(saved: &VfAttributes, found: &VfAttributes) -> Option<VfChange> {
@@ -131,7 +156,7 @@ fn rate_change(saved: &VfAttributes, found: &VfAttributes) -> Option<VfChange> {
     }
     let rate = |setting: &Setting<u32>| match setting {
         Setting::Set(rate) => *rate,
-        Setting::NotSet | Setting::Unsupported => 0,
+        Setting::NotThere | Setting::NotSet | Setting::NotKnown(_) => 0,
     };
     Some(VfChange::Rate { min: rate(&saved.min_tx_rate), max: rate(&saved.max_tx_rate) })
 }
@@ -156,7 +181,7 @@ pub(super) fn plan_vf(pf: &PfState, saved: &VfState, found: &VfState) -> VfPlan 
     VfPlan {
         component: Component::of_vf(pf, saved),
         admin_before,
-        ofed: plan_ofed(saved.ofed.as_ref(), found.ofed.as_ref()),
+        ofed: plan_ofed(&saved.ofed, &found.ofed),
         binding,
         netdev,
         admin_after,
@@ -170,20 +195,23 @@ pub(super) fn vf_as_created(saved: &VfState) -> VfState {
         address: saved.address,
         driver: None,
         driver_override: None,
-        admin: saved.admin.as_ref().map(attributes_as_created),
-        ofed: saved
-            .ofed
-            .as_ref()
-            .map(|ofed| OfedAttributes { rate_group: ofed.rate_group.map(|_| 0), trunk: Vec::new() }),
+        admin: match &saved.admin {
+            Setting::Set(admin) => Setting::Set(attributes_as_created(admin)),
+            Setting::NotThere | Setting::NotSet | Setting::NotKnown(_) => Setting::NotThere,
+        },
+        ofed: OfedAttributes { trunk: unset(&saved.ofed.trunk), rate_group: unset(&saved.ofed.rate_group) },
+        rdma: Setting::NotThere,
         netdev: VfNetdev::Unbound,
     }
 }
 
+/// What was there and is not set yet.
+fn unset<T>(setting: &Setting<T>) -> Setting<T> {
+    if setting.is_there() { Setting::NotSet } else { Setting::NotThere }
+}
+
 /// The attributes of a VF that nobody has set anything of yet.
 fn attributes_as_created(saved: &VfAttributes) -> VfAttributes {
-    fn unset<T>(setting: &Setting<T>) -> Setting<T> {
-        if setting.is_supported() { Setting::NotSet } else { Setting::Unsupported }
-    }
     VfAttributes {
         mac: unset(&saved.mac),
         vlan: unset(&saved.vlan),
@@ -212,19 +240,16 @@ pub(super) fn binding_to<'saved>(saved: &'saved VfState, found: &VfState) -> Opt
     }
     let VfNetdev::Here(saved_netdev) = &saved.netdev else { return None };
     let VfNetdev::Here(found_netdev) = &found.netdev else { return Some(driver) };
-    let (saved_admin, found_admin) = (saved.admin.as_ref()?, found.admin.as_ref()?);
-    let by_pf = (saved_admin.mac.as_set().is_some() && found_admin.mac.is_supported())
-        || (saved_admin.port_guid.as_set().is_some() && found_admin.port_guid.is_supported());
+    let (saved_admin, found_admin) = (saved.admin.as_set()?, found.admin.as_set()?);
+    let by_pf = (saved_admin.mac.as_set().is_some() && found_admin.mac.is_there())
+        || (saved_admin.port_guid.as_set().is_some() && found_admin.port_guid.is_there());
     (by_pf && !saved_netdev.has_address_of(found_netdev)).then_some(driver)
 }
 
 /// The VF's own MAC, where it was another than the admin MAC that was set.
 fn own_mac_if_not_admin(saved: &VfState) -> Option<nic_netlink::MacAddress> {
     let own = saved.netdev.here()?.address.as_mac()?;
-    match saved.admin.as_ref()?.mac {
-        Setting::Set(admin) if admin != own => Some(own),
-        Setting::Set(_) | Setting::NotSet | Setting::Unsupported => None,
-    }
+    saved.admin.as_set()?.mac.as_set().filter(|admin| **admin != own).map(|_| own)
 }
 
 /// What is to be done about an attribute that the PF holds for a VF.
@@ -239,11 +264,14 @@ enum SettingChange<T> {
 
 impl<T: Copy + PartialEq> SettingChange<T> {
     fn of(saved: &Setting<T>, found: &Setting<T>) -> Self {
-        match (saved, found) {
-            (Setting::Unsupported, _) | (_, Setting::Unsupported) => Self::Keep,
-            (saved, found) if saved == found => Self::Keep,
-            (Setting::Set(value), _) => Self::Set(*value),
-            (Setting::NotSet, _) => Self::Clear,
+        match saved.against(found) {
+            Agreement::Same
+            | Agreement::WasNotThere
+            | Agreement::IsNotThere { .. }
+            | Agreement::SavedNotKnown(_) => Self::Keep,
+            Agreement::Differs { saved: Some(value), .. } => Self::Set(*value),
+            Agreement::Differs { saved: None, .. } => Self::Clear,
+            Agreement::FoundNotKnown(_) => saved.as_set().map_or(Self::Keep, |value| Self::Set(*value)),
         }
     }
 

@@ -9,7 +9,7 @@ use nic_netlink::VfChange;
 use super::event::Stage;
 use super::executor::Executor;
 use crate::machine::Machine;
-use crate::ofed::plan_ofed;
+use crate::ofed::{OfedStep, plan_ofed};
 use crate::plan::{
     PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_admin_mac_again, plan_finish,
     plan_prepare, plan_rates_before, vfs_need_binding, without_vfs_to_unbind,
@@ -56,10 +56,15 @@ impl<M: Machine> Executor<'_, M> {
         let planned = without_vfs_to_unbind(saved, found);
         for (vf, _) in self.restorable_vfs(saved, found).await {
             let Some(now) = planned.vf(vf.index) else { continue };
-            for change in plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now)) {
-                self.admin_step(saved, found, vf, &change).await;
+            let changes = plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now));
+            for change in changes {
+                if can_be_told(found) {
+                    self.admin_step(saved, found, vf, &change).await;
+                } else if let Some(step) = OfedStep::of(&change).filter(|_| now.admin.as_set().is_some()) {
+                    self.ofed_step(saved, vf, step).await;
+                }
             }
-            for step in plan_ofed(vf.ofed.as_ref(), now.ofed.as_ref()) {
+            for step in plan_ofed(&vf.ofed, &now.ofed) {
                 self.ofed_step(saved, vf, step).await;
             }
         }
@@ -86,7 +91,8 @@ impl<M: Machine> Executor<'_, M> {
             if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
                 self.ledger().nameless.push((Component::of_vf(saved, vf), netdev.index));
             }
-            for change in plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now)) {
+            let changes = plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now));
+            for change in changes.filter(|_| can_be_told(found)) {
                 if matches!(change, VfChange::Rate { .. }) && !std::mem::replace(&mut link_awaited, true) {
                     self.await_link(saved, &component).await;
                 }
@@ -131,4 +137,9 @@ impl<M: Machine> Executor<'_, M> {
             Err(error) => self.fail(component, &Activity("wait for the link"), &error.into()),
         }
     }
+}
+
+/// Whether the PF has a netdev, by which it is told what to hold for a VF. Where it has none, the verification says so once.
+fn can_be_told(found: &PfState) -> bool {
+    found.netdev.as_set().is_some()
 }

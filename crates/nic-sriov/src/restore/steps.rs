@@ -25,7 +25,7 @@ impl<M: Machine> Executor<'_, M> {
 
     async fn try_pf_step(&self, component: &Component, found: &PfState, step: &PfStep) {
         let result = match step {
-            PfStep::Netdev(step) => match &found.netdev {
+            PfStep::Netdev(step) => match found.netdev.as_set() {
                 Some(netdev) => {
                     self.netdev_steps(component, Some(&found.address), netdev.index, vec![step.clone()])
                         .await;
@@ -59,7 +59,7 @@ impl<M: Machine> Executor<'_, M> {
     pub(super) async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &VfChange) {
         let component = Component::of_vf(pf, vf);
         let _in_progress = self.in_progress(&component, change);
-        let result = match &found.netdev {
+        let result = match found.netdev.as_set() {
             None => Err(StepError::NoUplink),
             Some(uplink) => {
                 self.machine.set_admin(uplink.index, vf.index, change).await.map_err(StepError::from)

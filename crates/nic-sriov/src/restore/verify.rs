@@ -2,37 +2,8 @@
 
 use super::ledger::Ledger;
 use super::outcome::{RestoreOutcome, StepFailure, VfOutcome};
-use crate::plan::{RestoreObstacle, SkippedPf};
-use crate::{Attribute, Component, DeviceAddress, Difference, Gravity, NicState, PfState, compare};
-
-/// Compares what could be read; of a PF that could not, that is the difference: not knowing is not the same as equal.
-pub(super) fn compare_known(
-    saved: &NicState,
-    found: &NicState,
-    in_the_way: &[RestoreObstacle],
-) -> Vec<Difference> {
-    let unknown = |obstacle: &RestoreObstacle| match obstacle {
-        RestoreObstacle::Unreadable { pf, reason } => Some(unreadable(pf, reason)),
-        _ => None,
-    };
-    let unknown: Vec<Difference> = in_the_way.iter().filter_map(unknown).collect();
-    let is_known =
-        |pf: &PfState| !unknown.iter().any(|unknown| unknown.component == Component::Pf(pf.address.clone()));
-    let known = NicState { pfs: saved.pfs.iter().filter(|pf| is_known(pf)).cloned().collect() };
-    let mut differences = compare(&known, found);
-    differences.extend(unknown);
-    differences
-}
-
-fn unreadable(pf: &DeviceAddress, reason: &str) -> Difference {
-    Difference {
-        component: Component::Pf(pf.clone()),
-        attribute: Attribute::Observation,
-        saved: "known".to_owned(),
-        found: format!("unknown: {reason}"),
-        gravity: Gravity::Wrong,
-    }
-}
+use crate::plan::SkippedPf;
+use crate::{Attribute, Component, Difference, Gravity, NicState};
 
 /// A difference whose step the driver refused with "not supported" is what the driver lacks, not what went wrong.
 pub(super) fn excuse_unsupported(differences: &mut [Difference], failures: &[StepFailure]) {

@@ -179,7 +179,7 @@ fn ask_for_too_many_vfs() -> anyhow::Result<()> {
         let known = u64::try_from(vfs.len())?;
         vfs.extend((known..VFS).map(|index| {
             json!({
-                "index": index, "address": null, "driver": null, "driver_override": null, "admin": null,
+                "index": index, "address": null, "driver": null, "driver_override": null, "admin": "not_there", "rdma": "not_there",
                 "netdev": { "presence": "unbound" },
             })
         }));

@@ -17,9 +17,10 @@ fn arming_that_fails_half_way_leaves_what_was_there() {
         // As when the folder cannot be synced after the file was replaced.
         store.write_snapshot(&snapshot().arm()).unwrap();
         store.disarm(bytes.as_deref());
-        assert_eq!(store.snapshot().unwrap(), before);
+        let json = |snapshot: &Option<Snapshot>| serde_json::to_value(snapshot).unwrap();
+        assert_eq!(json(&store.snapshot().unwrap()), json(&before));
         store.disarm(bytes.as_deref());
-        assert_eq!(store.snapshot().unwrap(), before);
+        assert_eq!(json(&store.snapshot().unwrap()), json(&before));
     }
 }
 
@@ -51,7 +52,8 @@ fn a_lost_pf_that_is_let_go_is_remembered_and_owed_nothing() {
     let pf = |address: &str| -> nic_sriov::PfState {
         serde_json::from_value(serde_json::json!({
             "address": format!("pci/{address}"), "pci_id": null, "driver": "igb", "total_vfs": 7,
-            "num_vfs": 0, "drivers_autoprobe": true, "eswitch": null, "netdev": null, "vfs": [],
+            "num_vfs": 0, "drivers_autoprobe": true, "eswitch": "not_there", "netdev": "not_there",
+            "rdma": "not_there", "vfs": [],
             "representors": [],
         }))
         .unwrap()
@@ -61,5 +63,6 @@ fn a_lost_pf_that_is_let_go_is_remembered_and_owed_nothing() {
     let lost = armed.nics.pfs[1].address.clone();
     let after = armed.clone().forget(&lost).forget(&lost);
     assert!(after.is_armed());
-    assert_eq!((after.nics.pfs.as_slice(), after.forgotten.as_slice()), (&armed.nics.pfs[..1], &[lost][..]));
+    let left: Vec<_> = after.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
+    assert_eq!((left, after.forgotten), (vec![armed.nics.pfs[0].address.clone()], vec![lost]));
 }

@@ -2,6 +2,7 @@
 
 mod netdevs;
 mod others;
+mod rdma;
 mod vfs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use nic_netlink::{
 use rustix::io::Errno;
 
 use crate::plan::PfStep;
-use crate::{NicState, PciAddress, RepresentorState, VfNetdev, VfState};
+use crate::{NicState, OfedAttributes, PciAddress, RepresentorState, VfNetdev, VfState};
 
 /// The driver that claims VFs by their ids, and makes netdevs.
 pub(super) const NETWORK_DRIVER: &str = "vfdrv";
@@ -195,11 +196,15 @@ impl Kernel {
             state.num_vfs = 0;
             state.vfs.clear();
             state.representors.clear();
-            if let Some(eswitch) = &mut state.eswitch {
+            if let Some(eswitch) = state.eswitch.as_set_mut() {
                 eswitch.mode = EswitchMode::Legacy;
             }
             let address = LinkAddress(vec![2, 0xff, 0, 0, 0, u8::try_from(pf).unwrap()]);
-            state.netdev = Some(netdev(index, pf_name(pf), address));
+            state.netdev = Setting::Set(netdev(index, pf_name(pf), address));
+            state.rdma = Setting::NotThere;
+        }
+        for pf in 0..self.state.pfs.len() {
+            self.state.pfs[pf].rdma = self.new_rdma(pf);
         }
     }
 
@@ -270,14 +275,17 @@ impl Kernel {
         }
         self.state.pfs[pf].representors.clear();
         self.state.pfs[pf].num_vfs = count;
-        let ofed = self.fresh[pf].trust.is_supported().then(Default::default);
+        let has_ofed = self.fresh[pf].trust.is_there();
+        let trunk = if has_ofed { Setting::NotSet } else { Setting::NotThere };
+        let ofed = OfedAttributes { trunk, rate_group: Setting::NotThere };
         self.state.pfs[pf].vfs = (0..count)
             .map(|index| VfState {
                 index,
                 address: Some(vf_address(pf, index)),
                 driver: None,
                 driver_override: None,
-                admin: Some(VfAttributes { index, ..self.fresh[pf].clone() }),
+                admin: Setting::Set(VfAttributes { index, ..self.fresh[pf].clone() }),
+                rdma: Setting::NotThere,
                 ofed: ofed.clone(),
                 netdev: VfNetdev::Unbound,
             })
@@ -293,7 +301,7 @@ impl Kernel {
     }
 
     fn is_in_switchdev(&self, pf: usize) -> bool {
-        self.state.pfs[pf].eswitch.is_some_and(|eswitch| eswitch.mode == EswitchMode::Switchdev)
+        self.state.pfs[pf].eswitch_mode() == Some(EswitchMode::Switchdev)
     }
 
     fn make_representors(&mut self, pf: usize) {
@@ -312,7 +320,7 @@ impl Kernel {
             self.expect_unused(pf, "see the eswitch's mode change");
         }
         let bound = self.state.pfs[pf].vfs.iter().any(|vf| vf.driver.is_some());
-        let Some(eswitch) = &mut self.state.pfs[pf].eswitch else { return Err(Errno::OPNOTSUPP) };
+        let Some(eswitch) = self.state.pfs[pf].eswitch.as_set_mut() else { return Err(Errno::OPNOTSUPP) };
         match change {
             EswitchChange::Mode(mode) if mode == eswitch.mode => {}
             EswitchChange::Mode(_) if bound && self.rules.mode_needs_unbound => return Err(Errno::BUSY),

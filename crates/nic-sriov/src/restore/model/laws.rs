@@ -2,6 +2,7 @@
 
 mod disturbed;
 
+use nic_netlink::Setting;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{TestCaseResult, TestRunner};
@@ -54,7 +55,7 @@ fn converges(machine: &mut Kernel, saved: &NicState, seed: u64) -> TestCaseResul
 /// An attribute for legacy mode, which a VF that works in another namespace keeps the eswitch from; the failure names it.
 fn is_held_by_away(wrong: &Difference, saved: &NicState, told: &Told) -> bool {
     let Component::Vf { pf, .. } = &wrong.component else { return false };
-    let away = saved.pf(pf).unwrap().vfs.iter().any(|vf| vf.netdev.is_elsewhere());
+    let away = saved.pf(pf).here().unwrap().vfs.iter().any(|vf| vf.netdev.is_elsewhere());
     let named = |failure: &StepFailure| {
         failure.component == wrong.component
             && !failure.unsupported
@@ -199,12 +200,14 @@ proptest! {
             machine.state.pfs.remove(which);
         } else {
             machine.state.pfs[which].driver = Some("vfio-pci".to_owned());
+            machine.state.pfs[which].rdma = Setting::NotThere;
         }
-        let blocked = machine.state.pf(&back.address).cloned();
+        let json = |machine: &Kernel| serde_json::to_value(machine.state.pf(&back.address).here()).unwrap();
+        let blocked = json(&machine);
         let told = restore(&mut machine, &saved, Fate { seed, life: None }).unwrap();
         machine.settle();
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
-        prop_assert_eq!(machine.state.pf(&back.address), blocked.as_ref(), "it was not left alone");
+        prop_assert_eq!(json(&machine), blocked, "it was not left alone");
         let is_of_blocked = |component: &Component| match component {
             Component::Pf(pf) | Component::Vf { pf, .. } | Component::Representor { pf, .. } => *pf == back.address,
         };
@@ -214,7 +217,8 @@ proptest! {
 
         // When it is there again, the next restore goes on from there.
         machine.state.pfs.retain(|pf| pf.address != back.address);
-        machine.state.pfs.insert(which, back);
+        let rdma = machine.new_rdma(which);
+        machine.state.pfs.insert(which, crate::PfState { rdma, ..back });
         converges(&mut machine, &saved, seed)?;
     }
 
@@ -249,7 +253,9 @@ proptest! {
                 pf.vfs.truncate(count);
                 pf.num_vfs = u32::try_from(count).unwrap();
                 pf.representors.clear();
-                pf.eswitch = None;
+                pf.eswitch = Setting::NotThere;
+                pf.rdma = Setting::NotThere;
+                pf.vfs.iter_mut().for_each(|vf| vf.rdma = Setting::NotThere);
             }
         }
         // Names that the VFs had who went here are free, and in the saved state nobody has them.
@@ -275,7 +281,8 @@ proptest! {
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
         for given_away in &given_away {
             let now = machine.state.pfs.iter().flat_map(|pf| &pf.vfs).find(|vf| vf.address == given_away.address);
-            prop_assert_eq!(now, Some(given_away));
+            let json = |vf: Option<&VfState>| serde_json::to_value(vf).unwrap();
+            prop_assert_eq!(json(now), json(Some(given_away)));
         }
         for difference in told.wrong() {
             let Component::Vf { address: Some(address), .. } = &difference.component else {

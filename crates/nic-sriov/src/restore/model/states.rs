@@ -162,9 +162,12 @@ pub(super) fn any_machine(kind: Kind, pfs: usize, names: Names) -> impl Strategy
 fn assemble(kind: Kind, wishes: &[PfWish], names: Names, seed: u64) -> Kernel {
     let fresh = fresh_attributes(kind.rich);
     let pfs = wishes.iter().enumerate().map(|(pf, wish)| pf_state(kind, pf, wish, &fresh)).collect();
-    let mut state = NicState { pfs };
+    let mut state = NicState { pfs, ..NicState::default() };
     let keeps_names = kind.rules.udev && kind.rules.udev_altnames;
     name_all(&mut state, wishes, names, keeps_names, seed);
+    if kind.rich {
+        name_rdma(&mut state);
+    }
     let mut machine = Kernel::new(kind.rules, state, vec![fresh; wishes.len()]);
     machine.strangers.insert(BOND.0, BOND.1.parse().unwrap());
     machine
@@ -176,6 +179,11 @@ fn pf_state(kind: Kind, pf: usize, wish: &PfWish, fresh: &VfAttributes) -> PfSta
     let address = if wish.own_mac { [2, 0xaa, 0, 0, 0, number] } else { permanent };
     let uplink = netdev(&wish.netdev, address, u32::MAX);
     let switchdev = kind.has_eswitch && wish.switchdev;
+    let eswitch = Eswitch {
+        mode: if switchdev { EswitchMode::Switchdev } else { EswitchMode::Legacy },
+        inline_mode: Some(if wish.inline { InlineMode::Link } else { InlineMode::None }),
+        encap_mode: Some(EncapMode::Basic),
+    };
     let vfs: Vec<VfState> =
         (0..).zip(&wish.vfs).map(|(index, vf)| vf_state(kind, pf, index, vf, uplink.mtu, fresh)).collect();
     let ports = (0..).zip(&vfs).zip(&wish.ports).filter(|_| switchdev);
@@ -197,12 +205,9 @@ fn pf_state(kind: Kind, pf: usize, wish: &PfWish, fresh: &VfAttributes) -> PfSta
         total_vfs: Some(7),
         num_vfs: u32::try_from(vfs.len()).unwrap(),
         drivers_autoprobe: kind.has_autoprobe.then_some(wish.autoprobe),
-        eswitch: kind.has_eswitch.then_some(Eswitch {
-            mode: if switchdev { EswitchMode::Switchdev } else { EswitchMode::Legacy },
-            inline_mode: Some(if wish.inline { InlineMode::Link } else { InlineMode::None }),
-            encap_mode: Some(EncapMode::Basic),
-        }),
-        netdev: Some(uplink),
+        eswitch: if kind.has_eswitch { Setting::Set(eswitch) } else { Setting::NotThere },
+        netdev: Setting::Set(uplink),
+        rdma: Setting::NotThere,
         vfs,
         representors,
     }
@@ -212,10 +217,11 @@ fn vf_state(kind: Kind, pf: usize, index: u32, wish: &VfWish, pf_mtu: u32, fresh
     let mac = |kind: u8| MacAddress([2, kind, 0, 0, u8::try_from(pf).unwrap(), u8::try_from(index).unwrap()]);
     let admin_mac = if wish.admin_mac { Setting::Set(mac(1)) } else { Setting::NotSet };
     let own = if wish.own_mac || !wish.admin_mac { mac(2) } else { mac(1) };
-    let set = |fresh: &Setting<bool>, value| if fresh.is_supported() { Setting::Set(value) } else { *fresh };
+    let set =
+        |fresh: &Setting<bool>, value| if fresh.is_there() { Setting::Set(value) } else { fresh.clone() };
     let guid = |fresh: &Setting<Guid>, byte: Option<u8>| match byte {
-        Some(byte) if fresh.is_supported() => Setting::Set(Guid([byte; 8])),
-        _ => *fresh,
+        Some(byte) if fresh.is_there() => Setting::Set(Guid([byte; 8])),
+        _ => fresh.clone(),
     };
     let rate = |rate: u32| if rate == 0 { Setting::NotSet } else { Setting::Set(rate) };
     let vlan = wish.vlan.map(|(id, qos, provider)| VlanTag {
@@ -229,12 +235,17 @@ fn vf_state(kind: Kind, pf: usize, index: u32, wish: &VfWish, pf_mtu: u32, fresh
         DriverWish::UserSpace => (Some(USER_SPACE_DRIVER), VfNetdev::OtherDriver),
         DriverWish::None => (None, VfNetdev::Unbound),
     };
+    let trunk = match (kind.rich, wish.trunk.is_empty()) {
+        (false, _) => Setting::NotThere,
+        (true, true) => Setting::NotSet,
+        (true, false) => Setting::Set(wish.trunk.clone()),
+    };
     VfState {
         index,
         address: Some(vf_address(pf, index)),
         driver: driver.map(str::to_owned),
         driver_override: driver.filter(|_| wish.overridden).map(str::to_owned),
-        admin: Some(VfAttributes {
+        admin: Setting::Set(VfAttributes {
             index,
             mac: admin_mac,
             vlan: vlan.map_or(Setting::NotSet, Setting::Set),
@@ -248,8 +259,21 @@ fn vf_state(kind: Kind, pf: usize, index: u32, wish: &VfWish, pf_mtu: u32, fresh
             port_guid: guid(&fresh.port_guid, wish.guids.1),
             ..VfAttributes::new(index)
         }),
-        ofed: kind.rich.then(|| OfedAttributes { trunk: wish.trunk.clone(), rate_group: None }),
+        ofed: OfedAttributes { trunk, rate_group: Setting::NotThere },
+        rdma: Setting::NotThere,
         netdev: state,
+    }
+}
+
+/// Gives each device with its network driver an RDMA device. They were named in another order than a driver does it that is loaded.
+fn name_rdma(state: &mut NicState) {
+    fn of_pf(pf: &mut PfState) -> Vec<&mut Setting<Vec<String>>> {
+        let vfs = pf.vfs.iter_mut().filter(|vf| vf.driver.as_deref() == Some(NETWORK_DRIVER));
+        std::iter::once(&mut pf.rdma).chain(vfs.map(|vf| &mut vf.rdma)).collect()
+    }
+    let all: Vec<&mut Setting<Vec<String>>> = state.pfs.iter_mut().flat_map(of_pf).collect();
+    for (number, rdma) in all.into_iter().rev().enumerate() {
+        *rdma = Setting::Set(vec![format!("mlx5_{number}")]);
     }
 }
 
@@ -278,7 +302,7 @@ fn netdev(wish: &NetdevWish, address: [u8; 6], limit: u32) -> NetdevState {
 fn name_all(state: &mut NicState, wishes: &[PfWish], names: Names, keeps_names: bool, mut seed: u64) {
     let mut slots: Vec<(&mut NetdevState, &NetdevWish, LinkName)> = Vec::new();
     for (pf, (state, wish)) in state.pfs.iter_mut().zip(wishes).enumerate() {
-        slots.extend(state.netdev.iter_mut().map(|netdev| (netdev, &wish.netdev, pf_name(pf))));
+        slots.extend(state.netdev.as_set_mut().into_iter().map(|netdev| (netdev, &wish.netdev, pf_name(pf))));
         for (vf, wish) in state.vfs.iter_mut().zip(&wish.vfs) {
             if let VfNetdev::Here(netdev) = &mut vf.netdev {
                 slots.push((netdev, &wish.netdev, vf_name(pf, vf.index)));

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use nic_host::{DeadlineWriteError, WriteError};
 use nic_netlink::{
-    ChangeError, EswitchChange, IfIndex, LinkChange, Links, PhysPortName, RequestError, VfChange,
-    VfChangeError,
+    ChangeError, EswitchChange, IfIndex, LinkChange, Links, PhysPortName, RdmaError, RequestError, Setting,
+    VfChange, VfChangeError,
 };
 use rustix::io::Errno;
 
@@ -245,7 +245,8 @@ impl Machine for World {
 
     async fn vfs(&self, pf: &DeviceAddress) -> Result<Vec<PciAddress>, ObserveError> {
         let vfs = |kernel: &mut Kernel| {
-            let vfs = kernel.state.pf(pf).map(|pf| pf.vfs.iter().filter_map(|vf| vf.address).collect());
+            let vfs =
+                kernel.state.pf(pf).here().map(|pf| pf.vfs.iter().filter_map(|vf| vf.address).collect());
             vfs.unwrap_or_default()
         };
         Ok(self.ask(vfs).await)
@@ -311,6 +312,18 @@ impl Machine for World {
         changed.await.map_err(|errno| {
             let change = change.clone();
             ChangeError { index: link, name: None, change, source: refused(errno) }.into()
+        })
+    }
+
+    async fn rdma_devices(&self, device: &DeviceAddress) -> Setting<Vec<String>> {
+        self.ask(|kernel| kernel.rdma_of(device)).await
+    }
+
+    async fn rename_rdma(&self, from: &str, to: &str) -> Result<(), MachineError> {
+        let changed = self.act(|kernel| kernel.rename_rdma(from, to)).await;
+        changed.map_err(|errno| {
+            let (from, to) = (from.to_owned(), to.to_owned());
+            RdmaError::Rename { from, to, source: refused(errno) }.into()
         })
     }
 

@@ -11,7 +11,7 @@ use crate::{DeviceAddress, NetdevState, PciAddress, VfNetdev};
 impl Kernel {
     pub(super) fn netdevs(&self) -> impl Iterator<Item = (Owner, &NetdevState)> {
         self.state.pfs.iter().enumerate().flat_map(|(pf, state)| {
-            let own = state.netdev.iter().map(move |netdev| (Owner::Pf(pf), netdev));
+            let own = state.netdev.as_set().into_iter().map(move |netdev| (Owner::Pf(pf), netdev));
             let vfs = state.vfs.iter().enumerate();
             let vfs = vfs.filter_map(move |(vf, state)| Some((Owner::Vf(pf, vf), state.netdev.here()?)));
             let ports = state.representors.iter().enumerate();
@@ -23,7 +23,7 @@ impl Kernel {
     pub(super) fn netdev_mut(&mut self, index: IfIndex) -> Option<(Owner, &mut NetdevState)> {
         let (owner, _) = self.netdevs().find(|(_, netdev)| netdev.index == index)?;
         let netdev = match owner {
-            Owner::Pf(pf) => self.state.pfs[pf].netdev.as_mut()?,
+            Owner::Pf(pf) => self.state.pfs[pf].netdev.as_set_mut()?,
             Owner::Vf(pf, vf) => match &mut self.state.pfs[pf].vfs[vf].netdev {
                 VfNetdev::Here(netdev) => netdev,
                 _ => return None,
@@ -114,7 +114,7 @@ impl Kernel {
         pf: &DeviceAddress,
         port: PhysPortName,
     ) -> Option<(IfIndex, bool)> {
-        let mut ports = self.state.pf(pf)?.representors.iter();
+        let mut ports = self.state.pf(pf).here()?.representors.iter();
         let index = ports.find(|representor| representor.port == port)?.netdev.index;
         Some((index, !self.pending.contains_key(&index)))
     }
@@ -188,15 +188,15 @@ impl Kernel {
             _ => false,
         };
         let locked = |kernel: &Self, owner| match owner {
-            Owner::Vf(pf, vf) => kernel.state.pfs[pf].vfs[vf].admin.as_ref().is_some_and(|admin| {
-                matches!(admin.mac, Setting::Set(_)) && admin.trust != Setting::Set(true)
+            Owner::Vf(pf, vf) => kernel.state.pfs[pf].vfs[vf].admin.as_set().is_some_and(|admin| {
+                matches!(admin.mac, Setting::Set(_)) && !matches!(admin.trust, Setting::Set(true))
             }),
             Owner::Pf(_) | Owner::Representor(..) => false,
         };
         let owner = self.netdev_mut(index).ok_or(Errno::NODEV)?.0;
         let locked = rules.own_mac_locked && locked(self, owner);
         let limit = match owner {
-            Owner::Vf(pf, _) => self.state.pfs[pf].netdev.as_ref().map(|netdev| netdev.mtu),
+            Owner::Vf(pf, _) => self.state.pfs[pf].netdev.as_set().map(|netdev| netdev.mtu),
             Owner::Pf(_) | Owner::Representor(..) => None,
         };
         let (_, netdev) = self.netdev_mut(index).ok_or(Errno::NODEV)?;

@@ -18,13 +18,13 @@ impl Kernel {
     }
 
     fn set_admin(&mut self, pf: usize, vf: u32, change: &VfChange) -> Result<(), Errno> {
-        let has_link = self.state.pfs[pf].netdev.as_ref().is_some_and(|netdev| netdev.up);
+        let has_link = self.state.pfs[pf].netdev.as_set().is_some_and(|netdev| netdev.up);
         let in_switchdev = self.is_in_switchdev(pf);
         let rules = self.rules;
         let vf = self.state.pfs[pf].vfs.iter_mut().find(|state| state.index == vf).ok_or(Errno::INVAL)?;
-        let admin = vf.admin.as_mut().ok_or(Errno::OPNOTSUPP)?;
+        let admin = vf.admin.as_set_mut().ok_or(Errno::OPNOTSUPP)?;
         fn set<T>(setting: &mut Setting<T>, value: Setting<T>) -> Result<(), Errno> {
-            if !setting.is_supported() {
+            if !setting.is_there() {
                 return Err(Errno::OPNOTSUPP);
             }
             *setting = value;
@@ -67,13 +67,22 @@ impl Kernel {
         let what = format!("PF {pf}, VF {vf}: {step}");
         self.gate(Some(vf_address(pf, vf)), &what)?;
         let state = self.state.pfs[pf].vfs.iter_mut().find(|state| state.index == vf);
-        let result = state.and_then(|vf| vf.ofed.as_mut()).ok_or(Errno::NOENT).map(|ofed| match step {
-            OfedStep::TrunkAdd(first, last) => {
-                let vlans: BTreeSet<u16> = ofed.trunk.iter().copied().chain(first..=last).collect();
-                ofed.trunk = vlans.into_iter().collect();
+        if let OfedStep::NodeGuid(_) | OfedStep::PortGuid(_) | OfedStep::Policy(_) = step {
+            self.violations.push(format!("{what} with a netdev to ask"));
+            return self.done(what, Err(Errno::NOENT));
+        }
+        let ofed = state.map(|vf| &mut vf.ofed).filter(|ofed| !ofed.is_not_there());
+        let result = ofed.ok_or(Errno::NOENT).map(|ofed| {
+            let mut vlans: BTreeSet<u16> = ofed.trunk.as_set().into_iter().flatten().copied().collect();
+            match step {
+                OfedStep::TrunkAdd(first, last) => vlans.extend(first..=last),
+                OfedStep::TrunkRemove(first, last) => vlans.retain(|vlan| !(first..=last).contains(vlan)),
+                OfedStep::RateGroup(0) => ofed.rate_group = Setting::NotSet,
+                OfedStep::RateGroup(group) => ofed.rate_group = Setting::Set(group),
+                OfedStep::NodeGuid(_) | OfedStep::PortGuid(_) | OfedStep::Policy(_) => {}
             }
-            OfedStep::TrunkRemove(first, last) => ofed.trunk.retain(|vlan| !(first..=last).contains(vlan)),
-            OfedStep::RateGroup(group) => ofed.rate_group = Some(group),
+            ofed.trunk =
+                if vlans.is_empty() { Setting::NotSet } else { Setting::Set(vlans.into_iter().collect()) };
         });
         self.done(what, result)
     }
@@ -95,6 +104,7 @@ impl Kernel {
                 }
                 state.driver = None;
                 state.netdev = VfNetdev::Unbound;
+                state.rdma = Setting::NotThere;
                 self.late.remove(&address);
                 Ok(())
             }
@@ -129,9 +139,9 @@ impl Kernel {
         if spend(&mut self.faults.probes, address) {
             return Err(Errno::IO);
         }
-        let mac = state.admin.as_ref().and_then(|admin| admin.mac.into_set());
+        let mac = state.admin.as_set().and_then(|admin| admin.mac.as_set().copied());
         let index = state.index;
-        let has_link = self.state.pfs[pf].netdev.as_ref().is_some_and(|netdev| netdev.up);
+        let has_link = self.state.pfs[pf].netdev.as_set().is_some_and(|netdev| netdev.up);
         let netdev = if driver == NETWORK_DRIVER {
             let silent = spend(&mut self.faults.silent, address);
             if silent || (self.rules.probes_need_link && !has_link) {
@@ -148,9 +158,11 @@ impl Kernel {
         } else {
             VfNetdev::OtherDriver
         };
+        let rdma = if driver == NETWORK_DRIVER { self.new_rdma(pf) } else { Setting::NotThere };
         let state = &mut self.state.pfs[pf].vfs[vf];
         state.driver = Some(driver.to_owned());
         state.netdev = netdev;
+        state.rdma = rdma;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nic_netlink::Setting;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
@@ -12,7 +13,7 @@ use crate::restore::model::kernel::{Disturbance, Faults, Hang, Kernel};
 use crate::restore::model::scheduler::Fate;
 use crate::restore::model::states::{Kind, Names, any_kind, any_machine};
 use crate::restore::model::told::{options, restore};
-use crate::{Component, DeviceAddress, NicState, PciAddress, RestoreEvent, VfNetdev};
+use crate::{Attribute, Component, DeviceAddress, Difference, NicState, PciAddress, RestoreEvent, VfNetdev};
 
 fn pf_of(component: &Component) -> &DeviceAddress {
     match component {
@@ -128,7 +129,12 @@ proptest! {
                 prop_assert!(!named[..at].contains(failure), "named twice: {:?}", failure);
             }
             let wrong = told.wrong();
-            prop_assert!(wrong.iter().all(|wrong| pfs.contains(pf_of(&wrong.component))), "{}", texts(&wrong));
+            // A name that hangs may be the one that another waits for.
+            let is_name = named.iter().any(|failure| failure.attributes.contains(&Attribute::Rdma) || failure.step.contains("RDMA"));
+            let is_excused = |wrong: &&Difference| {
+                pfs.contains(pf_of(&wrong.component)) || (is_name && wrong.attribute == Attribute::Rdma)
+            };
+            prop_assert!(wrong.iter().all(is_excused), "{}", texts(&wrong));
         } else if told.took < total {
             prop_assert_eq!(unpaired(&told.events), Vec::<String>::new());
         }
@@ -182,9 +188,9 @@ fn without_masters_and_representors_no_list_of_all_links_is_read() {
     for seed in 0..40 {
         let mut machine = saved_machine(Names::Udevs).new_tree(&mut runner).unwrap().current();
         for pf in &mut machine.state.pfs {
-            pf.eswitch = None;
+            pf.eswitch = Setting::NotThere;
             pf.representors.clear();
-            let own = pf.netdev.iter_mut();
+            let own = pf.netdev.as_set_mut().into_iter();
             let of_vfs = pf.vfs.iter_mut().filter_map(|vf| match &mut vf.netdev {
                 VfNetdev::Here(netdev) => Some(netdev),
                 _ => None,

@@ -245,7 +245,7 @@ impl Kernel {
     pub(super) fn restore(&self, saved: &NicState) {
         self.act(Act::Restore, |state| {
             for saved in &saved.pfs {
-                let mtu = saved.netdev.as_ref().map(|netdev| netdev.mtu);
+                let mtu = saved.netdev.as_set().map(|netdev| netdev.mtu);
                 let pfs = state.pfs.iter_mut().filter(|pf| pf.address == saved.address && pf.has_netdev);
                 pfs.for_each(|pf| pf.mtu = mtu.unwrap_or(pf.mtu));
             }

@@ -238,7 +238,7 @@ impl Node {
     /// What `snapshot` says of the PFs.
     pub(super) fn configuration_of(snapshot: &Snapshot) -> Configuration {
         let pfs = snapshot.nics.pfs.iter();
-        pfs.filter_map(|pf| Some((pf.address.clone(), pf.netdev.as_ref()?.mtu))).collect()
+        pfs.filter_map(|pf| Some((pf.address.clone(), pf.netdev.as_set()?.mtu))).collect()
     }
 }
 

@@ -32,7 +32,7 @@ mod restore;
 mod step;
 mod sysfs;
 mod teardown;
-mod vfio;
+mod usage;
 
 pub use address::{DeviceAddress, ParseAddressError, PciAddress, PciId};
 pub use arrivals::{Arrival, ArrivalError, Arrivals};
@@ -47,8 +47,8 @@ pub use observe::{
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{
     BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RestoreObstacle, RestorePlan, SkippedPf, VfPlan,
-    VfUser, obstacles, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish,
-    plan_netdev, plan_prepare, plan_rates_before, plan_restore, vfs_need_binding, vfs_to_unbind,
+    obstacles, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev,
+    plan_prepare, plan_rates_before, plan_restore, vfs_need_binding, vfs_to_unbind,
 };
 pub use restore::{
     RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, Stage, StepFailure, VfOutcome, restore,
@@ -57,4 +57,4 @@ pub use state::{NetdevState, NicState, PfState, RepresentorState, VfNetdev, VfSt
 pub use sysfs::{VfWriteError, set_num_vfs};
 pub use teardown::{RemoveVfsError, await_pfs, remove_vfs};
 pub use unmakeable::{UnmakeablePorts, unmakeable_ports};
-pub use vfio::{VfioUser, vfio_user};
+pub use usage::{DeviceUser, Inquiry, Untold, Usage};

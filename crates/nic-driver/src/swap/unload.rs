@@ -82,7 +82,8 @@ pub(super) async fn remove_all_vfs(
     deadline: Duration,
 ) -> Result<(), RemoveVfsError> {
     let step = phase.step(leaving.remove_vfs(pfs));
-    let failures = remove_vfs(&context.host, pfs, context.settings.jobs, deadline).await;
+    let (host, devices) = (&context.host, &context.family.devices);
+    let failures = remove_vfs(host, devices, pfs, context.settings.jobs, deadline).await;
     step.record(failures.into_iter().next().map_or(Ok(()), Err))
 }
 

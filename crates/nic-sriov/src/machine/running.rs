@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nic_host::Host;
+use nic_host::{Host, error_chain};
 use nic_netlink::{EswitchChange, IfIndex, LinkChange, Links, PhysPortName, VfChange};
 use tokio::sync::OnceCell;
 
@@ -12,8 +12,8 @@ use crate::observe::{KernelLinks, LinkSource, devlink_handle, driver_of, observe
 use crate::ofed::{self, OfedStep};
 use crate::plan::BindStep;
 use crate::{
-    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, ObserveError, PciAddress, PfState,
-    VfioUser, sysfs, vfio_user,
+    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, DeviceUser, Inquiry, ObserveError,
+    PciAddress, PfState, Untold, Usage, sysfs,
 };
 
 /// The machine that this program runs on.
@@ -68,8 +68,13 @@ impl Machine for RunningMachine<'_> {
         driver_of(self.host, &vf.into())
     }
 
-    async fn vfio_user(&self, vf: PciAddress) -> Option<VfioUser> {
-        vfio_user(self.host, vf)
+    async fn usage(&self, vf: PciAddress) -> Usage {
+        let device = DeviceAddress::from(vf);
+        match is_elsewhere(self.host, &device).await {
+            Ok(true) => Usage::InUse(DeviceUser::Namespace),
+            Ok(false) => Inquiry::before_write(self.host, self.selector).usage(&device),
+            Err(error) => Usage::CannotBeTold(Untold::Device(error_chain(&error))),
+        }
     }
 
     async fn is_elsewhere(&self, device: &DeviceAddress) -> Result<bool, ObserveError> {

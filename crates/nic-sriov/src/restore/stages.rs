@@ -15,7 +15,8 @@ use crate::plan::{
     plan_prepare, plan_rates_before, vfs_need_binding, without_vfs_to_unbind,
 };
 use crate::step::Activity;
-use crate::{Component, PfState, VfNetdev, VfState};
+use crate::sysfs::VfWriteError;
+use crate::{Component, PfState, Untold, Usage, VfNetdev, VfState};
 
 /// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
@@ -111,6 +112,7 @@ impl<M: Machine> Executor<'_, M> {
         for (vf, now) in pairs.filter(|(_, now)| !now.is_in_use()) {
             if let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address)
                 && let Err(in_use) = self.check_is_unused(address).await
+                && !is_of_unknown_driver(&in_use)
             {
                 let component = Component::of_vf(saved, vf);
                 let known = self.ledger().failures.iter().any(|failure| failure.component == component);
@@ -131,4 +133,10 @@ impl<M: Machine> Executor<'_, M> {
             Err(error) => self.fail(component, &Activity("wait for the link"), &error.into()),
         }
     }
+}
+
+/// Whether nothing but its driver keeps it from being told whether somebody uses a VF. What its PF holds for it may be set all the same:
+/// the restore itself may have bound it just now.
+fn is_of_unknown_driver(error: &VfWriteError) -> bool {
+    matches!(error, VfWriteError::InUse { usage: Usage::CannotBeTold(Untold::Driver(_)), .. })
 }

@@ -1,94 +1,114 @@
 //! Whether somebody uses a device through VFIO.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nic_host::Host;
+use nic_host::{DeviceNumber, Host, error_chain};
 use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat, open, unlink};
 use rustix::io::Errno;
 
-use crate::{DeviceAddress, PciAddress};
+use super::{Asked, DeviceUser, Inquiry, Untold, Usage};
 
-/// Who uses a device through VFIO, or why that cannot be told. Neither lets the device be touched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VfioUser {
-    /// A virtual machine or another process has this device file open.
-    Open(String),
-    /// The device file cannot be asked.
-    CannotBeTold {
-        /// The device file.
-        file: String,
-        /// What keeps it from being asked.
-        why: String,
-    },
+/// Whether a driver is one of VFIO's: the kernel's own, or a vendor's (`mlx5_vfio_pci`).
+pub(super) fn is_vfio_driver(driver: &str) -> bool {
+    driver.replace('-', "_").ends_with("vfio_pci")
 }
 
-impl fmt::Display for VfioUser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(file) => write!(f, "is in use: {file} is open"),
-            Self::CannotBeTold { file, why } => {
-                write!(f, "may be in use: whether {file} is open cannot be told: {why}")
-            }
-        }
-    }
+/// A group's file.
+struct Group {
+    file: String,
+    /// Its folder in sysfs.
+    sysfs: String,
+    /// As sysfs writes it: `major:minor`.
+    number: String,
 }
 
-/// Who has the device open through VFIO: a virtual machine or a DPDK process runs on it. `None` when nobody has.
-///
-/// A group can be open only once (drivers/vfio/group.c, `vfio_group_fops_open`: EBUSY), and that is how it is found
-/// out, also when the holder is in another process namespace. A device that is used through the newer
-/// `/dev/vfio/devices/` blocks its group in the same way (`vfio_device_block_group`, Linux 6.6).
-///
-/// Whether there is a group to be opened is for sysfs to say, and which device number its file has: a container has only the files that
-/// were there when it was started. One that is missing is made for as long as it is asked. What answers neither with success nor with
-/// EBUSY cannot be told; nor can an enabled device of a kernel without groups (`CONFIG_VFIO_GROUP` unset).
-#[must_use]
-pub fn vfio_user(host: &Host, device: PciAddress) -> Option<VfioUser> {
-    let sysfs = DeviceAddress::from(device).sysfs();
-    let cannot = |file: &str, why: String| Some(VfioUser::CannotBeTold { file: file.to_owned(), why });
-    let group = match host.link_name(format!("{sysfs}/iommu_group")) {
-        Ok(group) => group,
-        Err(error) => return cannot("the device's VFIO group", nic_host::error_chain(&error)),
-    };
-    let names = group.iter().flat_map(|group| [group.clone(), format!("noiommu-{group}")]);
-    let mut has_group = false;
-    for name in names {
-        let file = format!("/dev/vfio/{name}");
-        match host.attribute(format!("/sys/class/vfio/{name}/dev")) {
-            Ok(None) => {}
-            Ok(Some(number)) => {
-                has_group = true;
-                match ask(host, &file, &number) {
-                    Ok(()) => {}
-                    Err(Errno::BUSY) => return Some(VfioUser::Open(file)),
-                    Err(errno) => return cannot(&file, errno.to_string()),
+fn cannot(file: &str, why: String) -> Usage {
+    Usage::CannotBeTold(Untold::File { file: file.to_owned(), why })
+}
+
+impl Inquiry<'_> {
+    /// Whether a virtual machine or a DPDK process runs on the device.
+    ///
+    /// VFIO enables a device as its file is first opened, through a group or by itself, and disables it as the last is closed
+    /// (`vfio_pci_core_enable` in `drivers/vfio/pci/vfio_pci_core.c`; `enable_show` in `drivers/pci/pci-sysfs.c` tells how often it is
+    /// enabled): that is looked at first, tells of users in other process namespaces and of kernels without groups, and takes nothing from anybody.
+    ///
+    /// A group may be open before. It can be open only once (`drivers/vfio/group.c`, `vfio_group_fops_open`: EBUSY), and a device that is
+    /// used through the newer `/dev/vfio/devices/` blocks its group in the same way (`vfio_device_block_group`, Linux 6.6). Whether there is
+    /// a group to be opened is for sysfs to say, and which device number its file has: a container has only the files that were there
+    /// when it was started. One that is missing is made for as long as it is asked. What answers neither with success nor with EBUSY
+    /// cannot be told.
+    pub(super) fn vfio(&self, asked: &Asked<'_>) -> Usage {
+        let groups = match self.groups(asked) {
+            Ok(groups) => groups,
+            Err(why) => return cannot("the device's VFIO group", why),
+        };
+        let devices = match self.host.list_if_exists(format!("{}/vfio-dev", asked.sysfs)) {
+            Ok(devices) => devices,
+            Err(error) => return cannot("the device's VFIO file", error_chain(&error)),
+        };
+        let has_vfio_driver = !devices.is_empty() || asked.driver.as_deref().is_some_and(is_vfio_driver);
+        if has_vfio_driver {
+            let file = match (groups.first(), devices.first()) {
+                (Some(group), _) => group.file.clone(),
+                (None, Some(device)) => format!("/dev/vfio/devices/{device}"),
+                (None, None) => "the device's VFIO file".to_owned(),
+            };
+            match self.host.attribute(format!("{}/enable", asked.sysfs)) {
+                Ok(Some(enabled)) if enabled == "0" => {}
+                Ok(Some(_)) => {
+                    return self
+                        .named(&groups, &devices, asked)
+                        .unwrap_or(Usage::InUse(DeviceUser::Open(file)));
                 }
+                // The group is asked below.
+                Ok(None) if !groups.is_empty() || devices.is_empty() => {}
+                Ok(None) => {
+                    return cannot(&file, "the kernel does not say whether the device is enabled".to_owned());
+                }
+                Err(error) => return cannot(&file, error_chain(&error)),
             }
-            Err(error) => return cannot(&file, nic_host::error_chain(&error)),
         }
+        if !self.opens_files {
+            return self.named(&groups, &[], asked).unwrap_or(Usage::Free);
+        }
+        Usage::of_all(groups.into_iter().map(|group| match ask(self.host, &group.file, &group.number) {
+            Ok(()) => Usage::Free,
+            Err(Errno::BUSY) => Usage::InUse(DeviceUser::Open(group.file)),
+            Err(errno) => cannot(&group.file, errno.to_string()),
+        }))
     }
-    let device_files = host.list_if_exists(format!("{sysfs}/vfio-dev"));
-    match device_files.map(|files| files.into_iter().next()) {
-        Ok(Some(file)) if !has_group => match host.attribute(format!("{sysfs}/enable")) {
-            // VFIO enables a device as it is opened, and disables it as it is closed (`vfio_pci_core_enable` in
-            // drivers/vfio/pci/vfio_pci_core.c).
-            Ok(Some(enabled)) if enabled == "0" => None,
-            _ => cannot(
-                &format!("/dev/vfio/devices/{file}"),
-                "the device is enabled, and the kernel has no VFIO groups that could be asked".to_owned(),
-            ),
-        },
-        Ok(_) => None,
-        Err(error) => cannot("the device's VFIO file", nic_host::error_chain(&error)),
+
+    /// The groups of the device that VFIO has.
+    fn groups(&self, asked: &Asked<'_>) -> Result<Vec<Group>, String> {
+        let group = self.host.link_name(format!("{}/iommu_group", asked.sysfs));
+        let group = group.map_err(|error| error_chain(&error))?;
+        let names = group.iter().flat_map(|group| [group.clone(), format!("noiommu-{group}")]);
+        let mut groups = Vec::new();
+        for name in names {
+            let sysfs = format!("/sys/class/vfio/{name}");
+            let number = self.host.attribute(format!("{sysfs}/dev")).map_err(|error| error_chain(&error))?;
+            groups.extend(number.map(|number| Group { file: format!("/dev/vfio/{name}"), sysfs, number }));
+        }
+        Ok(groups)
+    }
+
+    /// The process that has a file of the device open, where it is seen.
+    fn named(&self, groups: &[Group], devices: &[String], asked: &Asked<'_>) -> Option<Usage> {
+        let groups = groups.iter().map(|group| (group.file.clone(), group.sysfs.clone()));
+        let devices = devices
+            .iter()
+            .map(|name| (format!("/dev/vfio/devices/{name}"), format!("{}/vfio-dev/{name}", asked.sysfs)));
+        let mut usages = groups.chain(devices).map(|(file, sysfs)| self.node(&file, &sysfs, Some("vfio")));
+        usages.find(|usage| matches!(usage, Usage::InUse(_)))
     }
 }
 
 /// Opens the group and closes it again. `number` is its device number as sysfs writes it: `major:minor`.
 fn ask(host: &Host, file: &str, number: &str) -> Result<(), Errno> {
-    let (major, minor) = number.split_once(':').ok_or(Errno::INVAL)?;
-    let device = makedev(major.parse().map_err(|_| Errno::INVAL)?, minor.parse().map_err(|_| Errno::INVAL)?);
+    let number: DeviceNumber = number.parse().map_err(|_| Errno::INVAL)?;
+    let device = makedev(number.major, number.minor);
     let path = host.path(file);
     match open_device(&path, device) {
         // A container's own /dev has no file for a group that is younger than the container.
@@ -128,68 +148,5 @@ impl OwnFile {
 impl Drop for OwnFile {
     fn drop(&mut self) {
         self.remove();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    const DEVICE: &str = "sys/bus/pci/devices/0000:01:10.0";
-
-    fn tree() -> (tempfile::TempDir, Host, PciAddress) {
-        let tree = tempfile::tempdir().unwrap();
-        fs::create_dir_all(tree.path().join(DEVICE)).unwrap();
-        fs::create_dir_all(tree.path().join("dev/vfio")).unwrap();
-        let host = Host::at(tree.path());
-        (tree, host, "0000:01:10.0".parse().unwrap())
-    }
-
-    #[test]
-    fn a_device_without_a_group_in_vfio_is_used_by_nobody() {
-        let (tree, host, vf) = tree();
-        assert_eq!(vfio_user(&host, vf), None);
-        symlink("../../../../kernel/iommu_groups/7", tree.path().join(DEVICE).join("iommu_group")).unwrap();
-        assert_eq!(vfio_user(&host, vf), None);
-    }
-
-    #[test]
-    fn fault_4_1_a_group_whose_file_does_not_answer_cannot_be_told() {
-        let (tree, host, vf) = tree();
-        symlink("../../../../kernel/iommu_groups/7", tree.path().join(DEVICE).join("iommu_group")).unwrap();
-        let class = tree.path().join("sys/class/vfio/7");
-        fs::create_dir_all(&class).unwrap();
-        // No driver has this number.
-        fs::write(class.join("dev"), "511:1048575\n").unwrap();
-        // There is no file, as in a container that is older than the group; then one that is no device's.
-        for made in [false, true] {
-            if made {
-                fs::write(tree.path().join("dev/vfio/7"), "").unwrap();
-            }
-            let user = vfio_user(&host, vf).unwrap();
-            assert!(matches!(&user, VfioUser::CannotBeTold { file, .. } if file == "/dev/vfio/7"), "{user}");
-            assert!(
-                user.to_string().starts_with("may be in use: whether /dev/vfio/7 is open cannot be told: ")
-            );
-        }
-        assert_eq!(fs::read_dir(tree.path().join("dev")).unwrap().count(), 1, "a device file is left");
-        fs::write(class.join("dev"), "nonsense\n").unwrap();
-        assert!(matches!(vfio_user(&host, vf), Some(VfioUser::CannotBeTold { .. })));
-    }
-
-    #[test]
-    fn fault_4_1_a_kernel_without_groups_tells_of_devices_that_are_not_enabled_alone() {
-        let (tree, host, vf) = tree();
-        fs::create_dir_all(tree.path().join(DEVICE).join("vfio-dev/vfio3")).unwrap();
-        let user = vfio_user(&host, vf).unwrap();
-        assert!(user.to_string().contains("/dev/vfio/devices/vfio3"), "{user}");
-        // Nobody has opened it.
-        fs::write(tree.path().join(DEVICE).join("enable"), "0\n").unwrap();
-        assert_eq!(vfio_user(&host, vf), None);
-        fs::write(tree.path().join(DEVICE).join("enable"), "1\n").unwrap();
-        assert!(vfio_user(&host, vf).is_some());
     }
 }

@@ -28,22 +28,30 @@ pub(crate) fn lines_of(process: u32) -> anyhow::Result<Vec<JournalEvent>> {
     Ok(lines()?.into_iter().filter(|line| line.pid == process).collect())
 }
 
-/// Whether the process has begun a step that is wanted.
-pub(crate) fn has_begun(process: u32, is_wanted: impl Fn(&Step) -> bool) -> anyhow::Result<bool> {
-    Ok(lines_of(process)?.iter().any(|line| line.entry.begins(&is_wanted)))
-}
-
 /// Waits until the process has begun a step that is wanted.
 pub(crate) fn wait_for_step(process: &Running, is_wanted: impl Fn(&Step) -> bool) -> anyhow::Result<()> {
+    wait_for_step_of(process.id(), is_wanted)
+}
+
+/// The same of a process that somebody else holds. The journal is read again only when there is more of it: to read all of it a thousand
+/// times a second takes the processor from what is waited for.
+pub(crate) fn wait_for_step_of(process: u32, is_wanted: impl Fn(&Step) -> bool) -> anyhow::Result<()> {
     let start = Instant::now();
-    while !has_begun(process.id(), &is_wanted)? {
+    let mut known = 0;
+    loop {
+        let size = path().metadata().map_or(0, |file| file.len());
+        if size != known {
+            known = size;
+            if lines_of(process)?.iter().any(|line| line.entry.begins(&is_wanted)) {
+                return Ok(());
+            }
+        }
         if start.elapsed() > PATIENCE {
-            let lines = lines_of(process.id())?;
+            let lines = lines_of(process)?;
             bail!("waited {} s in vain for a step; the journal has {lines:#?}", PATIENCE.as_secs());
         }
         std::thread::sleep(INTERVAL);
     }
-    Ok(())
 }
 
 /// Waits until some process begins to unload a module of the driver, behind the first `from` lines of the journal.

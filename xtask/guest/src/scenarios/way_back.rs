@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use nic_driver::Exit;
@@ -19,12 +19,16 @@ use crate::installed::{finish, install, set_up};
 use crate::observe::Nics;
 use crate::program::{FAMILY, NicDriver, store};
 use crate::readiness::{self, READY};
-use crate::{journal, read, report, say};
+use crate::{journal, read, report, say, wait};
 
 /// Holds a driver's module while it is loaded.
 const HOLDER: &str = "/lab/packages/lab_holder.ko";
 /// Where the distribution's modules are while they are nowhere.
 const AWAY: &str = "/lab/away";
+/// A rule of modprobe's.
+const SLOW_LOAD: &str = "/etc/modprobe.d/lab-slow-load.conf";
+/// How long a moment in a reload is waited for, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a driver is held after its unload has begun.
 const HELD: Duration = Duration::from_secs(3);
 
@@ -142,7 +146,9 @@ impl Node {
         NicDriver::new(SHORT).run()?.expect(Exit::Blocked)?.expect_words(&["user of igb"])?;
         release()?;
         let racer = thread::spawn(|| {
-            wait_until("the blacklist", || Ok(Path::new(BLACKLIST_FILE).exists()))?;
+            wait::until("the blacklist is written", PATIENCE, || {
+                Ok(Path::new(BLACKLIST_FILE).exists().then_some(()))
+            })?;
             hold()
         });
         let reload = NicDriver::new(SHORT).run()?.expect(Exit::RolledBack)?;
@@ -164,20 +170,23 @@ impl Node {
         say("== the new driver is in use for some seconds while it is taken back");
         let (runs, _) = running_and_other()?;
         install("failing-probe")?;
+        // igb is there and in nobody's hands for so long, however much else this machine has to do.
+        let rule = "install igbvf sleep 10; modprobe --ignore-install igbvf\n";
+        fs::write(SLOW_LOAD, rule).with_context(|| format!("cannot write {SLOW_LOAD}"))?;
         let reload = NicDriver::new(["reload"]).start()?;
         let process = reload.id();
         let racer = thread::spawn(move || {
-            wait_until("the new driver", || {
-                journal::has_begun(process, |step| matches!(step, Step::AwaitPfs { .. }))
-            })?;
+            let load = Step::Load { module: "igbvf".parse()? };
+            journal::wait_for_step_of(process, |step| *step == load)?;
             hold()?;
             let unload = Step::UnloadNew { module: "igb".parse()? };
-            wait_until("its unload", || journal::has_begun(process, |step| *step == unload))?;
+            journal::wait_for_step_of(process, |step| *step == unload)?;
             thread::sleep(HELD);
             release()
         });
         let reload = reload.wait()?.expect(Exit::RolledBack)?;
         raced(racer)?;
+        fs::remove_file(SLOW_LOAD).with_context(|| format!("cannot remove {SLOW_LOAD}"))?;
         drivers::expect_loaded(&drivers::version(runs)?)?;
         self.nics.expect_unchanged()?;
         report(&format!("in use while going back: waited for; {}", reload.last_words()));
@@ -254,18 +263,6 @@ fn hold() -> anyhow::Result<()> {
 
 fn release() -> anyhow::Result<()> {
     command("rmmod", ["lab_holder"]).map(drop)
-}
-
-/// In haste: what is waited for may be over soon.
-fn wait_until(what: &str, is_the_case: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let start = Instant::now();
-    while !is_the_case()? {
-        if start.elapsed() > Duration::from_secs(60) {
-            bail!("waited in vain for {what}");
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    Ok(())
 }
 
 fn raced(racer: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {

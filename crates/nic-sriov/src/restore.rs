@@ -178,7 +178,7 @@ async fn vfs_in_use(machine: &impl Machine, saved: &NicState, found: &NicState) 
         for vf in found.vfs.iter().filter_map(|vf| vf.address) {
             let usage = match machine.usage(vf).await {
                 Usage::Free => continue,
-                usage => usage,
+                usage => Box::new(usage),
             };
             let pf = found.address.clone();
             obstacles.push(if removes {

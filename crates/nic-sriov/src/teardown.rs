@@ -20,7 +20,7 @@ pub struct RemoveVfsError {
     pub pf: DeviceAddress,
     /// What the kernel said, or who uses a VF.
     #[source]
-    pub source: VfWriteError,
+    pub source: Box<VfWriteError>,
 }
 
 /// Removes the VFs of all these PFs at once. A PF without VFs, or without SR-IOV, is left alone.
@@ -47,7 +47,7 @@ pub async fn remove_vfs(
     for pf in pfs {
         match vf_addresses(host, pf) {
             Ok(addresses) => vfs.push((pf, addresses)),
-            Err(error) => unlisted.push(RemoveVfsError { pf: pf.clone(), source: error.into() }),
+            Err(error) => unlisted.push(RemoveVfsError { pf: pf.clone(), source: Box::new(error.into()) }),
         }
     }
     if !unlisted.is_empty() {
@@ -74,10 +74,12 @@ pub async fn remove_vfs(
                 Ok(_) => return None,
                 // The unload that follows meets the reason and names it.
                 Err(_) if !has_vfs => return None,
-                Err(error) => return Some(RemoveVfsError { pf, source: ObserveError::from(error).into() }),
+                Err(error) => {
+                    return Some(RemoveVfsError { pf, source: Box::new(ObserveError::from(error).into()) });
+                }
             }
             let removed = set_num_vfs(host, &pf, 0, deadline).await;
-            removed.err().map(|source| RemoveVfsError { pf, source: source.into() })
+            removed.err().map(|error| RemoveVfsError { pf, source: Box::new(error.into()) })
         }
     };
     join_all(vfs.iter().map(remove)).await.into_iter().flatten().collect()
@@ -95,7 +97,7 @@ fn in_use(host: &Host, selector: &DeviceSelector, pfs: &Pfs<'_>) -> Vec<RemoveVf
         let mut errors =
             vfs.iter().filter_map(|vf| check_is_unused(&of_vfs, &DeviceAddress::from(*vf)).err());
         let source = check_is_unused(&of_pfs, pf).err().or_else(|| errors.next())?;
-        Some(RemoveVfsError { pf: (*pf).clone(), source })
+        Some(RemoveVfsError { pf: (*pf).clone(), source: Box::new(source) })
     };
     pfs.iter().filter_map(error).collect()
 }
@@ -103,7 +105,7 @@ fn in_use(host: &Host, selector: &DeviceSelector, pfs: &Pfs<'_>) -> Vec<RemoveVf
 fn still_bound(host: &Host, pfs: &Pfs<'_>) -> Vec<RemoveVfsError> {
     let error = |(pf, vfs): &(&DeviceAddress, Vec<PciAddress>)| {
         let source = vfs.iter().find_map(|vf| check_has_no_driver(host, *vf).err())?;
-        Some(RemoveVfsError { pf: (*pf).clone(), source })
+        Some(RemoveVfsError { pf: (*pf).clone(), source: Box::new(source) })
     };
     pfs.iter().filter_map(error).collect()
 }

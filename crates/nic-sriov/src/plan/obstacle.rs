@@ -59,7 +59,7 @@ pub enum RestoreObstacle {
         /// The VF.
         vf: PciAddress,
         /// By whom, or why that cannot be told.
-        usage: Usage,
+        usage: Box<Usage>,
     },
     /// The eswitch would have to change its mode under a VF that is in use.
     #[error(
@@ -73,7 +73,7 @@ pub enum RestoreObstacle {
         /// The VF.
         vf: PciAddress,
         /// By whom, or why that cannot be told.
-        usage: Usage,
+        usage: Box<Usage>,
     },
     /// The PF can have fewer VFs now.
     #[error("PF {pf} had {wanted} VFs when the snapshot was taken; now it can have {total} (sriov_totalvfs)")]

@@ -13,6 +13,7 @@ use crate::Exit;
 use crate::build_progress::BuildObserver;
 use crate::family::NicFamily;
 use crate::lock::{InstanceLock, LockError, LockHeld};
+use crate::machine::{Machine, RunningMachine};
 use crate::privileges::{PrivilegeError, Privileged};
 use crate::state::{Journal, SnapshotError, SnapshotState, StateStore};
 use crate::stop::{Interrupted, StopRequest};
@@ -22,6 +23,8 @@ use crate::stop::{Interrupted, StopRequest};
 pub struct Context {
     /// The machine.
     pub host: Host,
+    /// What acts on it.
+    pub(crate) machine: Arc<dyn Machine>,
     /// The kind of NIC.
     pub family: NicFamily,
     /// The state directory.
@@ -205,7 +208,21 @@ impl Context {
         let stop = StopRequest::default();
         let distribution = distribution(&host);
         let builds = BuildObserver::default();
-        Ok(Self { host, family, store, journal, boot_id, kernel, distribution, settings, lock, stop, builds })
+        let machine = Arc::new(RunningMachine::new(&host));
+        Ok(Self {
+            host,
+            machine,
+            family,
+            store,
+            journal,
+            boot_id,
+            kernel,
+            distribution,
+            settings,
+            lock,
+            stop,
+            builds,
+        })
     }
 
     /// An error when the process has been asked to stop; otherwise the first change is begun.
@@ -215,12 +232,12 @@ impl Context {
 
     /// Makes sure that this process may carry out a command.
     pub(crate) fn ensure_privileges(&self, command: &Privileged) -> Result<(), BeginError> {
-        Ok(command.ensure(&self.host, None)?)
+        Ok(self.machine.ensure_allowed(command)?)
     }
 
     /// Makes sure that the host is the running machine, and no tree; `what` says what only that can do.
     pub(crate) fn ensure_running_machine(&self, what: &'static str) -> Result<(), BeginError> {
-        if self.host.is_running_machine() {
+        if self.machine.acts() {
             return Ok(());
         }
         Err(self.not_running_machine(what))
@@ -281,7 +298,7 @@ impl Context {
 
     /// The same for a command that changes nothing but the state directory, which may look at a tree. That is not locked.
     pub(crate) async fn begin_reading(&self, command: &str) -> Result<Option<Arc<LockHeld>>, BeginError> {
-        if self.host.is_running_machine() { self.begin(command).await.map(Some) } else { Ok(None) }
+        if self.machine.acts() { self.begin(command).await.map(Some) } else { Ok(None) }
     }
 }
 

@@ -29,12 +29,15 @@ pub mod state;
 mod build_progress;
 mod exit;
 mod lock;
+mod machine;
 mod memory;
 mod privileges;
 mod stop;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod model;
 
 pub use build_progress::{BuildObserver, BuildPlace, BuildProgress, ShowsBuilds};
 pub use context::{BeginError, Context, ContextError, ManagementNic, MayUnload, ReloadWith, Settings};

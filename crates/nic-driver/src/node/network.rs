@@ -14,6 +14,7 @@ use nic_topology::{
 };
 
 use crate::context::Context;
+use crate::machine::Nics;
 use crate::state::{Entry, PhaseRecord, Snapshot, Step};
 
 /// What stood on the NICs could not be restored.
@@ -46,12 +47,10 @@ pub(crate) async fn observe_network(
 pub(crate) async fn restore_network(
     context: &Context,
     phase: &PhaseRecord,
-    kernel: &KernelLinks,
+    nics: &dyn Nics,
     snapshot: &Snapshot,
 ) -> Result<Option<RestoreOutcome>, NetworkError> {
-    if snapshot.network.is_bare() {
-        return Ok(None);
-    }
+    let Some(kernel) = nics.kernel().filter(|_| !snapshot.network.is_bare()) else { return Ok(None) };
     let step = phase.step(Step::RestoreNetwork);
     let result = find_and_restore(context, kernel, snapshot).await;
     match &result {
@@ -66,12 +65,10 @@ pub(crate) async fn restore_network(
 /// Whether something of what stood on the netdevs is missing now that [`restore_network`] would give back.
 pub(crate) async fn network_differs(
     context: &Context,
-    kernel: &KernelLinks,
+    nics: &dyn Nics,
     snapshot: &Snapshot,
 ) -> Result<bool, NetworkError> {
-    if snapshot.network.is_bare() {
-        return Ok(false);
-    }
+    let Some(kernel) = nics.kernel().filter(|_| !snapshot.network.is_bare()) else { return Ok(false) };
     let found = find_netdevs(context, kernel, snapshot).await?;
     let saved = snapshot.network.clone().without_devices(&found.taken);
     let now = Network::read(&kernel.netlink).await.map_err(TopologyError::from)?;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use nic_host::ReadError;
-use nic_sriov::{ArrivalError, Arrivals, DeviceAddress, KernelLinks, await_pfs};
+use nic_sriov::{ArrivalError, DeviceAddress};
 
 use crate::context::Context;
+use crate::machine::{Nics, PfsToCome};
 use crate::state::{PhaseRecord, Snapshot, Step};
 
 /// A PF whose driver makes no netdev is not waited for.
@@ -52,7 +53,7 @@ pub struct PfMissing {
 /// is that PF's failure.
 pub(crate) async fn wait_for_pfs(
     phase: &PhaseRecord,
-    arrivals: &Arrivals,
+    to_come: &dyn PfsToCome,
     pfs: &[DeviceAddress],
     deadline: Duration,
 ) -> Vec<PfMissing> {
@@ -61,7 +62,7 @@ pub(crate) async fn wait_for_pfs(
         let source = Box::new(arrival.err()?);
         Some(PfMissing { pf, source })
     };
-    let arrived = await_pfs(arrivals, pfs, deadline).await.into_iter();
+    let arrived = to_come.wait(pfs, deadline).await.into_iter();
     let missing: Vec<PfMissing> = arrived.filter_map(missing).collect();
     for pf in &missing {
         tracing::error!(pf = %pf.pf, error = crate::error_chain(pf), "a PF has not come up");
@@ -75,17 +76,16 @@ pub(crate) async fn wait_for_pfs(
 
 /// Like [`wait_for_pfs`], listening from now on.
 pub(crate) async fn listen_and_wait_for_pfs(
-    context: &Context,
     phase: &PhaseRecord,
-    kernel: &KernelLinks,
+    nics: &dyn Nics,
     pfs: &[DeviceAddress],
     deadline: Duration,
 ) -> Result<Vec<PfMissing>, ArrivalError> {
     if pfs.is_empty() {
         return Ok(Vec::new());
     }
-    let arrivals = Arrivals::listen(&context.host, kernel).await?;
-    Ok(wait_for_pfs(phase, &arrivals, pfs, deadline).await)
+    let to_come = nics.listen().await?;
+    Ok(wait_for_pfs(phase, &*to_come, pfs, deadline).await)
 }
 
 /// Of the PFs that have not come, the first one that counts against the driver: a device that is gone from its bus no

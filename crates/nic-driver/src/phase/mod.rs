@@ -4,7 +4,7 @@ mod blockers;
 mod build_packages;
 mod error;
 mod install;
-mod kernel_links;
+mod nics_to_change;
 mod obtain_error;
 mod package_error;
 mod plan;

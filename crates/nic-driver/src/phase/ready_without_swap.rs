@@ -5,11 +5,11 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use nic_kmod::ModuleName;
-use nic_sriov::{Arrivals, DeviceAddress, await_pfs, find_pfs};
+use nic_sriov::{DeviceAddress, find_pfs};
 use serde::Serialize;
 
 use super::error::PhaseError;
-use super::kernel_links::kernel_links;
+use super::nics_to_change::nics_to_change;
 use crate::context::Context;
 use crate::node::{driverless_devices, give_readiness};
 use crate::state::{PhaseRecord, Snapshot};
@@ -135,9 +135,8 @@ async fn pfs_not_up(context: &Context, known: Option<&Snapshot>) -> Result<Vec<P
     };
     let pfs = find_pfs(&context.host, &context.family.devices)?;
     without.retain(|pf| !pfs.contains(pf));
-    let kernel = kernel_links(context, "only the running machine can be ready").await?;
-    let arrivals = Arrivals::listen(&context.host, &kernel).await?;
-    let arrived = await_pfs(&arrivals, &pfs, context.settings.timeout).await;
+    let nics = nics_to_change(context, "only the running machine can be ready").await?;
+    let arrived = nics.listen().await?.wait(&pfs, context.settings.timeout).await;
     let without = without.into_iter().map(|pf| PfNotUp { pf, reason: "no driver has taken it".to_owned() });
     let not_up = arrived.into_iter().filter_map(|(pf, arrival)| {
         let reason = crate::error_chain(&arrival.err()?);

@@ -9,12 +9,12 @@
 use jiff::Timestamp;
 use nic_host::WriteError;
 use nic_kmod::{BlacklistError, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName};
-use nic_sriov::{Arrivals, DeviceAddress, ObserveError};
+use nic_sriov::{DeviceAddress, ObserveError};
 use serde::Serialize;
 
 use super::blockers::look_for_blockers;
 use super::error::PhaseError;
-use super::kernel_links::kernel_links;
+use super::nics_to_change::nics_to_change;
 use super::restore::{Restored, restore_within_phase};
 use super::rollback::{finish_rollback, roll_back};
 use crate::Exit;
@@ -193,10 +193,10 @@ async fn resume_or_swap(
         }
     }
     // An earlier process was killed between load and restore; whether the PFs come up was not yet known.
-    let kernel = kernel_links(context, "only the running machine's modules can be reloaded").await?;
+    let nics = nics_to_change(context, "only the running machine's modules can be reloaded").await?;
     let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-    let missing = listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
+    let missing = listen_and_wait_for_pfs(phase, &*nics, &pfs, deadline).await?;
     if let Some(missing) = drivers_fault(context, missing) {
         let cause = PhaseError::NewPfMissing(missing);
         // Its modules are loaded.
@@ -269,8 +269,8 @@ async fn swap_and_await_pfs(
         BackupError::Write(source) => state_dir(context, source),
         error => error.into(),
     })?;
-    let kernel = kernel_links(context, "only the running machine's modules can be reloaded").await?;
-    let arrivals = Arrivals::listen(host, &kernel).await?;
+    let nics = nics_to_change(context, "only the running machine's modules can be reloaded").await?;
+    let to_come = nics.listen().await?;
     // No driver is not "no PF": such devices come up with the driver, and have nothing that would be owed to them.
     let driverless = driverless_devices(context, index)?;
     let (snapshot, is_new) = match state {
@@ -319,7 +319,7 @@ async fn swap_and_await_pfs(
             let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
             let mut pfs = pfs_with_netdevs(&snapshot);
             pfs.extend(driverless.into_iter().filter(|_| snapshot.nics.pfs.is_empty()));
-            let missing = wait_for_pfs(phase, &arrivals, &pfs, deadline).await;
+            let missing = wait_for_pfs(phase, &*to_come, &pfs, deadline).await;
             match drivers_fault(context, missing) {
                 Some(missing) => Err((true, PhaseError::NewPfMissing(missing))),
                 None => Ok(()),
@@ -328,9 +328,10 @@ async fn swap_and_await_pfs(
         Err(FailedSwap { error, asked_for }) => Err((asked_for, error.into())),
     };
     if let Err((asked_for, error)) = swapped {
-        let Some(driver) = context.family.modules.identity.first() else { return Err(error) };
-        if !snapshot.modules.contains(driver) {
+        let driver = context.family.modules.identity.first();
+        if driver.is_none_or(|driver| !snapshot.modules.contains(driver)) {
             // What could be loaded is better than nothing; the snapshot stays armed, and the next run tries again.
+            let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
             return Err(PhaseError::NoDriver(Box::new(error)));
         }
         return Err(roll_back(context, phase, index, &snapshot, asked_for, error).await);

@@ -5,13 +5,13 @@
 
 use nic_kmod::{LoadedModules, ModuleName};
 use nic_sriov::{
-    DeviceAddress, Gravity, LinkSource, NicState, ObserveError, RestoreOutcome, observe, obstacles, restore,
+    DeviceAddress, Gravity, LinkSource, NicState, ObserveError, RestoreOutcome, observe, obstacles,
 };
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::Serialize;
 
 use super::error::PhaseError;
-use super::kernel_links::kernel_links;
+use super::nics_to_change::nics_to_change;
 use super::ready_without_swap::{NotReady, ready_without_swap};
 use crate::Exit;
 use crate::context::Context;
@@ -292,15 +292,15 @@ async fn run_restore(
     snapshot: Snapshot,
     readiness: Readiness,
 ) -> Result<Restored, PhaseError> {
-    let kernel = kernel_links(context, "only the running machine can be restored").await?;
-    let source = LinkSource::Kernel(kernel.clone());
+    let nics = nics_to_change(context, "only the running machine can be restored").await?;
+    let source = nics.source();
     let options = context.settings.restore_options();
     let deadline = options.deadline(snapshot.nics.vf_count());
     remove_leftover_blacklist(context, phase)?;
     let was_armed = snapshot.is_armed();
     let changes = was_armed
         || nics_differ(context, &source, &snapshot.nics, deadline).await?
-        || network_differs(context, &kernel, &snapshot).await?;
+        || network_differs(context, &*nics, &snapshot).await?;
     if changes && context.host.exists(&context.settings.readiness_file) {
         take_readiness_away(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
     }
@@ -316,13 +316,12 @@ async fn run_restore(
         step.record(context.store.arm(&snapshot)).map_err(PhaseError::write(NOT_WRITTEN))?;
     }
     // Those that do not come are named by the restore, which gives the others back what they had.
-    listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
+    listen_and_wait_for_pfs(phase, &*nics, &pfs, deadline).await?;
     load_vf_drivers(context, phase, &snapshot.nics).await;
     let pfs = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
     let step = phase.step(Step::RestoreNics { pfs });
     let on_event = |event| phase.write(Entry::Restore { restore: event });
-    let restored =
-        restore(&context.host, &kernel, &context.family.devices, &snapshot.nics, options, &on_event).await;
+    let restored = nics.restore(&context.family.devices, &snapshot.nics, options, &on_event).await;
     let outcome = match restored {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -336,7 +335,7 @@ async fn run_restore(
         renamed_after_arrival: restored.outcome.renamed_after_arrival(),
         result: Box::new(restored.outcome.clone()),
     });
-    restored.network = restore_network(context, phase, &kernel, &snapshot).await?;
+    restored.network = restore_network(context, phase, &*nics, &snapshot).await?;
     if restored.is_verified() {
         snapshot.lost = snapshot.lost_under(&LoadedModules::read_graph(&context.host)?);
         let record = snapshot.verify();

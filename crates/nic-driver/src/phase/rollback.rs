@@ -1,7 +1,7 @@
 //! Rolling back: the previous driver again, and the NICs restored under it.
 
 use nic_kmod::ModuleIndex;
-use nic_sriov::{LinkSource, ObserveError};
+use nic_sriov::ObserveError;
 
 use super::error::PhaseError;
 use super::restore::{Restored, restore_within_phase};
@@ -52,12 +52,15 @@ async fn roll_back_and_restore(
     snapshot: &Snapshot,
 ) -> Result<Restored, PhaseError> {
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-    load_backup_modules(context, phase, snapshot, deadline).await?;
-    remove_leftover_blacklist(context, phase)?;
-    if let LinkSource::Kernel(kernel) = LinkSource::open(&context.host).await? {
+    let loaded = load_backup_modules(context, phase, snapshot, deadline).await;
+    // Also when they could not be loaded: nobody swaps modules any more, and who comes next finds what is loaded by then.
+    let removed = remove_leftover_blacklist(context, phase);
+    loaded?;
+    removed?;
+    if let Some(nics) = context.machine.nics(context.settings.timeout).await? {
         let pfs = pfs_on_their_way(context, snapshot).map_err(ObserveError::from)?;
         // Those that have not come are named by the restore, which gives the others back what they had.
-        listen_and_wait_for_pfs(context, phase, &kernel, &pfs, deadline).await?;
+        listen_and_wait_for_pfs(phase, &*nics, &pfs, deadline).await?;
     }
     let restored = restore_within_phase(context).await?;
     if restored.is_verified() { Ok(restored) } else { Err(PhaseError::NotVerified(restored.summary())) }

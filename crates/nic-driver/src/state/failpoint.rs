@@ -43,4 +43,32 @@ mod armed {
 pub(super) fn line_is_durable() {
     #[cfg(debug_assertions)]
     armed::count();
+    #[cfg(test)]
+    model::count();
+}
+
+#[cfg(test)]
+pub(crate) use model::kill_after_lines;
+
+/// The same in the tests' model of a node, where a process is a call in the test's thread.
+#[cfg(test)]
+mod model {
+    use std::cell::Cell;
+
+    /// How many lines are left, and how the process ends then.
+    type Kill = (usize, fn());
+
+    thread_local! {
+        static AT: Cell<Option<Kill>> = const { Cell::new(None) };
+    }
+
+    /// From now on `kill` is called in this thread when so many lines are durable; never without a number.
+    pub(crate) fn kill_after_lines(lines: Option<usize>, kill: fn()) {
+        AT.set(lines.map(|lines| (lines, kill)));
+    }
+
+    pub(super) fn count() {
+        let Some((left, kill)) = AT.take() else { return };
+        if left <= 1 { kill() } else { AT.set(Some((left - 1, kill))) }
+    }
 }

@@ -15,6 +15,8 @@ mod store;
 pub use backups::{BackupFileError, ModuleBackup, ModuleBackups};
 pub(crate) use backups::{sha256, sha256_of_file};
 pub use failpoint::KILL_AT_LINE;
+#[cfg(test)]
+pub(crate) use failpoint::kill_after_lines;
 pub use journal::{
     Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, Moment, PhaseRecord, StepOutcome,
     StepRecord, Uptime,

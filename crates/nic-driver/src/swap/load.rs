@@ -6,7 +6,7 @@ use std::time::Duration;
 use nic_host::Host;
 use nic_kmod::{
     LoadError, LoadPlan, LoadRequest, LoadedModules, ModuleFile, ModuleIndex, ModuleName, ReadLoadedError,
-    Resolution, load, not_taken, page_in,
+    Resolution, not_taken, page_in,
 };
 use nic_packages::DistributionFamily;
 
@@ -151,7 +151,7 @@ impl PreparedLoads {
     pub(crate) async fn load_beforehand(&self, context: &Context, phase: &PhaseRecord, deadline: Duration) {
         for request in &self.beforehand {
             let step = phase.step(Step::LoadNeeded { module: request.module.clone() });
-            let _ = step.record(load(&context.host, request, deadline).await);
+            let _ = step.record(context.machine.load(request, deadline).await);
         }
     }
 
@@ -220,7 +220,7 @@ impl PreparedLoad {
     /// Loads it. Returns with which parameters, and which of them it has not taken, where it had any before.
     async fn load(&self, context: &Context, deadline: Duration) -> Result<Option<String>, LoadError> {
         let module = &self.request.module;
-        match load(&context.host, &self.request, deadline).await {
+        match context.machine.load(&self.request, deadline).await {
             Err(error) if !self.carried.is_empty() => {
                 // The new driver may know another range of values; better its own than no driver.
                 tracing::warn!(
@@ -231,7 +231,7 @@ impl PreparedLoad {
                 );
                 let mut request = self.request.clone();
                 request.parameters.retain(|name, _| !self.carried.contains_key(name));
-                load(&context.host, &request, deadline).await?;
+                context.machine.load(&request, deadline).await?;
             }
             loaded => loaded?,
         }
@@ -286,7 +286,7 @@ pub(crate) async fn load_latecomers(
     for module in latecomers.filter(|module| matches!(index.resolve(module), Resolution::File(_))) {
         let step = phase.step(Step::LoadLatecomer { module: module.clone() });
         // A failure is in the journal; the driver comes up without it.
-        let _ = step.record(load(&context.host, &request_of(context, tree, index, module), deadline).await);
+        let _ = step.record(context.machine.load(&request_of(context, tree, index, module), deadline).await);
     }
 }
 

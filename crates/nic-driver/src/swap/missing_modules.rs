@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nic_kmod::{LoadError, LoadedModules, ModuleIndexError, ModuleName, ReadLoadedError, load};
+use nic_kmod::{LoadError, LoadedModules, ModuleIndexError, ModuleName, ReadLoadedError};
 use nic_sriov::NicState;
 
 use super::attempt::is_being_rolled_back;
@@ -94,7 +94,7 @@ pub(crate) async fn load_vf_drivers(context: &Context, phase: &PhaseRecord, nics
             Ok(index) => request_of(context, &tree, index, &module),
             Err(_) => load_request(context, &tree, &module),
         };
-        if let Err(error) = step.record(load(&context.host, &request, context.settings.timeout).await) {
+        if let Err(error) = step.record(context.machine.load(&request, context.settings.timeout).await) {
             tracing::error!(
                 driver,
                 error = crate::error_chain(&error),

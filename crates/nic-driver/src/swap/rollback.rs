@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nic_kmod::{
     LoadError, LoadedModule, LoadedModules, ModuleFile, ModuleIndex, ModuleName, ParseModuleError,
-    ReadLoadedError, load, load_file,
+    ReadLoadedError,
 };
 use nic_sriov::{ObserveError, RemoveVfsError, find_pfs};
 
@@ -181,7 +181,7 @@ impl<'plan> BackupTree<'plan> {
             Some(root) => request.root(root),
             None => request,
         };
-        load(&context.host, &request, deadline).await
+        context.machine.load(&request, deadline).await
     }
 
     async fn load(
@@ -211,7 +211,7 @@ impl<'plan> BackupTree<'plan> {
         let plain = parameters.len();
         let given = snapshot.parameters.get(&kept.module).into_iter().flatten();
         parameters.extend(given.map(|(name, value)| (name.as_str(), value.as_str())));
-        match load_file(host, &kept.module, &file, &parameters, deadline).await {
+        match context.machine.load_file(&kept.module, &file, &parameters, deadline).await {
             Err(error) if parameters.len() > plain => {
                 // A value that was set later may be none that is taken at the load.
                 tracing::warn!(
@@ -220,7 +220,7 @@ impl<'plan> BackupTree<'plan> {
                     "loading the module with its earlier parameters failed; loading it with the driver's defaults"
                 );
                 parameters.truncate(plain);
-                load_file(host, &kept.module, &file, &parameters, deadline).await?;
+                context.machine.load_file(&kept.module, &file, &parameters, deadline).await?;
             }
             loaded => loaded?,
         }

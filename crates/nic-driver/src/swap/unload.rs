@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use nic_kmod::{
     ForeignReferences, LoadedModules, ModuleName, ReadLoadedError, UnloadBlocked, UnloadBlocker, UnloadError,
-    UnloadPlan, UnloadPolicy, unload,
+    UnloadPlan, UnloadPolicy,
 };
-use nic_sriov::{DeviceAddress, RemoveVfsError, remove_vfs};
+use nic_sriov::{DeviceAddress, RemoveVfsError};
 
 use super::hooks::{Hook, run_hook};
 use super::unload_policy::unload_policy;
@@ -82,8 +82,8 @@ pub(super) async fn remove_all_vfs(
     deadline: Duration,
 ) -> Result<(), RemoveVfsError> {
     let step = phase.step(leaving.remove_vfs(pfs));
-    let (host, devices) = (&context.host, &context.family.devices);
-    let failures = remove_vfs(host, devices, pfs, context.settings.jobs, deadline).await;
+    let devices = &context.family.devices;
+    let failures = context.machine.remove_vfs(devices, pfs, context.settings.jobs, deadline).await;
     step.record(failures.into_iter().next().map_or(Ok(()), Err))
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn unload_stack(
         round += 1;
         for module in &left {
             let step = phase.step(leaving.unload(module.clone()));
-            let unloaded = unload(host, module, deadline).await;
+            let unloaded = context.machine.unload(module, deadline).await;
             if let Err(error @ UnloadError::Held { .. }) = &unloaded {
                 tracing::warn!(
                     %module,

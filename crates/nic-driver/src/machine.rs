@@ -50,9 +50,10 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
         deadline: Duration,
     ) -> Acting<'a, Result<Unloaded, UnloadError>>;
 
-    /// Takes the VFs of these PFs away. Returns what kept it from doing so.
+    /// Takes the VFs of these PFs away, which are of a family with such devices. Returns what kept it from doing so.
     fn remove_vfs<'a>(
         &'a self,
+        devices: &'a DeviceSelector,
         pfs: &'a [DeviceAddress],
         jobs: usize,
         deadline: Duration,

@@ -11,6 +11,7 @@
 //!   kernel's errno kept in the error;
 //! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
 //! - how long files stay: [`Host::file_lifetime`];
+//! - which device files a process has open, by the device's number: [`Host::open_devices`];
 //! - whether others may have written what is obeyed: [`Host::ensure_trusted`];
 //! - SELinux labels for kernel modules' files: [`Host::label_module_files`];
 //! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline; [`Host::run_lines`]
@@ -31,6 +32,7 @@ mod error_chain;
 mod facts;
 mod host;
 mod lifetime;
+mod open_devices;
 mod programs;
 mod read;
 mod replay;
@@ -48,6 +50,7 @@ pub use error_chain::error_chain;
 pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
 pub use host::{HOST_MOUNT, Host};
 pub use lifetime::FileLifetime;
+pub use open_devices::{DeviceNumber, OpenDevice, ParseDeviceNumberError};
 pub use programs::ProgramEnvironment;
 pub use read::{LONGEST_ATTRIBUTE, LONGEST_FILE, LONGEST_TEXT, ListError, ReadError};
 pub use replay::Replay;

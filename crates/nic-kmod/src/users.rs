@@ -6,11 +6,11 @@
 mod remote;
 mod storage;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use nic_host::{Host, ListError, ReadError};
+use nic_host::{Host, ListError, OpenDevice, ReadError};
 use serde::{Deserialize, Serialize};
 
 pub use self::remote::{RemoteStorage, RemoteUse, observe_remote_storage};
@@ -140,9 +140,8 @@ pub fn observe_users(host: &Host) -> Result<ModuleUsers, ObserveUsersError> {
         |process: &str, kind: &str| host.link_name(format!("/proc/{process}/ns/{kind}")).ok().flatten();
     // Each mount namespace and each network namespace once; this process's own network is looked at below.
     let mut namespaces: BTreeSet<String> = namespace("self", "net").into_iter().collect();
-    let mut sees_all_processes = is_first_pid_namespace(host);
-    for pid in processes(host)? {
-        sees_all_processes &= !is_hidden(host, pid);
+    let processes = host.processes()?;
+    for &pid in &processes {
         users.extend(open_devices(host, pid));
         let is_new =
             |kind: &str| namespace(&pid.to_string(), kind).is_some_and(|found| namespaces.insert(found));
@@ -152,7 +151,7 @@ pub fn observe_users(host: &Host) -> Result<ModuleUsers, ObserveUsersError> {
         }
         // The process may have ended.
         if network && let Ok(Some(text)) = host.read_if_exists(format!("/proc/{pid}/net/protocols")) {
-            users.extend(sockets(&text, Some(&format!("{pid} ({})", command_of(host, pid)))));
+            users.extend(sockets(&text, Some(&format!("{pid} ({})", host.command_of(pid)))));
         }
     }
     users.extend(storage::mounts(host, "/proc/self/mountinfo"));
@@ -162,52 +161,34 @@ pub fn observe_users(host: &Host) -> Result<ModuleUsers, ObserveUsersError> {
     if let Some(text) = host.read_if_exists("/proc/net/protocols")? {
         users.extend(sockets(&text, None));
     }
+    let sees_all_processes = host.sees_all(&processes);
     Ok(ModuleUsers { users: users.into_iter().collect(), sees_all_processes })
-}
-
-/// The first namespace's number is fixed (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
-fn is_first_pid_namespace(host: &Host) -> bool {
-    let namespace = host.link_name("/proc/self/ns/pid").ok().flatten();
-    namespace.is_some_and(|namespace| namespace == "pid:[4026531836]")
-}
-
-/// Whether a process may not be looked at. To be root is not enough where it has capabilities that this one lacks
-/// (`__ptrace_may_access` in `kernel/ptrace.c`).
-fn is_hidden(host: &Host, pid: u32) -> bool {
-    // One that has ended meanwhile cannot be read either.
-    host.link_name(format!("/proc/{pid}/ns/mnt")).is_err() && host.exists(format!("/proc/{pid}/comm"))
-}
-
-fn processes(host: &Host) -> Result<Vec<u32>, ListError> {
-    Ok(host.list("/proc")?.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// The devices of a process that keep modules.
 fn open_devices(host: &Host, pid: u32) -> Vec<ModuleUser> {
-    let folder = format!("/proc/{pid}/fd");
-    // It may have ended, or be one that may not be looked at.
-    let Ok(open) = host.list(&folder) else { return Vec::new() };
-    // Only the links are read: to touch the files themselves could hang, as on a dead NFS server.
-    let links = open.iter().filter_map(|fd| std::fs::read_link(host.path(format!("{folder}/{fd}"))).ok());
-    let devices: BTreeSet<PathBuf> = links.filter(|link| module_of_device(link).is_some()).collect();
+    let open = host.open_devices(pid).into_iter();
+    let devices: BTreeMap<PathBuf, ModuleName> =
+        open.filter_map(|open| Some((open.file.clone(), module_of_device(host, &open)?))).collect();
     if devices.is_empty() {
         return Vec::new();
     }
-    let command = command_of(host, pid);
-    let user = |device: PathBuf| ModuleUser {
-        modules: module_of_device(&device).into_iter().collect(),
+    let command = host.command_of(pid);
+    let user = |(device, module): (PathBuf, ModuleName)| ModuleUser {
         kind: UserKind::Process { pid, command: command.clone(), device },
+        modules: BTreeSet::from([module]),
     };
     devices.into_iter().map(user).collect()
 }
 
-fn command_of(host: &Host, pid: u32) -> String {
-    host.attribute(format!("/proc/{pid}/comm")).ok().flatten().unwrap_or_default()
-}
-
 /// The module that serves a device file of the RDMA subsystem. That of a class of devices stands nowhere in sysfs.
-fn module_of_device(path: &Path) -> Option<ModuleName> {
-    let name = path.strip_prefix("/dev/infiniband").ok()?.to_str()?;
+///
+/// A container may have the file under any name: by the device's number the kernel tells its own (`/sys/dev/char`).
+fn module_of_device(host: &Host, open: &OpenDevice) -> Option<ModuleName> {
+    let number = open.number.map(|number| format!("/sys/dev/char/{number}"));
+    let by_number = number.and_then(|link| host.link_name(link).ok().flatten());
+    let by_path = || Some(open.file.strip_prefix("/dev/infiniband").ok()?.to_str()?.to_owned());
+    let name = by_number.or_else(by_path)?;
     let module = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
         "uverbs" => "ib_uverbs",
         "umad" | "issm" => "ib_umad",
@@ -239,6 +220,7 @@ fn sockets(text: &str, process: Option<&str>) -> Vec<ModuleUser> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     use super::*;
     use crate::fixture::file;
@@ -290,6 +272,28 @@ mod tests {
         assert!(!observe_users(&host).unwrap().sees_all_processes);
         std::fs::remove_file(root.join("proc/7/comm")).unwrap();
         assert!(observe_users(&host).unwrap().sees_all_processes, "it has ended");
+    }
+
+    #[test]
+    fn fault_4_a_device_file_is_known_by_its_number_under_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        link(
+            dir.path(),
+            "sys/dev/char/231:192",
+            "../../devices/pci0000:00/0000:01:00.0/infiniband_verbs/uverbs0",
+        );
+        link(dir.path(), "sys/dev/char/1:3", "../../devices/virtual/mem/null");
+        let host = Host::at(dir.path());
+        let module = |file: &str, number: Option<&str>| {
+            let number = number.map(|number| number.parse().unwrap());
+            let module = module_of_device(&host, &OpenDevice { pid: 1, file: file.into(), number });
+            module.map(|module| module.to_string())
+        };
+        assert_eq!(module("/rdma/first", Some("231:192")).as_deref(), Some("ib_uverbs"));
+        assert_eq!(module("/dev/infiniband/uverbs7", Some("1:3")), None);
+        // A kernel that does not tell it, and a tree.
+        assert_eq!(module("/dev/infiniband/uverbs7", Some("7:7")).as_deref(), Some("ib_uverbs"));
+        assert_eq!(module("/dev/infiniband/umad7", None).as_deref(), Some("ib_umad"));
     }
 
     #[test]

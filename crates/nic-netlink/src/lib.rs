@@ -49,6 +49,7 @@ mod change;
 mod identity;
 mod phys_port;
 
+mod namespaces;
 mod network;
 
 mod changes;
@@ -79,6 +80,7 @@ pub use events::{EventsEnded, LinkEvent, LinkEvents};
 pub use identity::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, ParseIdentityError, PhysSwitchId};
 pub use link::{Link, LinkLayer, OperState};
 pub use links::{Links, RecordedLinksError};
+pub use namespaces::LinkElsewhere;
 pub use netlink::{ChangeError, LinkError, LinksError, Netlink, VfChangeError};
 pub use network::{
     Address, AddressFlags, ChildKind, Encapsulation, ForwardingEntry, HexBytes, IpVersion, Neighbour,

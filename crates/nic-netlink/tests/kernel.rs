@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use namespace::{in_namespace, run};
 use nic_netlink::{
-    Change, ChangeError, Changes, Devlink, DevlinkHandle, IfIndex, Link, LinkChange, LinkEvent, LinkEvents,
-    LinkLayer, LinkName, MacAddress, Netlink, VfChange,
+    Change, ChangeError, Changes, Devlink, DevlinkHandle, IfIndex, Link, LinkChange, LinkElsewhere,
+    LinkEvent, LinkEvents, LinkLayer, LinkName, MacAddress, Netlink, VfChange,
 };
 use rtnetlink::{LinkBridge, LinkVeth};
 use rustix::io::Errno;
@@ -51,6 +51,44 @@ async fn index_of(netlink: &Netlink, name: &str) -> IfIndex {
 
 async fn read(netlink: &Netlink, index: IfIndex) -> Link {
     netlink.link(index).await.unwrap().expect("the link is gone")
+}
+
+/// A container's macvlan on a link of this namespace, and one on a link of its own.
+#[test]
+fn fault_4_what_stands_on_a_link_in_another_namespace_is_found() {
+    if in_namespace("fault_4_what_stands_on_a_link_in_another_namespace_is_found") {
+        run(async {
+            Maker::new().veth("test0", "test1").await;
+            let netlink = Netlink::connect().unwrap();
+            assert_eq!(netlink.links_elsewhere().await.unwrap(), []);
+            let ip = |line: &str| {
+                let done = Command::new("ip").args(line.split(' ')).output().unwrap();
+                assert!(done.status.success(), "ip {line}: {}", String::from_utf8_lossy(&done.stderr));
+            };
+            let mut container = Command::new("unshare").args(["--net", "sleep", "100"]).spawn().unwrap();
+            let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
+            let process = container.id().to_string();
+            while of(&process).unwrap() == of("self").unwrap() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            ip("link add kid link test0 type macvlan mode bridge");
+            ip("link add brother link test1 type macvlan mode bridge");
+            ip(&format!("link set kid netns {process}"));
+            Maker::new().veth("test2", "test3").await;
+            ip(&format!("link set test3 netns {process}"));
+            let lower = index_of(&netlink, "test0").await;
+            let kid = LinkElsewhere { name: name("kid"), kind: Some("macvlan".to_owned()), lower };
+            let found = netlink.links_elsewhere().await.unwrap();
+            // The other end of a pair of veth links names this one, too, and stands on nothing.
+            assert!(found.contains(&kid), "{found:?}");
+            assert!(
+                found.iter().all(|link| *link == kid || link.kind.as_deref() == Some("veth")),
+                "{found:?}"
+            );
+            container.kill().unwrap();
+            container.wait().unwrap();
+        });
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ mod restore;
 mod step;
 mod sysfs;
 mod teardown;
-mod vfio;
+mod usage;
 
 pub use address::{DeviceAddress, ParseAddressError, PciAddress, PciId};
 pub use arrivals::{Arrival, ArrivalError, Arrivals};
@@ -53,7 +53,7 @@ pub use observe::{
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{
     BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RdmaRename, RestoreObstacle, RestorePlan, SkippedPf,
-    VfPlan, VfUser, obstacles, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish,
+    VfPlan, obstacles, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish,
     plan_netdev, plan_prepare, plan_rates_before, plan_rdma_names, plan_restore, vfs_need_binding,
     vfs_to_unbind,
 };
@@ -65,4 +65,4 @@ pub use state::{NetdevState, NicState, PfSeen, PfState, RepresentorState, Unread
 pub use sysfs::{VfWriteError, set_num_vfs};
 pub use teardown::{RemoveVfsError, await_pfs, remove_vfs};
 pub use unmakeable::{UnmakeablePorts, unmakeable_ports};
-pub use vfio::{VfioUser, vfio_user};
+pub use usage::{DeviceUser, Inquiry, Untold, Usage};

@@ -14,7 +14,7 @@ pub(crate) use self::error::MachineError;
 pub(crate) use self::running::RunningMachine;
 use crate::ofed::OfedStep;
 use crate::plan::BindStep;
-use crate::{Arrival, ArrivalError, DeviceAddress, ObserveError, PciAddress, PfState, VfioUser};
+use crate::{Arrival, ArrivalError, DeviceAddress, ObserveError, PciAddress, PfState, Usage};
 
 /// What a restore asks of the machine.
 ///
@@ -39,8 +39,9 @@ pub(crate) trait Machine: Sync {
     /// The driver that a VF has now.
     fn driver(&self, vf: PciAddress) -> impl Future<Output = Result<Option<String>, ObserveError>> + Send;
 
-    /// Who uses the VF through VFIO, or why that cannot be told; `None` when nobody does.
-    fn vfio_user(&self, vf: PciAddress) -> impl Future<Output = Option<VfioUser>> + Send;
+    /// Whether somebody uses the VF, in any way that the kernel has; right before a write. A netdev in another network namespace comes
+    /// before all other ways.
+    fn usage(&self, vf: PciAddress) -> impl Future<Output = Usage> + Send;
 
     /// Whether the device has netdevs, and all of them are in other network namespaces.
     fn is_elsewhere(&self, device: &DeviceAddress)

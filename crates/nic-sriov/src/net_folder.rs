@@ -22,7 +22,12 @@ pub(crate) enum NetFolder {
 }
 
 pub(crate) fn net_folder(host: &Host, device: &DeviceAddress) -> Result<NetFolder, ListError> {
-    let folder = format!("{}/net", device.sysfs());
+    net_folder_at(host, &device.sysfs())
+}
+
+/// That of the device with this folder in sysfs.
+pub(crate) fn net_folder_at(host: &Host, sysfs: &str) -> Result<NetFolder, ListError> {
+    let folder = format!("{sysfs}/net");
     if !host.exists(&folder) {
         return Ok(NetFolder::Absent);
     }

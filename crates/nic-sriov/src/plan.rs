@@ -15,7 +15,7 @@ use nic_netlink::{EswitchChange, LinkChange, LinkName, VfChange};
 
 pub use self::netdev::plan_netdev;
 pub(crate) use self::obstacle::without_blocked_pfs;
-pub use self::obstacle::{RestoreObstacle, SkippedPf, VfUser, obstacles};
+pub use self::obstacle::{RestoreObstacle, SkippedPf, obstacles};
 pub(crate) use self::pf::{
     attribute_for_legacy, changes_mode_under_vfs, is_refused_by_mode, without_vfs_to_unbind,
 };

@@ -36,12 +36,12 @@ use self::verify::{excuse_unsupported, outcome};
 use crate::arrivals::ArrivalError;
 use crate::machine::{Machine, RunningMachine};
 use crate::plan::{
-    PfStep, RestoreObstacle, VfUser, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind,
+    PfStep, RestoreObstacle, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind,
     without_blocked_pfs,
 };
 use crate::{
     DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, PfState, UnreadPf,
-    compare,
+    Usage, compare,
 };
 
 pub use self::event::{RestoreEvent, Stage};
@@ -189,18 +189,16 @@ async fn vfs_in_use(machine: &impl Machine, saved: &NicState, found: &NicState) 
         if !removes && vfs_to_unbind(saved, found).is_empty() {
             continue;
         }
-        for (vf, state) in found.vfs.iter().filter_map(|vf| Some((vf.address?, vf))) {
-            let user = if state.is_in_use() {
-                Some(VfUser::Namespace)
-            } else {
-                machine.vfio_user(vf).await.map(|user| VfUser::Vfio(Box::new(user)))
+        for vf in found.vfs.iter().filter_map(|vf| vf.address) {
+            let usage = match machine.usage(vf).await {
+                Usage::Free => continue,
+                usage => Box::new(usage),
             };
-            let Some(user) = user else { continue };
             let pf = found.address.clone();
             obstacles.push(if removes {
-                RestoreObstacle::VfInUse { pf, wanted: saved.num_vfs, found: found.num_vfs, vf, user }
+                RestoreObstacle::VfInUse { pf, wanted: saved.num_vfs, found: found.num_vfs, vf, usage }
             } else {
-                RestoreObstacle::ModeUnderVfInUse { pf, change: mode_change(saved, found), vf, user }
+                RestoreObstacle::ModeUnderVfInUse { pf, change: mode_change(saved, found), vf, usage }
             });
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nic_host::{DeadlineWriteError, Host};
 
 use crate::observe::driver_of;
-use crate::{DeviceAddress, ObserveError, PciAddress, VfioUser, vfio_user};
+use crate::{DeviceAddress, Inquiry, ObserveError, PciAddress, Usage};
 
 /// A VF operation refused because the device is no VF, or failed in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -13,17 +13,14 @@ pub enum VfWriteError {
     /// The device is not a VF: nothing was written to it.
     #[error("{0} is not a VF (it has no physfn): left alone")]
     NotVf(PciAddress),
-    /// Somebody uses the device through VFIO, or may: nothing was written to it.
-    #[error("{address} {user}; left alone")]
+    /// Somebody uses the device, or may: nothing was written to it.
+    #[error("{address} {usage}; left alone")]
     InUse {
         /// The device.
-        address: PciAddress,
+        address: DeviceAddress,
         /// Who uses it, or why that cannot be told.
-        user: VfioUser,
+        usage: Usage,
     },
-    /// The VF's netdev is in another network namespace: nothing was written to it.
-    #[error("the netdev of {0} is in another network namespace; left alone")]
-    InNamespace(PciAddress),
     /// The device is bound to a driver, and was to have none by now.
     #[error("{address} is still bound to {driver}")]
     StillBound {
@@ -86,11 +83,11 @@ pub(crate) async fn unbind(
     Ok(host.write_attribute_within(path, &vf.to_string(), deadline).await?)
 }
 
-/// An error when somebody uses the VF through VFIO, or when that cannot be told.
-pub(crate) fn check_is_unused(host: &Host, vf: PciAddress) -> Result<(), VfWriteError> {
-    match vfio_user(host, vf) {
-        None => Ok(()),
-        Some(user) => Err(VfWriteError::InUse { address: vf, user }),
+/// An error when somebody uses the PF or VF, or when that cannot be told.
+pub(crate) fn check_is_unused(inquiry: &Inquiry<'_>, device: &DeviceAddress) -> Result<(), VfWriteError> {
+    match inquiry.usage(device) {
+        Usage::Free => Ok(()),
+        usage => Err(VfWriteError::InUse { address: device.clone(), usage }),
     }
 }
 

@@ -8,7 +8,9 @@ use nic_host::Host;
 
 use crate::observe::{driver_of, vf_addresses};
 use crate::sysfs::{VfWriteError, check_has_no_driver, check_is_unused, set_num_vfs, unbind};
-use crate::{Arrival, ArrivalError, Arrivals, DeviceAddress, ObserveError, PciAddress};
+use crate::{
+    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, Inquiry, ObserveError, PciAddress,
+};
 
 /// VFs of a PF that were not removed.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +20,7 @@ pub struct RemoveVfsError {
     pub pf: DeviceAddress,
     /// What the kernel said, or who uses a VF.
     #[source]
-    pub source: VfWriteError,
+    pub source: Box<VfWriteError>,
 }
 
 /// Removes the VFs of all these PFs at once. A PF without VFs, or without SR-IOV, is left alone.
@@ -35,6 +37,7 @@ pub struct RemoveVfsError {
 /// Each PF whose VFs are still there.
 pub async fn remove_vfs(
     host: &Host,
+    selector: &DeviceSelector,
     pfs: &[DeviceAddress],
     jobs: usize,
     deadline: Duration,
@@ -44,28 +47,20 @@ pub async fn remove_vfs(
     for pf in pfs {
         match vf_addresses(host, pf) {
             Ok(addresses) => vfs.push((pf, addresses)),
-            Err(error) => unlisted.push(RemoveVfsError { pf: pf.clone(), source: error.into() }),
+            Err(error) => unlisted.push(RemoveVfsError { pf: pf.clone(), source: Box::new(error.into()) }),
         }
     }
     if !unlisted.is_empty() {
         return unlisted;
     }
-    let not_usable = |check: fn(&Host, PciAddress) -> Result<(), VfWriteError>| -> Vec<RemoveVfsError> {
-        let errors = vfs.iter().filter_map(|(pf, addresses)| {
-            let source = addresses.iter().find_map(|vf| check(host, *vf).err())?;
-            Some(RemoveVfsError { pf: (*pf).clone(), source })
-        });
-        errors.collect()
-    };
     // All of them before the first is unbound.
-    let used = not_usable(check_is_unused);
+    let used = in_use(host, selector, &vfs);
     if !used.is_empty() {
         return used;
     }
-    unbind_vfs(host, &vfs, jobs, deadline).await;
+    unbind_vfs(host, selector, &vfs, jobs, deadline).await;
     // Again right before: one may have come to be used since it was unbound, or was not unbound for that.
-    for check in [check_is_unused, check_has_no_driver] {
-        let errors = not_usable(check);
+    for errors in [in_use(host, selector, &vfs), still_bound(host, &vfs)] {
         if !errors.is_empty() {
             return errors;
         }
@@ -79,17 +74,44 @@ pub async fn remove_vfs(
                 Ok(_) => return None,
                 // The unload that follows meets the reason and names it.
                 Err(_) if !has_vfs => return None,
-                Err(error) => return Some(RemoveVfsError { pf, source: ObserveError::from(error).into() }),
+                Err(error) => {
+                    return Some(RemoveVfsError { pf, source: Box::new(ObserveError::from(error).into()) });
+                }
             }
             let removed = set_num_vfs(host, &pf, 0, deadline).await;
-            removed.err().map(|source| RemoveVfsError { pf, source: source.into() })
+            removed.err().map(|error| RemoveVfsError { pf, source: Box::new(error.into()) })
         }
     };
     join_all(vfs.iter().map(remove)).await.into_iter().flatten().collect()
 }
 
+/// PFs, each with its VFs.
+type Pfs<'a> = [(&'a DeviceAddress, Vec<PciAddress>)];
+
+/// The first user of each PF and its VFs. That a VF's netdev is in another network namespace is not asked: a reload takes it along. Nor are
+/// a PF's own RDMA users: they keep modules, which are waited for when these go, and a hook may be there to stop them.
+fn in_use(host: &Host, selector: &DeviceSelector, pfs: &Pfs<'_>) -> Vec<RemoveVfsError> {
+    let of_vfs = Inquiry::before_write(host, selector);
+    let of_pfs = Inquiry::before_write(host, selector).without_rdma();
+    let error = |(pf, vfs): &(&DeviceAddress, Vec<PciAddress>)| {
+        let mut errors =
+            vfs.iter().filter_map(|vf| check_is_unused(&of_vfs, &DeviceAddress::from(*vf)).err());
+        let source = check_is_unused(&of_pfs, pf).err().or_else(|| errors.next())?;
+        Some(RemoveVfsError { pf: (*pf).clone(), source: Box::new(source) })
+    };
+    pfs.iter().filter_map(error).collect()
+}
+
+fn still_bound(host: &Host, pfs: &Pfs<'_>) -> Vec<RemoveVfsError> {
+    let error = |(pf, vfs): &(&DeviceAddress, Vec<PciAddress>)| {
+        let source = vfs.iter().find_map(|vf| check_has_no_driver(host, *vf).err())?;
+        Some(RemoveVfsError { pf: (*pf).clone(), source: Box::new(source) })
+    };
+    pfs.iter().filter_map(error).collect()
+}
+
 /// Takes the drivers from all VFs. What cannot be unbound is told, and looked at again by the caller.
-async fn unbind_vfs(host: &Host, vfs: &[(&DeviceAddress, Vec<PciAddress>)], jobs: usize, deadline: Duration) {
+async fn unbind_vfs(host: &Host, selector: &DeviceSelector, vfs: &Pfs<'_>, jobs: usize, deadline: Duration) {
     let unbind_one = |vf: PciAddress| async move {
         let driver = match driver_of(host, &vf.into()) {
             Ok(Some(driver)) => driver,
@@ -99,7 +121,7 @@ async fn unbind_vfs(host: &Host, vfs: &[(&DeviceAddress, Vec<PciAddress>)], jobs
                 return;
             }
         };
-        let unbound = match check_is_unused(host, vf) {
+        let unbound = match check_is_unused(&Inquiry::before_write(host, selector), &vf.into()) {
             Ok(()) => unbind(host, vf, &driver, deadline).await,
             in_use => in_use,
         };
@@ -219,7 +241,8 @@ mod tests {
     }
 
     async fn refused(tree: &tempfile::TempDir, pf: &DeviceAddress) -> String {
-        let errors = remove_vfs(&Host::at(tree.path()), std::slice::from_ref(pf), 4, LONG).await;
+        let selector = crate::usage::igb();
+        let errors = remove_vfs(&Host::at(tree.path()), &selector, std::slice::from_ref(pf), 4, LONG).await;
         assert_eq!(written(tree, &format!("{PF}/sriov_numvfs")), "2\n", "nothing is written to the PF");
         let [error] = &errors[..] else { panic!("{errors:?}") };
         nic_host::error_chain(error).clone()
@@ -244,6 +267,25 @@ mod tests {
         std::os::unix::fs::symlink("../../../../kernel/iommu_groups/7", device.join("iommu_group")).unwrap();
         let error = refused(&tree, &pf).await;
         assert!(error.contains("0000:01:10.0 may be in use"), "{error}");
+        assert_eq!(written(&tree, "sys/bus/pci/drivers/igbvf/unbind"), "");
+    }
+
+    #[tokio::test]
+    async fn fault_4_2_a_pf_whose_own_device_is_in_use_keeps_all_vfs() {
+        let (tree, pf) = with_vfs();
+        // A virtual machine has a sub-function of it, as a vDPA device.
+        let node = "sys/devices/pci0000:00/0000:01:00.0/mlx5_core.sf.2/vdpa0/vhost-vdpa-0";
+        std::fs::create_dir_all(tree.path().join(node)).unwrap();
+        std::fs::write(tree.path().join(node).join("dev"), "509:0\n").unwrap();
+        std::fs::create_dir_all(tree.path().join("sys/bus/vdpa/devices")).unwrap();
+        std::fs::create_dir_all(tree.path().join("proc")).unwrap();
+        std::os::unix::fs::symlink(
+            "../../../devices/pci0000:00/0000:01:00.0/mlx5_core.sf.2/vdpa0",
+            tree.path().join("sys/bus/vdpa/devices/vdpa0"),
+        )
+        .unwrap();
+        let error = refused(&tree, &pf).await;
+        assert!(error.contains("0000:01:00.0 may be in use: whether /dev/vhost-vdpa-0 is open"), "{error}");
         assert_eq!(written(&tree, "sys/bus/pci/drivers/igbvf/unbind"), "");
     }
 

@@ -13,6 +13,8 @@ pub enum Area {
     Blacklist,
     /// What stands in the way of a reload.
     Blockers,
+    /// Whether somebody uses a device.
+    InUse,
     /// Modules that are merely not loaded.
     MissingModules,
     /// Hook scripts and the vendor's init script.
@@ -50,8 +52,8 @@ pub enum Area {
 }
 
 use Area::{
-    Blacklist, Blockers, Build, CommandLine, Deadlines, Entrypoint, Eswitch, Hooks, Install, Killed, Lab,
-    LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate,
+    Blacklist, Blockers, Build, CommandLine, Deadlines, Entrypoint, Eswitch, Hooks, InUse, Install, Killed,
+    Lab, LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate,
     WayBack,
 };
 
@@ -84,6 +86,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("everything", &[Restore]),
     ("switchdev", &[Eswitch, Restore]),
     ("faults", &[Restore]),
+    ("in-use", &[InUse]),
     ("missing-modules", &[MissingModules]),
     ("stack", &[Reload, Hooks, MissingModules]),
     ("blockers", &[Blockers]),

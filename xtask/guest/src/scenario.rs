@@ -444,6 +444,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "in-use",
+        summary: "A VF in use through UIO, VFIO or by a pod stays its user's, whenever he has come; looks hinder nobody",
+        topology: ONE_PF_IOMMU,
+        timeout: Duration::from_secs(900),
+        needs: Needs::NicDriver,
+        suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
         name: "missing-modules",
         summary: "What is merely not loaded is loaded, and no NIC is touched; what the driver works without may fail",
         topology: ONE_PF_WIRED,

@@ -1,9 +1,9 @@
 //! Which part of what the program does a file is of.
 
 use lab_guest::areas::Area::{
-    self, Blacklist, Blockers, Build, CommandLine, Deadlines, Entrypoint, Eswitch, Hooks, Install, Killed,
-    Lab, LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate,
-    WayBack,
+    self, Blacklist, Blockers, Build, CommandLine, Deadlines, Entrypoint, Eswitch, Hooks, InUse, Install,
+    Killed, Lab, LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped,
+    Terminate, WayBack,
 };
 
 /// Beginnings of paths, each with its areas. The longest one that fits decides.
@@ -12,12 +12,16 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-host/src/command.rs", &[Install, Reload, Deadlines]),
     ("crates/nic-host/src/run.rs", &[Install, Reload, Deadlines]),
     ("crates/nic-host/src/lifetime.rs", &[Blacklist]),
+    ("crates/nic-host/src/open_devices.rs", &[InUse, Blockers]),
     ("crates/nic-host/src/selinux.rs", &[Install]),
     ("crates/nic-netlink/src/", &[Restore, Network]),
     ("crates/nic-netlink/src/devlink", &[Eswitch]),
     ("crates/nic-netlink/src/network", &[Network]),
     ("crates/nic-sriov/src/", &[Restore, Eswitch, LostPf, Killed]),
-    ("crates/nic-sriov/src/vfio.rs", &[Blockers, Restore]),
+    ("crates/nic-sriov/src/usage", &[InUse, Blockers, Restore]),
+    ("crates/nic-sriov/src/teardown.rs", &[InUse, Reload, Rollback]),
+    ("crates/nic-sriov/src/restore/in_use.rs", &[InUse, Restore, Eswitch]),
+    ("crates/nic-sriov/src/net_folder.rs", &[InUse, Restore]),
     ("crates/nic-topology/src/", &[Network, Owed]),
     ("crates/nic-topology/src/uplinks.rs", &[Network, Blockers]),
     ("crates/nic-topology/src/ways.rs", &[Network, Blockers]),

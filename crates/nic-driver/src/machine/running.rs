@@ -59,11 +59,12 @@ impl Machine for RunningMachine {
 
     fn remove_vfs<'a>(
         &'a self,
+        devices: &'a DeviceSelector,
         pfs: &'a [DeviceAddress],
         jobs: usize,
         deadline: Duration,
     ) -> Acting<'a, Vec<RemoveVfsError>> {
-        Box::pin(remove_vfs(&self.host, pfs, jobs, deadline))
+        Box::pin(remove_vfs(&self.host, devices, pfs, jobs, deadline))
     }
 
     fn nics(&self, deadline: Duration) -> Acting<'_, Result<Option<Box<dyn Nics>>, ObserveError>> {

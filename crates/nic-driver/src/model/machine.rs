@@ -55,6 +55,7 @@ impl Machine for ModelMachine {
 
     fn remove_vfs<'a>(
         &'a self,
+        _devices: &'a DeviceSelector,
         _pfs: &'a [DeviceAddress],
         _jobs: usize,
         _deadline: Duration,

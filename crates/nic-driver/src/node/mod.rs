@@ -1,6 +1,7 @@
 //! The node: what a swap finds on it, and leaves.
 
 mod api_servers;
+mod elsewhere;
 mod family_devices;
 mod grace;
 mod headers;
@@ -13,6 +14,7 @@ mod pfs;
 mod readiness;
 mod reported_version;
 
+pub(crate) use elsewhere::lost_elsewhere;
 pub use family_devices::FamilyDevicesError;
 pub(crate) use family_devices::driverless_devices;
 pub use grace::NoTimeLeft;

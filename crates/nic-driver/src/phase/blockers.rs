@@ -5,7 +5,7 @@ use nic_sriov::{LinkSource, NicState, unmakeable_ports};
 
 use super::error::PhaseError;
 use crate::context::{Context, Lossy, ManagementNic};
-use crate::node::{StorageBehind, behind_nics, observe_node};
+use crate::node::{StorageBehind, behind_nics, lost_elsewhere, observe_node};
 use crate::state::Observed;
 use crate::swap::{Blocker, BlockerKind, FoundBlockers, Look, find_blockers};
 
@@ -63,7 +63,9 @@ async fn what_hangs_on_the_nics(
             "remove them with `devlink port del` and make them again after the swap",
         );
     }
-    for link in observed.network.lost() {
+    let source = LinkSource::open(&context.host).await?;
+    let elsewhere = lost_elsewhere(&source, &observed.network).await;
+    for link in observed.network.lost().into_iter().chain(elsewhere) {
         match context.settings.lossy {
             Lossy::Allow => {}
             Lossy::Warn => found.foreseen.lost.push(link),
@@ -74,7 +76,6 @@ async fn what_hangs_on_the_nics(
             ),
         }
     }
-    let source = LinkSource::open(&context.host).await?;
     let behind = behind_nics(context, &source, &observed.nics).await?;
     for StorageBehind { storage, is_certain } in behind.storage {
         let is_certain = if is_certain { "is reached through NICs" } else { "may be reached through NICs" };

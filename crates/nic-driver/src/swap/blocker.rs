@@ -46,8 +46,9 @@ pub enum BlockerKind {
     Permanent,
     /// A module that somebody is loading or unloading.
     NotLive,
-    /// A VF that is open through VFIO.
-    VfInUse,
+    /// A PF or VF that somebody uses, or of which that cannot be told.
+    #[serde(rename = "vf_in_use")]
+    DeviceInUse,
     /// The init script that is to do it is not there, or is at work for somebody else.
     InitScript,
     /// Somebody else's file is in the place of the blacklist.
@@ -103,7 +104,7 @@ impl BlockerKind {
             | Self::UnknownUser
             | Self::Permanent
             | Self::NotLive
-            | Self::VfInUse
+            | Self::DeviceInUse
             | Self::InitScript
             | Self::Blacklist
             | Self::Cycle
@@ -213,7 +214,14 @@ pub(super) fn remedy_for(user: &UserKind) -> String {
         UserKind::Swap { device } => {
             format!("`swapoff {}`: what backs it is never unloaded", device.display())
         }
-        UserKind::Controller { name, .. } => format!("`nvme disconnect -d {name}`, when nothing is on it"),
+        UserKind::Controller { name, .. } if name.starts_with("nvme") => {
+            format!("`nvme disconnect -d {name}`, when nothing is on it")
+        }
+        UserKind::Controller { name, .. } => {
+            format!(
+                "end the session of {name} (`iscsiadm -m session -u`, or `delete` of the SRP port), when nothing is on it"
+            )
+        }
         UserKind::Export { .. } => "stop serving it".to_owned(),
         UserKind::Sockets { .. } => "stop the programs that use them".to_owned(),
     }

@@ -7,7 +7,7 @@ use nic_kmod::{
     LoadedModule, LoadedModules, ModuleIndex, ModuleName, ModuleUsers, ObserveUsersError, ReadLoadedError,
     UnloadPlan, observe_users,
 };
-use nic_sriov::{ObserveError, VfioUser, find_pfs, vf_addresses, vfio_user};
+use nic_sriov::{DeviceAddress, Inquiry, ObserveError, Untold, Usage, find_pfs, vf_addresses};
 
 use super::blocker::{
     Blocker, BlockerKind, blocker_of_unload_plan, forbidden_module, remedy_for, unknown_user,
@@ -92,7 +92,7 @@ pub(crate) fn find_blockers(
     let modules = &context.family.modules;
     let loaded = LoadedModules::read(&context.host)?;
     let users = observe_users(&context.host)?;
-    let mut blockers = vfs_in_use(context)?;
+    let mut blockers = devices_in_use(context, look)?;
     blockers.extend(foreign_blacklist(context)?);
     blockers.extend(state_goes_with_container(context)?);
     blockers.extend(init_script_missing(context));
@@ -145,31 +145,52 @@ fn state_goes_with_container(context: &Context) -> Result<Option<Blocker>, ReadE
     }))
 }
 
-fn vfs_in_use(context: &Context) -> Result<Vec<Blocker>, ObserveError> {
-    let host = &context.host;
+/// PFs and VFs that somebody uses, or of which that cannot be told. Looks are repeated while a container waits: only the one right before
+/// the first change may take a VFIO group from a virtual machine that just starts.
+fn devices_in_use(context: &Context, look: Look) -> Result<Vec<Blocker>, ObserveError> {
+    let (host, family) = (&context.host, &context.family);
+    let inquiry = match look {
+        Look::Whole => Inquiry::gentle(host, &family.devices),
+        Look::Again => Inquiry::before_write(host, &family.devices),
+    };
+    // Where the module that serves them goes, too, its users are blockers of it.
+    let serves_rdma = |module: &ModuleName| module.as_str() == "ib_uverbs";
+    let inquiry =
+        if family.modules.unloaded().iter().any(serves_rdma) { inquiry.without_rdma() } else { inquiry };
     let mut blockers = Vec::new();
-    for pf in find_pfs(host, &context.family.devices)? {
+    let mut ask = |what: &str, device: &DeviceAddress| {
+        let usage = inquiry.usage(device);
+        if let Some(remedy) = remedy_of(&usage) {
+            blockers.push(Blocker {
+                kind: BlockerKind::DeviceInUse,
+                what: format!("the {what} {device} {usage}"),
+                modules: Vec::new(),
+                remedy,
+                user: None,
+            });
+        }
+    };
+    for pf in find_pfs(host, &family.devices)? {
+        ask("PF", &pf);
         for vf in vf_addresses(host, &pf)? {
-            if let Some(user) = vfio_user(host, vf) {
-                blockers.push(Blocker {
-                    kind: BlockerKind::VfInUse,
-                    what: format!("the VF {vf} {user}"),
-                    modules: Vec::new(),
-                    remedy: remedy_of(&user).to_owned(),
-                    user: None,
-                });
-            }
+            ask("VF", &vf.into());
         }
     }
     Ok(blockers)
 }
 
-fn remedy_of(user: &VfioUser) -> &'static str {
-    match user {
-        VfioUser::Open(_) => "stop the virtual machine or process that uses it",
-        VfioUser::CannotBeTold { .. } => {
-            "give the container the host's /dev, or unbind the VF from its VFIO driver when nobody uses it"
-        }
+/// What to do about it; nothing where nobody uses the device.
+fn remedy_of(usage: &Usage) -> Option<String> {
+    match usage {
+        Usage::Free => None,
+        Usage::InUse(_) => Some("stop the virtual machine or process that uses it".to_owned()),
+        Usage::CannotBeTold(Untold::Driver(driver)) => Some(format!(
+            "unbind it from {driver} when nobody uses it, or name the driver in the NIC family when it is one of its own"
+        )),
+        Usage::CannotBeTold(_) => Some(
+            "give the container the host's /dev, hostPID and CAP_SYS_PTRACE, or unbind the device from its driver when nobody uses it"
+                .to_owned(),
+        ),
     }
 }
 

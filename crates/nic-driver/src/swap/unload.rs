@@ -82,7 +82,8 @@ pub(super) async fn remove_all_vfs(
     deadline: Duration,
 ) -> Result<(), RemoveVfsError> {
     let step = phase.step(leaving.remove_vfs(pfs));
-    let failures = context.machine.remove_vfs(pfs, context.settings.jobs, deadline).await;
+    let devices = &context.family.devices;
+    let failures = context.machine.remove_vfs(devices, pfs, context.settings.jobs, deadline).await;
     step.record(failures.into_iter().next().map_or(Ok(()), Err))
 }
 

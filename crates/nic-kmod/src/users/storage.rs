@@ -58,7 +58,8 @@ pub(super) fn swap_areas(host: &Host) -> Result<Vec<(PathBuf, BTreeSet<ModuleNam
     Ok(text.lines().skip(1).filter_map(area).collect())
 }
 
-/// The connected controllers of NVMe over fabrics.
+/// The connected controllers of NVMe over fabrics, and the hosts that iSER and SRP have made, each for a session. Whatever is on them, a
+/// volume manager or a virtual machine, ends with them.
 pub(super) fn controllers(host: &Host) -> Result<Vec<ModuleUser>, ObserveUsersError> {
     let mut users = Vec::new();
     for name in host.list_if_exists("/sys/class/nvme")? {
@@ -68,8 +69,21 @@ pub(super) fn controllers(host: &Host) -> Result<Vec<ModuleUser>, ObserveUsersEr
         let kind = UserKind::Controller { name, address };
         users.push(ModuleUser { kind, modules: BTreeSet::from([module]) });
     }
+    for name in host.list_if_exists("/sys/class/scsi_host")? {
+        let of = host.attribute(format!("/sys/class/scsi_host/{name}/proc_name"))?.unwrap_or_default();
+        if RDMA_HOSTS.contains(&of.as_str())
+            && let Some(module) = scsi_module(of.clone())
+        {
+            let kind = UserKind::Controller { name, address: format!("a session of {of}") };
+            users.push(ModuleUser { kind, modules: BTreeSet::from([module]) });
+        }
+    }
     Ok(users)
 }
+
+/// What the SCSI hosts of iSER and SRP are called (`iscsi_iser_sht` in `drivers/infiniband/ulp/iser/iscsi_iser.c`, `srp_template` in
+/// `drivers/infiniband/ulp/srp/ib_srp.c`).
+const RDMA_HOSTS: &[&str] = &["iscsi_iser", "ib_srp"];
 
 /// What this machine serves over RDMA: ports of the NVMe target, and NFS.
 pub(super) fn exports(host: &Host) -> Result<Vec<ModuleUser>, ObserveUsersError> {
@@ -86,6 +100,19 @@ pub(super) fn exports(host: &Host) -> Result<Vec<ModuleUser>, ObserveUsersError>
         if over_rdma && !host.list_if_exists(folder.join("subsystems"))?.is_empty() {
             let address = host.attribute(folder.join("addr_traddr"))?.unwrap_or_default();
             served(format!("NVMe over RDMA on {address} (nvmet port {port})"), "nvmet_rdma");
+        }
+    }
+    let targets = Path::new("/sys/kernel/config/target/iscsi");
+    for target in host.list_if_exists(targets)? {
+        for group in
+            host.list_if_exists(targets.join(&target))?.iter().filter(|name| name.starts_with("tpgt_"))
+        {
+            let portals = targets.join(&target).join(group).join("np");
+            for portal in host.list_if_exists(&portals)? {
+                if host.attribute(portals.join(&portal).join("iser"))?.is_some_and(|on| on == "1") {
+                    served(format!("iSCSI over RDMA on {portal} ({target})"), "ib_isert");
+                }
+            }
         }
     }
     let listening = host.read_if_exists("/proc/fs/nfsd/portlist")?.unwrap_or_default();
@@ -140,15 +167,27 @@ impl MountTable {
 
 impl Mount {
     pub(super) fn modules(&self, host: &Host, table: &MountTable, depth: usize) -> BTreeSet<ModuleName> {
-        if self.file_system.starts_with("nfs") && self.options.split(',').any(|option| option == "proto=rdma")
-        {
-            return "rpcrdma".parse().into_iter().collect();
+        if let Some(module) = rdma_transport(&self.file_system, &self.options) {
+            return module.parse().into_iter().collect();
         }
         if self.device.starts_with("0:") {
             // btrfs and others have a number of their own, and name their device.
             return of_device_file(host, Path::new(&self.source), table, depth);
         }
         of_block_device(host, &Path::new("/sys/dev/block").join(&self.device), table, depth)
+    }
+}
+
+/// The module that carries a file system over RDMA, by its options: NFS over both versions of IP (`RPCBIND_NETID_RDMA`,
+/// `RPCBIND_NETID_RDMA6` in `include/linux/sunrpc/msg_prot.h`), SMB Direct (`cifs_show_options` in `fs/smb/client/cifsfs.c`), 9P
+/// (`net/9p/trans_rdma.c`).
+fn rdma_transport(file_system: &str, options: &str) -> Option<&'static str> {
+    let has = |wanted: &[&str]| options.split(',').any(|option| wanted.contains(&option));
+    match file_system {
+        "nfs" | "nfs4" if has(&["proto=rdma", "proto=rdma6"]) => Some("rpcrdma"),
+        "cifs" | "smb3" if has(&["rdma"]) => Some("cifs"),
+        "9p" if has(&["trans=rdma"]) => Some("9pnet_rdma"),
+        _ => None,
     }
 }
 
@@ -230,4 +269,55 @@ fn unescape(text: &str) -> String {
     }
     plain.push_str(rest);
     plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::file;
+
+    #[test]
+    fn fault_4_a_file_system_over_rdma_is_known_by_its_options() {
+        for (file_system, options, module) in [
+            ("nfs4", "rw,vers=4.2,proto=rdma,port=20049", Some("rpcrdma")),
+            ("nfs", "rw,proto=rdma6", Some("rpcrdma")),
+            ("nfs4", "rw,proto=tcp6", None),
+            ("cifs", "rw,vers=3.1.1,rdma", Some("cifs")),
+            ("smb3", "rw,username=rdma", None),
+            ("9p", "rw,trans=rdma,port=5640", Some("9pnet_rdma")),
+            ("ext4", "rw,rdma", None),
+        ] {
+            assert_eq!(rdma_transport(file_system, options), module, "{file_system} {options}");
+        }
+    }
+
+    #[test]
+    fn fault_4_sessions_and_exports_over_rdma_are_found_without_a_mount() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for (host, of) in [("host0", "ahci"), ("host3", "iscsi_iser"), ("host4", "ib_srp")] {
+            file(root, &format!("sys/class/scsi_host/{host}/proc_name"), of);
+        }
+        for (portal, iser) in [("10.0.0.1:3260", "1"), ("10.0.0.2:3260", "0")] {
+            let np = format!("sys/kernel/config/target/iscsi/iqn.2026-01.lab:data/tpgt_1/np/{portal}");
+            file(root, &format!("{np}/iser"), iser);
+        }
+        let host = Host::at(root);
+        let told = |users: Vec<ModuleUser>| -> Vec<String> {
+            let modules =
+                |user: &ModuleUser| user.modules.iter().map(ToString::to_string).collect::<String>();
+            users.iter().map(|user| format!("{}: {}", modules(user), user.kind)).collect()
+        };
+        assert_eq!(
+            told(controllers(&host).unwrap()),
+            [
+                "ib_iser: the controller host3 is connected (a session of iscsi_iser)",
+                "ib_srp: the controller host4 is connected (a session of ib_srp)"
+            ]
+        );
+        assert_eq!(
+            told(exports(&host).unwrap()),
+            ["ib_isert: this machine serves iSCSI over RDMA on 10.0.0.1:3260 (iqn.2026-01.lab:data)"]
+        );
+    }
 }

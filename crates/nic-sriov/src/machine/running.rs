@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nic_host::Host;
+use nic_host::{Host, error_chain};
 use nic_netlink::{
     EswitchChange, IfIndex, LinkChange, Links, PhysPortName, Rdma, RdmaError, Setting, VfChange,
 };
@@ -16,8 +16,8 @@ use crate::plan::BindStep;
 use crate::rdma::rdma_devices;
 use crate::source::{KernelLinks, LinkSource, devlink_handle};
 use crate::{
-    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, ObserveError, PciAddress, PfState,
-    VfioUser, sysfs, vfio_user,
+    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, DeviceUser, Inquiry, ObserveError,
+    PciAddress, PfState, Untold, Usage, sysfs,
 };
 
 /// The machine that this program runs on.
@@ -75,8 +75,13 @@ impl Machine for RunningMachine<'_> {
         driver_of(self.host, &vf.into())
     }
 
-    async fn vfio_user(&self, vf: PciAddress) -> Option<VfioUser> {
-        vfio_user(self.host, vf)
+    async fn usage(&self, vf: PciAddress) -> Usage {
+        let device = DeviceAddress::from(vf);
+        match is_elsewhere(self.host, &device).await {
+            Ok(true) => Usage::InUse(DeviceUser::Namespace),
+            Ok(false) => Inquiry::before_write(self.host, self.selector).usage(&device),
+            Err(error) => Usage::CannotBeTold(Untold::Device(error_chain(&error))),
+        }
     }
 
     async fn is_elsewhere(&self, device: &DeviceAddress) -> Result<bool, ObserveError> {

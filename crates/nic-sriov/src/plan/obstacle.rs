@@ -4,25 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceAddress, NicState, PciAddress, PciId, PfSeen, PfState, VfioUser};
-
-/// By whom a VF is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VfUser {
-    /// A virtual machine or another process that has a VFIO device file open, or may have.
-    Vfio(Box<VfioUser>),
-    /// Whoever has its netdev in another network namespace.
-    Namespace,
-}
-
-impl fmt::Display for VfUser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Vfio(user) => user.fmt(f),
-            Self::Namespace => f.write_str("is in use: its netdev is in another network namespace"),
-        }
-    }
-}
+use crate::{DeviceAddress, NicState, PciAddress, PciId, PfSeen, PfState, Usage};
 
 /// Why a snapshot cannot be restored on this machine, known before anything is changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +47,7 @@ pub enum RestoreObstacle {
     },
     /// VFs would have to be removed, and one is in use.
     #[error(
-        "PF {pf} had {wanted} VFs when the snapshot was taken and has {found} now; they cannot be removed, because {vf} {user}"
+        "PF {pf} had {wanted} VFs when the snapshot was taken and has {found} now; they cannot be removed, because {vf} {usage}"
     )]
     VfInUse {
         /// The PF.
@@ -76,12 +58,12 @@ pub enum RestoreObstacle {
         found: u32,
         /// The VF.
         vf: PciAddress,
-        /// By whom.
-        user: VfUser,
+        /// By whom, or why that cannot be told.
+        usage: Box<Usage>,
     },
     /// The eswitch would have to change its mode under a VF that is in use.
     #[error(
-        "the eswitch of PF {pf} has to {change}, which takes the drivers from its VFs; that cannot be, because {vf} {user}"
+        "the eswitch of PF {pf} has to {change}, which takes the drivers from its VFs; that cannot be, because {vf} {usage}"
     )]
     ModeUnderVfInUse {
         /// The PF.
@@ -90,8 +72,8 @@ pub enum RestoreObstacle {
         change: String,
         /// The VF.
         vf: PciAddress,
-        /// By whom.
-        user: VfUser,
+        /// By whom, or why that cannot be told.
+        usage: Box<Usage>,
     },
     /// The PF can have fewer VFs now.
     #[error("PF {pf} had {wanted} VFs when the snapshot was taken; now it can have {total} (sriov_totalvfs)")]

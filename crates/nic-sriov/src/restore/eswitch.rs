@@ -39,19 +39,31 @@ impl<M: Machine> Executor<'_, M> {
         self.observe_pf(saved).await
     }
 
-    /// Takes the drivers from the VFs that must not see the eswitch's mode change. Whether somebody was found to use one of them: then
-    /// nothing may be changed below it.
+    /// Takes the drivers from the VFs that must not see the eswitch's mode change. Whether somebody was found to use one of them, or that
+    /// could not be told: then nothing may be changed below it. All are asked before the first loses its driver.
     pub(super) async fn unbind_for_mode(&self, saved: &PfState, found: &PfState) -> bool {
+        let bound = vfs_to_unbind(saved, found);
+        let bound: Vec<_> = bound
+            .into_iter()
+            .filter_map(|vf| {
+                let step = BindStep::Unbind(vf.driver.clone()?);
+                Some((Component::of_vf(saved, vf), vf.address?, step))
+            })
+            .collect();
         let mut is_used = false;
-        for vf in vfs_to_unbind(saved, found) {
-            let (Some(address), Some(driver)) = (vf.address, &vf.driver) else { continue };
-            let (component, step) = (Component::of_vf(saved, vf), BindStep::Unbind(driver.clone()));
+        for (component, address, step) in &bound {
+            if let Err(in_use) = self.check_is_unused(*address).await {
+                is_used = true;
+                self.note_step(component, step, Err(in_use.into()));
+            }
+        }
+        if is_used {
+            return true;
+        }
+        for (component, address, step) in bound {
             let _in_progress = self.in_progress(&component, &step);
             let unbound = self.unbind(address, &step).await;
-            is_used |= matches!(
-                unbound,
-                Err(StepError::Vf(VfWriteError::InUse { .. } | VfWriteError::InNamespace(_)))
-            );
+            is_used |= matches!(unbound, Err(StepError::Vf(VfWriteError::InUse { .. })));
             self.note_step(&component, &step, unbound);
         }
         is_used

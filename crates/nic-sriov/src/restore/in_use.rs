@@ -4,18 +4,15 @@
 use super::executor::Executor;
 use crate::machine::Machine;
 use crate::sysfs::VfWriteError;
-use crate::{DeviceAddress, PciAddress};
+use crate::{DeviceAddress, PciAddress, Usage};
 
 impl<M: Machine> Executor<'_, M> {
-    /// An error when somebody uses the VF, through VFIO or in another network namespace, or when that cannot be told.
+    /// An error when somebody uses the VF, or when that cannot be told.
     pub(super) async fn check_is_unused(&self, vf: PciAddress) -> Result<(), VfWriteError> {
-        if let Some(user) = self.machine.vfio_user(vf).await {
-            return Err(VfWriteError::InUse { address: vf, user });
+        match self.machine.usage(vf).await {
+            Usage::Free => Ok(()),
+            usage => Err(VfWriteError::InUse { address: vf.into(), usage }),
         }
-        if self.machine.is_elsewhere(&vf.into()).await? {
-            return Err(VfWriteError::InNamespace(vf));
-        }
-        Ok(())
     }
 
     /// An error when somebody uses a VF of the PF, or when that cannot be told.

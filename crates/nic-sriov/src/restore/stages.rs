@@ -15,7 +15,8 @@ use crate::plan::{
     plan_prepare, plan_rates_before, vfs_need_binding, without_vfs_to_unbind,
 };
 use crate::step::Activity;
-use crate::{Component, PfState, VfNetdev, VfState};
+use crate::sysfs::VfWriteError;
+use crate::{Component, PfState, Untold, Usage, VfNetdev, VfState};
 
 /// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
@@ -117,6 +118,7 @@ impl<M: Machine> Executor<'_, M> {
         for (vf, now) in pairs.filter(|(_, now)| !now.is_in_use()) {
             if let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address)
                 && let Err(in_use) = self.check_is_unused(address).await
+                && !is_of_unknown_driver(&in_use)
             {
                 let component = Component::of_vf(saved, vf);
                 let known = self.ledger().failures.iter().any(|failure| failure.component == component);
@@ -142,4 +144,10 @@ impl<M: Machine> Executor<'_, M> {
 /// Whether the PF has a netdev, by which it is told what to hold for a VF. Where it has none, the verification says so once.
 fn can_be_told(found: &PfState) -> bool {
     found.netdev.as_set().is_some()
+}
+
+/// Whether nothing but its driver keeps it from being told whether somebody uses a VF. What its PF holds for it may be set all the same:
+/// the restore itself may have bound it just now.
+fn is_of_unknown_driver(error: &VfWriteError) -> bool {
+    matches!(error, VfWriteError::InUse { usage: Usage::CannotBeTold(Untold::Driver(_)), .. })
 }

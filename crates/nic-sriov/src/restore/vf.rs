@@ -14,7 +14,7 @@ use crate::machine::Machine;
 use crate::plan::{BindStep, plan_binding, plan_netdev};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Component, DeviceAddress, NetdevState, PfState, VfNetdev, VfState};
+use crate::{Component, DeviceAddress, DeviceUser, NetdevState, PfState, Usage, VfNetdev, VfState};
 
 const BIND_AND_WAIT: Activity<'static> = Activity("bind and wait for the netdev");
 
@@ -98,7 +98,12 @@ impl<M: Machine> Executor<'_, M> {
             saved.netdev.is_elsewhere() && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));
         for step in steps {
             match self.bind_step(saved, &step, progress).await {
-                Err(StepError::Vf(VfWriteError::InNamespace(_))) => return Ok(Bound::Taken),
+                Err(StepError::Vf(VfWriteError::InUse {
+                    usage: Usage::InUse(DeviceUser::Namespace),
+                    ..
+                })) => {
+                    return Ok(Bound::Taken);
+                }
                 done => done?,
             }
         }

@@ -15,6 +15,7 @@ mod errors;
 mod everything;
 mod faults;
 mod idempotent;
+mod in_use;
 mod init_script;
 mod kill_matrix;
 mod killed;
@@ -74,6 +75,7 @@ const RUNS: &[(&str, Run)] = &[
     ("everything", everything::run),
     ("switchdev", switchdev::run),
     ("faults", faults::run),
+    ("in-use", in_use::run),
     ("kill-reload", kill_matrix::run),
     ("kill-restore", kill_matrix::run),
     ("kill-rollback", kill_matrix::run),

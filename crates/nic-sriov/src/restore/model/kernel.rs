@@ -82,6 +82,10 @@ pub(super) struct Kernel {
     pub(super) faults: Faults,
     /// VFs that somebody uses through VFIO.
     pub(super) in_use: BTreeSet<PciAddress>,
+    /// After which question each of them was opened.
+    opened: BTreeMap<PciAddress, usize>,
+    /// The mode that each PF's eswitch is to get, by PF: until then its VFs lose their drivers all together or not at all.
+    pub(super) wanted_modes: BTreeMap<usize, EswitchMode>,
     /// Interfaces that belong to no NIC.
     pub(super) strangers: BTreeMap<IfIndex, LinkName>,
     /// What others may do at any moment.
@@ -164,6 +168,8 @@ impl Kernel {
             fresh,
             faults: Faults::default(),
             in_use: BTreeSet::new(),
+            opened: BTreeMap::new(),
+            wanted_modes: BTreeMap::new(),
             strangers: BTreeMap::new(),
             others: Vec::new(),
             attempts: 0,

@@ -15,10 +15,11 @@ use nic_netlink::{
 use rustix::io::Errno;
 
 use super::kernel::{Attempt, Event, Hang, Kernel};
+use crate::DeviceUser;
 use crate::machine::{Machine, MachineError};
 use crate::plan::{BindStep, PfStep};
 use crate::sysfs::VfWriteError;
-use crate::{Arrival, ArrivalError, DeviceAddress, ObserveError, OfedStep, PciAddress, PfState, VfioUser};
+use crate::{Arrival, ArrivalError, DeviceAddress, ObserveError, OfedStep, PciAddress, PfState, Usage};
 
 /// A model, on which one restore runs.
 pub(super) struct World(Mutex<Inner>);
@@ -260,9 +261,14 @@ impl Machine for World {
         Ok(self.ask(driver).await)
     }
 
-    async fn vfio_user(&self, vf: PciAddress) -> Option<VfioUser> {
-        let is_open = self.ask(|kernel| kernel.is_open(vf)).await;
-        is_open.then(|| VfioUser::Open("/dev/vfio/7".to_owned()))
+    async fn usage(&self, vf: PciAddress) -> Usage {
+        if self.ask(|kernel| kernel.is_in_namespace(&vf.into())).await {
+            return Usage::InUse(DeviceUser::Namespace);
+        }
+        if self.ask(|kernel| kernel.is_open(vf)).await {
+            return Usage::InUse(DeviceUser::Open("/dev/vfio/7".to_owned()));
+        }
+        Usage::Free
     }
 
     async fn is_elsewhere(&self, device: &DeviceAddress) -> Result<bool, ObserveError> {

@@ -62,7 +62,10 @@ impl Kernel {
             Event::Udev(index) => self.udev(index),
             Event::Altname(index) => self.udev_altname(index),
             Event::Disturbance(at) => match self.others.remove(at) {
-                Disturbance::Opens(vf) => drop(self.in_use.insert(vf)),
+                Disturbance::Opens(vf) => {
+                    self.in_use.insert(vf);
+                    self.opened.insert(vf, self.questions);
+                }
                 Disturbance::Takes(vf) => {
                     if let Some((pf, at)) = self.place(vf) {
                         let netdev = &mut self.state.pfs[pf].vfs[at].netdev;
@@ -151,6 +154,23 @@ impl Kernel {
             if open || (*netdev == VfNetdev::InNamespace && unseen(&self.looked_away)) {
                 self.violations.push(format!("the VFs of PF {pf} {what} while {vf} is in use"));
             }
+        }
+    }
+
+    /// For its eswitch's mode, none of a PF's VFs loses its driver while somebody uses one who had come before the PF was observed: all are
+    /// asked before the first.
+    pub(super) fn expect_unused_for_mode(&mut self, pf: usize, what: &str) {
+        let mode = self.state.pfs[pf].eswitch_mode();
+        if self.wanted_modes.get(&pf).copied() == mode || !self.wanted_modes.contains_key(&pf) {
+            return;
+        }
+        let observed = self.observed.get(&pf).copied().unwrap_or_default();
+        let vfs = self.state.pfs[pf].vfs.iter().filter_map(|vf| vf.address);
+        let used = vfs
+            .filter(|vf| self.in_use.contains(vf))
+            .find(|vf| self.opened.get(vf).is_some_and(|at| *at < observed));
+        if let Some(used) = used {
+            self.violations.push(format!("{what} for the eswitch's mode, while {used} is in use"));
         }
     }
 

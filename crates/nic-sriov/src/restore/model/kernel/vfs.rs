@@ -95,6 +95,9 @@ impl Kernel {
         self.looked.remove(&address);
         let looked_away = self.looked_away.remove(&address).is_some();
         let (pf, vf) = self.place(address).ok_or(Errno::NODEV)?;
+        if matches!(step, BindStep::Unbind(_)) {
+            self.expect_unused_for_mode(pf, &what);
+        }
         let state = &mut self.state.pfs[pf].vfs[vf];
         let result = match step {
             BindStep::Unbind(driver) if state.driver.as_ref() != Some(driver) => Err(Errno::NODEV),

@@ -69,6 +69,8 @@ fn takes_nothing(
         if *opens { Disturbance::Opens(vf) } else { Disturbance::Takes(vf) }
     });
     machine.others = others.collect();
+    let modes = saved.pfs.iter().enumerate().filter_map(|(pf, state)| Some((pf, state.eswitch_mode()?)));
+    machine.wanted_modes = modes.collect();
     let from = format!("{machine:?}\nothers {:?}", machine.others);
     let told = run(&mut machine, saved, seed);
     prop_assert!(

@@ -282,7 +282,8 @@ impl Context {
             // A part of a command that has begun. Reading the journal takes the longer the more is in it.
             return Ok(held);
         }
-        match Journal::repair(&self.store, Timestamp::now()) {
+        let under_way = || self.store.under_way_since(&self.boot_id);
+        match Journal::repair(&self.store, under_way, Timestamp::now()) {
             Ok(None) => {}
             Ok(Some(aside)) => {
                 tracing::warn!(

@@ -57,6 +57,6 @@ pub use replay::Replay;
 pub use secret::{HIDDEN, Secret};
 pub use selinux::LabelError;
 pub use stream::CommandEnd;
-pub use text::{Foreign, LONGEST_FOREIGN};
+pub use text::{Foreign, LONGEST_FOREIGN, in_one_line, printable};
 pub use trust::{TrustError, Writer};
 pub use write::{DeadlineWriteError, WriteError, open_own};

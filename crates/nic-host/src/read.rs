@@ -85,6 +85,26 @@ impl Host {
         self.text(path, LONGEST_TEXT)
     }
 
+    /// The text of a regular file that may be `longest` bytes long.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no regular file, is longer (`FileTooLarge`), or is not UTF-8.
+    pub fn read_up_to(&self, path: impl AsRef<Path>, longest: u64) -> Result<String, ReadError> {
+        self.text(path, longest)
+    }
+
+    /// The text of a file that may be `longest` bytes long, or `None` where there is no such file.
+    ///
+    /// # Errors
+    /// As for [`Host::read_up_to`].
+    pub fn read_up_to_if_exists(
+        &self,
+        path: impl AsRef<Path>,
+        longest: u64,
+    ) -> Result<Option<String>, ReadError> {
+        absent_is_none(self.text(path, longest), |error| &error.source)
+    }
+
     fn text(&self, path: impl AsRef<Path>, longest: u64) -> Result<String, ReadError> {
         let path = self.path(path);
         let read = || {
@@ -258,6 +278,9 @@ mod tests {
         let error = crate::error_chain(&host.attribute("/numvfs").unwrap_err());
         assert!(error.ends_with("longer than the 65536 bytes that are read of such a file"), "{error}");
         assert_eq!(host.read("/numvfs").unwrap().len(), longest + 1);
+        assert_eq!(host.read_up_to("/numvfs", LONGEST_ATTRIBUTE + 1).unwrap().len(), longest + 1);
+        host.read_up_to_if_exists("/numvfs", LONGEST_ATTRIBUTE).unwrap_err();
+        assert_eq!(host.read_up_to_if_exists("/absent", LONGEST_ATTRIBUTE).unwrap(), None);
     }
 
     #[test]

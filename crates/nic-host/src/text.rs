@@ -1,5 +1,6 @@
 //! Text that others have written, in messages of ours.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// How many characters of a foreign text a message shows.
@@ -20,15 +21,36 @@ impl fmt::Display for Foreign<'_> {
 }
 
 /// A message in one line: the ends of lines become ` | `, other control characters are escaped, and of what is longer than `longest`
-/// bytes the middle is left out: the beginning tells what has failed, and the end of a program's output why.
-pub(crate) fn in_one_line(text: &str, longest: usize) -> String {
+/// bytes the middle is left out: the beginning tells what has failed, and the end of a program's output why. Escaped it is at most
+/// twice as long.
+#[must_use]
+pub fn in_one_line(text: &str, longest: usize) -> String {
+    // First, since a text of megabytes would be escaped in vain; and then again, since a control character takes several letters.
+    shortened(&escaped(&shortened(text, longest)), longest.saturating_mul(2)).into_owned()
+}
+
+fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
     if text.len() <= longest {
-        return escaped(text);
+        return Cow::Borrowed(text);
     }
     let half = longest / 2;
     let (beginning, end) = (text.floor_char_boundary(half), text.ceil_char_boundary(text.len() - half));
-    let part = |part: Option<&str>| escaped(part.unwrap_or_default());
-    format!("{} … {}", part(text.get(..beginning)), part(text.get(end..)))
+    let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
+    Cow::Owned(part(text.get(..beginning)) + " … " + &part(text.get(end..)))
+}
+
+/// A text of several lines as a terminal may be shown it: control characters, but for the ends of lines and tabs, are escaped.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let stays = |character: char| matches!(character, '\n' | '\t') || is_harmless(character);
+    if text.chars().all(stays) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if stays(character) { shown.push(character) } else { shown.extend(character.escape_debug()) }
+    }
+    Cow::Owned(shown)
 }
 
 fn escaped(text: &str) -> String {
@@ -69,5 +91,13 @@ mod tests {
         );
         let long = format!("begins{}\nends", "é".repeat(1000));
         assert_eq!(in_one_line(&long, 16), "beginsé … é | ends");
+        assert!(in_one_line(&"\u{1}".repeat(1000), 100).len() < 210);
+    }
+
+    #[test]
+    fn trial_w14_a_text_of_lines_moves_no_cursor() {
+        let table = "a\tb\n“é”\n";
+        assert!(matches!(printable(table), Cow::Borrowed(shown) if shown == table));
+        assert_eq!(printable("x\u{1b}[2Jy\r\n\u{202e}z\n"), "x\\u{1b}[2Jy\\r\n\\u{202e}z\n");
     }
 }

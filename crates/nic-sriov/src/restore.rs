@@ -40,8 +40,8 @@ use crate::plan::{
     without_blocked_pfs,
 };
 use crate::{
-    DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, PfState, UnreadPf,
-    Usage, compare,
+    DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, PfState, UnreadPf, Usage,
+    compare,
 };
 
 pub use self::event::{RestoreEvent, Stage};

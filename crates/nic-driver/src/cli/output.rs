@@ -3,11 +3,12 @@
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
+use nic_host::printable;
 use serde::Serialize;
 
 use super::arguments::{Cli, Command, LogFormat, Output};
 use super::debugging::DebuggingArguments;
-use super::terminal::{LogWriter, Terminal};
+use super::terminal::{LineForm, LogWriter, Terminal};
 use crate::{Exit, error_chain};
 
 /// Logs that could not be set up.
@@ -40,10 +41,16 @@ pub(super) fn set_up_logs(cli: &Cli, terminal: Option<Terminal>) -> Result<(), L
         .map_err(LogError::File)?
         .flatten()
         .map(Arc::new);
-    let writer = LogWriter { terminal, file };
+    let is_coloured = io::IsTerminal::is_terminal(&io::stderr());
+    let form = match cli.log_format {
+        LogFormat::Json => LineForm::Json,
+        LogFormat::Text if is_coloured => LineForm::Coloured,
+        LogFormat::Text => LineForm::Plain,
+    };
+    let writer = LogWriter { terminal, file, form };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let installed = match cli.log_format {
-        LogFormat::Text => subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+        LogFormat::Text => subscriber.with_ansi(is_coloured).try_init(),
         LogFormat::Json => subscriber.json().try_init(),
     };
     installed.map_err(log_error)
@@ -51,7 +58,8 @@ pub(super) fn set_up_logs(cli: &Cli, terminal: Option<Terminal>) -> Result<(), L
 
 pub(super) fn show<T: Serialize + std::fmt::Display>(cli: &Cli, result: &T, exit: Exit) -> Exit {
     match cli.output {
-        Output::Text => print(cli, result.to_string().as_bytes(), exit),
+        // What files and devices say is in it, too.
+        Output::Text => print(cli, printable(&result.to_string()).as_bytes(), exit),
         Output::Json => match serde_json::to_vec_pretty(result) {
             Ok(mut text) => {
                 text.push(b'\n');

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use nic_host::in_one_line;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::arguments::{Cli, LogFormat};
@@ -77,24 +78,66 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// The longest line of a log for people, in bytes: a program's output may be in it.
+const LONGEST_LINE: usize = 16 << 10;
+
+/// In what form a line of the log comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LineForm {
+    /// Text.
+    Plain,
+    /// Text in the colours that the log gives it; of what it tells the log itself escapes what would be taken for one.
+    Coloured,
+    /// JSON, which is one line and escaped as it is.
+    Json,
+}
+
+impl LineForm {
+    /// One event in one line of bounded length, whatever is in it.
+    fn line(self, text: &[u8]) -> Vec<u8> {
+        if self == Self::Json {
+            return text.to_vec();
+        }
+        let text = String::from_utf8_lossy(text);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let mut line = match self {
+            Self::Coloured => {
+                let lines: Vec<String> =
+                    text.split(COLOUR).map(|part| in_one_line(part, LONGEST_LINE)).collect();
+                lines.join(COLOUR)
+            }
+            Self::Plain | Self::Json => in_one_line(text, LONGEST_LINE),
+        };
+        line.push('\n');
+        line.into_bytes()
+    }
+}
+
+/// What a colour begins with.
+const COLOUR: &str = "\x1b[";
+
 /// Where logs are written to: above what is shown, where something is, and into a file, where there is one.
 #[derive(Clone)]
 pub(super) struct LogWriter {
     pub(super) terminal: Option<Terminal>,
     pub(super) file: Option<Arc<File>>,
+    pub(super) form: LineForm,
 }
 
 impl Write for LogWriter {
-    /// A line of the log is one write.
+    /// An event is one write.
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let line = self.form.line(text);
         if let Some(file) = &self.file {
             // The log's first place is the one that counts.
-            let _ = file.as_ref().write_all(text);
+            let _ = file.as_ref().write_all(&line);
         }
+        let write = || io::stderr().write_all(&line);
         match &self.terminal {
-            Some(terminal) => terminal.lines.suspend(|| io::stderr().write(text)),
-            None => io::stderr().write(text),
+            Some(terminal) => terminal.lines.suspend(write),
+            None => write(),
         }
+        .map(|()| text.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -120,6 +163,19 @@ impl fmt::Debug for LogWriter {
 mod tests {
     use super::*;
     use crate::build_progress::BuildPlace;
+
+    #[test]
+    fn trial_w14_an_event_is_one_line_of_the_log() {
+        let event = |form: LineForm, text: &str| String::from_utf8(form.line(text.as_bytes())).unwrap();
+        let text = "INFO read \u{202e}x\nERROR forged\u{7}\n";
+        let told = "INFO read \\u{202e}x | ERROR forged\\u{7}\n";
+        assert_eq!(event(LineForm::Plain, text), told);
+        assert_eq!(event(LineForm::Plain, "\x1b[2Jx\n"), "\\u{1b}[2Jx\n");
+        let coloured = format!("\x1b[32m{text}");
+        assert_eq!(event(LineForm::Coloured, &coloured), format!("\x1b[32m{told}"));
+        assert_eq!(event(LineForm::Json, "{}\n"), "{}\n");
+        assert!(event(LineForm::Plain, &"\n".repeat(1 << 20)).len() < 3 * LONGEST_LINE);
+    }
 
     #[test]
     fn what_is_shown_is_one_line() {

@@ -4,10 +4,12 @@
 //! The rule is written for a node whose interfaces have no such names yet, before the driver is swapped, and is there as long as
 //! the driver container is. On the host's disk it outlives a boot; whoever starts judges anew, and takes a leftover away that is not
 //! wanted. Where a container was killed between two drivers there is no interface to go by: then its judgement stands, which its rule
-//! tells, or the driver that comes would change the names.
+//! tells, or the driver that comes would change the names. Somebody else's file in its place is not touched.
 //!
 //! udevd looks by itself whether a folder of rules has changed, at the first event that comes more than 3 s after it looked last
 //! (`event_queue_start` in systemd's `src/udev/udevd.c`).
+
+mod origin;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,16 +17,11 @@ use std::time::Duration;
 
 use nic_host::{Host, Invocation, ListError, ReadError, WriteError};
 use nic_sriov::DeviceSelector;
+use origin::{CHANGED_NAMES, HEADER, Origin, PATH_NAME, foreign};
 
 use crate::state::{PhaseRecord, Step};
 
 const INTERFACES: &str = "/sys/class/net";
-
-/// What udev calls an interface by its device's place on the bus: the name that the usual policy gives it.
-const PATH_NAME: &str = "ID_NET_NAME_PATH";
-
-/// The names that the rule changes: by place on the bus, by slot. Not `ID_NET_NAME_ONBOARD`, which firmware gives.
-const CHANGED_NAMES: [&str; 2] = [PATH_NAME, "ID_NET_NAME_SLOT"];
 
 /// Everybody may read it, whatever the umask is.
 const MODE: u32 = 0o644;
@@ -76,7 +73,7 @@ struct PathName {
 /// first, until one has a new name.
 ///
 /// # Errors
-/// The interfaces cannot be listed, or it cannot be read of one whose it is. What udevadm cannot tell is no error.
+/// The interfaces cannot be listed, or it cannot be read of one whose it is, or what is at `path`. What udevadm cannot tell is no error.
 pub async fn plan_names_rule(
     host: &Host,
     path: &Path,
@@ -91,7 +88,7 @@ pub async fn plan_names_rule(
             break;
         }
     }
-    Ok(judge(told, host.exists(path)))
+    Ok(judge(told, Origin::find(host, path)? == Origin::Left))
 }
 
 impl NamesRulePlan {
@@ -103,6 +100,9 @@ impl NamesRulePlan {
 }
 
 /// Writes the rule durably, whole or not at all. Its folder is not made: where udev has none, nobody would read it.
+///
+/// # Errors
+/// Among others, that somebody else's file is in its place, which stays.
 pub fn write_names_rule(
     host: &Host,
     phase: &PhaseRecord,
@@ -110,16 +110,42 @@ pub fn write_names_rule(
     devices: &DeviceSelector,
 ) -> Result<(), WriteError> {
     let step = phase.step(Step::WriteNamesRule { path: path.to_owned() });
-    step.record(host.write_durably_with_mode(path, content(devices).as_bytes(), MODE))
+    let write = || match found(host, path)? {
+        Origin::Nothing | Origin::Left => {
+            host.write_durably_with_mode(path, content(devices).as_bytes(), MODE)
+        }
+        Origin::Foreign => Err(foreign(host, path, "write")),
+    };
+    step.record(write())
 }
 
-/// Removes the rule, whoever has written it: the path is that of this rule alone. Returns whether there was one; that there is none
-/// is no step.
+/// Removes the rule, this program's or another driver container's. Returns whether there was one; that there is none is no step, and
+/// neither is somebody else's file, which stays, with a warning.
+///
+/// # Errors
+/// It cannot be read or removed.
 pub fn remove_names_rule(host: &Host, phase: &PhaseRecord, path: &Path) -> Result<bool, WriteError> {
-    if !host.exists(path) {
-        return Ok(false);
+    match found(host, path)? {
+        Origin::Nothing => Ok(false),
+        Origin::Left => {
+            phase.step(Step::RemoveNamesRule { path: path.to_owned() }).record(host.remove_file(path))
+        }
+        Origin::Foreign => {
+            tracing::warn!(
+                error = crate::error_chain(&foreign(host, path, "remove")),
+                "no names rule is removed"
+            );
+            Ok(false)
+        }
     }
-    phase.step(Step::RemoveNamesRule { path: path.to_owned() }).record(host.remove_file(path))
+}
+
+fn found(host: &Host, path: &Path) -> Result<Origin, WriteError> {
+    Origin::find(host, path).map_err(|error| WriteError {
+        path: error.path,
+        action: "tell whose file is at".to_owned(),
+        source: error.source,
+    })
 }
 
 /// The names of the interfaces whose devices are of the family's vendor, the PFs' first.
@@ -199,12 +225,13 @@ fn content(devices: &DeviceSelector) -> String {
         }
     }
     let drivers = drivers.join("|");
-    let mut text = "\
-# Written by nic-driver, and removed when it ends. If no nic-driver is running, it was left behind, and may be deleted.
+    let mut text = format!(
+        "\
+{HEADER}, and removed when it ends. If no nic-driver is running, it was left behind, and may be deleted.
 # Interfaces keep the names that they had before their driver told its port: np0 and np1 are left out at the end of a name,
 # and before the number of a VF (enp8s0f0np0 stays enp8s0f0, enp8s0f0np1v12 stays enp8s0f0v12).
 "
-    .to_owned();
+    );
     for name in CHANGED_NAMES {
         text += &format!(
             r#"ACTION=="add", SUBSYSTEM=="net", DRIVERS=="{drivers}", ENV{{{name}}}=="?*", \

@@ -1,11 +1,10 @@
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nic_host::{BootId, ReadError, WriteError, open_own};
+use nic_host::{BootId, ReadError};
 use nic_kmod::ModuleName;
 use nic_sriov::{RestoreEvent, RestoreOutcome};
 use nic_topology::RestoreOutcome as NetworkOutcome;
@@ -214,10 +213,6 @@ pub enum JournalError {
     },
 }
 
-/// The longest journal that is read, in bytes: many nights. It is read as a whole by every command that changes something, and one that
-/// is longer is set aside.
-const LONGEST_JOURNAL: u64 = 16 << 20;
-
 /// Writes the journal. Clones write the same one.
 ///
 /// A journal line that cannot be written stops nothing: the machine in its half-done state matters more. It is
@@ -268,62 +263,6 @@ impl Journal {
         tracing::info!(%phase, "phase begins");
         self.write(Entry::PhaseBegan { phase: phase.into() });
         PhaseRecord { journal: self.clone(), phase }
-    }
-
-    /// Makes the journal one that can be appended to: a last line that a crash has cut off is taken away, and a
-    /// journal that is damaged elsewhere, or too long to be read, is set aside as a whole. Returns where it is then.
-    pub fn repair(store: &StateStore, now: Timestamp) -> Result<Option<PathBuf>, WriteError> {
-        let path = store.journal_path();
-        let failed = |source| WriteError { path: path.clone(), action: "repair".to_owned(), source };
-        let bytes = match store.files().read_bytes_up_to(&path, LONGEST_JOURNAL) {
-            Ok(bytes) => bytes,
-            Err(error) => match error.source.kind() {
-                io::ErrorKind::NotFound => return Ok(None),
-                io::ErrorKind::FileTooLarge => return store.set_aside(&path, now).map(Some),
-                _ => return Err(failed(error.source)),
-            },
-        };
-        if Self::parse(&path, &bytes).is_err() {
-            return store.set_aside(&path, now).map(Some);
-        }
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        if whole < bytes.len() {
-            let file = open_own(&path, std::fs::OpenOptions::new().write(true)).map_err(failed)?;
-            let length = u64::try_from(whole).unwrap_or(u64::MAX);
-            file.set_len(length).and_then(|()| file.sync_all()).map_err(failed)?;
-        }
-        Ok(None)
-    }
-
-    /// The journal's events. A last line that a crash has cut off is passed over; any other damage is an error.
-    pub fn read(store: &StateStore) -> Result<Vec<JournalEvent>, JournalError> {
-        let path = store.journal_path();
-        match store.files().read_bytes_up_to(&path, LONGEST_JOURNAL) {
-            Ok(bytes) => Self::parse(&path, &bytes),
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Goes by bytes: a line may be cut off within a character.
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<JournalEvent>, JournalError> {
-        let mut events = Vec::new();
-        for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            match serde_json::from_slice(line) {
-                Ok(event) => events.push(event),
-                Err(error) if !line.ends_with(b"\n") => {
-                    tracing::warn!(
-                        path = %path.display(),
-                        %error,
-                        "the journal's last line was cut off; passed over"
-                    );
-                }
-                Err(source) => {
-                    return Err(JournalError::Parse { path: path.to_path_buf(), line: number + 1, source });
-                }
-            }
-        }
-        Ok(events)
     }
 }
 

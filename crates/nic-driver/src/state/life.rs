@@ -18,6 +18,7 @@ use std::fmt;
 use jiff::Timestamp;
 use nic_host::{BootId, WriteError};
 
+use super::schema::LONGEST_RECORD;
 use super::snapshot::{Snapshot, SnapshotError, SnapshotStage};
 use super::store::StateStore;
 
@@ -125,16 +126,29 @@ impl StateStore {
         }
     }
 
+    /// When the oldest snapshot was taken that is armed in this boot, of whichever NIC family: the journal is theirs in common. One that
+    /// cannot be read may be of any time.
+    #[must_use]
+    pub fn under_way_since(&self, boot: &BootId) -> Option<Timestamp> {
+        let names = self.files().list_if_exists(self.folder()).unwrap_or_default();
+        let stored = names.iter().map(|family| self.clone().of_family(family).snapshot());
+        let armed = stored.filter_map(|stored| match stored {
+            Ok(stored) => SnapshotState::of(stored, boot).armed().map(|snapshot| snapshot.taken_at),
+            Err(_) => Some(Timestamp::MIN),
+        });
+        armed.min()
+    }
+
     /// Stores an armed snapshot. Where that fails, what was stored before is stored again, so that nothing is armed.
     ///
     /// # Errors
     /// What kept the snapshot from being stored. Where what was stored before could not be put back either, that is logged.
     pub fn arm(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
         let path = self.snapshot_path();
-        let before = match std::fs::read(&path) {
+        let before = match self.files().read_bytes_up_to(&path, LONGEST_RECORD) {
             Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => return Err(WriteError { path, action: "read".to_owned(), source }),
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(WriteError { path, action: "read".to_owned(), source: error.source }),
         };
         self.write_snapshot(snapshot).inspect_err(|_| self.disarm(before.as_deref()))
     }
@@ -142,7 +156,7 @@ impl StateStore {
     /// Puts back what was stored before, where the file was replaced although its writing failed.
     fn disarm(&self, before: Option<&[u8]>) {
         let path = self.snapshot_path();
-        if std::fs::read(&path).ok().as_deref() == before {
+        if self.files().read_bytes_up_to(&path, LONGEST_RECORD).ok().as_deref() == before {
             return;
         }
         let undone = match before {

@@ -3,6 +3,7 @@
 mod backups;
 mod failpoint;
 mod journal;
+mod journal_file;
 mod life;
 mod named;
 mod record;

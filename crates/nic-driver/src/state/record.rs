@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nic_host::ReadError;
 
-use super::schema::unreadable_schema;
+use super::schema::{LONGEST_RECORD, unreadable_schema};
 use super::store::StateStore;
 
 /// A record that cannot be read.
@@ -41,14 +41,13 @@ impl StateStore {
         path: PathBuf,
         newest: u32,
     ) -> Result<Option<T>, RecordError> {
-        let Some(text) = self.files().read_if_exists(&path)? else { return Ok(None) };
+        let Some(text) = self.files().read_up_to_if_exists(&path, LONGEST_RECORD)? else { return Ok(None) };
         let parse_error = |source| RecordError::Parse { path: path.clone(), source };
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(parse_error)?;
         // Another version's fields would otherwise read like damage, or be taken for something else.
-        if let Some(found) = unreadable_schema(&value, 1, newest) {
+        if let Some(found) = unreadable_schema(&text, 1, newest).map_err(parse_error)? {
             return Err(RecordError::Schema { path, found, newest });
         }
-        serde_json::from_value(value).map(Some).map_err(parse_error)
+        serde_json::from_str(&text).map(Some).map_err(parse_error)
     }
 }
 

@@ -121,7 +121,7 @@ pub enum RollbackMeaning {
 }
 
 impl StateStore {
-    fn rolled_back_path(&self) -> PathBuf {
+    pub(super) fn rolled_back_path(&self) -> PathBuf {
         self.family_folder().join("rolled-back.json")
     }
 

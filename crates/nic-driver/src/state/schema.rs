@@ -1,19 +1,110 @@
-//! The version of a record's form.
+//! The version of a record's form, which is looked at before all else.
+
+use std::fmt;
 
 use nic_host::Foreign;
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The longest record of this program that is read, in bytes: a snapshot of some thousand VFs has a few MiB.
+pub(super) const LONGEST_RECORD: u64 = 16 << 20;
 
 /// The schema of a record, as it is written, when it is none from `oldest` to `newest`. A record without one is none of this
-/// program's, and is left to its parser.
-pub(super) fn unreadable_schema(record: &serde_json::Value, oldest: u32, newest: u32) -> Option<String> {
-    let schema = record.get("schema")?;
+/// program's, and is left to its parser. Nothing else of the text is kept in memory.
+///
+/// # Errors
+/// The text is no JSON.
+pub(super) fn unreadable_schema(
+    text: &str,
+    oldest: u32,
+    newest: u32,
+) -> Result<Option<String>, serde_json::Error> {
     let versions = u64::from(oldest)..=u64::from(newest);
-    if schema.as_u64().is_some_and(|schema| versions.contains(&schema)) {
-        return None;
+    Ok(match serde_json::from_str::<Head>(text)?.schema {
+        Told::Nothing => None,
+        Told::Version(version) if versions.contains(&version) => None,
+        Told::Version(version) => Some(version.to_string()),
+        Told::Text(text) => Some(text),
+    })
+}
+
+/// Whether a record is of this schema.
+pub(super) fn is_of_schema(text: &str, version: u64) -> bool {
+    let head = serde_json::from_str::<Head>(text);
+    head.is_ok_and(|head| matches!(head.schema, Told::Version(found) if found == version))
+}
+
+/// The schema alone, of a record of whatever form.
+#[derive(Deserialize)]
+#[serde(expecting = "a record")]
+struct Head {
+    #[serde(default)]
+    schema: Told,
+}
+
+/// What a record says of its schema.
+#[derive(Default)]
+enum Told {
+    #[default]
+    Nothing,
+    /// A number, as it should be.
+    Version(u64),
+    /// Anything else, as a message shows it.
+    Text(String),
+}
+
+impl Told {
+    fn foreign(text: &str) -> Self {
+        Self::Text(Foreign(text).to_string())
     }
-    // A number is shown as it stands there, and all else as foreign text.
-    if let Some(number) = schema.as_i64() {
-        return Some(number.to_string());
+}
+
+impl<'de> Deserialize<'de> for Told {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ToldVisitor)
     }
-    let text = schema.as_str().map_or_else(|| schema.to_string(), str::to_owned);
-    Some(Foreign(&text).to_string())
+}
+
+struct ToldVisitor;
+
+impl<'de> Visitor<'de> for ToldVisitor {
+    type Value = Told;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a schema")
+    }
+
+    fn visit_u64<E>(self, version: u64) -> Result<Told, E> {
+        Ok(Told::Version(version))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Told, E> {
+        Ok(Told::Text(number.to_string()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Told, E> {
+        Ok(Told::foreign(&number.to_string()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Told, E> {
+        Ok(Told::foreign(if value { "true" } else { "false" }))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Told, E> {
+        Ok(Told::foreign(text))
+    }
+
+    fn visit_unit<E>(self) -> Result<Told, E> {
+        Ok(Told::foreign("null"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Told, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Told::foreign("a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Told, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Told::foreign("an object"))
+    }
 }

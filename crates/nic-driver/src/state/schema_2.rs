@@ -4,11 +4,6 @@ use serde_json::{Map, Value, json};
 
 const WHY: &str = "an earlier version of this program took the snapshot, and did not look for it";
 
-/// Whether a snapshot is of schema 2.
-pub(super) fn is_schema_2(snapshot: &Value) -> bool {
-    snapshot.get("schema").and_then(Value::as_u64) == Some(2)
-}
-
 /// The same snapshot in schema 3. What schema 2 did not hold, or did not tell from nothing, is not known, and that is taken into account:
 /// the first change is behind a swap that is gone on with. What is wrong with it is left for the parser to say.
 pub(super) fn to_schema_3(mut snapshot: Value) -> Value {

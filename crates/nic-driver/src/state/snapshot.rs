@@ -129,8 +129,7 @@ impl Snapshot {
     }
 
     /// The checksum that belongs to a snapshot's JSON.
-    pub(super) fn checksum_of(value: &serde_json::Value) -> String {
-        let mut value = value.clone();
+    pub(super) fn checksum_of(mut value: serde_json::Value) -> String {
         if let Some(fields) = value.as_object_mut() {
             fields.remove("checksum");
         }

@@ -1,12 +1,16 @@
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use nic_host::{Host, ReadError, TrustError, WriteError};
 use nic_packages::InstallRecord;
 
-use super::schema::unreadable_schema;
+use super::schema::{LONGEST_RECORD, is_of_schema, unreadable_schema};
 use super::schema_2;
 use super::snapshot::{OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
+
+/// How many snapshots that could not be used stay.
+const SNAPSHOTS_ASIDE: usize = 16;
 
 /// The state directory.
 ///
@@ -50,17 +54,25 @@ impl StateStore {
         Self { family_folder: self.folder.join(family), ..self }
     }
 
-    /// Makes sure that nobody but root and this process's user may change what is stored.
+    /// Makes sure that nobody but root and this process's user may change what is stored and obeyed.
     ///
     /// # Errors
-    /// The folder, or one above it, that somebody else may change.
+    /// The file or folder, or a folder above it, that somebody else may change.
     pub fn ensure_trusted(&self) -> Result<(), TrustError> {
         self.files.ensure_trusted(&self.folder)?;
-        if self.files.exists(&self.family_folder) {
-            self.files.ensure_trusted(&self.family_folder)
-        } else {
-            Ok(())
+        let backups = self.backup_folder();
+        let obeyed = [
+            self.family_folder.clone(),
+            self.snapshot_path(),
+            self.rolled_back_path(),
+            self.installed_path(),
+            backups.join("manifest.json"),
+            backups,
+        ];
+        for path in obeyed.iter().filter(|path| self.files.exists(path)) {
+            self.files.ensure_trusted(path)?;
         }
+        Ok(())
     }
 
     /// The folder.
@@ -87,6 +99,12 @@ impl StateStore {
         self.folder.join("journal.jsonl")
     }
 
+    /// The file of the journal's older lines.
+    #[must_use]
+    pub fn older_journal_path(&self) -> PathBuf {
+        self.folder.join("journal.1.jsonl")
+    }
+
     /// The file that says what was installed.
     #[must_use]
     pub fn installed_path(&self) -> PathBuf {
@@ -96,18 +114,20 @@ impl StateStore {
     /// The stored snapshot, whatever boot it is of; `None` where there is none.
     pub fn snapshot(&self) -> Result<Option<Snapshot>, SnapshotError> {
         let path = self.snapshot_path();
-        let Some(text) = self.files.read_if_exists(&path)? else { return Ok(None) };
+        let Some(text) = self.files.read_up_to_if_exists(&path, LONGEST_RECORD)? else { return Ok(None) };
         let parse_error = |source| SnapshotError::Parse { path: path.clone(), source };
         // The schema is looked at first: another version's fields would otherwise read like damage.
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(parse_error)?;
-        if let Some(found) = unreadable_schema(&value, OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA) {
+        let schema =
+            unreadable_schema(&text, OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA).map_err(parse_error)?;
+        if let Some(found) = schema {
             return Err(SnapshotError::Schema { path, found });
         }
-        let checksum = Snapshot::checksum_of(&value);
-        let snapshot: Snapshot = if schema_2::is_schema_2(&value) {
+        let snapshot: Snapshot = if is_of_schema(&text, 2) {
+            let value = serde_json::from_str(&text).map_err(parse_error)?;
             serde_path_to_error::deserialize(schema_2::to_schema_3(value))
         } else {
-            // From the text and not from the value: that has forgotten which key stood there twice.
+            // From the text and not from a value: that has forgotten which key stood there twice, and takes many times the text's memory
+            // whatever it holds.
             serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
         }
         .map_err(|source| SnapshotError::Field { path: path.clone(), source: Box::new(source) })?;
@@ -115,8 +135,12 @@ impl StateStore {
             return Err(SnapshotError::Contradiction { path, source: contradiction });
         }
         match &snapshot.checksum {
-            Some(written) if *written != checksum => return Err(SnapshotError::Checksum { path }),
-            Some(_) => {}
+            Some(written) => {
+                let value = serde_json::from_str(&text).map_err(parse_error)?;
+                if *written != Snapshot::checksum_of(value) {
+                    return Err(SnapshotError::Checksum { path });
+                }
+            }
             None => {
                 tracing::warn!(
                     path = %path.display(),
@@ -127,12 +151,16 @@ impl StateStore {
         Ok(Some(snapshot.with_checksum(None)))
     }
 
-    /// Stores a snapshot durably in place of the one that is there.
+    /// Stores a snapshot durably in place of the one that is there. One that could not be read again is not stored: what is owed by it
+    /// could never be given back.
+    ///
+    /// # Errors
+    /// It contradicts itself, or is longer than what is read, or cannot be written.
     pub fn write_snapshot(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
         let path = self.snapshot_path();
         let value = serde_json::to_value(snapshot).map_err(|error| not_serialised(&path, error))?;
-        let checksum = Some(Snapshot::checksum_of(&value));
-        self.put(&path, &snapshot.clone().with_checksum(checksum))
+        let checksum = Some(Snapshot::checksum_of(value));
+        self.files.write_durably(&path, &readable_text(&path, &snapshot.clone().with_checksum(checksum))?)
     }
 
     /// Makes sure that the state directory takes what is about to be written to it: writes `size` bytes durably, and
@@ -158,17 +186,20 @@ impl StateStore {
     }
 
     /// How many bytes a snapshot takes on the disk.
+    ///
+    /// # Errors
+    /// It could not be read again, and so cannot be stored.
     pub fn size_of(&self, snapshot: &Snapshot) -> Result<usize, WriteError> {
-        let text = serde_json::to_vec_pretty(snapshot);
-        text.map(|text| text.len()).map_err(|error| not_serialised(&self.snapshot_path(), error))
+        readable_text(&self.snapshot_path(), snapshot).map(|text| text.len())
     }
 
     /// Moves a snapshot that cannot be used out of the way, under a name that says when. Returns that name.
     pub fn set_snapshot_aside(&self, now: Timestamp) -> Result<PathBuf, WriteError> {
-        self.set_aside(&self.snapshot_path(), now)
+        self.set_aside(&self.snapshot_path(), now, SNAPSHOTS_ASIDE)
     }
 
-    pub(super) fn set_aside(&self, from: &Path, now: Timestamp) -> Result<PathBuf, WriteError> {
+    /// Moves a file that cannot be used out of the way. Of those that were set aside before, the newest stay, `kept` with this one.
+    pub(super) fn set_aside(&self, from: &Path, now: Timestamp, kept: usize) -> Result<PathBuf, WriteError> {
         let name = from.file_name().unwrap_or_default().to_string_lossy();
         let to = from.with_file_name(format!("{name}.aside-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
         std::fs::rename(from, &to).map_err(|source| WriteError {
@@ -176,13 +207,30 @@ impl StateStore {
             action: format!("move to {} the file", to.display()),
             source,
         })?;
+        self.forget_aside(from, &format!("{name}.aside-"), kept);
         Ok(to)
+    }
+
+    /// What was set aside is only for somebody to look at: that it cannot be removed is no reason for anything.
+    fn forget_aside(&self, from: &Path, prefix: &str, kept: usize) {
+        let Some(folder) = from.parent() else { return };
+        let names = self.files.list_if_exists(folder).unwrap_or_default();
+        // Sorted by name, and so by time.
+        let aside: Vec<_> = names.iter().filter(|name| name.starts_with(prefix)).collect();
+        for name in aside.iter().rev().skip(kept) {
+            if let Err(error) = self.files.remove_file(folder.join(name)) {
+                tracing::warn!(
+                    error = crate::error_chain(&error),
+                    "what was set aside before cannot be removed"
+                );
+            }
+        }
     }
 
     /// What was installed, and not removed since.
     pub fn installed(&self) -> Result<Option<InstallRecord>, InstalledError> {
         let path = self.installed_path();
-        let Some(text) = self.files.read_if_exists(&path)? else { return Ok(None) };
+        let Some(text) = self.files.read_up_to_if_exists(&path, LONGEST_RECORD)? else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|source| InstalledError::Parse { path, source })
     }
 
@@ -205,9 +253,33 @@ impl StateStore {
     }
 
     pub(super) fn put<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<(), WriteError> {
-        let mut text = serde_json::to_vec_pretty(value).map_err(|error| not_serialised(path, error))?;
-        text.push(b'\n');
-        self.files.write_durably(path, &text)
+        self.files.write_durably(path, &text_of(path, value)?)
+    }
+}
+
+fn text_of<T: serde::Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, WriteError> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| not_serialised(path, error))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// A snapshot's text, of which [`StateStore::snapshot`] asks no more than this.
+fn readable_text(path: &Path, snapshot: &Snapshot) -> Result<Vec<u8>, WriteError> {
+    let text = text_of(path, snapshot)?;
+    let checked = snapshot.nics.check().map_err(io::Error::other).and_then(|()| {
+        if u64::try_from(text.len()).is_ok_and(|length| length <= LONGEST_RECORD) {
+            return Ok(());
+        }
+        let told = format!("{} bytes are more than the {LONGEST_RECORD} that are read of it", text.len());
+        Err(io::Error::new(io::ErrorKind::FileTooLarge, told))
+    });
+    match checked {
+        Ok(()) => Ok(text),
+        Err(source) => Err(WriteError {
+            path: path.to_owned(),
+            action: "write what cannot be read again to".to_owned(),
+            source,
+        }),
     }
 }
 
@@ -309,6 +381,43 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn trial_w12_what_cannot_be_read_again_is_not_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path());
+        store.write_snapshot(&snapshot()).unwrap();
+        let mut contradicting = snapshot();
+        contradicting.nics = serde_json::from_value(serde_json::json!({ "pfs": [{
+            "address": "0000:01:00.0", "pci_id": null, "driver": "igb", "total_vfs": 7, "num_vfs": 8,
+            "drivers_autoprobe": true, "eswitch": "not_there", "netdev": "not_there", "rdma": "not_there", "vfs": [],
+            "representors": [],
+        }] }))
+        .unwrap();
+        let error = store.write_snapshot(&contradicting).unwrap_err();
+        assert!(crate::error_chain(&error).contains("num_vfs: 8 are more than the 7"), "{error:?}");
+        // It is known before anything is changed, and arming it leaves what was there.
+        store.size_of(&contradicting).unwrap_err();
+        store.arm(&contradicting.arm()).unwrap_err();
+        let mut long = snapshot();
+        long.family = "m".repeat(usize::try_from(LONGEST_RECORD).unwrap());
+        store.write_snapshot(&long).unwrap_err();
+        assert_eq!(json(&store.snapshot().unwrap()), json(&Some(snapshot())));
+    }
+
+    #[test]
+    fn trial_w4_a_state_file_without_measure_takes_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::new(folder.path());
+        for path in [store.snapshot_path(), store.installed_path()] {
+            std::fs::File::create(path).unwrap().set_len(LONGEST_RECORD + 1).unwrap();
+        }
+        let told = [
+            crate::error_chain(&store.snapshot().unwrap_err()),
+            crate::error_chain(&store.installed().unwrap_err()),
+        ];
+        assert!(told.iter().all(|told| told.contains("longer than the ")), "{told:?}");
+    }
+
+    #[test]
     fn a_snapshot_edited_by_hand_has_no_checksum() {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::new(folder.path());
@@ -359,7 +468,7 @@ pub(super) mod tests {
 
     fn skipped(error: rustix::io::Errno) {
         use std::io::Write as _;
-        writeln!(std::io::stderr(), "SKIPPED: cannot mount a tmpfs: {error}").unwrap();
+        writeln!(io::stderr(), "SKIPPED: cannot mount a tmpfs: {error}").unwrap();
     }
 
     impl Drop for SmallDisk {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use nic_host::HOST_MOUNT;
-use nic_kmod::{IdentityReport, IdentityVerdict, ModuleIndexError, ModuleName, Resolution};
+use nic_kmod::{IdentityReport, IdentityVerdict, ModuleIndex, ModuleIndexError, ModuleName, Resolution};
 
 use super::identity::compare;
 use super::module_tree::{ModuleTree, sees_hosts_modules};
@@ -31,18 +31,39 @@ pub enum InboxTreeError {
 
 /// The tree from which modprobe loads the driver that the distribution brought: the host's, where this is a container that sees it,
 /// for what lies in an image is nobody's to remove; else this process's own, from which the packages are gone.
+///
+/// What a package or DKMS has put in front of the distribution's on the host is what the host itself would load, and is gone back to; but it
+/// is not called the distribution's.
 pub(crate) fn tree_of_inbox_driver(context: &Context) -> Result<ModuleTree, InboxTreeError> {
     if sees_hosts_modules(context) {
-        return Ok(ModuleTree::Below(HOST_MOUNT.into()));
+        let tree = ModuleTree::Below(HOST_MOUNT.into());
+        if let Ok(index) = tree.index(context)
+            && let Some((module, file)) = in_front(context, &index)
+        {
+            tracing::warn!(
+                %module,
+                file = %file.display(),
+                "the driver that is gone back to is the host's own, and not the distribution's"
+            );
+        }
+        return Ok(tree);
     }
     let index = ModuleTree::Own.index(context)?;
-    if let Some(driver) = context.family.modules.identity.first()
-        && let Resolution::File(file) = index.resolve(driver)
-        && !file.starts_with(index.folder().join("kernel"))
-    {
-        return Err(InboxTreeError::InFront { module: driver.clone(), file });
+    match in_front(context, &index) {
+        Some((module, file)) => Err(InboxTreeError::InFront { module, file }),
+        None => Ok(ModuleTree::Own),
     }
-    Ok(ModuleTree::Own)
+}
+
+/// The file that modprobe finds for the driver in place of the distribution's, which lies below `kernel/`.
+fn in_front(context: &Context, index: &ModuleIndex) -> Option<(ModuleName, PathBuf)> {
+    let driver = context.family.modules.identity.first()?;
+    match index.resolve(driver) {
+        Resolution::File(file) if !file.starts_with(index.folder().join("kernel")) => {
+            Some((driver.clone(), file))
+        }
+        Resolution::File(_) | Resolution::Builtin | Resolution::Absent => None,
+    }
 }
 
 /// The tree from which a driver is completed of which half is loaded: the host's, where a module that is loaded is the host's and not
@@ -159,6 +180,23 @@ mod tests {
         fs::remove_dir_all(&tree).unwrap();
         fs::rename(dir.path().join("elsewhere").join(TREE), &tree).unwrap();
         assert_eq!(tree_of_inbox_driver(&context(dir.path())).unwrap(), ModuleTree::Own);
+    }
+
+    #[test]
+    fn fault_7_7_what_the_host_has_in_front_of_the_distributions_driver_is_known() {
+        let dir = container();
+        let in_front_of_hosts = || {
+            let context = context(dir.path());
+            let tree = tree_of_inbox_driver(&context).unwrap();
+            assert_eq!(tree, ModuleTree::Below("/host".into()));
+            in_front(&context, &tree.index(&context).unwrap()).map(|(_, file)| file)
+        };
+        assert_eq!(in_front_of_hosts(), None);
+        let tree = dir.path().join("host").join(TREE);
+        symlink(Path::new(BEFORE).join(TREE).join("extra"), tree.join("extra")).unwrap();
+        fs::write(tree.join("modules.dep"), index_of(&tree, "extra")).unwrap();
+        let file = in_front_of_hosts().unwrap();
+        assert!(file.starts_with(Path::new("/host").join(TREE).join("extra")), "{}", file.display());
     }
 
     #[test]

@@ -15,6 +15,8 @@ const KERNEL: &str = "5.14.0-570.73.1.el9_6.aarch64+64k";
 const MESSAGE: &str = "dev/termination-log";
 const READY: &str = "run/mellanox/drivers/.driver-ready";
 const RULE: &str = "host/etc/udev/rules.d/77-mlnx-net-names.rules";
+/// What a container that was killed has left there.
+const LEFT_RULE: &str = "# Written by nic-driver\n";
 const HEADERS: &str = "usr/src/ofa_kernel/default/Module.symvers";
 const SHARED_HEADERS: &str = "run/mellanox/drivers/usr/src";
 
@@ -101,7 +103,7 @@ fn a_life_from_the_start_to_the_request_to_stop_has_its_order() {
     let root = node(&["mlx5_vdpa"]);
     // A container that was killed has left them.
     root.write(READY, "");
-    root.write(RULE, "a rule\n");
+    root.write(RULE, LEFT_RULE);
     // An interface of the vendor, of which udev tells nothing.
     root.write("sys/class/net/eth0/device/vendor", "0x15b3\n");
     root.write("sys/class/net/eth0/address", "00:00:00:00:00:01\n");
@@ -126,7 +128,7 @@ fn a_life_from_the_start_to_the_request_to_stop_has_its_order() {
 #[test]
 fn nothing_is_loaded_where_the_installed_driver_runs() {
     let root = running_node();
-    root.write(RULE, "a rule that nobody asks for any more\n");
+    root.write(RULE, LEFT_RULE);
     // The image has its modules: neither sources nor a version are needed.
     let running = get_ready(&root, &[("NVIDIA_NIC_DRIVER_PATH", ""), ("NVIDIA_NIC_DRIVER_VER", "")]);
     assert!(running.root().join(SHARED_HEADERS).join("ofa_kernel").exists());
@@ -213,7 +215,7 @@ fn an_end_that_fails_is_a_failure_with_its_reason_and_cleans_up() {
     let root = running_node();
     let mut running =
         get_ready(&root, &[("RESTORE_DRIVER_ON_POD_TERMINATION", "true"), ("CREATE_IFNAMES_UDEV", "false")]);
-    root.write(RULE, "a rule\n");
+    root.write(RULE, LEFT_RULE);
     root.write("run/mellanox/drivers/.nic-driver/mlx5/installed.json", "no record");
     root.write("run/mellanox/drivers/.nic-driver/installed.json", "no record");
     running.terminate();

@@ -1,23 +1,38 @@
 //! Why a container has ended, for the kubelet: it reads the file at the container's end, and shows it with the pod
 //! (`terminationMessagePath`).
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use nic_host::Host;
+use nic_host::{Host, open_own};
 
 /// What the kubelet takes of it, in bytes.
 const LONGEST: usize = 4096;
 
 /// The file, where the kubelet has made one: it is never made here.
+///
+/// The kubelet makes it empty for each start of a container, and mounts it at its path. What is neither empty nor a mount is somebody
+/// else's file, which a wrong setting names, and is not written to.
 #[derive(Debug)]
 pub(super) struct TerminationMessage {
     file: Option<PathBuf>,
 }
 
 impl TerminationMessage {
-    pub(super) fn new(host: &Host, file: &Path) -> Self {
-        let file = host.path(file);
-        Self { file: file.is_file().then_some(file) }
+    pub(super) fn new(host: &Host, path: &Path) -> Self {
+        let file = host.path(path);
+        let Some(found) = file.symlink_metadata().ok().filter(std::fs::Metadata::is_file) else {
+            return Self { file: None };
+        };
+        if found.len() > 0 && !is_mount(host, path) {
+            tracing::warn!(
+                file = %file.display(),
+                "the file for the termination message holds something that is not the kubelet's: it is not touched"
+            );
+            return Self { file: None };
+        }
+        Self { file: Some(file) }
     }
 
     /// Writes the reason, its end left out where it is too long.
@@ -37,15 +52,47 @@ impl TerminationMessage {
     /// In place: it is a mount of its own, which no other file can be renamed to.
     fn put(&self, text: &str) {
         let Some(file) = &self.file else { return };
-        if let Err(error) = std::fs::write(file, text) {
+        let write =
+            || open_own(file, OpenOptions::new().write(true).truncate(true))?.write_all(text.as_bytes());
+        if let Err(error) = write() {
             tracing::debug!(%error, file = %file.display(), "the termination message cannot be written");
         }
     }
 }
 
+/// Whether something is mounted at `path`: the fifth field of a line (`show_mountinfo` in fs/proc_namespace.c).
+fn is_mount(host: &Host, path: &Path) -> bool {
+    let mounts = host.read("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|point| Path::new(point) == path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trial_w8_what_is_not_the_kubelets_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::at(folder.path());
+        let path = Path::new("/notes");
+        let untouched = |path: &Path| {
+            let message = TerminationMessage::new(&host, path);
+            message.clear();
+            message.write("lost");
+            assert_eq!(std::fs::read_to_string(host.path("/notes")).unwrap(), "mine");
+        };
+        std::fs::write(host.path(path), "mine").unwrap();
+        untouched(path);
+        // Nor through a link.
+        std::os::unix::fs::symlink(host.path("/notes"), host.path("/link")).unwrap();
+        untouched(Path::new("/link"));
+        // One that the kubelet has mounted is its, whatever an earlier process of the container has left in it.
+        std::fs::create_dir_all(host.path("/proc/self")).unwrap();
+        let line = "30 25 8:1 /var/lib/kubelet/pods/1/2 /notes rw,relatime - ext4 /dev/sda1 rw\n";
+        std::fs::write(host.path("/proc/self/mountinfo"), line).unwrap();
+        TerminationMessage::new(&host, path).write("lost");
+        assert_eq!(std::fs::read_to_string(host.path(path)).unwrap(), "lost");
+    }
 
     #[test]
     fn it_is_short_and_never_made() {

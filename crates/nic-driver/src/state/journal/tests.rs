@@ -1,4 +1,5 @@
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::*;
@@ -40,12 +41,12 @@ fn trial_w7_a_byte_that_is_not_utf_8_is_damage_of_its_line() {
     std::fs::write(store.journal_path(), b"\xff\n").unwrap();
     let error = Journal::read(&store).unwrap_err();
     assert!(matches!(error, JournalError::Parse { line: 1, .. }), "{error}");
-    let aside = Journal::repair(&store, Timestamp::now()).unwrap().unwrap();
+    let aside = Journal::repair(&store, || None, Timestamp::now()).unwrap().unwrap();
     assert_eq!(std::fs::read(aside).unwrap(), b"\xff\n");
     // Cut off within a character.
     std::fs::write(store.journal_path(), b"{\"phase\":\"\xc3").unwrap();
     assert_eq!(Journal::read(&store).unwrap(), []);
-    assert_eq!(Journal::repair(&store, Timestamp::now()).unwrap(), None);
+    assert_eq!(Journal::repair(&store, || None, Timestamp::now()).unwrap(), None);
     assert_eq!(std::fs::read(store.journal_path()).unwrap(), b"");
 }
 
@@ -65,16 +66,16 @@ fn a_torn_last_line_is_passed_over_and_other_damage_is_not() {
 fn a_journal_that_a_crash_has_cut_off_is_gone_on_with() {
     let (_folder, store, journal) = journal();
     let now = "2026-01-02T03:04:05Z".parse().unwrap();
-    assert_eq!(Journal::repair(&store, now).unwrap(), None);
+    assert_eq!(Journal::repair(&store, || None, now).unwrap(), None);
     drop(journal.phase(Phase::Reload));
     let whole = std::fs::read_to_string(store.journal_path()).unwrap();
     std::fs::write(store.journal_path(), format!("{whole}{}", &whole[..20])).unwrap();
-    assert_eq!(Journal::repair(&store, now).unwrap(), None);
+    assert_eq!(Journal::repair(&store, || None, now).unwrap(), None);
     drop(journal.phase(Phase::Terminate));
     assert_eq!(Journal::read(&store).unwrap().len(), 2);
 
     std::fs::write(store.journal_path(), format!("nonsense\n{whole}")).unwrap();
-    let aside = Journal::repair(&store, now).unwrap().unwrap();
+    let aside = Journal::repair(&store, || None, now).unwrap().unwrap();
     assert!(std::fs::read_to_string(aside).unwrap().starts_with("nonsense"));
     assert_eq!(Journal::read(&store).unwrap(), []);
 }
@@ -178,7 +179,7 @@ fn what_a_later_version_wrote_is_told_and_no_damage() {
     ];
     let text: String = lines.into_iter().map(line).collect();
     std::fs::write(store.journal_path(), &text).unwrap();
-    assert_eq!(Journal::repair(&store, Timestamp::now()).unwrap(), None);
+    assert_eq!(Journal::repair(&store, || None, Timestamp::now()).unwrap(), None);
     let events = Journal::read(&store).unwrap();
     let steps: Vec<_> = events
         .iter()

@@ -8,12 +8,6 @@ use serde::{Deserialize, Serialize};
 ///
 /// There is no `==`, and none for what contains one: that two values could not be read does not make them the same. How two of them
 /// stand to each other is for [`Setting::against`] to say.
-///
-/// ```compile_fail,E0369
-/// use nic_netlink::Setting;
-/// let (one, other) = (Setting::Set(1), Setting::Set(1));
-/// assert!(one == other);
-/// ```
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting<T> {
@@ -132,7 +126,13 @@ impl<T> Setting<T> {
 }
 
 impl<T: PartialEq> Setting<T> {
-    /// How this saved value stands to the one that is found `now`.
+    /// How this saved value stands to the one that is found `now`. Nothing else compares two:
+    ///
+    /// ```compile_fail,E0369
+    /// use nic_netlink::Setting;
+    /// let (one, other) = (Setting::Set(1), Setting::Set(1));
+    /// assert!(one == other);
+    /// ```
     pub fn against<'a>(&'a self, now: &'a Self) -> Agreement<'a, T> {
         match (self, now) {
             (Self::NotKnown(unread), _) => Agreement::SavedNotKnown(unread),

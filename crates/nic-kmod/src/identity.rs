@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use nic_host::Host;
 use serde::{Deserialize, Serialize};
 
+use crate::beneath::leads_out;
 use crate::concurrent::read_concurrently;
 use crate::{
     BuildId, LoadedModule, LoadedModules, ModuleFile, ModuleFileError, ModuleIndex, ModuleName,
@@ -26,8 +27,16 @@ impl OnDisk {
     /// Looks `name` up in `index` and reads its file.
     pub fn read(host: &Host, index: &ModuleIndex, name: &ModuleName) -> Result<Self, ModuleFileError> {
         Ok(match index.resolve(name) {
+            // What the link means on the machine whose tree it is, modprobe does not find, and what it finds instead is another's file.
+            Resolution::File(path) if leads_out(host, index.root_of_file(name), &path)? => {
+                tracing::warn!(
+                    module = %name,
+                    file = %path.display(),
+                    "the module's file is a link that leads out of its tree's root: it counts as absent"
+                );
+                Self::Absent
+            }
             Resolution::File(path) => match ModuleFile::read(host, path) {
-                // A link that leads out of the other root (`weak-updates`): modprobe does not find it either.
                 Err(ModuleFileError::Read(error))
                     if index.root_of(name).is_some()
                         && error.source.kind() == std::io::ErrorKind::NotFound =>
@@ -376,6 +385,8 @@ pub enum IdentityError {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::compression::Compression;
     use crate::fixture::{build_id_note, file, module, name, names, pack};
@@ -614,6 +625,32 @@ mod tests {
         assert_eq!(reasons, ["mlx5_core", "mlx5_ib"]);
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<IdentityReport>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn fault_7_8_an_absolute_link_of_a_tree_below_another_root_is_absent_whoever_has_its_file() {
+        let release = "6.12.1".parse().unwrap();
+        let elf = module(&["srcversion=BEEF"], None);
+        for (on_host, in_container) in [(true, false), (false, true), (true, true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let host = Host::at(dir.path());
+            let link = dir.path().join("host/lib/modules/6.12.1/weak-updates/x.ko");
+            let target = "lib/modules/6.12.0/extra/x.ko";
+            file(dir.path(), "lib/modules/6.12.1/modules.dep", "");
+            file(dir.path(), "host/lib/modules/6.12.1/modules.dep", "weak-updates/x.ko:\n");
+            std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+            // A tree's root is that of the machine: what the link names is looked for there.
+            std::os::unix::fs::symlink(Path::new("/").join(target), &link).unwrap();
+            for folder in [("host", on_host), (".", in_container)].iter().filter(|(_, is_there)| *is_there) {
+                file(dir.path(), &format!("{}/{target}", folder.0), &elf);
+            }
+            let of_host = ModuleIndex::read(&host, "/host/lib/modules".as_ref(), &release).unwrap();
+            let own = ModuleIndex::read(&host, "/lib/modules".as_ref(), &release).unwrap();
+            for index in [of_host.clone(), own.backed_by("/host", of_host)] {
+                let found = OnDisk::read(&host, &index, &"x".parse().unwrap()).unwrap();
+                assert_eq!(found, OnDisk::Absent, "{on_host} {in_container}");
+            }
+        }
     }
 
     #[test]

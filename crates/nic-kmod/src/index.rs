@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ModuleName, SoftDeps};
 
+/// The longest index that is read, in bytes. A distribution's `modules.dep` has less than 1 MiB; in memory it takes many times as much.
+const LONGEST_INDEX: u64 = 8 << 20;
+
 /// What modprobe finds for a kernel: the files, dependencies and built-in modules that `depmod` and the kernel's
 /// build have written down in `/lib/modules/<release>`.
 ///
@@ -57,7 +60,7 @@ impl ModuleIndex {
         if !host.path(&folder).is_dir() {
             return Err(ModuleIndexError::NoTree { folder: host.path(folder), release: release.clone() });
         }
-        let text = |name: &str| host.read_if_exists(folder.join(name));
+        let text = |name: &str| host.read_up_to_if_exists(folder.join(name), LONGEST_INDEX);
         let Some(dep) = text("modules.dep")? else {
             return Err(ModuleIndexError::NotIndexed { folder: host.path(folder), release: release.clone() });
         };
@@ -123,6 +126,12 @@ impl ModuleIndex {
     pub fn root_of(&self, name: &ModuleName) -> Option<&Path> {
         let behind = self.behind.as_ref()?;
         (!self.files.contains_key(name) && behind.index.files.contains_key(name)).then_some(&behind.root)
+    }
+
+    /// The root that a module's file is below: `/host` of `/host/lib/modules/<release>`.
+    pub(crate) fn root_of_file(&self, name: &ModuleName) -> &Path {
+        let own = || self.folder.ancestors().nth(3).unwrap_or(Path::new("/"));
+        self.root_of(name).unwrap_or_else(own)
     }
 
     /// Whether nothing but the tree behind this one could have it.
@@ -243,6 +252,24 @@ softdep cifs gcm
 
     fn release() -> KernelRelease {
         "6.12.100+deb12-amd64".parse().unwrap()
+    }
+
+    #[test]
+    fn trial_w4_tables_without_measure_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::at(dir.path());
+        let folder = dir.path().join("lib/modules").join(release().as_str());
+        file(dir.path(), "proc/modules", "");
+        std::fs::create_dir_all(&folder).unwrap();
+        for table in [folder.join("modules.dep"), dir.path().join("proc/modules")] {
+            let table = std::fs::File::create(table).unwrap();
+            table.set_len(LONGEST_INDEX + 1).unwrap();
+        }
+        let index = ModuleIndex::read(&host, Path::new("/lib/modules"), &release()).unwrap_err();
+        let loaded = crate::LoadedModules::read_graph(&host).unwrap_err();
+        for told in [nic_host::error_chain(&index), nic_host::error_chain(&loaded)] {
+            assert!(told.contains("longer than the "), "{told}");
+        }
     }
 
     #[test]

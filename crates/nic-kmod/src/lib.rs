@@ -24,6 +24,7 @@
 mod name;
 
 mod alias;
+mod beneath;
 mod file;
 mod index;
 mod loaded;

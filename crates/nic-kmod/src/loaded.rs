@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BuildId, ModuleName, SrcVersion};
 
+/// The longest `/proc/modules` that is read, in bytes. A line has about a hundred, and a node some hundred modules.
+const LONGEST_LIST: u64 = 4 << 20;
+
 /// A module in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedModule {
@@ -153,14 +156,14 @@ impl LoadedModules {
     /// # Errors
     /// As [`LoadedModules::read`].
     pub fn read_graph(host: &Host) -> Result<Self, ReadLoadedError> {
-        Ok(Self::parse(&host.read("/proc/modules")?)?)
+        Ok(Self::parse(&host.read_up_to("/proc/modules", LONGEST_LIST)?)?)
     }
 
     pub(crate) fn read_lines(
         host: &Host,
         wanted: impl Fn(&ModuleName) -> bool,
     ) -> Result<Self, ReadLoadedError> {
-        let mut loaded = Self::parse(&host.read("/proc/modules")?)?;
+        let mut loaded = Self::parse(&host.read_up_to("/proc/modules", LONGEST_LIST)?)?;
         loaded.modules.retain(|module| wanted(&module.name));
         for module in &mut loaded.modules {
             module.read_details(host)?;

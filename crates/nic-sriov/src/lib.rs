@@ -16,6 +16,7 @@ mod address;
 mod attribute;
 mod ofed;
 mod state;
+mod vf_netdev;
 
 mod check;
 mod ib_folders;

@@ -163,7 +163,7 @@ impl VfState {
 }
 
 /// A VF's own netdev, or why there is none to be seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(tag = "presence", rename_all = "snake_case")]
 pub enum VfNetdev {
     /// It is here.

@@ -14,6 +14,7 @@
 
 mod going;
 mod network;
+mod place;
 mod routing_daemon;
 mod state;
 mod uppers;

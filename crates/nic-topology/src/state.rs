@@ -69,7 +69,7 @@ pub struct LinkState {
 }
 
 /// What becomes of a link, and how it comes back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(tag = "place", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Place {
     /// Its driver goes; the driver that comes makes it anew.

@@ -187,9 +187,23 @@ fn trial_w5_a_full_stdout_does_not_hide_what_a_command_has_done() {
 
 #[test]
 fn trial_w11_a_field_that_is_wrong_is_named() {
-    let sandbox = edited(|snapshot| vfs(snapshot)[7]["netdev"]["mtu"] = "abc".into());
-    let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
-    told(&ran, Exit::BadSnapshot, &["snapshot.json", "nics.pfs[0].vfs[7].netdev", "abc"]);
+    let cases: [(Edit, &str); 3] = [
+        (|snapshot| vfs(snapshot)[7]["netdev"]["mtu"] = "abc".into(), "nics.pfs[0].vfs[7].netdev.mtu"),
+        (|snapshot| vfs(snapshot)[7]["netdev"]["speed"] = "abc".into(), "nics.pfs[0].vfs[7].netdev"),
+        (
+            |snapshot| {
+                snapshot["network"]["links"] = serde_json::json!([{
+                    "index": 7, "name": "vlan7", "kind": "vlan", "address": "02:00:00:00:00:07", "mtu": 1500, "up": true,
+                    "place": { "place": "lost_child", "lower": "abc" },
+                }]);
+            },
+            "network.links[0].place.lower",
+        ),
+    ];
+    for (edit, path) in cases {
+        let ran = edited(edit).on(AFTER, &["plan", "restore-sriov"]);
+        told(&ran, Exit::BadSnapshot, &["snapshot.json", &format!("{path}: ")]);
+    }
 }
 
 #[test]
@@ -297,6 +311,18 @@ fn trial_w21_a_state_directory_that_others_may_write_is_not_used() {
     assert_eq!(fs::read_dir(sandbox.state()).unwrap().count(), 0);
     fs::set_permissions(sandbox.state(), fs::Permissions::from_mode(0o755)).unwrap();
     sandbox.on(BEFORE, &["snapshot"]).succeeded();
+    // Each file that is obeyed, too.
+    let kept = sandbox.snapshot().with_file_name("previous-modules");
+    fs::create_dir(&kept).unwrap();
+    for path in [sandbox.snapshot(), kept] {
+        let mode = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let told_of = format!("{name} may be written by others (mode 0777)");
+        told(&sandbox.on(BEFORE, &["plan", "restore-sriov"]), Exit::Failed, &[&told_of]);
+        fs::set_permissions(&path, mode).unwrap();
+    }
+    sandbox.on(BEFORE, &["plan", "restore-sriov"]).succeeded();
 }
 
 #[test]

@@ -64,6 +64,7 @@ mod driver_info;
 mod connection;
 
 mod attributes;
+mod body;
 mod decode;
 mod decode_vf;
 

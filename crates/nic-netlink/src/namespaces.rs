@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rustix::io::Errno;
 
 use crate::attributes::{Attributes, MalformedError};
+use crate::body::Body;
 use crate::connection::{RawMessage, RequestError};
 use crate::netlink::{LinksError, Netlink, VfMask, decode_all, get_link};
 use crate::{IfIndex, LinkName};
@@ -66,12 +67,10 @@ impl Netlink {
 
     /// The id that this namespace has in itself, if the kernel has given it one.
     async fn own_id(&self) -> Result<Option<i32>, RequestError> {
-        let mut body = vec![0; HEADER];
-        body.extend(8_u16.to_ne_bytes());
-        body.extend(NETNSA_PID.to_ne_bytes());
-        body.extend(std::process::id().to_ne_bytes());
-        let messages =
-            self.connection.request(RawMessage { kind: RTM_GETNSID, body }, 0, self.deadline).await?;
+        let mut body = Body::new(&[0; HEADER]);
+        body.u32(NETNSA_PID, std::process::id());
+        let question = RawMessage { kind: RTM_GETNSID, body: body.finish() };
+        let messages = self.connection.request(question, 0, self.deadline).await?;
         Ok(ids(&messages)?.into_iter().next())
     }
 }
@@ -90,11 +89,10 @@ fn namespace_id(body: &[u8]) -> Result<Option<i32>, MalformedError> {
 
 /// `RTM_GETLINK` for all links of the namespace with this id.
 fn get_link_in(id: i32) -> RawMessage {
-    let mut message = get_link(None, VfMask::Without);
-    message.body.extend(8_u16.to_ne_bytes());
-    message.body.extend(IFLA_TARGET_NETNSID.to_ne_bytes());
-    message.body.extend(id.to_ne_bytes());
-    message
+    let message = get_link(None, VfMask::Without);
+    let mut body = Body::new(&message.body);
+    body.bytes(IFLA_TARGET_NETNSID, &id.to_ne_bytes());
+    RawMessage { body: body.finish(), ..message }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::attributes::MalformedError;
+use crate::body::Body;
 use crate::change::{self, LinkChange, RTM_GETLINK, VfChange};
 use crate::connection::{ConnectError, Connection, RawMessage, RequestError};
 use crate::decode;
@@ -217,17 +218,14 @@ pub(crate) fn get_link(index: Option<IfIndex>, vfs: VfMask) -> RawMessage {
     const IFLA_EXT_MASK: u16 = 29;
     const RTEXT_FILTER_VF: u32 = 1;
     const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-    let mut body = vec![0; 4];
-    body.extend(index.map_or(0, |index| index.0).to_ne_bytes());
-    body.resize(16, 0);
-    body.extend(8_u16.to_ne_bytes());
-    body.extend(IFLA_EXT_MASK.to_ne_bytes());
+    let index = index.map_or(0, |index| index.0).to_ne_bytes();
     let mask = match vfs {
         VfMask::With => RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS,
         VfMask::Without => RTEXT_FILTER_SKIP_STATS,
     };
-    body.extend(mask.to_ne_bytes());
-    RawMessage { kind: RTM_GETLINK, body }
+    let mut body = Body::new(&[[0; 4], index, [0; 4], [0; 4]].concat());
+    body.u32(IFLA_EXT_MASK, mask);
+    RawMessage { kind: RTM_GETLINK, body: body.finish() }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::attributes::{Attributes, MalformedError};
+use crate::body::Body;
 use crate::connection::{ConnectError, Connection, RawMessage, RequestError};
 
 const NETLINK_RDMA: isize = 20;
@@ -111,18 +112,9 @@ fn device(body: &[u8]) -> Result<(u32, String), MalformedError> {
 }
 
 fn rename_message(index: u32, name: &str) -> RawMessage {
-    let mut body = attribute(ATTR_DEV_INDEX, &index.to_ne_bytes());
-    body.extend(attribute(ATTR_DEV_NAME, &[name.as_bytes(), &[0]].concat()));
-    RawMessage { kind: CMD_SET, body }
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    // Names of RDMA devices have at most 64 bytes; a longer one the kernel refuses, whatever its length says.
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
+    let mut body = Body::new(&[]);
+    body.u32(ATTR_DEV_INDEX, index).text(ATTR_DEV_NAME, name);
+    RawMessage { kind: CMD_SET, body: body.finish() }
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use super::ip::{self, octets};
-use super::raw::Body;
 use crate::IfIndex;
 use crate::attributes::{Attributes, MalformedError};
+use crate::body::Body;
 
 /// An address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -33,6 +33,7 @@ pub use self::rule::Rule;
 pub use self::stacked::{ChildKind, NewChild, Port, QosMapping, StackedLink};
 pub use self::standing::{Rebinding, Standing, Tunnel};
 use crate::attributes::MalformedError;
+use crate::body::Body;
 use crate::change::{RTM_GETLINK, RTM_NEWLINK};
 use crate::connection::{RawMessage, RequestError};
 use crate::{IfIndex, Netlink};
@@ -146,7 +147,7 @@ impl Netlink {
     pub async fn stacked_links(&self) -> Result<Vec<StackedLink>, NetworkReadError> {
         const IFLA_EXT_MASK: u16 = 29;
         const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-        let mut body = raw::Body::new(&[0; 16]);
+        let mut body = Body::new(&[0; 16]);
         body.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
         let request = RawMessage { kind: RTM_GETLINK, body: body.finish() };
         self.list("links", request, RTM_NEWLINK, stacked::decode).await

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::ip::{self, octets};
-use super::raw::Body;
 use crate::attributes::{Attributes, MalformedError};
+use crate::body::Body;
 use crate::{IfIndex, LinkAddress};
 
 /// A neighbour that an administrator entered for good.

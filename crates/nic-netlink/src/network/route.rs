@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::ip::{self, IpVersion, Prefix, octets};
-use super::raw::{Body, HexBytes, RawAttribute};
+use super::raw::{HexBytes, RawAttribute};
 use crate::IfIndex;
 use crate::attributes::{Attribute, Attributes, MalformedError};
+use crate::body::Body;
 
 /// A route of one of the tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

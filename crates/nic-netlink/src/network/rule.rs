@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ip::{self, IpVersion, Prefix, octets};
-use super::raw::{Body, RawAttribute};
+use super::raw::RawAttribute;
 use crate::attributes::{Attributes, MalformedError};
+use crate::body::Body;
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -6,10 +6,11 @@ use std::fmt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use serde::{Deserialize, Serialize};
 
-use super::raw::{Body, RawAttribute};
+use super::raw::RawAttribute;
 use super::standing::{Standing, standing};
 use super::vxlan;
 use crate::attributes::{Attributes, MalformedError};
+use crate::body::Body;
 use crate::change::RTM_NEWLINK;
 use crate::connection::RawMessage;
 use crate::decode::{

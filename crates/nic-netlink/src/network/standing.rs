@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::raw::{Body, RawAttribute};
+use super::raw::RawAttribute;
 use crate::attributes::{Attributes, MalformedError};
+use crate::body::Body;
 use crate::change::RTM_NEWLINK;
 use crate::connection::RawMessage;
 use crate::decode::{IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU};

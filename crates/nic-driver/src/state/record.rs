@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nic_host::ReadError;
 
-use super::schema::{LONGEST_RECORD, unreadable_schema};
+use super::schema::{LONGEST_RECORD, Schema};
 use super::store::StateStore;
 
 /// A record that cannot be read.
@@ -44,7 +44,7 @@ impl StateStore {
         let Some(text) = self.files().read_up_to_if_exists(&path, LONGEST_RECORD)? else { return Ok(None) };
         let parse_error = |source| RecordError::Parse { path: path.clone(), source };
         // Another version's fields would otherwise read like damage, or be taken for something else.
-        if let Some(found) = unreadable_schema(&text, 1, newest).map_err(parse_error)? {
+        if let Some(found) = Schema::of(&text).map_err(parse_error)?.unreadable(1, newest) {
             return Err(RecordError::Schema { path, found, newest });
         }
         serde_json::from_str(&text).map(Some).map_err(parse_error)

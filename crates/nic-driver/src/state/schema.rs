@@ -9,29 +9,34 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 /// The longest record of this program that is read, in bytes: a snapshot of some thousand VFs has a few MiB.
 pub(super) const LONGEST_RECORD: u64 = 16 << 20;
 
-/// The schema of a record, as it is written, when it is none from `oldest` to `newest`. A record without one is none of this
-/// program's, and is left to its parser. Nothing else of the text is kept in memory.
-///
-/// # Errors
-/// The text is no JSON.
-pub(super) fn unreadable_schema(
-    text: &str,
-    oldest: u32,
-    newest: u32,
-) -> Result<Option<String>, serde_json::Error> {
-    let versions = u64::from(oldest)..=u64::from(newest);
-    Ok(match serde_json::from_str::<Head>(text)?.schema {
-        Told::Nothing => None,
-        Told::Version(version) if versions.contains(&version) => None,
-        Told::Version(version) => Some(version.to_string()),
-        Told::Text(text) => Some(text),
-    })
-}
+/// The schema of a record.
+pub(super) struct Schema(Told);
 
-/// Whether a record is of this schema.
-pub(super) fn is_of_schema(text: &str, version: u64) -> bool {
-    let head = serde_json::from_str::<Head>(text);
-    head.is_ok_and(|head| matches!(head.schema, Told::Version(found) if found == version))
+impl Schema {
+    /// Reads it. Nothing else of the text is kept in memory.
+    ///
+    /// # Errors
+    /// The text is no JSON.
+    pub(super) fn of(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str::<Head>(text).map(|head| Self(head.schema))
+    }
+
+    /// Whether it is this one.
+    pub(super) fn is(&self, version: u64) -> bool {
+        matches!(self.0, Told::Version(found) if found == version)
+    }
+
+    /// What is written there, when it is none from `oldest` to `newest`. A record without one is none of this program's, and is left to
+    /// its parser.
+    pub(super) fn unreadable(self, oldest: u32, newest: u32) -> Option<String> {
+        let versions = u64::from(oldest)..=u64::from(newest);
+        match self.0 {
+            Told::Nothing => None,
+            Told::Version(version) if versions.contains(&version) => None,
+            Told::Version(version) => Some(version.to_string()),
+            Told::Text(text) => Some(text),
+        }
+    }
 }
 
 /// The schema alone, of a record of whatever form.

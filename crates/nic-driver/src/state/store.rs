@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use nic_host::{Host, ReadError, TrustError, WriteError};
 use nic_packages::InstallRecord;
 
-use super::schema::{LONGEST_RECORD, is_of_schema, unreadable_schema};
+use super::schema::{LONGEST_RECORD, Schema};
 use super::schema_2;
 use super::snapshot::{OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
 
@@ -117,12 +117,12 @@ impl StateStore {
         let Some(text) = self.files.read_up_to_if_exists(&path, LONGEST_RECORD)? else { return Ok(None) };
         let parse_error = |source| SnapshotError::Parse { path: path.clone(), source };
         // The schema is looked at first: another version's fields would otherwise read like damage.
-        let schema =
-            unreadable_schema(&text, OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA).map_err(parse_error)?;
-        if let Some(found) = schema {
+        let schema = Schema::of(&text).map_err(parse_error)?;
+        let is_schema_2 = schema.is(2);
+        if let Some(found) = schema.unreadable(OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA) {
             return Err(SnapshotError::Schema { path, found });
         }
-        let snapshot: Snapshot = if is_of_schema(&text, 2) {
+        let snapshot: Snapshot = if is_schema_2 {
             let value = serde_json::from_str(&text).map_err(parse_error)?;
             serde_path_to_error::deserialize(schema_2::to_schema_3(value))
         } else {

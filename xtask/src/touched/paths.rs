@@ -63,7 +63,7 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/phase/blockers.rs", &[Blockers, Network]),
     ("crates/nic-driver/src/phase/probe.rs", &[CommandLine]),
     ("crates/nic-driver/src/phase/ready_without_swap.rs", &[Owed]),
-    ("crates/nic-driver/src/phase/reload.rs", &[Reload, Rollback, Killed, Stopped]),
+    ("crates/nic-driver/src/phase/reload/", &[Reload, Rollback, Killed, Stopped]),
     ("crates/nic-driver/src/phase/restore.rs", &[Restore, Network, LostPf, Owed, Killed]),
     ("crates/nic-driver/src/phase/rollback.rs", &[Rollback, WayBack, LostPf, Killed]),
     ("crates/nic-driver/src/phase/run/", &[Entrypoint]),

@@ -29,11 +29,11 @@ pub use install::{
 };
 pub use obtain_error::ObtainError;
 pub use package_error::PackageError;
-pub use plan::{PlannedRestore, ReloadPlan, plan_reload, plan_restore_sriov};
+pub use plan::{PlannedRestore, plan_restore_sriov};
 pub use preflight::{Preflight, preflight};
 pub use probe::{Probe, ProbeAnswer, probe};
 pub use ready_without_swap::{NotReady, PfNotUp};
-pub use reload::{Reloaded, reload};
+pub use reload::{ReloadPlan, Reloaded, plan_reload, reload};
 pub use restore::{NothingOwed, RestoreOrNothing, Restored, restore_sriov};
 pub use run::{NamesRule, RunEnded, RunRequest, SharedHeaders, run};
 pub use snapshot::{TakenSnapshot, snapshot};

@@ -6,6 +6,8 @@
 //! ([`resume_or_swap`]), and `restore-sriov` loads what is missing and restores. A reload that is asked to stop after
 //! the first change finishes it, and restores the NICs itself.
 
+mod plan;
+
 use jiff::Timestamp;
 use nic_host::WriteError;
 use nic_kmod::{BlacklistError, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName};
@@ -30,6 +32,8 @@ use crate::swap::{
     blacklist_of_swap, checkpoint, decide, earlier_rollback, given_parameters, list, load_missing_modules,
     prepare_loads, prepare_missing, remove_leftover_blacklist, size_of_next_backup, swap_driver,
 };
+
+pub use plan::{ReloadPlan, plan_reload};
 
 const NOT_PREPARED: &str = "the machine could not be made ready for the reload";
 

@@ -4,6 +4,7 @@ mod circles;
 mod messages;
 mod pages;
 mod parity;
+mod published;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,6 +69,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for package in metadata.workspace_packages() {
         violations.extend(lints(package)?);
         violations.extend(printing(package, root)?);
+        violations.extend(published::find(package));
         let sources = package.manifest_path.parent().map(|folder| folder.join("src"));
         if let Some(sources) = sources {
             let found = circles::find(sources.as_std_path())?;

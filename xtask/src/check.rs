@@ -1,6 +1,7 @@
 //! `cargo xtask check`: rules that the compiler does not know.
 
 mod circles;
+mod deploy;
 mod messages;
 mod pages;
 mod parity;
@@ -78,6 +79,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
     }
     violations.extend(forbidden_text(root)?);
+    violations.extend(deploy::find(root)?);
     violations.extend(pages::find(root)?);
     violations.extend(parity::find(root)?);
     violations.extend(fixtures::differences(root)?);

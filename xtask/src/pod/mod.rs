@@ -98,6 +98,27 @@ pub(crate) fn build(
     archive.finish().context("cannot write the pods' archive").map(drop)
 }
 
+/// Whether a cluster would know all that the kustomization in `folder` makes: a DaemonSet, and nothing else, in fields that Kubernetes has.
+pub(crate) fn validate(folder: &Path) -> anyhow::Result<()> {
+    for resource in kustomize::render(folder)? {
+        let daemon_set = manifest::daemon_set(&resource)?;
+        let spec = manifest::pod_spec(&daemon_set)?;
+        let volumes = manifest::volumes(spec)?;
+        for container in &spec.containers {
+            manifest::probes(container)?;
+            for mount in container.volume_mounts.iter().flatten() {
+                ensure!(
+                    volumes.contains_key(&*mount.name),
+                    "the container {} mounts {}, which is no volume",
+                    container.name,
+                    mount.name
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 /// All pods, by the name of their file: each kustomization in each version.
 fn all(deploy: &Path, seccomp: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
     let mut pods = Vec::new();

@@ -228,7 +228,7 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
         },
         Command::Plan { of: Planned::RestoreSriov { from_record } } => {
             match phase::plan_restore_sriov(context, *from_record).await {
-                Ok(plan) => show(cli, &plan, Exit::Success),
+                Ok(plan) => show(cli, &plan, plan.exit()),
                 Err(error) => fail(cli, &error, error.exit()),
             }
         }

@@ -31,6 +31,7 @@ mod compare;
 mod component;
 mod names;
 mod plan;
+mod stage;
 
 mod arrivals;
 mod machine;
@@ -53,15 +54,16 @@ pub use observe::{
 };
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{
-    BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RdmaRename, RestoreObstacle, RestorePlan, SkippedPf,
-    VfPlan, obstacles, plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish,
-    plan_netdev, plan_prepare, plan_rates_before, plan_rdma_names, plan_restore, vfs_need_binding,
-    vfs_to_unbind,
+    AdminStep, BindStep, NetdevStep, PfStep, PlannedStep, RdmaRename, RestoreObstacle, RestorePlan,
+    RestoreStep, SkippedPf, VfLeftAlone, VfUsers, obstacles, obstacles_in_use, plan_admin_after,
+    plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev, plan_prepare, plan_rates_before,
+    plan_rdma_names, plan_restore, vfs_need_binding, vfs_to_ask, vfs_to_unbind,
 };
 pub use restore::{
-    RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, Stage, StepFailure, VfOutcome, restore,
+    RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, StepFailure, VfOutcome, restore,
 };
 pub use source::{KernelLinks, LinkSource, ObserveError, RecordedEswitch, Recording};
+pub use stage::Stage;
 pub use state::{NetdevState, NicState, PfSeen, PfState, RepresentorState, UnreadPf, VfNetdev, VfState};
 pub use sysfs::{VfWriteError, set_num_vfs};
 pub use teardown::{RemoveVfsError, await_pfs, remove_vfs};

@@ -38,7 +38,8 @@ impl OfedAttributes {
 }
 
 /// A write to `<PF>/sriov/<N>/`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OfedStep {
     /// Allow the VLANs from the first to the second, both included.
     TrunkAdd(u16, u16),

@@ -35,16 +35,12 @@ use self::ledger::{InProgress, Ledger};
 use self::verify::{excuse_unsupported, outcome};
 use crate::arrivals::ArrivalError;
 use crate::machine::{Machine, RunningMachine};
-use crate::plan::{
-    PfStep, RestoreObstacle, attribute_for_legacy, obstacles, plan_prepare, vfs_to_unbind,
-    without_blocked_pfs,
-};
+use crate::plan::{VfUsers, obstacles, obstacles_in_use, vfs_to_lose, without_blocked_pfs};
 use crate::{
-    DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, PfState, UnreadPf, Usage,
-    compare,
+    DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, UnreadPf, compare,
 };
 
-pub use self::event::{RestoreEvent, Stage};
+pub use self::event::RestoreEvent;
 pub use self::outcome::{RestoreOutcome, StepFailure, VfOutcome};
 
 /// How a restore goes about its work.
@@ -115,7 +111,11 @@ async fn restore_on<M: Machine>(
 ) -> Result<RestoreOutcome, RestoreError> {
     let found = observe_each(machine, saved).await;
     let mut in_the_way = obstacles(saved, &found);
-    in_the_way.extend(vfs_in_use(machine, saved, &found).await);
+    let mut users = VfUsers::new();
+    for vf in vfs_to_lose(saved, &found) {
+        users.insert(vf, machine.usage(vf).await);
+    }
+    in_the_way.extend(obstacles_in_use(saved, &found, &users));
     let (restorable, skipped) = without_blocked_pfs(saved, &in_the_way);
     for pf in &skipped {
         tracing::error!(pf = %pf.pf, reasons = %pf, "a PF is left alone; the others are restored");
@@ -179,39 +179,6 @@ async fn observe_each(machine: &impl Machine, saved: &NicState) -> NicState {
         }
     }
     state
-}
-
-/// VFs that the restore would remove, or take the driver from, although somebody uses them.
-async fn vfs_in_use(machine: &impl Machine, saved: &NicState, found: &NicState) -> Vec<RestoreObstacle> {
-    let mut obstacles = Vec::new();
-    for (saved, found) in saved.pfs.iter().filter_map(|pf| Some((pf, found.pf(&pf.address).here()?))) {
-        let removes = plan_prepare(saved, found).contains(&PfStep::NumVfs(0));
-        if !removes && vfs_to_unbind(saved, found).is_empty() {
-            continue;
-        }
-        for vf in found.vfs.iter().filter_map(|vf| vf.address) {
-            let usage = match machine.usage(vf).await {
-                Usage::Free => continue,
-                usage => Box::new(usage),
-            };
-            let pf = found.address.clone();
-            obstacles.push(if removes {
-                RestoreObstacle::VfInUse { pf, wanted: saved.num_vfs, found: found.num_vfs, vf, usage }
-            } else {
-                RestoreObstacle::ModeUnderVfInUse { pf, change: mode_change(saved, found), vf, usage }
-            });
-        }
-    }
-    obstacles
-}
-
-/// Why the eswitch has to change its mode, for people.
-fn mode_change(saved: &PfState, found: &PfState) -> String {
-    match (attribute_for_legacy(saved, found), saved.eswitch.as_set()) {
-        (Some((vf, change)), _) => format!("go through mode legacy to set {change} of VF {vf}"),
-        (None, Some(eswitch)) => format!("go to mode {}", eswitch.mode),
-        (None, None) => "change its mode".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -112,7 +112,21 @@ impl PfState {
     /// The VF with this index.
     #[must_use]
     pub fn vf(&self, index: u32) -> Option<&VfState> {
-        self.vfs.iter().find(|vf| vf.index == index)
+        Some(&self.vfs[self.place_of_vf(index)?])
+    }
+
+    pub(crate) fn vf_mut(&mut self, index: u32) -> Option<&mut VfState> {
+        let place = self.place_of_vf(index)?;
+        Some(&mut self.vfs[place])
+    }
+
+    /// VFs are numbered from 0 without a gap, and stand in their order: each is in the place that its index says.
+    fn place_of_vf(&self, index: u32) -> Option<usize> {
+        let place = usize::try_from(index).ok()?;
+        if self.vfs.get(place).is_some_and(|vf| vf.index == index) {
+            return Some(place);
+        }
+        self.vfs.iter().position(|vf| vf.index == index)
     }
 
     /// The interface indexes of its own netdev, of its VFs' netdevs that are here, and of its representors.

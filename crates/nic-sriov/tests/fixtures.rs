@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -11,9 +12,9 @@ mod tests {
     use nic_host::Host;
     use nic_netlink::{Guid, LinkLayer, Setting, VfChange};
     use nic_sriov::{
-        Attribute, DeviceAddress, DeviceSelector, LinkSource, NicState, ObserveError, PfStep, Recording,
-        RepresentorState, VfNetdev, VfState, compare, find_pfs, observe, observe_within, plan_admin_before,
-        plan_binding, plan_netdev, plan_prepare, plan_restore,
+        Attribute, Component, DeviceAddress, DeviceSelector, LinkSource, NicState, ObserveError, PfStep,
+        PlannedStep, Recording, RepresentorState, VfNetdev, VfState, VfUsers, compare, find_pfs, observe,
+        observe_within, plan_admin_before, plan_binding, plan_netdev, plan_prepare, plan_restore,
     };
     use serde_json::{Value, json};
 
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!((state.pfs.len(), state.pfs[0].vfs.len(), state.pfs[1].vfs.len()), (2, 50, 0));
         assert_eq!(state.pfs[1].netdev.as_set().unwrap().mtu, 9000);
         assert_eq!(compare(&state, &state), []);
-        assert!(plan_restore(&state, &state).is_empty());
+        assert!(plan_restore(&state, &state, &VfUsers::new()).is_empty());
         let kinds = |kind: fn(&VfNetdev) -> bool| {
             let vfs = state.pfs[0].vfs.iter().filter(|vf| kind(&vf.netdev));
             vfs.map(|vf| vf.index).collect::<Vec<_>>()
@@ -154,8 +155,10 @@ mod tests {
         assert_eq!(absent, 50);
         let steps = plan_prepare(&saved.pfs[0], &found.pfs[0]);
         assert!(steps.contains(&PfStep::NumVfs(50)), "{steps:?}");
-        let plan = plan_restore(&saved, &found);
-        assert_eq!(plan.pfs.iter().map(|pf| pf.vfs.len()).collect::<Vec<_>>(), [50, 0]);
+        let plan = plan_restore(&saved, &found, &VfUsers::new());
+        let is_vf = |step: &&PlannedStep| matches!(step.component, Component::Vf { .. });
+        let vfs: BTreeSet<_> = plan.steps.iter().filter(is_vf).map(|step| &step.component).collect();
+        assert_eq!(vfs.len(), 50);
     }
 
     #[test]
@@ -246,7 +249,7 @@ mod tests {
         let state = fixture("infiniband");
         assert_eq!(state.pfs[0].vfs.len(), 4);
         assert_eq!(compare(&state, &state), []);
-        assert!(plan_restore(&state, &state).is_empty());
+        assert!(plan_restore(&state, &state, &VfUsers::new()).is_empty());
         for saved in &state.pfs[0].vfs[..3] {
             let last = u8::try_from(saved.index).unwrap();
             let guid = |end| Guid([0x00, 0x11, 0x22, 0x33, 0x44, 0x55, last, end]);
@@ -291,7 +294,7 @@ mod tests {
         // The number of the queue pair is another after every probe.
         renumber(&mut after.pfs[0].vfs[0], 3);
         assert_eq!(compare(&before, &after), []);
-        assert!(plan_restore(&before, &after).is_empty());
+        assert!(plan_restore(&before, &after, &VfUsers::new()).is_empty());
         // Another GUID is another address. It is the PF's to give, and is taken with a new probe.
         renumber(&mut after.pfs[0].vfs[0], 19);
         assert_eq!(compare(&before, &after).len(), 1);

@@ -9,8 +9,8 @@ mod tests {
     use nic_host::Host;
     use nic_netlink::Setting;
     use nic_sriov::{
-        DeviceSelector, Difference, Gravity, LinkSource, NicState, PfSeen, RestoreObstacle, VfState, compare,
-        find_pfs, observe_whole, obstacles, plan_restore,
+        DeviceSelector, Difference, Gravity, LinkSource, NicState, PfSeen, RestoreObstacle, Stage, VfState,
+        VfUsers, compare, find_pfs, observe_whole, obstacles, plan_restore,
     };
     use serde_json::{Value, json};
 
@@ -101,9 +101,9 @@ mod tests {
             assert!(differences.len() == 1 && differences[0].is_wrong(), "{differences:?}");
         }
         // What is wanted is known, and right whatever is there now.
-        let plan = plan_restore(&whole, &cut);
-        assert!(!plan.pfs[0].vfs[0].admin_before.is_empty(), "{plan}");
-        assert!(plan_restore(&cut, &whole).is_empty());
+        let plan = plan_restore(&whole, &cut, &VfUsers::new());
+        assert!(plan.steps.iter().any(|step| step.stage == Stage::Admin), "{plan}");
+        assert!(plan_restore(&cut, &whole, &VfUsers::new()).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use nic_host::WriteError;
 use nic_kmod::{BlacklistError, IdentityError, LoadError, ModuleIndexError, ModuleName, ReadLoadedError};
-use nic_sriov::{ArrivalError, DeviceAddress, ObserveError, RestoreError, RestoreObstacle};
+use nic_sriov::{ArrivalError, DeviceAddress, ObserveError, RestoreError};
 
 use super::obtain_error::ObtainError;
 use super::package_error::PackageError;
@@ -128,9 +128,6 @@ pub enum PhaseError {
         /// The file.
         path: PathBuf,
     },
-    /// The snapshot does not fit the machine.
-    #[error("the snapshot cannot be restored on this machine")]
-    Obstacle(#[source] RestoreObstacle),
     /// A record of the state directory cannot be read.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -312,7 +309,6 @@ impl PhaseError {
             | Self::Armed { .. } => Exit::Blocked,
             Self::Snapshot(_) | Self::SnapshotNeeded(_) => Exit::BadSnapshot,
             Self::NoSnapshot { .. } => Exit::NoSnapshot,
-            Self::Obstacle(_) => Exit::PfUnsuitable,
             Self::UnknownPf { .. } => Exit::Usage,
             Self::NoPf { .. } => Exit::NoPf,
             Self::ObserveNode(_)

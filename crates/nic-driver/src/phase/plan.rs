@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use nic_sriov::{LinkSource, RestorePlan, observe, obstacles, plan_restore};
+use nic_sriov::{Inquiry, LinkSource, RestorePlan, VfUsers, observe_within, plan_restore, vfs_to_ask};
 use serde::Serialize;
 
 use super::error::PhaseError;
+use crate::Exit;
 use crate::context::Context;
 use crate::state::RestoreDuty;
 
@@ -20,6 +21,17 @@ pub enum PlannedRestore {
     },
     /// These steps.
     Steps(RestorePlan),
+}
+
+impl PlannedRestore {
+    /// The exit code: a PF that would be left alone is named by it, although the others' plan is shown.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Steps(plan) if !plan.obstacles.is_empty() => Exit::PfUnsuitable,
+            Self::Steps(_) | Self::NothingOwed { .. } => Exit::Success,
+        }
+    }
 }
 
 impl fmt::Display for PlannedRestore {
@@ -47,11 +59,14 @@ pub async fn plan_restore_sriov(context: &Context, from_record: bool) -> Result<
             });
         }
     };
-    let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
+    let saved = &snapshot.nics;
+    let pfs: Vec<_> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
     let source = LinkSource::open(&context.host).await?;
-    let found = observe(&context.host, &source, &context.family.devices, &pfs).await?;
-    if let Some(obstacle) = obstacles(&snapshot.nics, &found).into_iter().next() {
-        return Err(PhaseError::Obstacle(obstacle));
-    }
-    Ok(PlannedRestore::Steps(plan_restore(&snapshot.nics, &found)))
+    let selector = &context.family.devices;
+    let deadline = context.settings.restore_options().deadline(saved.vf_count());
+    let found = observe_within(&context.host, &source, selector, &pfs, deadline).await?;
+    let inquiry = Inquiry::gentle(&context.host, selector);
+    let users: VfUsers =
+        vfs_to_ask(saved, &found).into_iter().map(|vf| (vf, inquiry.usage(&vf.into()))).collect();
+    Ok(PlannedRestore::Steps(plan_restore(saved, &found, &users)))
 }

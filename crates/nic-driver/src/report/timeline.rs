@@ -182,5 +182,6 @@ fn stage_text(stage: Stage) -> &'static str {
         Stage::Eswitch => "eswitch and representors",
         Stage::Vfs => "VFs bound and configured",
         Stage::Finish => "PF finished",
+        Stage::Names => "names given back",
     }
 }

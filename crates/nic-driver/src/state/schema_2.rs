@@ -57,7 +57,7 @@ fn not_known() -> Value {
 #[cfg(test)]
 mod tests {
     use nic_netlink::Setting;
-    use nic_sriov::{Gravity, NicState, PfStep, compare, plan_restore};
+    use nic_sriov::{BindStep, Gravity, NicState, PfStep, RestoreStep, VfUsers, compare, plan_restore};
 
     use super::*;
     use crate::state::{Snapshot, StateStore};
@@ -91,9 +91,11 @@ mod tests {
         for pf in &mut reloaded.pfs {
             (pf.num_vfs, pf.vfs) = (0, Vec::new());
         }
-        let plan = plan_restore(&snapshot.nics, &reloaded);
-        assert!(plan.pfs[0].prepare.contains(&PfStep::NumVfs(50)), "{plan}");
-        assert_eq!(plan.pfs[0].vfs.iter().filter(|vf| !vf.binding.is_empty()).count(), 50);
+        let plan = plan_restore(&snapshot.nics, &reloaded, &VfUsers::new());
+        let steps = || plan.steps.iter().map(|planned| &planned.step);
+        assert!(steps().any(|step| *step == RestoreStep::Pf(PfStep::NumVfs(50))), "{plan}");
+        let binds = steps().filter(|step| matches!(step, RestoreStep::Bind(BindStep::Bind(_))));
+        assert_eq!(binds.count(), 50);
     }
 
     #[test]

@@ -142,18 +142,26 @@ fn an_armed_snapshot_is_not_replaced() {
 
 #[test]
 fn a_pf_that_cannot_have_the_vfs() {
-    let sriov_totalvfs = "sys/bus/pci/devices/0000:01:00.0/sriov_totalvfs";
+    let pf = "sys/bus/pci/devices/0000:01:00.0";
     let sandbox = with_snapshot();
     let tree = sandbox.copy(AFTER);
-    fs::write(tree.join(sriov_totalvfs), "16\n").unwrap();
-    let ran = sandbox.on(&tree, &["plan", "restore-sriov"]);
-    assert_snapshot!("too_few_vfs", failed(&ran, Exit::PfUnsuitable));
-    fs::remove_file(tree.join(sriov_totalvfs)).unwrap();
-    let ran = sandbox.on(&tree, &["plan", "restore-sriov"]);
-    assert_snapshot!("no_sriov", failed(&ran, Exit::PfUnsuitable));
-    fs::remove_file(tree.join("sys/bus/pci/devices/0000:01:00.0/driver")).unwrap();
-    let ran = sandbox.on(&tree, &["plan", "restore-sriov"]);
-    assert_snapshot!("no_driver", failed(&ran, Exit::PfUnsuitable));
+    let planned = || {
+        let ran = sandbox.on(&tree, &["plan", "restore-sriov"]);
+        assert_eq!((ran.code, &*ran.stderr), (Exit::PfUnsuitable as i32, ""), "{}", ran.text());
+        ran.stdout
+    };
+    fs::write(tree.join(pf).join("sriov_totalvfs"), "16\n").unwrap();
+    assert_snapshot!("too_few_vfs", planned());
+    fs::remove_file(tree.join(pf).join("sriov_totalvfs")).unwrap();
+    assert_snapshot!("no_sriov", planned());
+    // All that is in the way is told at once.
+    fs::remove_file(tree.join(pf).join("driver")).unwrap();
+    assert_snapshot!("no_driver", planned());
+    let json = sandbox.on(&tree, &["plan", "restore-sriov", "--output", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let kinds: Vec<_> = json["obstacles"].as_array().unwrap().iter().map(|one| &one["kind"]).collect();
+    assert_eq!(kinds, ["pf_unavailable", "no_sriov"]);
+    assert_eq!(json["steps"][0]["pf"], "0000:01:00.1");
 }
 
 #[test]

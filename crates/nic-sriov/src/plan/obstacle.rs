@@ -88,6 +88,20 @@ pub enum RestoreObstacle {
 }
 
 impl RestoreObstacle {
+    /// What kind of obstacle it is, for programs.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::PfUnavailable { .. } => "pf_unavailable",
+            Self::Unreadable { .. } => "pf_not_known",
+            Self::OtherCard { .. } => "other_card",
+            Self::NoSriov { .. } => "no_sriov",
+            Self::VfInUse { .. } => "vf_in_use",
+            Self::ModeUnderVfInUse { .. } => "mode_under_vf_in_use",
+            Self::TooFewVfs { .. } => "too_few_vfs",
+        }
+    }
+
     /// The PF that it stands in the way of. The others can be restored.
     #[must_use]
     pub fn pf(&self) -> &DeviceAddress {

@@ -2,9 +2,10 @@
 
 use nic_netlink::{EswitchChange, EswitchMode, Setting, VfChange};
 
+use super::predict::unbind;
 use super::vf::{binding_to, plan_admin_after, plan_admin_before, plan_rates_before};
 use super::{PfStep, plan_netdev};
-use crate::{NetdevState, PfState, VfNetdev, VfState};
+use crate::{NetdevState, PfState, VfState};
 
 /// [`Stage::Prepare`](crate::Stage::Prepare), before there are VFs: the PF's own properties, then its VFs,
 /// created without drivers.
@@ -80,8 +81,7 @@ pub(crate) fn is_refused_by_mode(found: &PfState, change: &VfChange) -> bool {
 
 /// Whether [`plan_prepare`] changes the eswitch's mode with the VFs there that are found, and not with none.
 pub(crate) fn changes_mode_under_vfs(prepare: &[PfStep]) -> bool {
-    let changes = prepare.iter().any(|step| matches!(step, PfStep::Eswitch(EswitchChange::Mode(_))));
-    changes && !prepare.contains(&PfStep::NumVfs(0))
+    prepare.iter().any(PfStep::changes_mode) && !prepare.contains(&PfStep::NumVfs(0))
 }
 
 /// [`Stage::Eswitch`](crate::Stage::Eswitch), with all VFs there: the eswitch's mode, which VFs that are bound must
@@ -109,9 +109,8 @@ pub fn plan_eswitch(saved: &PfState, found: &PfState) -> Vec<PfStep> {
 /// The VFs that have to lose their drivers before [`plan_prepare`] or [`plan_eswitch`] changes the mode.
 #[must_use]
 pub fn vfs_to_unbind<'found>(saved: &PfState, found: &'found PfState) -> Vec<&'found VfState> {
-    let changes_mode = |step: &PfStep| matches!(step, PfStep::Eswitch(EswitchChange::Mode(_)));
-    let changes =
-        plan_eswitch(saved, found).iter().any(changes_mode) || attribute_for_legacy(saved, found).is_some();
+    let changes = plan_eswitch(saved, found).iter().any(PfStep::changes_mode)
+        || attribute_for_legacy(saved, found).is_some();
     if !changes {
         return Vec::new();
     }
@@ -122,9 +121,8 @@ pub fn vfs_to_unbind<'found>(saved: &PfState, found: &'found PfState) -> Vec<&'f
 pub(crate) fn without_vfs_to_unbind(saved: &PfState, found: &PfState) -> PfState {
     let mut state = found.clone();
     for unbound in vfs_to_unbind(saved, found) {
-        for vf in state.vfs.iter_mut().filter(|vf| vf.index == unbound.index) {
-            vf.driver = None;
-            vf.netdev = VfNetdev::Unbound;
+        if let Some(vf) = state.vf_mut(unbound.index) {
+            unbind(vf);
         }
     }
     state

@@ -1,10 +1,11 @@
 //! The names of RDMA devices, which are one space on a machine: they change places as netdevs' names do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nic_netlink::Setting;
 
-use crate::{Component, DeviceAddress, NicState, PfState};
+use super::{PlannedStep, RestoreStep};
+use crate::{Component, DeviceAddress, NicState, PfState, Stage};
 
 /// Another name for an RDMA device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +48,28 @@ pub(crate) fn rdma_names(state: &NicState) -> Vec<RdmaNames> {
 /// The names that are to be given, in an order in which each is free by then; where names have changed places, by way of another.
 #[must_use]
 pub fn plan_rdma_names(saved: &NicState, found: &NicState) -> Vec<RdmaRename> {
-    let (wanted, now) = (rdma_names(saved), rdma_names(found));
-    let pairs = wanted.iter().filter_map(|wanted| {
-        let now = now.iter().find(|now| now.device == wanted.device)?;
-        Some((wanted, now.names.clone()))
-    });
+    let wanted = rdma_names(saved);
+    let mut now: BTreeMap<DeviceAddress, Vec<String>> =
+        rdma_names(found).into_iter().map(|now| (now.device, now.names)).collect();
+    let pairs = wanted.iter().filter_map(|wanted| Some((wanted, now.remove(&wanted.device)?)));
     rdma_renames(&pairs.collect::<Vec<_>>())
+}
+
+/// The names as a plan tells them: of devices that are there, the renames; of those that only a probe brings, what they are to be called.
+pub(super) fn plan_names_once_there(saved: &NicState, left: &NicState) -> Vec<PlannedStep> {
+    let now: BTreeMap<DeviceAddress, Vec<String>> =
+        rdma_names(left).into_iter().map(|now| (now.device, now.names)).collect();
+    let planned = |component, step| PlannedStep { stage: Stage::Names, component, step };
+    let renames = plan_rdma_names(saved, left).into_iter();
+    let renames =
+        renames.map(|RdmaRename { component, from, to }| planned(component, RestoreStep::Rdma { from, to }));
+    let is_missing = |wanted: &RdmaNames| {
+        now.get(&wanted.device).is_some_and(|now| now.is_empty() && !wanted.names.is_empty())
+    };
+    let missing = rdma_names(saved).into_iter().filter(is_missing);
+    renames
+        .chain(missing.map(|wanted| planned(wanted.component, RestoreStep::RdmaOnceThere(wanted.names))))
+        .collect()
 }
 
 /// [`plan_rdma_names`] of the names that each device has now. Which of several devices of one device is which cannot be told but by their

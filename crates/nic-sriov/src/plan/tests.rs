@@ -6,7 +6,9 @@ use nic_netlink::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Gravity, OfedAttributes, PciAddress, PciId, VfNetdev, VfState, compare};
+use crate::{
+    DeviceUser, Gravity, OfedAttributes, PciAddress, PciId, RepresentorState, Usage, VfNetdev, VfState,
+};
 
 fn mac(last: u8) -> MacAddress {
     MacAddress([2, 0, 0, 0, 0, last])
@@ -103,7 +105,7 @@ fn after_a_reload_everything_is_planned_in_the_kernels_order() {
     saved.vfs[3].driver = None;
     saved.vfs[3].netdev = VfNetdev::Unbound;
     let found = reloaded(&saved);
-    assert_snapshot!(plan_restore(&state(saved), &state(found)));
+    assert_snapshot!(plan_restore(&state(saved), &state(found), &VfUsers::new()));
 }
 
 #[test]
@@ -119,7 +121,7 @@ fn switchdev_is_entered_with_all_vfs_there_and_before_they_are_bound() {
     }];
     let mut found = reloaded(&saved);
     found.eswitch = eswitch(EswitchMode::Legacy);
-    assert_snapshot!(plan_restore(&state(saved.clone()), &state(found)));
+    assert_snapshot!(plan_restore(&state(saved.clone()), &state(found), &VfUsers::new()));
 
     // The mode alone is lost: VFs that are bound must not see it change.
     let mut found = saved.clone();
@@ -165,7 +167,7 @@ fn a_vf_that_somebody_uses_in_another_namespace_is_left_alone() {
     // As a container's network plugin does.
     admin(used).mac = Setting::Set(MacAddress([2, 0, 0, 0, 0, 9]));
     admin(used).vlan = Setting::Set(VlanTag { id: 7, qos: 0, protocol: VlanProtocol::Ieee8021Q });
-    let plan = plan_restore(&state(saved.clone()), &state(found.clone()));
+    let plan = plan_restore(&state(saved.clone()), &state(found.clone()), &VfUsers::new());
     assert!(plan.is_empty(), "{plan}");
     assert!(!vfs_need_binding(&saved, &found));
     let differences = compare(&state(saved.clone()), &state(found.clone()));
@@ -436,20 +438,20 @@ proptest! {
         prop_assert_eq!(unknown.not_known().len(), 1, "{}", place);
         for (saved, found) in [(&state, &unknown), (&unknown, &state), (&unknown, &unknown)] {
             let differences = compare(saved, found);
-            prop_assert!(differences.iter().any(crate::Difference::is_wrong), "{}: {:?}", place, differences);
+            prop_assert!(differences.iter().any(Difference::is_wrong), "{}: {:?}", place, differences);
         }
         // Where that was taken into account before it was saved, it is said, and no fault.
         let accepted = unknown.clone().accepting_not_known();
         prop_assert!(accepted.not_known().is_empty());
         let differences = compare(&accepted, &state);
         prop_assert!(!differences.is_empty(), "{}", place);
-        prop_assert!(!differences.iter().any(crate::Difference::is_wrong), "{}: {:?}", place, differences);
+        prop_assert!(!differences.iter().any(Difference::is_wrong), "{}: {:?}", place, differences);
     }
 
     #[test]
     fn nothing_is_planned_for_what_already_is(pf in any_pf()) {
         let state = state(pf);
-        let plan = plan_restore(&state, &state);
+        let plan = plan_restore(&state, &state, &VfUsers::new());
         prop_assert!(plan.is_empty(), "{plan}");
         prop_assert!(compare(&state, &state).is_empty());
     }
@@ -461,7 +463,7 @@ proptest! {
             // What only a new probe in another namespace could bring, or a driver that cannot tell, has no step.
             difference.gravity == Gravity::Wrong
         });
-        prop_assert!(!wrong || !plan_restore(&saved, &found).is_empty());
+        prop_assert!(!wrong || !plan_restore(&saved, &found, &VfUsers::new()).is_empty());
     }
 
     #[test]
@@ -541,4 +543,41 @@ fn fault_6_3_a_port_joins_its_bond_with_its_own_address() {
     let steps = words(&saved, &port(3, 1));
     assert_eq!(steps.len(), 5, "{steps:?}");
     assert!(saved.has_address_of(&port(7, 9)) && !saved.has_address_of(&port(3, 1)));
+}
+
+#[test]
+fn all_that_stands_in_the_way_is_told_and_the_other_pf_is_planned_for() {
+    let mut saved = state(pf(vec![vf(0), vf(1)]));
+    let other = PfState { address: "0000:02:00.0".parse().unwrap(), ..pf(Vec::new()) };
+    saved.pfs.push(other);
+    let mut found = saved.clone();
+    // One VF too many: all of them would be removed.
+    found.pfs[0].vfs.push(vf(2));
+    found.pfs[0].num_vfs = 3;
+    found.pfs[0].total_vfs = Some(1);
+    found.pfs[0].vfs[1].netdev = VfNetdev::InNamespace;
+    found.pfs[1].netdev.as_set_mut().unwrap().mtu = 1400;
+    assert_eq!(vfs_to_ask(&saved, &found).len(), 3);
+    let open = Usage::InUse(DeviceUser::Open("/dev/vfio/7".to_owned()));
+    let free = (found.pfs[0].vfs[2].address.unwrap(), Usage::Free);
+    let users = VfUsers::from([(found.pfs[0].vfs[0].address.unwrap(), open.clone()), free]);
+    let plan = plan_restore(&saved, &found, &users);
+    let kinds: Vec<_> = plan.obstacles.iter().map(RestoreObstacle::kind).collect();
+    assert_eq!(kinds, ["too_few_vfs", "vf_in_use", "vf_in_use"], "{plan}");
+    let of_other = |step: &PlannedStep| step.component == Component::Pf(saved.pfs[1].address.clone());
+    assert!(!plan.steps.is_empty() && plan.steps.iter().all(of_other), "{plan}");
+
+    // Where nothing is removed, who uses a VF keeps a restore from that one alone.
+    let mut found = saved.clone();
+    for vf in &mut found.pfs[0].vfs {
+        vf.driver = Some("vfio-pci".to_owned());
+        vf.netdev = VfNetdev::OtherDriver;
+    }
+    let users = VfUsers::from([(found.pfs[0].vfs[0].address.unwrap(), open)]);
+    let plan = plan_restore(&saved, &found, &users);
+    assert!(plan.obstacles.is_empty(), "{plan}");
+    let left_alone: Vec<_> = plan.left_alone.iter().map(|vf| vf.component.clone()).collect();
+    assert_eq!(left_alone, [Component::of_vf(&saved.pfs[0], &saved.pfs[0].vfs[0])]);
+    assert!(plan.steps.iter().all(|step| !left_alone.contains(&step.component)), "{plan}");
+    assert!(plan.to_string().ends_with("; left alone: 0 PFs and 1 VF\n"), "{plan}");
 }

@@ -1,11 +1,16 @@
 //! Plans as people and programs read them.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use nic_netlink::PhysPortName;
+use serde::Serialize;
 
-use super::{BindStep, NetdevPlan, NetdevStep, PfPlan, PfStep, RdmaRename, RestorePlan, VfPlan};
-use crate::{Component, DeviceAddress, NetdevState};
+use super::{
+    AdminStep, BindStep, NetdevStep, PfStep, PlannedStep, RdmaRename, RestoreObstacle, RestorePlan,
+    RestoreStep, VfLeftAlone,
+};
+use crate::{Component, DeviceAddress, PciAddress, Stage};
 
 impl fmt::Display for NetdevStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,139 +50,168 @@ impl fmt::Display for RdmaRename {
     }
 }
 
+impl fmt::Display for AdminStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Netlink(change) => change.fmt(f),
+            Self::Ofed(step) => step.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for RestoreStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pf(step) => step.fmt(f),
+            Self::Admin(step) => step.fmt(f),
+            Self::Bind(step) => step.fmt(f),
+            Self::Netdev(step) => step.fmt(f),
+            Self::NetdevOnceThere(netdev) => write!(
+                f,
+                "once its netdev is there: {}, address {}, mtu {}, {}",
+                netdev.name,
+                netdev.address,
+                netdev.mtu,
+                if netdev.up { "up" } else { "down" }
+            ),
+            Self::Rdma { from, to } => write!(f, "RDMA device {from} name {to}"),
+            Self::RdmaOnceThere(names) => {
+                write!(f, "once its RDMA devices are there: {}", names.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for VfLeftAlone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.component, self.usage)
+    }
+}
+
 impl fmt::Display for RestorePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return writeln!(f, "nothing to do: the NICs are what the snapshot says");
         }
-        for pf in &self.pfs {
-            writeln!(f, "PF {}", pf.address)?;
-            for step in pf.prepare.iter().chain(&pf.eswitch) {
-                writeln!(f, "  {step}")?;
-            }
-            for representor in &pf.representors {
-                writeln!(f, "  {}", representor.component)?;
-                write_netdev(f, &representor.netdev)?;
-            }
-            for vf in &pf.vfs {
-                writeln!(f, "  {}", vf.component)?;
-                for change in &vf.admin_before {
-                    writeln!(f, "    before it probes: {change}")?;
+        for obstacle in &self.obstacles {
+            writeln!(f, "left alone: {obstacle}")?;
+        }
+        for vf in &self.left_alone {
+            writeln!(f, "left alone: {vf}")?;
+        }
+        for stage in self.steps.chunk_by(|one, other| one.stage == other.stage) {
+            writeln!(f, "{}", stage[0].stage)?;
+            for pf in stage.chunk_by(|one, other| one.component.pf() == other.component.pf()) {
+                writeln!(f, "  PF {}", pf[0].component.pf())?;
+                for part in pf.chunk_by(|one, other| one.component == other.component) {
+                    write_part(f, part)?;
                 }
-                for step in &vf.ofed {
-                    writeln!(f, "    before it probes: {step}")?;
-                }
-                for step in &vf.binding {
-                    writeln!(f, "    {step}")?;
-                }
-                write_netdev(f, &vf.netdev)?;
-                for change in &vf.admin_after {
-                    writeln!(f, "    when it runs: {change}")?;
-                }
-            }
-            for step in &pf.finish {
-                writeln!(f, "  at the end: {step}")?;
-            }
-            for rename in &pf.rdma {
-                writeln!(f, "  when all PFs are back: {rename}")?;
             }
         }
-        Ok(())
+        self.write_total(f)
     }
 }
 
-fn write_netdev(f: &mut fmt::Formatter<'_>, plan: &NetdevPlan) -> fmt::Result {
-    match plan {
-        NetdevPlan::Steps(steps) => steps.iter().try_for_each(|step| writeln!(f, "    {step}")),
-        NetdevPlan::OnceThere(netdev) => writeln!(
-            f,
-            "    once its netdev is there: {}, address {}, mtu {}, {}",
-            netdev.name,
-            netdev.address,
-            netdev.mtu,
-            if netdev.up { "up" } else { "down" }
-        ),
+impl RestorePlan {
+    fn write_total(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let components: HashSet<&Component> = self.steps.iter().map(|step| &step.component).collect();
+        let pfs: HashSet<&DeviceAddress> = components.iter().map(|component| component.pf()).collect();
+        let vfs = components.iter().filter(|component| matches!(component, Component::Vf { .. })).count();
+        let blocked: HashSet<&DeviceAddress> = self.obstacles.iter().map(RestoreObstacle::pf).collect();
+        let count =
+            |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let (all, of_pfs) = (count(self.steps.len(), "step"), count(pfs.len(), "PF"));
+        write!(f, "in all {all}, on {of_pfs} and {}", count(vfs, "VF"))?;
+        if !blocked.is_empty() || !self.left_alone.is_empty() {
+            let (pfs, vfs) = (count(blocked.len(), "PF"), count(self.left_alone.len(), "VF"));
+            write!(f, "; left alone: {pfs} and {vfs}")?;
+        }
+        writeln!(f)
     }
 }
 
-// The steps are shown to people and machines as the text above; a machine that wants to act uses the library.
+/// Steps of one stage on one thing.
+fn write_part(f: &mut fmt::Formatter<'_>, steps: &[PlannedStep]) -> fmt::Result {
+    let indent = match &steps[0].component {
+        Component::Pf(_) => "    ",
+        part @ (Component::Vf { .. } | Component::Representor { .. }) => {
+            writeln!(f, "    {part}")?;
+            "      "
+        }
+    };
+    steps.iter().try_for_each(|step| writeln!(f, "{indent}{}", step.step))
+}
+
 impl Serialize for RestorePlan {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.pfs.iter().map(PlannedPf::of))
+        let obstacles = self.obstacles.iter().map(|obstacle| ObstacleRow {
+            pf: obstacle.pf(),
+            kind: obstacle.kind(),
+            reason: obstacle.to_string(),
+        });
+        let left_alone = self
+            .left_alone
+            .iter()
+            .map(|vf| LeftAloneRow { place: Place::of(&vf.component), reason: vf.usage.to_string() });
+        let steps = self.steps.iter().map(|planned| StepRow {
+            stage: planned.stage,
+            place: Place::of(&planned.component),
+            step: &planned.step,
+        });
+        PlanRow { obstacles: obstacles.collect(), left_alone: left_alone.collect(), steps: steps.collect() }
+            .serialize(serializer)
     }
 }
 
-/// A PF's plan as `--output json` shows it.
-#[derive(Debug, Serialize, Deserialize)]
-struct PlannedPf {
-    pf: DeviceAddress,
-    prepare: Vec<String>,
-    eswitch: Vec<String>,
-    representors: Vec<PlannedNetdev>,
-    vfs: Vec<PlannedVf>,
-    finish: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    rdma: Vec<String>,
+/// A plan as `--output json` shows it.
+#[derive(Debug, Serialize)]
+struct PlanRow<'a> {
+    obstacles: Vec<ObstacleRow<'a>>,
+    left_alone: Vec<LeftAloneRow<'a>>,
+    steps: Vec<StepRow<'a>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct PlannedVf {
+#[derive(Debug, Serialize)]
+struct ObstacleRow<'a> {
+    pf: &'a DeviceAddress,
+    kind: &'static str,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct LeftAloneRow<'a> {
     #[serde(flatten)]
-    netdev: PlannedNetdev,
-    admin_before: Vec<String>,
-    ofed: Vec<String>,
-    binding: Vec<String>,
-    admin_after: Vec<String>,
+    place: Place<'a>,
+    reason: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct PlannedNetdev {
-    #[serde(rename = "part")]
-    component: Component,
-    netdev: Vec<String>,
-    once_there: Option<NetdevState>,
+#[derive(Debug, Serialize)]
+struct StepRow<'a> {
+    stage: Stage,
+    #[serde(flatten)]
+    place: Place<'a>,
+    step: &'a RestoreStep,
 }
 
-impl PlannedNetdev {
-    fn of(component: &Component, plan: &NetdevPlan) -> Self {
-        let (netdev, once_there) = match plan {
-            NetdevPlan::Steps(steps) => (texts(steps), None),
-            NetdevPlan::OnceThere(state) => (Vec::new(), Some(state.as_ref().clone())),
-        };
-        Self { component: component.clone(), netdev, once_there }
-    }
+/// What a row is about.
+#[derive(Debug, Serialize)]
+struct Place<'a> {
+    pf: &'a DeviceAddress,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vf: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<PciAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    representor: Option<PhysPortName>,
 }
 
-impl PlannedPf {
-    fn of(plan: &PfPlan) -> Self {
-        Self {
-            pf: plan.address.clone(),
-            prepare: texts(&plan.prepare),
-            eswitch: texts(&plan.eswitch),
-            representors: plan
-                .representors
-                .iter()
-                .map(|representor| PlannedNetdev::of(&representor.component, &representor.netdev))
-                .collect(),
-            vfs: plan.vfs.iter().map(PlannedVf::of).collect(),
-            finish: texts(&plan.finish),
-            rdma: texts(&plan.rdma),
+impl<'a> Place<'a> {
+    fn of(component: &'a Component) -> Self {
+        let place = Self { pf: component.pf(), vf: None, address: None, representor: None };
+        match component {
+            Component::Pf(_) => place,
+            Component::Vf { index, address, .. } => Self { vf: Some(*index), address: *address, ..place },
+            Component::Representor { port, .. } => Self { representor: Some(*port), ..place },
         }
     }
-}
-
-impl PlannedVf {
-    fn of(plan: &VfPlan) -> Self {
-        Self {
-            netdev: PlannedNetdev::of(&plan.component, &plan.netdev),
-            admin_before: texts(&plan.admin_before),
-            ofed: texts(&plan.ofed),
-            binding: texts(&plan.binding),
-            admin_after: texts(&plan.admin_after),
-        }
-    }
-}
-
-fn texts<T: fmt::Display>(steps: &[T]) -> Vec<String> {
-    steps.iter().map(ToString::to_string).collect()
 }

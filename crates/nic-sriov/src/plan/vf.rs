@@ -2,9 +2,8 @@
 
 use nic_netlink::{Agreement, EswitchMode, Setting, Unread, VfAttributes, VfChange, VlanTag};
 
-use super::{BindStep, NetdevPlan, VfPlan, plan_netdev};
-use crate::ofed::plan_ofed;
-use crate::{Component, OfedAttributes, PfState, VfNetdev, VfState};
+use super::BindStep;
+use crate::{OfedAttributes, PfState, VfNetdev, VfState};
 
 /// [`Stage::Admin`](crate::Stage::Admin), before VFs probe: the attributes that the PF holds for a VF.
 ///
@@ -159,33 +158,6 @@ fn rate_change(saved: &VfAttributes, found: &VfAttributes) -> Option<VfChange> {
         Setting::NotThere | Setting::NotSet | Setting::NotKnown(_) => 0,
     };
     Some(VfChange::Rate { min: rate(&saved.min_tx_rate), max: rate(&saved.max_tx_rate) })
-}
-
-/// The plan for a VF that nobody uses ([`VfState::is_in_use`]).
-pub(super) fn plan_vf(pf: &PfState, saved: &VfState, found: &VfState) -> VfPlan {
-    let binding = plan_binding(saved, found);
-    let probes = binding.iter().any(|step| matches!(step, BindStep::Bind(_)));
-    let netdev = match (&saved.netdev, &found.netdev) {
-        (VfNetdev::Here(saved), VfNetdev::Here(found)) if !probes => {
-            NetdevPlan::Steps(plan_netdev(saved, found))
-        }
-        (VfNetdev::Here(saved), _) => NetdevPlan::OnceThere(Box::new(saved.clone())),
-        _ => NetdevPlan::Steps(Vec::new()),
-    };
-    let mut admin_before = plan_admin_before(saved, found);
-    let mut admin_after = plan_admin_after(saved, found);
-    if let Some(rates) = plan_rates_before(pf, saved, found) {
-        admin_after.retain(|change| *change != rates);
-        admin_before.push(rates);
-    }
-    VfPlan {
-        component: Component::of_vf(pf, saved),
-        admin_before,
-        ofed: plan_ofed(&saved.ofed, &found.ofed),
-        binding,
-        netdev,
-        admin_after,
-    }
 }
 
 /// A VF as it is when it has just been created: nothing set, no driver.

@@ -1,55 +1,48 @@
 //! The eswitch: VFs that must not see its mode change lose their drivers first, and its representors are waited for.
 
-use super::event::Stage;
 use super::executor::Executor;
+use super::stages::Left;
 use super::step_error::StepError;
 use crate::arrivals::ArrivalError;
 use crate::machine::{Machine, MachineError};
-use crate::plan::{BindStep, PfStep, plan_eswitch, plan_netdev, vfs_to_unbind};
+use crate::plan::{BindStep, PfStep, plan_eswitch, plan_netdev, plan_unbinds};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Component, NetdevState, PciAddress, PfState};
+use crate::{Component, NetdevState, PciAddress, PfState, Stage};
 
 impl<M: Machine> Executor<'_, M> {
-    /// The eswitch as saved, and its representors. Returns the PF as it is then; `None` where the PF's restore ends here.
-    pub(super) async fn change_eswitch(&self, saved: &PfState, found: PfState) -> Option<PfState> {
-        let steps = plan_eswitch(saved, &found);
+    /// [`Stage::Eswitch`]: the eswitch as saved, and its representors.
+    pub(super) async fn change_eswitch(&self, saved: &PfState, found: &PfState) -> Left {
+        let steps = plan_eswitch(saved, found);
         if steps.is_empty() && saved.representors.is_empty() {
-            return Some(found);
+            return Left::AsPlanned;
         }
         let stage = self.begin(saved, Stage::Eswitch);
-        let found = self.eswitch_steps(saved, found, steps).await;
-        if found.is_some() {
+        let left = self.eswitch_steps(saved, found, steps).await;
+        if left != Left::Ended {
             self.restore_representors(saved).await;
         }
         self.end(saved, stage);
-        found
+        left
     }
 
-    async fn eswitch_steps(&self, saved: &PfState, found: PfState, steps: Vec<PfStep>) -> Option<PfState> {
-        if self.unbind_for_mode(saved, &found).await {
-            return None;
+    async fn eswitch_steps(&self, saved: &PfState, found: &PfState, steps: Vec<PfStep>) -> Left {
+        if self.unbind_for_mode(saved, found).await {
+            return Left::Ended;
         }
         if steps.is_empty() {
-            return Some(found);
+            return Left::AsPlanned;
         }
         for step in steps {
-            self.pf_step(&Component::Pf(saved.address.clone()), &found, &step).await;
+            self.pf_step(&Component::Pf(saved.address.clone()), found, &step).await;
         }
-        self.observe_pf(saved).await
+        Left::Changed
     }
 
     /// Takes the drivers from the VFs that must not see the eswitch's mode change. Whether somebody was found to use one of them, or that
     /// could not be told: then nothing may be changed below it. All are asked before the first loses its driver.
     pub(super) async fn unbind_for_mode(&self, saved: &PfState, found: &PfState) -> bool {
-        let bound = vfs_to_unbind(saved, found);
-        let bound: Vec<_> = bound
-            .into_iter()
-            .filter_map(|vf| {
-                let step = BindStep::Unbind(vf.driver.clone()?);
-                Some((Component::of_vf(saved, vf), vf.address?, step))
-            })
-            .collect();
+        let bound = plan_unbinds(saved, found);
         let mut is_used = false;
         for (component, address, step) in &bound {
             if let Err(in_use) = self.check_is_unused(*address).await {

@@ -1,9 +1,9 @@
-//! What a restore tells while it goes on, and its stages.
+//! What a restore tells while it goes on.
 
 use nic_netlink::LinkName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Component, DeviceAddress};
+use crate::{Component, DeviceAddress, Stage};
 
 /// What happens during a restore, as it happens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,22 +63,6 @@ pub enum RestoreEvent {
         /// What went wrong.
         failure: Option<String>,
     },
-}
-
-/// The stages of a PF's restore.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// The PF's own properties, and its VFs created without drivers.
-    Prepare,
-    /// What the PF holds for its VFs.
-    Admin,
-    /// The eswitch's mode, and its representors.
-    Eswitch,
-    /// Binding, waiting for netdevs, and the netdevs' own properties.
-    Vfs,
-    /// Autoprobe and the PF's netdev as saved.
-    Finish,
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use nic_host::error_chain;
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
-use super::event::{RestoreEvent, Stage};
+use super::event::RestoreEvent;
 use super::ledger::{InProgress, InProgressEntry, Ledger};
 use super::outcome::StepFailure;
 use super::step_error::StepError;
 use crate::machine::Machine;
 use crate::step::{Activity, Step};
-use crate::{Component, NicState, PfState};
+use crate::{Component, NicState, PfState, Stage};
 
 /// Carries out one restore. Its methods stand in the files of this folder: single steps (`steps.rs`), who uses a VF (`in_use.rs`),
 /// one VF (`vf.rs`), the eswitch (`eswitch.rs`), a PF's stages (`stages.rs`) and contested names (`naming.rs`).

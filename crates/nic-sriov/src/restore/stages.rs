@@ -6,37 +6,56 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use nic_netlink::VfChange;
 
-use super::event::Stage;
 use super::executor::Executor;
 use crate::machine::Machine;
-use crate::ofed::{OfedStep, plan_ofed};
 use crate::plan::{
-    PfStep, changes_mode_under_vfs, plan_admin_after, plan_admin_before, plan_admin_mac_again, plan_finish,
-    plan_prepare, plan_rates_before, vfs_need_binding, without_vfs_to_unbind,
+    AdminStep, changes_mode_under_vfs, is_left_alone, plan_admin, plan_admin_at_end, plan_autoprobe_to_bind,
+    plan_finish, plan_prepare, without_vfs_to_unbind,
 };
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Component, PfState, Untold, Usage, VfNetdev, VfState};
+use crate::{Component, PfState, Stage, VfNetdev, VfState};
 
 /// How long the PF's link is waited for before the rates are set, which some drivers refuse without it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a stage leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// A PF that is to be observed before the next stage is planned.
+    Changed,
+    /// A PF of which the next stage may be planned on what was found before.
+    AsPlanned,
+    /// A PF that has to be left alone from here on.
+    Ended,
+}
+
 impl<M: Machine> Executor<'_, M> {
     pub(super) async fn restore_pf(&self, saved: &PfState) {
-        let Some(found) = self.observe_pf(saved).await else { return };
-        if !self.prepare(saved, &found).await {
-            return;
+        let Some(mut found) = self.observe_pf(saved).await else { return };
+        for stage in Stage::OF_A_PF {
+            let left = match stage {
+                Stage::Prepare => self.prepare(saved, &found).await,
+                Stage::Admin => self.set_admin(saved, &found).await,
+                Stage::Eswitch => self.change_eswitch(saved, &found).await,
+                Stage::Vfs => self.restore_vfs(saved, &found).await,
+                Stage::Finish => self.finish(saved, &found).await,
+                // It comes when all PFs are back.
+                Stage::Names => Left::AsPlanned,
+            };
+            found = match left {
+                Left::AsPlanned => found,
+                Left::Ended => return,
+                Left::Changed => match self.observe_pf(saved).await {
+                    Some(found) => found,
+                    None => return,
+                },
+            };
         }
-        let Some(found) = self.observe_pf(saved).await else { return };
-        self.set_admin(saved, &found).await;
-        let Some(found) = self.change_eswitch(saved, found).await else { return };
-        self.restore_vfs(saved, &found).await;
-        let Some(found) = self.observe_pf(saved).await else { return };
-        self.finish(saved, &found).await;
     }
 
-    /// [`Stage::Prepare`]. Whether the PF's restore goes on.
-    async fn prepare(&self, saved: &PfState, found: &PfState) -> bool {
+    /// [`Stage::Prepare`].
+    async fn prepare(&self, saved: &PfState, found: &PfState) -> Left {
         let stage = self.begin(saved, Stage::Prepare);
         let component = Component::Pf(saved.address.clone());
         let steps = plan_prepare(saved, found);
@@ -47,44 +66,41 @@ impl<M: Machine> Executor<'_, M> {
             }
         }
         self.end(saved, stage);
-        goes_on
+        if goes_on { Left::Changed } else { Left::Ended }
     }
 
     /// [`Stage::Admin`].
-    async fn set_admin(&self, saved: &PfState, found: &PfState) {
+    async fn set_admin(&self, saved: &PfState, found: &PfState) -> Left {
         let stage = self.begin(saved, Stage::Admin);
         // Who uses a VF is asked of the one that is there, also where it is to lose its driver.
         let planned = without_vfs_to_unbind(saved, found);
         for (vf, _) in self.restorable_vfs(saved, found).await {
             let Some(now) = planned.vf(vf.index) else { continue };
-            let changes = plan_admin_before(vf, now).into_iter().chain(plan_rates_before(saved, vf, now));
-            for change in changes {
-                if can_be_told(found) {
-                    self.admin_step(saved, found, vf, &change).await;
-                } else if let Some(step) = OfedStep::of(&change).filter(|_| now.admin.as_set().is_some()) {
-                    self.ofed_step(saved, vf, step).await;
+            for step in plan_admin(saved, found, vf, now) {
+                match step {
+                    AdminStep::Netlink(change) => self.admin_step(saved, found, vf, &change).await,
+                    AdminStep::Ofed(step) => self.ofed_step(saved, vf, step).await,
                 }
-            }
-            for step in plan_ofed(&vf.ofed, &now.ofed) {
-                self.ofed_step(saved, vf, step).await;
             }
         }
         self.end(saved, stage);
+        Left::AsPlanned
     }
 
     /// [`Stage::Vfs`].
-    async fn restore_vfs(&self, saved: &PfState, found: &PfState) {
+    async fn restore_vfs(&self, saved: &PfState, found: &PfState) -> Left {
         let stage = self.begin(saved, Stage::Vfs);
-        if vfs_need_binding(saved, found) && found.drivers_autoprobe == Some(false) {
-            self.pf_step(&Component::Pf(saved.address.clone()), found, &PfStep::Autoprobe(true)).await;
+        if let Some(step) = plan_autoprobe_to_bind(saved, found) {
+            self.pf_step(&Component::Pf(saved.address.clone()), found, &step).await;
         }
         let vfs = self.restorable_vfs(saved, found).await;
         join_all(vfs.into_iter().map(|(vf, now)| self.restore_vf(saved, now, vf))).await;
         self.end(saved, stage);
+        Left::Changed
     }
 
     /// [`Stage::Finish`].
-    async fn finish(&self, saved: &PfState, found: &PfState) {
+    async fn finish(&self, saved: &PfState, found: &PfState) -> Left {
         let stage = self.begin(saved, Stage::Finish);
         let component = Component::Pf(saved.address.clone());
         let mut link_awaited = false;
@@ -92,8 +108,7 @@ impl<M: Machine> Executor<'_, M> {
             if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
                 self.ledger().nameless.push((Component::of_vf(saved, vf), netdev.index));
             }
-            let changes = plan_admin_mac_again(vf, now).into_iter().chain(plan_admin_after(vf, now));
-            for change in changes.filter(|_| can_be_told(found)) {
+            for change in plan_admin_at_end(found, vf, now) {
                 if matches!(change, VfChange::Rate { .. }) && !std::mem::replace(&mut link_awaited, true) {
                     self.await_link(saved, &component).await;
                 }
@@ -104,6 +119,7 @@ impl<M: Machine> Executor<'_, M> {
             self.pf_step(&component, found, &step).await;
         }
         self.end(saved, stage);
+        Left::AsPlanned
     }
 
     /// The saved VFs that exist and that nobody uses, each with what it is now. One that is in use is left alone; in another
@@ -118,7 +134,7 @@ impl<M: Machine> Executor<'_, M> {
         for (vf, now) in pairs.filter(|(_, now)| !now.is_in_use()) {
             if let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address)
                 && let Err(in_use) = self.check_is_unused(address).await
-                && !is_of_unknown_driver(&in_use)
+                && keeps_from_vf(&in_use)
             {
                 let component = Component::of_vf(saved, vf);
                 let known = self.ledger().failures.iter().any(|failure| failure.component == component);
@@ -141,13 +157,9 @@ impl<M: Machine> Executor<'_, M> {
     }
 }
 
-/// Whether the PF has a netdev, by which it is told what to hold for a VF. Where it has none, the verification says so once.
-fn can_be_told(found: &PfState) -> bool {
-    found.netdev.as_set().is_some()
-}
-
-/// Whether nothing but its driver keeps it from being told whether somebody uses a VF. What its PF holds for it may be set all the same:
-/// the restore itself may have bound it just now.
-fn is_of_unknown_driver(error: &VfWriteError) -> bool {
-    matches!(error, VfWriteError::InUse { usage: Usage::CannotBeTold(Untold::Driver(_)), .. })
+fn keeps_from_vf(error: &VfWriteError) -> bool {
+    match error {
+        VfWriteError::InUse { usage, .. } => is_left_alone(usage),
+        _ => true,
+    }
 }

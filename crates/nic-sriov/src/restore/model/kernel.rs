@@ -3,6 +3,7 @@
 mod netdevs;
 mod others;
 mod rdma;
+mod tried;
 mod vfs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,13 +11,14 @@ use std::fmt;
 
 use self::netdevs::netdev;
 pub(super) use self::others::{Disturbance, Event, Hang};
+pub(super) use self::tried::Tried;
 use nic_netlink::{
     EswitchChange, EswitchMode, IfIndex, LinkAddress, LinkName, MacAddress, PhysPort, PhysPortName, Setting,
     VfAttributes, VfLinkState,
 };
 use rustix::io::Errno;
 
-use crate::plan::PfStep;
+use crate::plan::{PfStep, RestoreStep};
 use crate::{NicState, OfedAttributes, PciAddress, RepresentorState, VfNetdev, VfState};
 
 /// The driver that claims VFs by their ids, and makes netdevs.
@@ -99,6 +101,8 @@ pub(super) struct Kernel {
     pub(super) changes: Vec<String>,
     /// What must never be tried.
     pub(super) violations: Vec<String>,
+    /// What was tried, in its order.
+    pub(super) tried: Vec<Tried>,
     /// The addresses of netdevs that have not come yet.
     late: BTreeMap<PciAddress, LinkAddress>,
     /// Names that udev is about to give.
@@ -177,6 +181,7 @@ impl Kernel {
             dumps: 0,
             changes: Vec::new(),
             violations: Vec::new(),
+            tried: Vec::new(),
             late: BTreeMap::new(),
             pending: BTreeMap::new(),
             renamed: BTreeSet::new(),
@@ -244,6 +249,7 @@ impl Kernel {
 
     pub(super) fn pf_step(&mut self, pf: usize, step: &PfStep) -> Attempt {
         let what = format!("PF {pf}: {step}");
+        self.note_try(Owner::Pf(pf), RestoreStep::Pf(step.clone()));
         self.gate(None, &what)?;
         let result = match step {
             PfStep::Autoprobe(on) => match &mut self.state.pfs[pf].drivers_autoprobe {

@@ -1,6 +1,7 @@
 //! What holds on every machine.
 
 mod disturbed;
+mod planned;
 
 use nic_netlink::Setting;
 use proptest::prelude::*;

@@ -39,7 +39,10 @@ pub(super) fn options() -> RestoreOptions {
 pub(super) fn restore(kernel: &mut Kernel, saved: &NicState, fate: Fate) -> Option<Told> {
     let world = World::new(kernel.clone(), options().deadline(saved.vf_count()));
     let events = Mutex::new(Vec::new());
-    let note = |event| events.lock().unwrap().push(event);
+    let note = |event| {
+        world.note_event(&event);
+        events.lock().unwrap().push(event);
+    };
     let outcome = run(&world, restore_on(&world, saved, options(), &note), fate);
     let took;
     (*kernel, took) = world.end();

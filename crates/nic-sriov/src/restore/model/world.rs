@@ -19,7 +19,9 @@ use crate::DeviceUser;
 use crate::machine::{Machine, MachineError};
 use crate::plan::{BindStep, PfStep};
 use crate::sysfs::VfWriteError;
-use crate::{Arrival, ArrivalError, DeviceAddress, ObserveError, OfedStep, PciAddress, PfState, Usage};
+use crate::{
+    Arrival, ArrivalError, DeviceAddress, ObserveError, OfedStep, PciAddress, PfState, RestoreEvent, Usage,
+};
 
 /// A model, on which one restore runs.
 pub(super) struct World(Mutex<Inner>);
@@ -124,6 +126,10 @@ impl World {
         let inner = self.0.into_inner().unwrap();
         assert!(inner.turns.is_empty(), "somebody still waits");
         (inner.kernel, inner.now)
+    }
+
+    pub(super) fn note_event(&self, event: &RestoreEvent) {
+        self.lock().kernel.note_event(event);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

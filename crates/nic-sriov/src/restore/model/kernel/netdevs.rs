@@ -159,6 +159,7 @@ impl Kernel {
 
     pub(in crate::restore::model) fn link_step(&mut self, index: IfIndex, change: &LinkChange) -> Attempt {
         let what = format!("interface {index}: {change}");
+        self.note_link_try(index, change);
         let vf = match self.netdevs().find(|(_, netdev)| netdev.index == index) {
             Some((Owner::Vf(pf, vf), _)) => self.state.pfs[pf].vfs[vf].address,
             _ => None,

@@ -5,13 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use nic_netlink::{Setting, VfChange, VlanTag};
 use rustix::io::Errno;
 
-use super::{Attempt, Kernel, NETWORK_DRIVER, vf_address, vf_name};
-use crate::plan::BindStep;
+use super::{Attempt, Kernel, NETWORK_DRIVER, Owner, vf_address, vf_name};
+use crate::plan::{AdminStep, BindStep, RestoreStep};
 use crate::{OfedStep, PciAddress, VfNetdev};
 
 impl Kernel {
+    fn note_vf_try(&mut self, pf: usize, vf: u32, step: AdminStep) {
+        if let Some(at) = self.state.pfs[pf].vfs.iter().position(|state| state.index == vf) {
+            self.note_try(Owner::Vf(pf, at), RestoreStep::Admin(step));
+        }
+    }
+
     pub(in crate::restore::model) fn admin_step(&mut self, pf: usize, vf: u32, change: &VfChange) -> Attempt {
         let what = format!("PF {pf}, VF {vf}: {change}");
+        self.note_vf_try(pf, vf, AdminStep::Netlink(*change));
         self.gate(Some(vf_address(pf, vf)), &what)?;
         let result = self.set_admin(pf, vf, change);
         self.done(what, result)
@@ -65,6 +72,7 @@ impl Kernel {
 
     pub(in crate::restore::model) fn ofed_step(&mut self, pf: usize, vf: u32, step: OfedStep) -> Attempt {
         let what = format!("PF {pf}, VF {vf}: {step}");
+        self.note_vf_try(pf, vf, AdminStep::Ofed(step));
         self.gate(Some(vf_address(pf, vf)), &what)?;
         let state = self.state.pfs[pf].vfs.iter_mut().find(|state| state.index == vf);
         if let OfedStep::NodeGuid(_) | OfedStep::PortGuid(_) | OfedStep::Policy(_) = step {
@@ -89,6 +97,9 @@ impl Kernel {
 
     pub(in crate::restore::model) fn bind_step(&mut self, address: PciAddress, step: &BindStep) -> Attempt {
         let what = format!("{address}: {step}");
+        if let Some((pf, vf)) = self.place(address) {
+            self.note_try(Owner::Vf(pf, vf), RestoreStep::Bind(step.clone()));
+        }
         // Whoever has opened the VF does not notice an override: it is for the next probe.
         let disturbs = !matches!(step, BindStep::Override(_));
         self.gate(Some(address).filter(|_| disturbs), &what)?;

@@ -112,12 +112,12 @@ impl PfState {
     /// The VF with this index.
     #[must_use]
     pub fn vf(&self, index: u32) -> Option<&VfState> {
-        Some(&self.vfs[self.place_of_vf(index)?])
+        self.vfs.get(self.place_of_vf(index)?)
     }
 
     pub(crate) fn vf_mut(&mut self, index: u32) -> Option<&mut VfState> {
         let place = self.place_of_vf(index)?;
-        Some(&mut self.vfs[place])
+        self.vfs.get_mut(place)
     }
 
     /// VFs are numbered from 0 without a gap, and stand in their order: each is in the place that its index says.

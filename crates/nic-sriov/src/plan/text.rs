@@ -100,9 +100,13 @@ impl fmt::Display for RestorePlan {
             writeln!(f, "left alone: {vf}")?;
         }
         for stage in self.steps.chunk_by(|one, other| one.stage == other.stage) {
-            writeln!(f, "{}", stage[0].stage)?;
+            if let Some(first) = stage.first() {
+                writeln!(f, "{}", first.stage)?;
+            }
             for pf in stage.chunk_by(|one, other| one.component.pf() == other.component.pf()) {
-                writeln!(f, "  PF {}", pf[0].component.pf())?;
+                if let Some(first) = pf.first() {
+                    writeln!(f, "  PF {}", first.component.pf())?;
+                }
                 for part in pf.chunk_by(|one, other| one.component == other.component) {
                     write_part(f, part)?;
                 }
@@ -132,12 +136,12 @@ impl RestorePlan {
 
 /// Steps of one stage on one thing.
 fn write_part(f: &mut fmt::Formatter<'_>, steps: &[PlannedStep]) -> fmt::Result {
-    let indent = match &steps[0].component {
-        Component::Pf(_) => "    ",
-        part @ (Component::Vf { .. } | Component::Representor { .. }) => {
+    let indent = match steps.first().map(|first| &first.component) {
+        Some(part @ (Component::Vf { .. } | Component::Representor { .. })) => {
             writeln!(f, "    {part}")?;
             "      "
         }
+        Some(Component::Pf(_)) | None => "    ",
     };
     steps.iter().try_for_each(|step| writeln!(f, "{indent}{}", step.step))
 }

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::reading::Reading;
 use crate::{ProgramEnvironment, Replay};
 
 /// Where a container finds the files of the machine it runs on.
@@ -13,6 +14,8 @@ pub const HOST_MOUNT: &str = "/host";
 #[derive(Clone, Debug)]
 pub struct Host {
     inner: Arc<Inner>,
+    /// Where somebody waits for what is read: see [`Host::look_within`].
+    reading: Option<Reading>,
 }
 
 #[derive(Debug)]
@@ -65,7 +68,28 @@ impl Host {
     }
 
     fn with(root: PathBuf, commands: Commands, programs: ProgramEnvironment) -> Self {
-        Self { inner: Arc::new(Inner { root, commands, programs }) }
+        Self { inner: Arc::new(Inner { root, commands, programs }), reading: None }
+    }
+
+    /// The same machine, for a look that somebody waits for.
+    pub(crate) fn with_reading(&self, reading: Reading) -> Self {
+        Self { inner: self.inner.clone(), reading: Some(reading) }
+    }
+
+    pub(crate) fn awaited(&self) -> Option<&Reading> {
+        self.reading.as_ref()
+    }
+
+    /// Comes to no end where the replay has it so.
+    pub(crate) fn hang_if_recorded(&self, path: &Path) -> std::io::Result<()> {
+        match &self.inner.commands {
+            Commands::Replay(replay) if replay.hangs_at(path.strip_prefix(self.root()).unwrap_or(path)) => {
+                loop {
+                    std::thread::park();
+                }
+            }
+            Commands::Replay(_) | Commands::Execute => Ok(()),
+        }
     }
 
     /// Whether this is the machine the process runs on, and so the one netlink and the kernel's module loader

@@ -7,8 +7,8 @@
 //! What it offers:
 //! - files below the root: [`Host::read`], [`Host::list`], [`Host::link_name`]; regular ones alone, up to a length; in a container,
 //!   those of the machine it runs on are below [`HOST_MOUNT`];
-//! - kernel attributes: [`Host::attribute`], [`Host::write_attribute`], [`Host::write_attribute_within`], with the
-//!   kernel's errno kept in the error;
+//! - kernel attributes: [`Host::attribute`], [`Host::write_attribute_within`], with the kernel's errno kept in the error;
+//! - looks that may hang in the kernel: [`Host::look_within`], from a thread with a deadline;
 //! - state that must survive: [`Host::write_durably`], [`Host::append_durably`];
 //! - how long files stay: [`Host::file_lifetime`];
 //! - which device files a process has open, by the device's number: [`Host::open_devices`];
@@ -35,6 +35,7 @@ mod lifetime;
 mod open_devices;
 mod programs;
 mod read;
+mod reading;
 mod replay;
 mod run;
 mod secret;
@@ -42,6 +43,7 @@ mod selinux;
 mod stream;
 mod text;
 mod trust;
+mod within;
 mod write;
 
 pub use command::{Captured, CommandError, Invocation};
@@ -59,4 +61,5 @@ pub use selinux::LabelError;
 pub use stream::CommandEnd;
 pub use text::{Foreign, LONGEST_FOREIGN, in_one_line, printable};
 pub use trust::{TrustError, Writer};
+pub use within::LookError;
 pub use write::{DeadlineWriteError, WriteError, open_own};

@@ -57,7 +57,7 @@ impl Host {
     /// The file cannot be opened, or is no regular file, after symbolic links.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<File, ReadError> {
         let path = self.path(path);
-        open_regular(&path).map_err(|source| ReadError { path, source })
+        self.reading(&path, || open_regular(&path)).map_err(|source| ReadError { path, source })
     }
 
     /// The bytes of a regular file.
@@ -74,7 +74,8 @@ impl Host {
     /// The file cannot be read, is no regular file, or is longer (`FileTooLarge`).
     pub fn read_bytes_up_to(&self, path: impl AsRef<Path>, longest: u64) -> Result<Vec<u8>, ReadError> {
         let path = self.path(path);
-        read_regular(&path, longest).map_err(|source| ReadError { path, source })
+        let read = self.reading(&path, || read_regular(&path, longest));
+        read.map_err(|source| ReadError { path, source })
     }
 
     /// The text of a regular file.
@@ -114,7 +115,9 @@ impl Host {
                 io::Error::new(io::ErrorKind::InvalidData, format!("byte {valid} (from 0) is not UTF-8"))
             })
         };
-        read().map_err(|source| ReadError { path, source })
+        self.ensure_awaited(&path)
+            .and_then(|()| self.reading(&path, read))
+            .map_err(|source| ReadError { path, source })
     }
 
     /// The text of a file, or `None` where there is no such file.
@@ -145,7 +148,7 @@ impl Host {
             names.sort_unstable();
             Ok(names)
         };
-        read().map_err(|source| ListError { path, source })
+        self.reading(&path, read).map_err(|source| ListError { path, source })
     }
 
     /// The names in a folder, sorted, or none where there is no such folder.
@@ -158,7 +161,7 @@ impl Host {
     /// This is how sysfs names a device's driver, subsystem, physical function and IOMMU group.
     pub fn link_name(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
         let path = self.path(path);
-        match fs::read_link(&path) {
+        match self.reading(&path, || fs::read_link(&path)) {
             Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
             Err(source) if is_absent(&source) => Ok(None),
             Err(source) => Err(ReadError { path, source }),
@@ -168,7 +171,7 @@ impl Host {
     /// What a symbolic link points to, as it was written; `None` where there is nothing, or something else than a link.
     pub fn link_target(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>, ReadError> {
         let path = self.path(path);
-        match fs::read_link(&path) {
+        match self.reading(&path, || fs::read_link(&path)) {
             Ok(target) => Ok(Some(target)),
             Err(source) if is_absent(&source) || Errno::from_io_error(&source) == Some(Errno::INVAL) => {
                 Ok(None)

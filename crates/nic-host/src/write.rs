@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::Host;
+use crate::within::in_thread;
 
 /// A file that could not be written or removed, or an attribute whose value the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -83,17 +84,15 @@ impl Host {
         })
     }
 
-    /// Writes a kernel attribute in one `write(2)`, as sysfs wants it. Never creates a file.
-    ///
-    /// May block for as long as the kernel's driver likes; for `sriov_numvfs`, `bind` and the like use
-    /// [`Host::write_attribute_within`].
-    pub fn write_attribute(&self, path: impl AsRef<Path>, value: &str) -> Result<(), WriteError> {
+    /// Writes a kernel attribute in one `write(2)`. May block for as long as the kernel's driver likes.
+    fn write_attribute(&self, path: impl AsRef<Path>, value: &str) -> Result<(), WriteError> {
         let path = self.path(path);
         tracing::debug!(path = %path.display(), value = value.trim_end(), "write attribute");
         write_once(&path, value.as_bytes()).map_err(|source| WriteError::of_attribute(path, value, source))
     }
 
-    /// Writes a kernel attribute from a thread of its own and waits for it at most `deadline`.
+    /// Writes a kernel attribute in one `write(2)`, as sysfs wants it, from a thread of its own, and waits for it at most `deadline`. Never
+    /// creates a file.
     ///
     /// A write that hangs in the kernel cannot be called back. Its thread is left behind, it does not keep the
     /// process from ending, and the caller is told.
@@ -104,27 +103,16 @@ impl Host {
         deadline: Duration,
     ) -> Result<(), DeadlineWriteError> {
         let path = path.as_ref().to_path_buf();
-        let (done, finished) = tokio::sync::oneshot::channel();
         let (host, thread_path, thread_value) = (self.clone(), path.clone(), value.to_owned());
-        // A thread of its own and not the runtime's blocking pool: the runtime waits for its pool when it is dropped.
-        let spawned = std::thread::Builder::new().name("attribute-write".into()).spawn(move || {
-            // The receiver is gone when the deadline has passed: nobody is left to be told.
-            let _ = done.send(host.write_attribute(thread_path, &thread_value));
-        });
-        if let Err(source) = spawned {
-            return Err(WriteError::of_attribute(self.path(path), value, source).into());
-        }
-        match tokio::time::timeout(deadline, finished).await {
-            Ok(Ok(result)) => Ok(result?),
-            Ok(Err(_)) => {
-                let source = io::Error::other("the writing thread ended without an answer");
-                Err(WriteError::of_attribute(self.path(path), value, source).into())
-            }
-            Err(_) => Err(DeadlineWriteError::Deadline {
+        let write = move || host.write_attribute(thread_path, &thread_value);
+        match in_thread("attribute-write", deadline, write).await {
+            Ok(Some(result)) => Ok(result?),
+            Ok(None) => Err(DeadlineWriteError::Deadline {
                 path: self.path(path),
                 value: value.trim_end().to_owned(),
                 after: deadline,
             }),
+            Err(source) => Err(WriteError::of_attribute(self.path(path), value, source).into()),
         }
     }
 

@@ -49,9 +49,7 @@ pub use compare::{Difference, Gravity, compare};
 pub use component::Component;
 pub use names::{NameTaken, Rename, plan_names};
 pub use not_known::NotKnown;
-pub use observe::{
-    BusDevice, DeviceSelector, bus_devices, find_pfs, observe, observe_whole, observe_within, vf_addresses,
-};
+pub use observe::{BusDevice, DeviceSelector, bus_devices, find_pfs, observe, observe_whole, vf_addresses};
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use plan::{
     AdminStep, BindStep, NetdevStep, PfStep, PlannedStep, RdmaRename, RestoreObstacle, RestorePlan,

@@ -1,9 +1,10 @@
 //! Reading the machine: sysfs for what a device is, one link dump for all that its netdevs are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use nic_host::Host;
+use nic_host::{Host, LookError};
 use nic_netlink::{IfIndex, Link, Links, PhysPort, Setting, Unread, VfAttributes, VfList};
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,10 @@ pub fn find_pfs(host: &Host, selector: &DeviceSelector) -> Result<Vec<DeviceAddr
 /// Observes these PFs, with one link dump for all of them. A PF that has gone is left out; one that cannot be read is
 /// [unread](NicState::unread), and the others are what they are.
 ///
+/// Reading can hang where writing does: `sriov_numvfs` and a VF's `driver_override` are read under the device's lock, which a probe or a
+/// write of `sriov_numvfs` that comes to no end holds. So each PF is looked at from a thread of its own, and one that is not done within
+/// `deadline` is unread. Each question over netlink has the same deadline.
+///
 /// # Errors
 /// What keeps all of them from being looked at.
 pub async fn observe(
@@ -98,28 +103,9 @@ pub async fn observe(
     source: &LinkSource,
     selector: &DeviceSelector,
     pfs: &[DeviceAddress],
+    deadline: Duration,
 ) -> Result<NicState, ObserveError> {
-    let links = source.links().await?;
-    let mut found = Vec::new();
-    for address in pfs {
-        if host.exists(address.sysfs()) {
-            found.push((address, observe_pf(host, source, selector, address, &links).await));
-        }
-    }
-    // At once: each VF that is not visible is looked at twice.
-    let look = async |(address, pf): (&DeviceAddress, Result<PfState, ObserveError>)| {
-        (address.clone(), look_in_namespaces(host, pf).await)
-    };
-    let mut state = NicState::default();
-    for (address, pf) in join_all(found.into_iter().map(look)).await {
-        match pf {
-            Ok(pf) => state.pfs.push(pf),
-            // It went meanwhile.
-            Err(_) if !host.exists(address.sysfs()) => {}
-            Err(error) => state.unread.push(UnreadPf { address, not_known: Unread::of(&error) }),
-        }
-    }
-    Ok(state)
+    Ok(look_at(host, source, selector, pfs, deadline).await?.state)
 }
 
 /// How often something that is not known is looked for: the number of VFs may have changed just then, or a netdev have been renamed.
@@ -127,7 +113,8 @@ const LOOKS: usize = 3;
 /// Between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
-/// [`observe_within`] for a snapshot: where something is not known, it is looked for once more and again. A recording is what it is.
+/// [`observe`] for a snapshot: where something is not known, it is looked for once more and again. A recording is what it is, and what
+/// hangs is not waited for twice.
 ///
 /// # Errors
 /// What keeps all of them from being looked at.
@@ -140,13 +127,58 @@ pub async fn observe_whole(
 ) -> Result<NicState, ObserveError> {
     let mut looks = 1;
     loop {
-        let state = observe_within(host, source, selector, pfs, deadline).await?;
-        if looks == LOOKS || matches!(source, LinkSource::Recorded(_)) || state.not_known().is_empty() {
+        let Seen { state, hangs } = look_at(host, source, selector, pfs, deadline).await?;
+        let is_recorded = matches!(source, LinkSource::Recorded(_));
+        if looks == LOOKS || hangs || is_recorded || state.not_known().is_empty() {
             return Ok(state);
         }
         looks += 1;
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
+}
+
+/// What one look has found.
+struct Seen {
+    state: NicState,
+    /// Whether a PF was not done in time.
+    hangs: bool,
+}
+
+async fn look_at(
+    host: &Host,
+    source: &LinkSource,
+    selector: &DeviceSelector,
+    pfs: &[DeviceAddress],
+    deadline: Duration,
+) -> Result<Seen, ObserveError> {
+    let source = Arc::new(source.with_deadline(deadline));
+    let links = Arc::new(source.links().await?);
+    let look = async |address: &DeviceAddress| {
+        let (runtime, pf) = (tokio::runtime::Handle::current(), address.clone());
+        let (source, links, selector) = (source.clone(), links.clone(), selector.clone());
+        let look = move |host: &Host| {
+            runtime.block_on(async {
+                look_in_namespaces(host, observe_pf(host, &source, &selector, &pf, &links).await).await
+            })
+        };
+        let found = host.look_within(address.name(), deadline, look).await;
+        (address.clone(), found.map_err(ObserveError::from).flatten())
+    };
+    // At once: one may hang, and each VF that is not visible is looked at twice.
+    let there = pfs.iter().filter(|pf| host.exists(pf.sysfs()));
+    let mut seen = Seen { state: NicState::default(), hangs: false };
+    for (address, pf) in join_all(there.map(look)).await {
+        match pf {
+            Ok(pf) => seen.state.pfs.push(pf),
+            // It went meanwhile.
+            Err(_) if !host.exists(address.sysfs()) => {}
+            Err(error) => {
+                seen.hangs |= matches!(&error, ObserveError::Look(LookError::Deadline { .. }));
+                seen.state.unread.push(UnreadPf { address, not_known: Unread::of(&error) });
+            }
+        }
+    }
+    Ok(seen)
 }
 
 /// Tells VFs' netdevs in other network namespaces from those that are not there yet.
@@ -165,44 +197,21 @@ async fn look_in_namespaces(host: &Host, pf: Result<PfState, ObserveError>) -> R
     Ok(pf)
 }
 
-/// [`observe`] from a thread of its own, for at most `deadline`.
-///
-/// Reading can hang where writing does: `sriov_numvfs` is read under the device's lock (drivers/pci/iov.c,
-/// `sriov_numvfs_show`), which a probe or a write of `sriov_numvfs` that comes to no end holds. The thread is then left
-/// behind and does not keep the process from ending. Each question over netlink has the same deadline.
-pub async fn observe_within(
-    host: &Host,
-    source: &LinkSource,
-    selector: &DeviceSelector,
-    pfs: &[DeviceAddress],
-    deadline: Duration,
-) -> Result<NicState, ObserveError> {
-    let (done, finished) = tokio::sync::oneshot::channel();
-    let runtime = tokio::runtime::Handle::current();
-    let (host, source, selector, pfs) =
-        (host.clone(), source.with_deadline(deadline), selector.clone(), pfs.to_vec());
-    std::thread::Builder::new()
-        .name("observation".into())
-        .spawn(move || {
-            // The receiver is gone when the deadline has passed: nobody is left to be told.
-            let _ = done.send(runtime.block_on(observe(&host, &source, &selector, &pfs)));
-        })
-        .map_err(ObserveError::Thread)?;
-    match tokio::time::timeout(deadline, finished).await {
-        Ok(Ok(observed)) => observed,
-        Ok(Err(_)) => Err(ObserveError::Thread(std::io::Error::other("it ended without an answer"))),
-        Err(_) => Err(ObserveError::Deadline { after: deadline }),
-    }
-}
-
 /// The driver that the device is bound to.
 pub(crate) fn driver_of(host: &Host, device: &DeviceAddress) -> Result<Option<String>, ObserveError> {
     Ok(host.link_name(format!("{}/driver", device.sysfs()))?)
 }
 
 /// The addresses of a PF's VFs, by index; none on a bus whose VFs are no devices of their own.
+///
+/// By its links to them, which unlike `sriov_numvfs` are read without a lock.
+///
+/// # Errors
+/// The PF's folder cannot be listed, or one of the VFs before the last is missing.
 pub fn vf_addresses(host: &Host, pf: &DeviceAddress) -> Result<Vec<PciAddress>, ObserveError> {
-    let count = num_vfs(host, pf, None)?;
+    let names = host.list_if_exists(pf.sysfs())?;
+    let indexes = names.iter().filter_map(|name| name.strip_prefix("virtfn")?.parse::<u32>().ok());
+    let count = indexes.map(|index| index.saturating_add(1)).max().unwrap_or(0).min(MOST_VFS);
     (0..count).filter_map(|index| vf_address(host, pf, index).transpose()).collect()
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nic_host::{Foreign, Host, ListError, ReadError};
+use nic_host::{Foreign, Host, ListError, LookError, ReadError};
 use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Links, Netlink, Setting, Unread, VfList};
 use serde::Deserialize;
 
@@ -29,15 +29,9 @@ pub enum ObserveError {
         /// What it should hold.
         expected: &'static str,
     },
-    /// It took longer than it may.
-    #[error("looking at the NICs has not ended after {} s: something of them hangs in the kernel", after.as_secs())]
-    Deadline {
-        /// How long it was waited for.
-        after: Duration,
-    },
-    /// No thread could be had for it.
-    #[error("cannot start a thread to look at the NICs from")]
-    Thread(#[source] std::io::Error),
+    /// It took longer than it may, or could not be begun.
+    #[error(transparent)]
+    Look(#[from] LookError),
     /// A question to the kernel over netlink failed.
     #[error("cannot read the links over netlink")]
     Netlink(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -50,8 +44,8 @@ pub enum ObserveError {
         #[source]
         source: serde_json::Error,
     },
-    /// By its count a PF has a VF of which it shows no device.
-    #[error("{pf} has a VF {vf} by its sriov_numvfs, and no virtfn{vf}")]
+    /// By its count, or by a later VF, a PF has a VF of which it shows no device.
+    #[error("{pf} has a VF {vf}, by its count or by a later one, and no virtfn{vf}")]
     NoSuchVf {
         /// The PF.
         pf: DeviceAddress,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nic_host::{DeadlineWriteError, Host};
 
 use crate::observe::driver_of;
-use crate::{DeviceAddress, Inquiry, ObserveError, PciAddress, Usage};
+use crate::{DeviceAddress, ObserveError, PciAddress, Usage};
 
 /// A VF operation refused because the device is no VF, or failed in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -83,11 +83,13 @@ pub(crate) async fn unbind(
     Ok(host.write_attribute_within(path, &vf.to_string(), deadline).await?)
 }
 
-/// An error when somebody uses the PF or VF, or when that cannot be told.
-pub(crate) fn check_is_unused(inquiry: &Inquiry<'_>, device: &DeviceAddress) -> Result<(), VfWriteError> {
-    match inquiry.usage(device) {
-        Usage::Free => Ok(()),
-        usage => Err(VfWriteError::InUse { address: device.clone(), usage }),
+impl VfWriteError {
+    /// The error when somebody uses the PF or VF, or when that cannot be told.
+    pub(crate) fn of_usage(device: &DeviceAddress, usage: Usage) -> Option<Self> {
+        match usage {
+            Usage::Free => None,
+            usage => Some(Self::InUse { address: device.clone(), usage }),
+        }
     }
 }
 

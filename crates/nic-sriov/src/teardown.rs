@@ -7,9 +7,9 @@ use futures_util::future::join_all;
 use nic_host::Host;
 
 use crate::observe::{driver_of, vf_addresses};
-use crate::sysfs::{VfWriteError, check_has_no_driver, check_is_unused, set_num_vfs, unbind};
+use crate::sysfs::{VfWriteError, check_has_no_driver, set_num_vfs, unbind};
 use crate::{
-    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, Inquiry, ObserveError, PciAddress,
+    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, Inquiry, ObserveError, PciAddress, Usage,
 };
 
 /// VFs of a PF that were not removed.
@@ -54,13 +54,13 @@ pub async fn remove_vfs(
         return unlisted;
     }
     // All of them before the first is unbound.
-    let used = in_use(host, selector, &vfs);
+    let used = in_use(host, selector, &vfs, deadline).await;
     if !used.is_empty() {
         return used;
     }
     unbind_vfs(host, selector, &vfs, jobs, deadline).await;
     // Again right before: one may have come to be used since it was unbound, or was not unbound for that.
-    for errors in [in_use(host, selector, &vfs), still_bound(host, &vfs)] {
+    for errors in [in_use(host, selector, &vfs, deadline).await, still_bound(host, &vfs)] {
         if !errors.is_empty() {
             return errors;
         }
@@ -68,15 +68,13 @@ pub async fn remove_vfs(
     let remove = |(pf, addresses): &(&DeviceAddress, Vec<PciAddress>)| {
         let (pf, has_vfs) = ((*pf).clone(), !addresses.is_empty());
         async move {
-            match host.attribute(format!("{}/sriov_numvfs", pf.sysfs())) {
+            match vf_count(host, &pf, deadline).await {
                 Ok(Some(count)) if count != "0" => {}
                 // Absent or 0.
                 Ok(_) => return None,
                 // The unload that follows meets the reason and names it.
                 Err(_) if !has_vfs => return None,
-                Err(error) => {
-                    return Some(RemoveVfsError { pf, source: Box::new(ObserveError::from(error).into()) });
-                }
+                Err(source) => return Some(RemoveVfsError { pf, source: Box::new(source.into()) }),
             }
             let removed = set_num_vfs(host, &pf, 0, deadline).await;
             removed.err().map(|error| RemoveVfsError { pf, source: Box::new(error.into()) })
@@ -90,16 +88,36 @@ type Pfs<'a> = [(&'a DeviceAddress, Vec<PciAddress>)];
 
 /// The first user of each PF and its VFs. That a VF's netdev is in another network namespace is not asked: a reload takes it along. Nor are
 /// a PF's own RDMA users: they keep modules, which are waited for when these go, and a hook may be there to stop them.
-fn in_use(host: &Host, selector: &DeviceSelector, pfs: &Pfs<'_>) -> Vec<RemoveVfsError> {
+async fn in_use(
+    host: &Host,
+    selector: &DeviceSelector,
+    pfs: &Pfs<'_>,
+    deadline: Duration,
+) -> Vec<RemoveVfsError> {
     let of_vfs = Inquiry::before_write(host, selector);
     let of_pfs = Inquiry::before_write(host, selector).without_rdma();
-    let error = |(pf, vfs): &(&DeviceAddress, Vec<PciAddress>)| {
-        let mut errors =
-            vfs.iter().filter_map(|vf| check_is_unused(&of_vfs, &DeviceAddress::from(*vf)).err());
-        let source = check_is_unused(&of_pfs, pf).err().or_else(|| errors.next())?;
+    let own: Vec<DeviceAddress> = pfs.iter().map(|(pf, _)| (*pf).clone()).collect();
+    let vfs: Vec<DeviceAddress> =
+        pfs.iter().flat_map(|(_, vfs)| vfs.iter().map(|vf| DeviceAddress::from(*vf))).collect();
+    let (of_own, of_vfs) = tokio::join!(of_pfs.usages(&own, deadline), of_vfs.usages(&vfs, deadline));
+    let mut of_vfs = vfs.iter().zip(of_vfs);
+    let error = |((pf, vfs), usage): (&(&DeviceAddress, Vec<PciAddress>), Usage)| {
+        let of_its_vfs: Vec<_> = of_vfs.by_ref().take(vfs.len()).collect();
+        let mut errors = std::iter::once((*pf, usage)).chain(of_its_vfs);
+        let source = errors.find_map(|(device, usage)| VfWriteError::of_usage(device, usage))?;
         Some(RemoveVfsError { pf: (*pf).clone(), source: Box::new(source) })
     };
-    pfs.iter().filter_map(error).collect()
+    pfs.iter().zip(of_own).filter_map(error).collect()
+}
+
+/// `sriov_numvfs`; `None` without SR-IOV.
+async fn vf_count(
+    host: &Host,
+    pf: &DeviceAddress,
+    deadline: Duration,
+) -> Result<Option<String>, ObserveError> {
+    let path = format!("{}/sriov_numvfs", pf.sysfs());
+    Ok(host.look_within(pf.name(), deadline, move |host| host.attribute(path)).await??)
 }
 
 fn still_bound(host: &Host, pfs: &Pfs<'_>) -> Vec<RemoveVfsError> {
@@ -121,9 +139,11 @@ async fn unbind_vfs(host: &Host, selector: &DeviceSelector, vfs: &Pfs<'_>, jobs:
                 return;
             }
         };
-        let unbound = match check_is_unused(&Inquiry::before_write(host, selector), &vf.into()) {
-            Ok(()) => unbind(host, vf, &driver, deadline).await,
-            in_use => in_use,
+        let device = DeviceAddress::from(vf);
+        let usage = Inquiry::before_write(host, selector).usage_within(&device, deadline).await;
+        let unbound = match VfWriteError::of_usage(&device, usage) {
+            None => unbind(host, vf, &driver, deadline).await,
+            Some(in_use) => Err(in_use),
         };
         if let Err(error) = unbound {
             tracing::warn!(%vf, driver, %error, "cannot unbind the VF from its driver");

@@ -16,7 +16,8 @@ mod vdpa;
 mod vfio;
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use nic_host::{Host, OpenDevice, error_chain};
 
@@ -130,9 +131,9 @@ const STUBS: &[&str] = &["pci-stub", "pci-pf-stub"];
 
 /// The question, asked of any number of devices at one time.
 #[derive(Debug)]
-pub struct Inquiry<'a> {
-    host: &'a Host,
-    selector: &'a DeviceSelector,
+pub struct Inquiry {
+    host: Host,
+    selector: DeviceSelector,
     opens_files: bool,
     asks_rdma: bool,
     processes: OnceLock<Result<Processes, String>>,
@@ -153,19 +154,20 @@ struct Asked<'a> {
     driver: Option<String>,
 }
 
-impl<'a> Inquiry<'a> {
+impl Inquiry {
     /// A look that touches nothing, and so may be repeated as often as one likes. A VFIO group that is open while no device of it is passes
     /// unseen where its user's process cannot be seen: as a virtual machine starts it is so for a moment.
     #[must_use]
-    pub fn gentle(host: &'a Host, selector: &'a DeviceSelector) -> Self {
+    pub fn gentle(host: &Host, selector: &DeviceSelector) -> Self {
         let (processes, vdpa) = (OnceLock::new(), OnceLock::new());
+        let (host, selector) = (host.clone(), selector.clone());
         Self { host, selector, opens_files: false, asks_rdma: true, processes, vdpa }
     }
 
     /// The look right before a write. For a moment it has the VFIO group of each device open that nobody has, and a virtual machine that
     /// starts just then does not get it.
     #[must_use]
-    pub fn before_write(host: &'a Host, selector: &'a DeviceSelector) -> Self {
+    pub fn before_write(host: &Host, selector: &DeviceSelector) -> Self {
         Self { opens_files: true, ..Self::gentle(host, selector) }
     }
 
@@ -175,11 +177,39 @@ impl<'a> Inquiry<'a> {
         Self { asks_rdma: false, ..self }
     }
 
-    /// Whether somebody uses the device, a PF or a VF. That its netdev is in another network namespace is not asked.
+    /// Whether somebody uses the devices, PFs and VFs, in their order. That a netdev of theirs is in another network namespace is not asked.
     ///
-    /// A user who is found comes before what cannot be told.
-    pub fn usage(&self, device: &DeviceAddress) -> Usage {
-        let driver = match driver_of(self.host, device) {
+    /// A user who is found comes before what cannot be told. It is asked from a thread, for at most `deadline`: of devices that no answer
+    /// has come for by then, it cannot be told.
+    pub async fn usages(self, devices: &[DeviceAddress], deadline: Duration) -> Vec<Usage> {
+        let answers = Arc::new(Mutex::new(Vec::with_capacity(devices.len())));
+        let (host, asked, given) = (self.host.clone(), devices.to_vec(), answers.clone());
+        let answers_now = || answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ask = move |host: &Host| {
+            let inquiry = Self { host: host.clone(), ..self };
+            for device in asked {
+                let usage = inquiry.usage(&device);
+                given.lock().unwrap_or_else(PoisonError::into_inner).push(usage);
+            }
+        };
+        let asked = host.look_within("who uses the devices", deadline, ask).await;
+        let mut usages: Vec<Usage> = answers_now();
+        if let Err(error) = asked {
+            let untold = Usage::CannotBeTold(Untold::Device(error_chain(&error)));
+            usages.resize(devices.len(), untold);
+        }
+        usages
+    }
+
+    /// [`Inquiry::usages`] of one device.
+    pub async fn usage_within(self, device: &DeviceAddress, deadline: Duration) -> Usage {
+        let usages = self.usages(std::slice::from_ref(device), deadline).await;
+        Usage::of_all(usages)
+    }
+
+    /// Whether somebody uses the device. May hang.
+    fn usage(&self, device: &DeviceAddress) -> Usage {
+        let driver = match driver_of(&self.host, device) {
             Ok(driver) => driver,
             Err(error) => return Usage::CannotBeTold(Untold::Device(error_chain(&error))),
         };

@@ -9,17 +9,18 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use nic_host::Host;
+    use nic_host::{Host, Replay};
     use nic_netlink::{Guid, LinkLayer, Setting, VfChange};
     use nic_sriov::{
-        Attribute, Component, DeviceAddress, DeviceSelector, LinkSource, NicState, ObserveError, PfStep,
-        PlannedStep, Recording, RepresentorState, VfNetdev, VfState, VfUsers, compare, find_pfs, observe,
-        observe_within, plan_admin_before, plan_binding, plan_netdev, plan_prepare, plan_restore,
+        Attribute, Component, DeviceSelector, LinkSource, NicState, ObserveError, PfStep, PlannedStep,
+        RepresentorState, VfNetdev, VfState, VfUsers, compare, find_pfs, observe, observe_whole,
+        plan_admin_before, plan_binding, plan_netdev, plan_prepare, plan_restore,
     };
     use serde_json::{Value, json};
 
     const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures");
     const NODE: &str = "documented-node/before";
+    const LONG: Duration = Duration::from_secs(60);
 
     fn mlx5() -> DeviceSelector {
         DeviceSelector {
@@ -36,7 +37,7 @@ mod tests {
         runtime.block_on(async {
             let source = LinkSource::open(&host).await.unwrap();
             let pfs = find_pfs(&host, &mlx5()).unwrap();
-            observe(&host, &source, &mlx5(), &pfs).await.unwrap()
+            observe(&host, &source, &mlx5(), &pfs, LONG).await.unwrap()
         })
     }
 
@@ -328,20 +329,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_that_does_not_end_in_time_is_left_behind() {
-        let tree = tempfile::tempdir().unwrap();
-        let pf: DeviceAddress = "pci/0000:01:00.0".parse().unwrap();
-        let device = tree.path().join(pf.sysfs().trim_start_matches('/'));
-        fs::create_dir_all(&device).unwrap();
-        let host = Host::at(tree.path());
-        let source = LinkSource::Recorded(Recording::default());
-        let deadline = Duration::from_millis(1);
-        // What takes far longer than that stands for what never ends: a file that hangs when it is read is the kernel's alone.
-        let pfs = vec![pf; 20_000];
-        let observed = observe_within(&host, &source, &mlx5(), &pfs, deadline).await;
-        assert!(
-            matches!(observed, Err(ObserveError::Deadline { after }) if after == deadline),
-            "{observed:?}"
-        );
+    async fn fault_5_2_a_pf_that_hangs_is_not_known_and_the_others_are() {
+        let root = format!("{FIXTURES}/documented-node/before");
+        for hanging in ["0000:01:00.0/sriov_numvfs", "0000:01:02.3/driver_override"] {
+            let replay = Replay::default().hanging_at(format!("/sys/bus/pci/devices/{hanging}"));
+            let host = Host::at(&root).with_replay(replay);
+            let source = LinkSource::open(&host).await.unwrap();
+            let pfs = find_pfs(&host, &mlx5()).unwrap();
+            let deadline = Duration::from_secs(2);
+            for state in [
+                observe(&host, &source, &mlx5(), &pfs, deadline).await.unwrap(),
+                observe_whole(&host, &source, &mlx5(), &pfs, deadline).await.unwrap(),
+            ] {
+                assert_eq!(state.pfs.len(), pfs.len() - 1);
+                let [unread] = &state.unread[..] else { panic!("{:?}", state.unread) };
+                assert_eq!(unread.address.name(), "0000:01:00.0");
+                let why = unread.not_known.to_string();
+                assert!(
+                    why.starts_with("looking at 0000:01:00.0 has not ended after 2 s: reading "),
+                    "{why}"
+                );
+                assert!(why.ends_with(&format!("{hanging} hangs in the kernel")), "{why}");
+            }
+        }
     }
 }

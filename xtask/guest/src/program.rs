@@ -161,8 +161,10 @@ impl NicDriver {
         let said = Arc::default();
         let so_far = Arc::clone(&said);
         let stderr = thread::spawn(move || relay(stderr, true, &so_far));
-        let stdout = thread::spawn(move || relay(stdout, self.shown, &Mutex::default()));
-        Ok(Running { line, start, child, stdout, stderr, said, ended, watch })
+        let told = Arc::default();
+        let so_far = Arc::clone(&told);
+        let stdout = thread::spawn(move || relay(stdout, self.shown, &so_far));
+        Ok(Running { line, start, child, stdout, stderr, said, told, ended, watch })
     }
 }
 
@@ -176,6 +178,8 @@ pub(crate) struct Running {
     stderr: JoinHandle<anyhow::Result<String>>,
     /// What it has said so far on standard error.
     said: Arc<Mutex<String>>,
+    /// What it has told so far on standard output.
+    told: Arc<Mutex<String>>,
     /// Dropped when it has ended, which ends the watch.
     ended: Sender<()>,
     watch: JoinHandle<anyhow::Result<()>>,
@@ -214,9 +218,13 @@ impl Running {
 
     /// Waits until it has said this on standard error.
     pub(crate) fn wait_until_it_says(&self, words: &str) -> anyhow::Result<()> {
-        wait::until(&format!("it says {words:?}"), Duration::from_secs(20), || {
-            Ok(self.said.lock().unwrap_or_else(PoisonError::into_inner).contains(words).then_some(()))
-        })
+        wait_for_words(&self.said, words)
+    }
+
+    /// Waits until it has told this on standard output. Returns how long that took from its start on.
+    pub(crate) fn wait_until_it_tells(&self, words: &str) -> anyhow::Result<Duration> {
+        wait_for_words(&self.told, words)?;
+        Ok(self.start.elapsed())
     }
 
     /// Waits until it has ended.
@@ -296,6 +304,12 @@ impl Outcome {
         let text = format!("{}\n{}", self.stdout, self.stderr).to_lowercase();
         words.iter().any(|word| text.contains(word))
     }
+}
+
+fn wait_for_words(so_far: &Mutex<String>, words: &str) -> anyhow::Result<()> {
+    wait::until(&format!("it says {words:?}"), Duration::from_secs(20), || {
+        Ok(so_far.lock().unwrap_or_else(PoisonError::into_inner).contains(words).then_some(()))
+    })
 }
 
 /// Ends a process when it is meant to be killed, or when it hangs; then it says what it and the kernel were about.

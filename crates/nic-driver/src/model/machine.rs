@@ -14,6 +14,9 @@ use super::kernel::Kernel;
 use crate::machine::{Acting, Machine, Nics, PfsToCome};
 use crate::privileges::{PrivilegeError, Privileged};
 
+/// How long a look at the model's tree may take, on a machine that is busy with other tests.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// A handle on the kernel of a node.
 #[derive(Debug, Clone)]
 pub(super) struct ModelMachine(pub(super) Arc<Kernel>);
@@ -104,7 +107,8 @@ impl Nics for ModelNics {
             let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
             let differences = async || -> Result<Vec<Difference>, ObserveError> {
                 let source = LinkSource::open(&self.kernel.host).await?;
-                Ok(compare(saved, &observe(&self.kernel.host, &source, selector, &pfs).await?))
+                let found = observe(&self.kernel.host, &source, selector, &pfs, LOOK).await?;
+                Ok(compare(saved, &found))
             };
             let due = differences().await?.iter().filter(|difference| difference.is_wrong()).count();
             if due > 0 {

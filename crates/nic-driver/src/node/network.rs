@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_netlink::IfIndex;
-use nic_sriov::{
-    KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, VfNetdev, observe_within,
-};
+use nic_sriov::{KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, VfNetdev, observe};
 use nic_topology::{
     Difference, Gravity, LinkMapping, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError,
     compare, restore,
@@ -123,7 +121,7 @@ async fn find_netdevs(
     let source = LinkSource::Kernel(kernel.clone());
     let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
     let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
-    let found = observe_within(&context.host, &source, &context.family.devices, &pfs, deadline).await?;
+    let found = observe(&context.host, &source, &context.family.devices, &pfs, deadline).await?;
     Ok(FoundNetdevs::pair(&snapshot.nics, &found))
 }
 

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use nic_kmod::{LoadedModules, ModuleName, ReadLoadedError};
 use nic_sriov::{
-    DeviceAddress, Difference, LinkSource, NicState, ObserveError, compare, find_pfs, observe_whole,
-    observe_within,
+    DeviceAddress, Difference, LinkSource, NicState, ObserveError, compare, find_pfs, observe, observe_whole,
 };
 
 use super::network::observe_network;
@@ -74,6 +73,6 @@ pub(crate) async fn nics_differ(
     deadline: Duration,
 ) -> Result<bool, ObserveError> {
     let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let found = observe_within(&context.host, source, &context.family.devices, &pfs, deadline).await?;
+    let found = observe(&context.host, source, &context.family.devices, &pfs, deadline).await?;
     Ok(compare(saved, &found).iter().any(Difference::is_wrong))
 }

@@ -1,7 +1,9 @@
 //! Which version the drivers of the family's netdevs say that they are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use nic_host::{Host, LookError};
 use nic_netlink::DriverInfo;
 use nic_sriov::{LinkSource, NetdevState, NicState, ObserveError, PfState, find_pfs, observe};
 use serde::Serialize;
@@ -20,8 +22,18 @@ pub struct ReportedVersion {
     pub netdevs: Vec<String>,
 }
 
-/// What the netdevs here report, driver by driver.
-pub(crate) fn reported_versions(found: &NicState) -> Vec<ReportedVersion> {
+/// What the netdevs here report, driver by driver. Each is asked under the lock of all netdevs (`dev_ethtool` in `net/ethtool/ioctl.c` takes
+/// `rtnl_lock`), which a driver that hangs may hold.
+pub(crate) async fn reported_versions(
+    host: &Host,
+    found: &NicState,
+    deadline: Duration,
+) -> Result<Vec<ReportedVersion>, LookError> {
+    let found = found.clone();
+    host.look_within("the versions of the drivers", deadline, move |_| versions_of(&found)).await
+}
+
+fn versions_of(found: &NicState) -> Vec<ReportedVersion> {
     let mut netdevs: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let of_pf = |pf: &PfState| {
         pf.netdev
@@ -76,8 +88,9 @@ fn tell(reported: Vec<ReportedVersion>) {
 async fn observe_reported_versions(context: &Context) -> Result<Vec<ReportedVersion>, ObserveError> {
     let (host, selector) = (&context.host, &context.family.devices);
     let source = LinkSource::open(host).await?;
-    let found = observe(host, &source, selector, &find_pfs(host, selector)?).await?;
-    Ok(reported_versions(&found))
+    let deadline = context.settings.timeout;
+    let found = observe(host, &source, selector, &find_pfs(host, selector)?, deadline).await?;
+    Ok(reported_versions(host, &found, deadline).await?)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub(crate) async fn look_for_blockers(
     index: &ModuleIndex,
     look: Look,
 ) -> Result<FoundBlockers, PhaseError> {
-    let mut found = find_blockers(context, index, look)?;
+    let mut found = find_blockers(context, index, look).await?;
     if context.is_armed() {
         return Ok(found);
     }
@@ -111,4 +111,42 @@ async fn what_hangs_on_the_nics(
         }
     }
     Ok(blockers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use nic_host::{Host, Replay};
+
+    use crate::fixture::context;
+    use crate::phase::{plan_reload, preflight, snapshot, status};
+
+    const BEFORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/documented-node/before");
+
+    #[tokio::test]
+    async fn fault_5_2_commands_that_look_beside_a_pf_that_hangs_end_and_name_it() {
+        let state = tempfile::tempdir().unwrap();
+        let numvfs = "/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs";
+        let host = Host::at(BEFORE).with_replay(Replay::default().hanging_at(numvfs));
+        let mut context = context(host, state.path());
+        context.settings.force = true;
+        let begun = Instant::now();
+        let told = |told: String| {
+            assert!(
+                told.contains("PF 0000:01:00.0: looking at 0000:01:00.0 has not ended after 1 s"),
+                "{told}"
+            );
+            assert!(told.contains("0000:01:00.0/sriov_numvfs hangs in the kernel"), "{told}");
+        };
+        told(preflight(&context).await.unwrap().to_string());
+        told(plan_reload(&context).await.unwrap().to_string());
+        let not_known = snapshot(&context).await.unwrap().not_known;
+        told(not_known.iter().map(ToString::to_string).collect());
+        let status = status(&context).await.unwrap().to_string();
+        assert!(status.contains("PF 0000:01:00.1 ("), "the other is told of: {status}");
+        assert!(!status.contains("no PF of this family"), "{status}");
+        told(status);
+        assert!(begun.elapsed() < 60 * context.settings.timeout, "{:?}", begun.elapsed());
+    }
 }

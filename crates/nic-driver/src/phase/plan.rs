@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use nic_sriov::{Inquiry, LinkSource, RestorePlan, VfUsers, observe_within, plan_restore, vfs_to_ask};
+use nic_sriov::{
+    DeviceAddress, Inquiry, LinkSource, RestorePlan, VfUsers, observe, plan_restore, vfs_to_ask,
+};
 use serde::Serialize;
 
 use super::error::PhaseError;
@@ -64,9 +66,10 @@ pub async fn plan_restore_sriov(context: &Context, from_record: bool) -> Result<
     let source = LinkSource::open(&context.host).await?;
     let selector = &context.family.devices;
     let deadline = context.settings.restore_options().deadline(saved.vf_count());
-    let found = observe_within(&context.host, &source, selector, &pfs, deadline).await?;
-    let inquiry = Inquiry::gentle(&context.host, selector);
-    let users: VfUsers =
-        vfs_to_ask(saved, &found).into_iter().map(|vf| (vf, inquiry.usage(&vf.into()))).collect();
+    let found = observe(&context.host, &source, selector, &pfs, deadline).await?;
+    let vfs = vfs_to_ask(saved, &found);
+    let devices: Vec<DeviceAddress> = vfs.iter().map(|vf| (*vf).into()).collect();
+    let usages = Inquiry::gentle(&context.host, selector).usages(&devices, deadline).await;
+    let users: VfUsers = vfs.into_iter().zip(usages).collect();
     Ok(PlannedRestore::Steps(plan_restore(saved, &found, &users)))
 }

@@ -209,7 +209,8 @@ async fn ensure_lost(
         }
     }
     let source = LinkSource::open(&context.host).await?;
-    let found = observe(&context.host, &source, &context.family.devices, forget).await?;
+    let found =
+        observe(&context.host, &source, &context.family.devices, forget, context.settings.timeout).await?;
     let obstacles = obstacles(&saved, &found);
     for pf in forget {
         let has_no_netdev = found.pf(pf).here().is_none_or(|found| found.netdev.as_set().is_none());

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use nic_kmod::{IdentityReport, ModuleName};
 use nic_netlink::Setting;
-use nic_sriov::{
-    Difference, LinkSource, NicState, NotKnown, ObserveError, compare, find_pfs, observe_within,
-};
+use nic_sriov::{Difference, LinkSource, NicState, NotKnown, ObserveError, compare, find_pfs, observe};
 use serde::Serialize;
 
 use super::error::PhaseError;
@@ -32,7 +30,7 @@ pub struct Status {
     pub ready: bool,
     /// The PFs.
     pub pfs: Vec<PfStatus>,
-    /// Why nothing is known of the PFs: something of them hangs in the kernel.
+    /// Why nothing is known of the PFs: the kernel does not list the netdevs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pfs_not_known: Option<String>,
     /// What of them is not known.
@@ -128,13 +126,22 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
     let source = LinkSource::open(host).await?;
     let deadline = context.settings.timeout.min(PATIENCE);
     let (found, pfs_not_known) =
-        match observe_within(host, &source, selector, &find_pfs(host, selector)?, deadline).await {
+        match observe(host, &source, selector, &find_pfs(host, selector)?, deadline).await {
             Ok(found) => (Some(found), None),
-            Err(error @ ObserveError::Deadline { .. }) => (None, Some(crate::error_chain(&error))),
+            // What hangs in the kernel with the lock of all netdevs keeps them from being listed.
+            Err(error @ ObserveError::Netlink(_)) => (None, Some(crate::error_chain(&error))),
             Err(error) => return Err(error.into()),
         };
     let reported = match &found {
-        Some(found) if host.is_running_machine() => reported_versions(found),
+        Some(found) if host.is_running_machine() => {
+            reported_versions(host, found, deadline).await.unwrap_or_else(|error| {
+                tracing::warn!(
+                    error = crate::error_chain(&error),
+                    "the version of the driver that runs is not known"
+                );
+                Vec::new()
+            })
+        }
         _ => Vec::new(),
     };
     let pfs = found.iter().flat_map(|found| &found.pfs).map(|pf| PfStatus {
@@ -204,7 +211,7 @@ impl fmt::Display for Status {
         }
         match &self.pfs_not_known {
             Some(why) => writeln!(f, "PFs: {why}")?,
-            None if self.pfs.is_empty() => writeln!(f, "no PF of this family")?,
+            None if self.pfs.is_empty() && self.not_known.is_empty() => writeln!(f, "no PF of this family")?,
             None => {}
         }
         for pf in &self.pfs {

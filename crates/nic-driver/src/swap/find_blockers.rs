@@ -84,7 +84,7 @@ pub(crate) enum Look {
 }
 
 /// Finds all blockers of a reload from the tree with this index, without asking whether one is due. Changes nothing.
-pub(crate) fn find_blockers(
+pub(crate) async fn find_blockers(
     context: &Context,
     index: &ModuleIndex,
     look: Look,
@@ -92,7 +92,7 @@ pub(crate) fn find_blockers(
     let modules = &context.family.modules;
     let loaded = LoadedModules::read(&context.host)?;
     let users = observe_users(&context.host)?;
-    let mut blockers = devices_in_use(context, look)?;
+    let mut blockers = devices_in_use(context, look).await?;
     blockers.extend(foreign_blacklist(context)?);
     blockers.extend(state_goes_with_container(context)?);
     blockers.extend(init_script_missing(context));
@@ -147,7 +147,7 @@ fn state_goes_with_container(context: &Context) -> Result<Option<Blocker>, ReadE
 
 /// PFs and VFs that somebody uses, or of which that cannot be told. Looks are repeated while a container waits: only the one right before
 /// the first change may take a VFIO group from a virtual machine that just starts.
-fn devices_in_use(context: &Context, look: Look) -> Result<Vec<Blocker>, ObserveError> {
+async fn devices_in_use(context: &Context, look: Look) -> Result<Vec<Blocker>, ObserveError> {
     let (host, family) = (&context.host, &context.family);
     let inquiry = match look {
         Look::Whole => Inquiry::gentle(host, &family.devices),
@@ -157,26 +157,24 @@ fn devices_in_use(context: &Context, look: Look) -> Result<Vec<Blocker>, Observe
     let serves_rdma = |module: &ModuleName| module.as_str() == "ib_uverbs";
     let inquiry =
         if family.modules.unloaded().iter().any(serves_rdma) { inquiry.without_rdma() } else { inquiry };
-    let mut blockers = Vec::new();
-    let mut ask = |what: &str, device: &DeviceAddress| {
-        let usage = inquiry.usage(device);
-        if let Some(remedy) = remedy_of(&usage) {
-            blockers.push(Blocker {
-                kind: BlockerKind::DeviceInUse,
-                what: format!("the {what} {device} {usage}"),
-                modules: Vec::new(),
-                remedy,
-                user: None,
-            });
-        }
-    };
+    let mut devices: Vec<(&str, DeviceAddress)> = Vec::new();
     for pf in find_pfs(host, &family.devices)? {
-        ask("PF", &pf);
-        for vf in vf_addresses(host, &pf)? {
-            ask("VF", &vf.into());
-        }
+        let vfs = vf_addresses(host, &pf)?;
+        devices.push(("PF", pf));
+        devices.extend(vfs.into_iter().map(|vf| ("VF", vf.into())));
     }
-    Ok(blockers)
+    let addresses: Vec<DeviceAddress> = devices.iter().map(|(_, device)| device.clone()).collect();
+    let usages = inquiry.usages(&addresses, context.settings.timeout).await;
+    let block = |((what, device), usage): ((&str, DeviceAddress), Usage)| {
+        Some(Blocker {
+            kind: BlockerKind::DeviceInUse,
+            what: format!("the {what} {device} {usage}"),
+            modules: Vec::new(),
+            remedy: remedy_of(&usage)?,
+            user: None,
+        })
+    };
+    Ok(devices.into_iter().zip(usages).filter_map(block).collect())
 }
 
 /// What to do about it; nothing where nobody uses the device.

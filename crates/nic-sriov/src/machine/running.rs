@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::{Machine, MachineError};
 use crate::net_folder::is_elsewhere;
-use crate::observe::{driver_of, observe_within, vf_addresses};
+use crate::observe::{driver_of, observe, vf_addresses};
 use crate::ofed::{self, OfedStep};
 use crate::plan::BindStep;
 use crate::rdma::rdma_devices;
@@ -56,7 +56,7 @@ impl Machine for RunningMachine<'_> {
 
     async fn observe(&self, pf: &DeviceAddress) -> Result<Option<PfState>, ObserveError> {
         let pf = std::slice::from_ref(pf);
-        let state = observe_within(self.host, &self.source, self.selector, pf, self.deadline).await?;
+        let state = observe(self.host, &self.source, self.selector, pf, self.deadline).await?;
         match state.unread.into_iter().next() {
             Some(unread) => Err(unread.not_known.into()),
             None => Ok(state.pfs.into_iter().next()),
@@ -79,7 +79,9 @@ impl Machine for RunningMachine<'_> {
         let device = DeviceAddress::from(vf);
         match is_elsewhere(self.host, &device).await {
             Ok(true) => Usage::InUse(DeviceUser::Namespace),
-            Ok(false) => Inquiry::before_write(self.host, self.selector).usage(&device),
+            Ok(false) => {
+                Inquiry::before_write(self.host, self.selector).usage_within(&device, self.deadline).await
+            }
             Err(error) => Usage::CannotBeTold(Untold::Device(error_chain(&error))),
         }
     }

@@ -4,15 +4,12 @@
 use super::executor::Executor;
 use crate::machine::Machine;
 use crate::sysfs::VfWriteError;
-use crate::{DeviceAddress, PciAddress, Usage};
+use crate::{DeviceAddress, PciAddress};
 
 impl<M: Machine> Executor<'_, M> {
     /// An error when somebody uses the VF, or when that cannot be told.
     pub(super) async fn check_is_unused(&self, vf: PciAddress) -> Result<(), VfWriteError> {
-        match self.machine.usage(vf).await {
-            Usage::Free => Ok(()),
-            usage => Err(VfWriteError::InUse { address: vf.into(), usage }),
-        }
+        VfWriteError::of_usage(&vf.into(), self.machine.usage(vf).await).map_or(Ok(()), Err)
     }
 
     /// An error when somebody uses a VF of the PF, or when that cannot be told.

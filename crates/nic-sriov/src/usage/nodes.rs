@@ -35,10 +35,10 @@ const CLASSES: &[NodeClass] = &[
 /// How deep devices of the auxiliary bus are followed: a sub-function's own stand below it.
 const DEPTH: usize = 3;
 
-impl Inquiry<'_> {
+impl Inquiry {
     /// The device files of the device, and of the devices of the auxiliary bus below it: a PF's sub-functions.
     pub(super) fn nodes(&self, asked: &Asked<'_>) -> Usage {
-        let places = match places(self.host, &asked.sysfs) {
+        let places = match places(&self.host, &asked.sysfs) {
             Ok(places) => places,
             Err(why) => return Usage::CannotBeTold(Untold::Device(why)),
         };
@@ -77,7 +77,7 @@ impl Inquiry<'_> {
             Ok(None) => return Usage::Free,
             Err(error) => return cannot(error_chain(&error)),
         };
-        match module.map(|module| foreign_references(self.host, module)).transpose() {
+        match module.map(|module| foreign_references(&self.host, module)).transpose() {
             Ok(Some(Some(0))) => return Usage::Free,
             Ok(_) => {}
             Err(error) => return cannot(error_chain(&error)),

@@ -40,14 +40,14 @@ pub(crate) fn vdpa_devices(host: &Host) -> Result<Vec<VdpaDevice>, ObserveError>
     Ok(devices)
 }
 
-impl Inquiry<'_> {
+impl Inquiry {
     /// A vDPA device is given to user space by `vhost_vdpa`, or is a virtio device of this machine by `virtio_vdpa`.
     ///
     /// To remove one that is open waits until it is closed (`vhost_vdpa_remove` in `drivers/vhost/vdpa.c`), as `vhost_vdpa`'s users keep a
     /// reference on that module alone.
     pub(super) fn vdpa(&self, asked: &Asked<'_>) -> Usage {
         let devices =
-            match self.vdpa.get_or_init(|| vdpa_devices(self.host).map_err(|error| error_chain(&error))) {
+            match self.vdpa.get_or_init(|| vdpa_devices(&self.host).map_err(|error| error_chain(&error))) {
                 Ok(devices) => devices,
                 Err(why) => return Usage::CannotBeTold(Untold::Device(why.clone())),
             };
@@ -67,7 +67,7 @@ impl Inquiry<'_> {
             if child.starts_with("vhost-vdpa-") {
                 return self.node(&format!("/dev/{child}"), &path, Some("vhost_vdpa"));
             }
-            match child.starts_with("virtio").then(|| net_folder_at(self.host, &path)) {
+            match child.starts_with("virtio").then(|| net_folder_at(&self.host, &path)) {
                 Some(Ok(NetFolder::ElsewhereOnly)) => {
                     Usage::InUse(DeviceUser::VdpaNamespace(name.to_owned()))
                 }

@@ -27,7 +27,7 @@ fn cannot(file: &str, why: String) -> Usage {
     Usage::CannotBeTold(Untold::File { file: file.to_owned(), why })
 }
 
-impl Inquiry<'_> {
+impl Inquiry {
     /// Whether a virtual machine or a DPDK process runs on the device.
     ///
     /// VFIO enables a device as its file is first opened, through a group or by itself, and disables it as the last is closed
@@ -73,7 +73,7 @@ impl Inquiry<'_> {
         if !self.opens_files {
             return self.named(&groups, &[], asked).unwrap_or(Usage::Free);
         }
-        Usage::of_all(groups.into_iter().map(|group| match ask(self.host, &group.file, &group.number) {
+        Usage::of_all(groups.into_iter().map(|group| match ask(&self.host, &group.file, &group.number) {
             Ok(()) => Usage::Free,
             Err(Errno::BUSY) => Usage::InUse(DeviceUser::Open(group.file)),
             Err(errno) => cannot(&group.file, errno.to_string()),

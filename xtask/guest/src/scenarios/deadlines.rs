@@ -1,8 +1,9 @@
 //! What hangs is noticed, named and handled, and signals are answered meanwhile: a command that does not return, a write
-//! to `sriov_numvfs` and a bind that the kernel does not answer.
+//! to `sriov_numvfs` and a bind that the kernel does not answer; what is read under the lock of such a write.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -44,6 +45,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     command("rmmod", [VF_DRIVER])?;
     load_faulty_drivers()?;
     recovers(&before)?;
+    looks_beside_a_hang(guest, &before, &pf, &vf)?;
     num_vfs_hangs(&before, &pf)?;
     num_vfs_hangs_and_is_left(&before, &pf)?;
     if guest.parameter("bind")? {
@@ -89,6 +91,74 @@ fn command_hangs_and_is_left(before: &Nics) -> anyhow::Result<()> {
     drivers::expect_loaded(&drivers::version("A")?)
 }
 
+/// Attributes that are read under a lock that somebody else's write holds: whoever looks tells which, and tells the rest.
+fn looks_beside_a_hang(guest: &Guest, before: &Nics, pf: &str, vf: &str) -> anyhow::Result<()> {
+    NicDriver::new(["snapshot"]).quietly().run()?.expect(Exit::Success)?;
+    // The VF's lock is its probe's, on each kernel.
+    fault(VF_DRIVER, "slow_probe_s", NUM_VFS_HANGS)?;
+    fault(VF_DRIVER, "slow_probe", vf)?;
+    write(pci_device(vf).join("driver/unbind"), vf)?;
+    let bind = format!("/sys/bus/pci/drivers/{VF_DRIVER}/bind");
+    looks_end(pf, &pci_device(vf).join("driver_override"), Path::new(&bind), vf)?;
+    recovers(before)?;
+    // The PF's lock is taken to read how many VFs it has, until 6.8.
+    if guest.kernel().starts_with("6.1.") {
+        NicDriver::new(["snapshot"]).quietly().run()?.expect(Exit::Success)?;
+        fault("igb", "hang_numvfs", NUM_VFS_HANGS)?;
+        let num_vfs = pci_device(pf).join("sriov_numvfs");
+        looks_end(pf, &num_vfs, &num_vfs, "0")?;
+        recovers(before)?;
+    }
+    Ok(())
+}
+
+/// `read` hangs while `value` is written to `written`: all who look at the PF say so in time.
+fn looks_end(pf: &str, read: &Path, written: &Path, value: &str) -> anyhow::Result<()> {
+    say(&format!("== {} hangs when it is read", read.display()));
+    let mut writer = Command::new("sh")
+        .args(["-c", "echo \"$0\" > \"$1\"", value])
+        .arg(written)
+        .spawn()
+        .context("cannot start a shell")?;
+    let writer_hangs = format!("/proc/{}/stack", writer.id());
+    wait::until("the write hangs", AT_ONCE, || {
+        Ok(fs::read_to_string(&writer_hangs).unwrap_or_default().contains("msleep").then_some(()))
+    })?;
+    let named = format!("looking at {pf} has not ended after 4 s: reading {} hangs", read.display());
+    // The snapshot that the NICs are given back from stays what it is.
+    let elsewhere = ["--state-dir", "/var/lib/looks"];
+    let looks = [
+        (vec!["status"], Exit::Success),
+        (vec!["preflight", "--force"], Exit::Blocked),
+        (vec!["plan", "reload", "--force"], Exit::Success),
+        (elsewhere.into_iter().chain(["snapshot"]).collect(), Exit::Success),
+    ];
+    let mut running = Vec::new();
+    for (look, exit) in looks {
+        running.push((start(&look)?, exit));
+    }
+    let mut longest = Duration::ZERO;
+    for (look, _) in &running {
+        longest = longest.max(look.wait_until_it_tells(&named)?);
+    }
+    ensure!(
+        writer.try_wait().context("cannot look at the shell")?.is_none(),
+        "the write did not hang any more: nothing was shown"
+    );
+    // A thread in the kernel keeps its process until the kernel lets go of it.
+    for (look, exit) in running {
+        look.wait()?.expect(exit)?;
+    }
+    writer.wait().context("cannot wait for the shell")?;
+    fs::remove_dir_all("/var/lib/looks").context("cannot remove a state directory")?;
+    let file = read.file_name().unwrap_or_default().display();
+    report(&format!(
+        "{file} hangs when it is read: status, preflight, plan reload and snapshot told so after {:.1} s",
+        longest.as_secs_f64()
+    ));
+    Ok(())
+}
+
 /// The kernel does not answer the write that makes VFs.
 fn num_vfs_hangs(before: &Nics, pf: &str) -> anyhow::Result<()> {
     say("== sriov_numvfs hangs");
@@ -100,12 +170,6 @@ fn num_vfs_hangs(before: &Nics, pf: &str) -> anyhow::Result<()> {
     let told = Instant::now();
     restore.wait_until_it_says("asked to stop")?;
     ensure!(told.elapsed() < AT_ONCE, "the signal was answered after {:.1} s", told.elapsed().as_secs_f64());
-    // Nobody waits for the PF that hangs: what else there is, is told.
-    let status = start(&["status"])?.wait()?.expect(Exit::Success)?;
-    status.expect_words(&[
-        "looking at the NICs has not ended after 4 s",
-        "whether the NICs differ is not known",
-    ])?;
     let failed = restore.wait()?.expect(Exit::Degraded)?;
     failed.expect_words(&["sriov_numvfs", "has not returned after 8s"])?;
     ensure!(!Path::new(READY).exists(), "ready although the VFs were not verified");

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use nic_host::{DeadlineWriteError, WriteError};
+use nic_host::{DeadlineWriteError, LookError, WriteError};
 use nic_netlink::{
     ChangeError, EswitchChange, IfIndex, LinkChange, Links, PhysPortName, RdmaError, RequestError, Setting,
     VfChange, VfChangeError,
@@ -228,7 +228,7 @@ fn refused(errno: Errno) -> RequestError {
 }
 
 fn unreadable() -> ObserveError {
-    ObserveError::Thread(Errno::AGAIN.into())
+    LookError::Thread { what: "the PF".to_owned(), source: Errno::AGAIN.into() }.into()
 }
 
 impl Machine for World {

@@ -8,7 +8,7 @@ use crate::machine::{Machine, MachineError};
 use crate::plan::{BindStep, PfStep, plan_eswitch, plan_netdev, plan_unbinds};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Component, NetdevState, PciAddress, PfState, Stage};
+use crate::{Component, NetdevState, Operation, PciAddress, PfState, Stage};
 
 impl<M: Machine> Executor<'_, M> {
     /// [`Stage::Eswitch`]: the eswitch as saved, and its representors.
@@ -99,7 +99,8 @@ impl<M: Machine> Executor<'_, M> {
         for representor in &saved.representors {
             let component = Component::Representor { pf: saved.address.clone(), port: representor.port };
             let Some((_, arrival)) = arrived.iter().find(|(port, _)| *port == representor.port) else {
-                let error = ArrivalError::Deadline { device: saved.address.clone(), after: self.deadline };
+                let after = self.patience.of(Operation::Ports { ports: ports.len() });
+                let error = ArrivalError::Deadline { device: saved.address.clone(), after };
                 self.fail(&component, &Activity("wait for its netdev"), &error.into());
                 continue;
             };

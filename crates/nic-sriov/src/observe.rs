@@ -355,11 +355,8 @@ pub(crate) fn links_of_device<'links>(
     links: &'links Links,
 ) -> Result<Vec<&'links Link>, ObserveError> {
     let named: Vec<&Link> = links
-        .iter()
-        .filter(|link| {
-            link.parent_device.as_deref() == Some(device.name())
-                && link.parent_bus.as_deref().is_none_or(|bus| bus == device.bus())
-        })
+        .on_device(device.name())
+        .filter(|link| link.parent_bus.as_deref().is_none_or(|bus| bus == device.bus()))
         .collect();
     if !named.is_empty() {
         return Ok(named);

@@ -14,6 +14,7 @@ pub struct Links {
     by_name: Places,
     by_altname: Places,
     by_parent: Places,
+    unread: BTreeMap<IfIndex, String>,
 }
 
 /// Where in the list something is: a machine with a thousand VFs has thousands of links, which are looked for thousands of times.
@@ -140,7 +141,25 @@ impl Links {
         self.by_index.values()
     }
 
-    /// How many there are.
+    /// Why the link with this index is not among them although it is there: what the kernel said of it could not be read.
+    #[must_use]
+    pub fn unread(&self, index: IfIndex) -> Option<&str> {
+        self.unread.get(&index).map(String::as_str)
+    }
+
+    /// Whether there are links of which what the kernel said could not be read.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Notes a link that is there, and of which nothing more is known.
+    pub fn set_unread(&mut self, index: IfIndex, why: String) {
+        self.remove(index);
+        self.unread.insert(index, why);
+    }
+
+    /// How many are known.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_index.len()
@@ -155,6 +174,7 @@ impl Links {
     /// Puts a link in, in place of the one with the same index. So an event keeps a list up to date.
     pub fn update(&mut self, link: Link) {
         self.remove(link.index);
+        self.unread.remove(&link.index);
         self.by_name.insert(link.name.as_str(), link.index);
         link.altnames.iter().for_each(|altname| self.by_altname.insert(altname, link.index));
         link.parent_device.iter().for_each(|device| self.by_parent.insert(device, link.index));

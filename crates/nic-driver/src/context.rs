@@ -314,10 +314,11 @@ fn distribution(host: &Host) -> Option<DistributionFamily> {
 
 impl Settings {
     pub(crate) fn restore_options(&self) -> nic_sriov::RestoreOptions {
-        nic_sriov::RestoreOptions {
-            jobs: self.jobs,
-            base_deadline: self.timeout,
-            ..nic_sriov::RestoreOptions::default()
-        }
+        nic_sriov::RestoreOptions { jobs: self.jobs, patience: self.patience() }
+    }
+
+    /// How long each kind of operation on NICs may take.
+    pub(crate) fn patience(&self) -> nic_sriov::Patience {
+        nic_sriov::Patience { base: self.timeout, ..nic_sriov::Patience::default() }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nic_kmod::{LoadError, LoadRequest, ModuleName, UnloadError, Unloaded};
 use nic_sriov::{
-    ArrivalError, DeviceAddress, DeviceSelector, KernelLinks, LinkSource, NicState, ObserveError,
+    ArrivalError, DeviceAddress, DeviceSelector, KernelLinks, LinkSource, NicState, ObserveError, Patience,
     RemoveVfsError, RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome,
 };
 
@@ -56,7 +56,7 @@ pub(crate) trait Machine: fmt::Debug + Send + Sync {
         devices: &'a DeviceSelector,
         pfs: &'a [DeviceAddress],
         jobs: usize,
-        deadline: Duration,
+        patience: Patience,
     ) -> Acting<'a, Vec<RemoveVfsError>>;
 
     /// The NICs, to be changed; each question to them may take so long. `None` where nothing acts.

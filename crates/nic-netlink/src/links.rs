@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use nic_host::{Host, ReadError};
@@ -11,6 +11,33 @@ use crate::{IfIndex, Link};
 #[serde(from = "Vec<Link>", into = "Vec<Link>")]
 pub struct Links {
     by_index: BTreeMap<IfIndex, Link>,
+    by_name: Places,
+    by_altname: Places,
+    by_parent: Places,
+    unread: BTreeMap<IfIndex, String>,
+}
+
+/// Where in the list something is: a machine with a thousand VFs has thousands of links, which are looked for thousands of times.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Places(HashMap<String, BTreeSet<IfIndex>>);
+
+impl Places {
+    fn insert(&mut self, key: &str, index: IfIndex) {
+        self.0.entry(key.to_owned()).or_default().insert(index);
+    }
+
+    fn remove(&mut self, key: &str, index: IfIndex) {
+        let Some(places) = self.0.get_mut(key) else { return };
+        places.remove(&index);
+        if places.is_empty() {
+            self.0.remove(key);
+        }
+    }
+
+    /// By index.
+    fn get(&self, key: &str) -> impl Iterator<Item = IfIndex> + use<'_> {
+        self.0.get(key).into_iter().flatten().copied()
+    }
 }
 
 /// The recorded links of a tree could not be had.
@@ -52,7 +79,9 @@ impl Links {
     /// A collection of links; of two with the same index, the later.
     #[must_use]
     pub fn new(links: impl IntoIterator<Item = Link>) -> Self {
-        Self { by_index: links.into_iter().map(|link| (link.index, link)).collect() }
+        let mut all = Self::default();
+        links.into_iter().for_each(|link| all.update(link));
+        all
     }
 
     /// What was recorded in a tree that stands for a machine: its `/netlink/links.json`.
@@ -66,7 +95,8 @@ impl Links {
     /// Fills in the parent device and its bus from sysfs where the kernel did not say them over netlink, which it does
     /// since 5.14. Links of another namespace than sysfs shows stay as they are.
     pub fn fill_in_parents(&mut self, host: &Host) -> Result<(), ReadError> {
-        for link in self.by_index.values_mut().filter(|link| link.parent_device.is_none()) {
+        let without: Vec<Link> = self.iter().filter(|link| link.parent_device.is_none()).cloned().collect();
+        for mut link in without {
             let folder = Path::new("/sys/class/net").join(link.name.as_str());
             let device = host.link_name(folder.join("device"))?;
             let bus = host.link_name(folder.join("device/subsystem"))?;
@@ -75,6 +105,7 @@ impl Links {
             if index.is_some_and(|index| index.parse() == Ok(link.index)) {
                 link.parent_device = device;
                 link.parent_bus = bus;
+                self.update(link);
             }
         }
         Ok(())
@@ -89,16 +120,20 @@ impl Links {
     /// The link with this name, or with this alternative name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&Link> {
-        self.iter()
-            .find(|link| link.name == *name)
-            .or_else(|| self.iter().find(|link| link.altnames.iter().any(|other| other == name)))
+        let index = self.by_name.get(name).chain(self.by_altname.get(name)).next()?;
+        self.get(index)
     }
 
     /// The links that sit on the PCI device with this address (`0000:01:00.0`), by index.
     ///
     /// There can be many: in switchdev mode the representors of a PF sit on the PF's own device.
     pub fn on_pci_device<'a>(&'a self, address: &'a str) -> impl Iterator<Item = &'a Link> {
-        self.iter().filter(move |link| link.pci_address() == Some(address))
+        self.on_device(address).filter(move |link| link.pci_address() == Some(address))
+    }
+
+    /// The links whose parent is the device of this name, on whichever bus, by index.
+    pub fn on_device(&self, device: &str) -> impl Iterator<Item = &Link> + use<'_> {
+        self.by_parent.get(device).filter_map(|index| self.get(index))
     }
 
     /// All links, by index.
@@ -106,7 +141,25 @@ impl Links {
         self.by_index.values()
     }
 
-    /// How many there are.
+    /// Why the link with this index is not among them although it is there: what the kernel said of it could not be read.
+    #[must_use]
+    pub fn unread(&self, index: IfIndex) -> Option<&str> {
+        self.unread.get(&index).map(String::as_str)
+    }
+
+    /// Whether there are links of which what the kernel said could not be read.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Notes a link that is there, and of which nothing more is known.
+    pub fn set_unread(&mut self, index: IfIndex, why: String) {
+        self.remove(index);
+        self.unread.insert(index, why);
+    }
+
+    /// How many are known.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_index.len()
@@ -120,12 +173,21 @@ impl Links {
 
     /// Puts a link in, in place of the one with the same index. So an event keeps a list up to date.
     pub fn update(&mut self, link: Link) {
+        self.remove(link.index);
+        self.unread.remove(&link.index);
+        self.by_name.insert(link.name.as_str(), link.index);
+        link.altnames.iter().for_each(|altname| self.by_altname.insert(altname, link.index));
+        link.parent_device.iter().for_each(|device| self.by_parent.insert(device, link.index));
         self.by_index.insert(link.index, link);
     }
 
     /// Takes a link out.
     pub fn remove(&mut self, index: IfIndex) -> Option<Link> {
-        self.by_index.remove(&index)
+        let link = self.by_index.remove(&index)?;
+        self.by_name.remove(link.name.as_str(), index);
+        link.altnames.iter().for_each(|altname| self.by_altname.remove(altname, index));
+        link.parent_device.iter().for_each(|device| self.by_parent.remove(device, index));
+        Some(link)
     }
 }
 
@@ -203,6 +265,8 @@ mod tests {
         let mut links = Links::new([link(3, "eth0")]);
         links.update(link(3, "enp1s0"));
         assert_eq!(links.get(IfIndex(3)), Some(&link(3, "enp1s0")));
+        assert_eq!((links.by_name("eth0"), links.by_name("eth0-by-another-name")), (None, None));
+        assert_eq!(links.by_name("enp1s0").map(|link| link.index), Some(IfIndex(3)));
         links.update(link(4, "new"));
         assert_eq!((links.len(), links.remove(IfIndex(3)).is_some(), links.len()), (2, true, 1));
     }
@@ -241,6 +305,7 @@ mod tests {
         let mut links = Links::new([link(3, "eth0"), link(4, "eth1"), link(6, "veth0")]);
         links.fill_in_parents(&host).unwrap();
         assert_eq!(links.get(IfIndex(3)).unwrap().pci_address(), Some("0000:01:00.0"));
+        assert_eq!(links.on_device("0000:01:00.0").count(), 1);
         assert_eq!(links.get(IfIndex(4)).unwrap().parent_device, None, "the name is another link's by now");
         assert_eq!(links.get(IfIndex(6)).unwrap().parent_device, None);
     }

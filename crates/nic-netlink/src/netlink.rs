@@ -113,12 +113,13 @@ impl Netlink {
 
     /// Every link of the namespace, read at once.
     ///
-    /// A list that changed while it was read is read again: links can be missing from it.
+    /// A list that changed while it was read is read again: links can be missing from it. A link of which the kernel's message cannot be read
+    /// is not known ([`Links::unread`]), and the others are.
     pub async fn links(&self) -> Result<Links, LinksError> {
         let error = |source| LinksError { source };
         let messages =
             self.connection.dump(get_link(None, VfMask::Without), self.deadline).await.map_err(error)?;
-        decode_all(&messages).map(Links::new).map_err(|malformed| error(malformed.into()))
+        decode_each(&messages).map_err(|malformed| error(malformed.into()))
     }
 
     /// One link; `None` where there is no link of this index in the namespace.
@@ -198,6 +199,22 @@ impl Netlink {
     }
 }
 
+/// All links, each by itself. A message that does not even tell which link it is of is of all of them.
+fn decode_each(messages: &[RawMessage]) -> Result<Links, MalformedError> {
+    let mut links = Links::default();
+    for message in messages.iter().filter(|message| message.kind == change::RTM_NEWLINK) {
+        match decode::link(&message.body) {
+            Ok(link) => link.into_iter().for_each(|link| links.update(link)),
+            Err(malformed) => {
+                let (header, _) = decode::LinkHeader::split(&message.body)?;
+                tracing::warn!(index = %header.index, error = %malformed, "a link is not known: what the kernel says of it cannot be read");
+                links.set_unread(header.index, malformed.to_string());
+            }
+        }
+    }
+    Ok(links)
+}
+
 pub(crate) fn decode_all(messages: &[RawMessage]) -> Result<Vec<Link>, MalformedError> {
     messages
         .iter()
@@ -232,6 +249,23 @@ pub(crate) fn get_link(index: Option<IfIndex>, vfs: VfMask) -> RawMessage {
 mod tests {
     use super::*;
     use crate::attributes::Attributes;
+
+    #[test]
+    fn fault_2_a_link_that_cannot_be_read_is_not_known_and_the_others_are() {
+        const IFLA_IFNAME: u16 = 3;
+        let message = |index: u32, name: &[u8]| {
+            let mut body = Body::new(&[[0; 4], index.to_ne_bytes(), [0; 4], [0; 4]].concat());
+            body.bytes(IFLA_IFNAME, name);
+            RawMessage { kind: change::RTM_NEWLINK, body: body.finish() }
+        };
+        let messages = [message(1, b"lo\0"), message(2, b"a name/of nobody\0"), message(3, b"eth0\0")];
+        let links = decode_each(&messages).unwrap();
+        assert_eq!(links.iter().map(|link| link.index.0).collect::<Vec<_>>(), [1, 3]);
+        assert!(links.has_unread() && links.unread(IfIndex(2)).unwrap().contains("no valid name"));
+        assert_eq!((links.unread(IfIndex(1)), links.unread(IfIndex(4))), (None, None));
+        let cut = RawMessage { kind: change::RTM_NEWLINK, body: vec![0; 8] };
+        assert!(decode_each(&[cut]).is_err());
+    }
 
     #[test]
     fn fault_2_5_a_link_is_asked_for_without_its_vfs() {

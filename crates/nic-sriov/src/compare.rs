@@ -1,12 +1,14 @@
 //! Two states of the same NICs, compared field by field.
 
+use std::collections::HashMap;
 use std::fmt;
 
-use nic_netlink::{Agreement, Eswitch, EswitchMode, Guid, Setting, Unread, VfAttributes};
+use nic_netlink::{Agreement, Eswitch, EswitchMode, Guid, PhysPortName, Setting, Unread, VfAttributes};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attribute, Component, NetdevState, NicState, OfedAttributes, PfSeen, PfState, VfNetdev, VfState,
+    Attribute, Component, NetdevState, NicState, OfedAttributes, PfSeen, PfState, RepresentorState, VfNetdev,
+    VfState,
 };
 
 /// Whether a difference is a fault.
@@ -121,10 +123,12 @@ fn compare_pf(saved: &PfState, found: &PfState, differences: &mut Vec<Difference
             }
         }
     }
+    let ports: HashMap<PhysPortName, &RepresentorState> =
+        found.representors.iter().map(|representor| (representor.port, representor)).collect();
     for saved_port in &saved.representors {
         let component = Component::Representor { pf: saved.address.clone(), port: saved_port.port };
         let mut representor = Collector::new(component, differences);
-        match found.representors.iter().find(|found| found.port == saved_port.port) {
+        match ports.get(&saved_port.port) {
             None => representor.note(Attribute::Presence, &"present", &"absent"),
             Some(found) => representor.netdev(&saved_port.netdev_for(&found.netdev), &found.netdev),
         }

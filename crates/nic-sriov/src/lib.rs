@@ -30,6 +30,7 @@ mod unmakeable;
 mod compare;
 mod component;
 mod names;
+mod patience;
 mod plan;
 mod stage;
 
@@ -51,6 +52,7 @@ pub use names::{NameTaken, Rename, plan_names};
 pub use not_known::NotKnown;
 pub use observe::{BusDevice, DeviceSelector, bus_devices, find_pfs, observe, observe_whole, vf_addresses};
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
+pub use patience::{Operation, Patience};
 pub use plan::{
     AdminStep, BindStep, NetdevStep, PfStep, PlannedStep, RdmaRename, RestoreObstacle, RestorePlan,
     RestoreStep, SkippedPf, VfLeftAlone, VfUsers, obstacles, obstacles_in_use, plan_admin_after,

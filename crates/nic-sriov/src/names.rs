@@ -1,6 +1,6 @@
 //! Giving several interfaces their names when the names are held by one another. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use nic_netlink::{IfIndex, LinkChange, LinkName, Links};
 
@@ -41,41 +41,60 @@ pub fn plan_names(wanted: &[(IfIndex, LinkName)], links: &Links) -> (Vec<Rename>
         .collect();
     let mut current: BTreeMap<IfIndex, String> =
         links.iter().map(|link| (link.index, link.name.to_string())).collect();
-    let mut pending: Vec<&(IfIndex, LinkName)> = wanted
-        .iter()
-        .filter(|(index, name)| current.get(index).is_some_and(|current| current != name.as_str()))
-        .collect();
+    let is_due = |(index, name): &&(IfIndex, LinkName)| {
+        current.get(index).is_some_and(|current| current != name.as_str())
+    };
+    let wishes: Vec<&(IfIndex, LinkName)> = wanted.iter().filter(is_due).collect();
+    let mut pending: BTreeMap<IfIndex, usize> =
+        wishes.iter().zip(0..).map(|((index, _), at)| (*index, at)).collect();
+    let mut wishes_of: HashMap<&str, Vec<usize>> = HashMap::new();
+    for ((_, name), at) in wishes.iter().zip(0..) {
+        wishes_of.entry(name.as_str()).or_default().push(at);
+    }
+    // The wishes whose name is free, by their place: the first goes first.
+    let is_free = |at: &usize| wishes.get(*at).is_some_and(|(_, name)| !holders.contains_key(name.as_str()));
+    let mut free: BTreeSet<usize> = (0..wishes.len()).filter(is_free).collect();
+    let mut stuck = 0;
     let mut renames = Vec::new();
-    let mut taken = Vec::new();
-    let mut rename = |index: IfIndex, to: LinkName, holders: &mut BTreeMap<String, IfIndex>| {
+    loop {
+        let (index, to) = if let Some((index, name)) = free.first().and_then(|at| wishes.get(*at)) {
+            pending.remove(index);
+            (*index, name.clone())
+        } else {
+            // Every name that is still wanted is held. A holder that waits for a name itself can step aside; one that waits for none keeps
+            // its name for good, so that who was passed over once stays so.
+            let holder_of = |at: usize| {
+                let (index, name) = wishes.get(at)?;
+                pending.contains_key(index).then(|| holders.get(name.as_str()).copied())?
+            };
+            let movable = (stuck..wishes.len())
+                .find_map(|at| Some((at, holder_of(at).filter(|holder| pending.contains_key(holder))?)));
+            let temporary =
+                movable.and_then(|(at, holder)| Some((at, holder, temporary_name(holder, &holders)?)));
+            let Some((at, holder, temporary)) = temporary else { break };
+            stuck = at;
+            (holder, temporary)
+        };
+        let wishes_for = |name: &str| wishes_of.get(name).into_iter().flatten().copied();
         if let Some(old) = current.insert(index, to.to_string()) {
             holders.remove(&old);
+            let waits = |at: &usize| wishes.get(*at).is_some_and(|(index, _)| pending.get(index) == Some(at));
+            free.extend(wishes_for(&old).filter(waits));
+        }
+        for at in wishes_for(to.as_str()) {
+            free.remove(&at);
         }
         holders.insert(to.to_string(), index);
         renames.push(Rename { index, to });
-    };
-    while !pending.is_empty() {
-        let free = pending.iter().position(|(_, name)| !holders.contains_key(name.as_str()));
-        if let Some(position) = free {
-            let (index, name) = pending.remove(position);
-            rename(*index, name.clone(), &mut holders);
-            continue;
-        }
-        // Every name that is still wanted is held. A holder that waits for a name itself can step aside.
-        let movable = pending.iter().find_map(|(_, name)| {
-            let holder = holders.get(name.as_str())?;
-            pending.iter().any(|(index, _)| index == holder).then_some(*holder)
-        });
-        let temporary = movable.and_then(|holder| Some((holder, temporary_name(holder, &holders)?)));
-        let Some((holder, temporary)) = temporary else {
-            taken.extend(pending.iter().filter_map(|(index, name)| {
-                let holder = *holders.get(name.as_str())?;
-                Some(NameTaken { index: *index, name: name.clone(), holder })
-            }));
-            break;
-        };
-        rename(holder, temporary, &mut holders);
     }
+    let mut left: Vec<usize> = pending.into_values().collect();
+    left.sort_unstable();
+    let taken = left.into_iter().filter_map(|at| {
+        let (index, name) = wishes.get(at)?;
+        let holder = *holders.get(name.as_str())?;
+        Some(NameTaken { index: *index, name: name.clone(), holder })
+    });
+    let taken = taken.collect();
     (renames, taken)
 }
 
@@ -119,11 +138,14 @@ pub(crate) fn plan_contested(
     }
     let mut steps = Vec::new();
     let mut links = links.clone();
+    let names_wanted = names.values().map(|(name, _)| name.to_string());
+    let mut wanted: HashSet<String> =
+        names_wanted.chain(altnames.keys().map(|(_, name)| (*name).to_owned())).collect();
+    // Numbers of names that are free. One that is taken, or wanted, stays so.
+    let mut numbers = 0..=links.len() + wanted.len() + nameless.len();
     for (component, index) in nameless {
         let Some(mut link) = links.get(*index).cloned() else { continue };
-        let names_wanted = names.values().map(|(name, _)| name.as_str());
-        let wanted: Vec<&str> = names_wanted.chain(altnames.keys().map(|(_, name)| *name)).collect();
-        let is_wanted = |name: &str| wanted.contains(&name);
+        let is_wanted = |name: &str| wanted.contains(name);
         for altname in link.altnames.extract_if(.., |altname| is_wanted(altname)) {
             let step = NetdevStep::Link(LinkChange::RemoveAltName(altname));
             steps.push(Contested { component: component.clone(), index: *index, step });
@@ -131,8 +153,9 @@ pub(crate) fn plan_contested(
         if is_wanted(link.name.as_str()) {
             let unwanted = |name: &String| !is_wanted(name) && links.by_name(name).is_none();
             // The kernel's own way of naming (net/core/dev.c, `__dev_alloc_name`).
-            let free = (0..=links.len() + wanted.len()).map(|number| format!("eth{number}")).find(unwanted);
-            if let Some(name) = free.and_then(|name| name.parse().ok()) {
+            let free = numbers.by_ref().map(|number| format!("eth{number}")).find(unwanted);
+            if let Some(name) = free.and_then(|name| name.parse::<LinkName>().ok()) {
+                wanted.insert(name.to_string());
                 names.insert(*index, (name, component.clone()));
             }
         }
@@ -257,6 +280,29 @@ mod tests {
         // A stranger is not moved.
         let taken = contested(&[(2, "eth1")], &[], &now);
         assert_eq!(taken, ["the name eth1 is taken by interface 4, which is none of the restored ones"]);
+    }
+
+    #[test]
+    fn fault_5_4_the_names_of_1016_vfs_that_have_changed_places_are_given() {
+        const VFS: u32 = 1016;
+        let name = |number: u32| format!("if{number}");
+        let held: Vec<String> = (0..VFS).map(name).collect();
+        let next: Vec<String> = (0..VFS).map(|number| name((number + 1) % VFS)).collect();
+        fn numbered(names: &[String]) -> Vec<(u32, &str)> {
+            (1..).zip(names.iter().map(String::as_str)).collect()
+        }
+        let (renames, taken) = plan(&numbered(&next), &numbered(&held));
+        assert_eq!((renames.len(), taken.len()), (held.len() + 1, 0));
+        // As many have come back from other namespaces, under the names that are wanted.
+        let nameless: Vec<u32> = (1..=VFS).collect();
+        let wanting: Vec<(u32, &str)> = (VFS + 1..).zip(held.iter().map(String::as_str)).collect();
+        let strays: Vec<String> = (0..VFS).map(|number| format!("stray{number}")).collect();
+        let mut now = numbered(&held);
+        now.extend((VFS + 1..).zip(strays.iter().map(String::as_str)));
+        let steps = contested(&wanting, &nameless, &now);
+        assert!(steps.iter().all(|step| !step.contains("taken")), "{steps:?}");
+        assert_eq!(steps.iter().filter(|step| step.contains("name if")).count(), held.len());
+        assert_eq!(steps.iter().filter(|step| step.contains("name eth")).count(), held.len());
     }
 
     proptest! {

@@ -348,18 +348,22 @@ fn observe_vf(
 }
 
 /// The links that belong to a device. The kernel says whose child a link is since 5.14 (`IFLA_PARENT_DEV_NAME`);
-/// before that, and for buses that do not say, the device's `net` folder lists them.
+/// before that, and for buses that do not say, the device's `net` folder lists them. One that could not be read is an error, and not none.
 pub(crate) fn links_of_device<'links>(
     host: &Host,
     device: &DeviceAddress,
     links: &'links Links,
 ) -> Result<Vec<&'links Link>, ObserveError> {
+    if links.has_unread() {
+        for index in ifindexes_of_device(host, device)? {
+            if let Some(why) = links.unread(index) {
+                return Err(ObserveError::Link { device: device.clone(), index, why: why.to_owned() });
+            }
+        }
+    }
     let named: Vec<&Link> = links
-        .iter()
-        .filter(|link| {
-            link.parent_device.as_deref() == Some(device.name())
-                && link.parent_bus.as_deref().is_none_or(|bus| bus == device.bus())
-        })
+        .on_device(device.name())
+        .filter(|link| link.parent_bus.as_deref().is_none_or(|bus| bus == device.bus()))
         .collect();
     if !named.is_empty() {
         return Ok(named);

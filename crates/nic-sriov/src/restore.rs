@@ -1,7 +1,6 @@
 //! Carrying out a restore: stage by stage, PFs and VFs concurrently, verified at the end.
 //!
-//! This file decides what is left alone (PFs that obstacles block, VFs in use), when nothing is due, and when the time for all
-//! of it is over. `restore/stages.rs` holds the stages of one PF in their order, `restore/verify.rs` what counts as equal.
+//! This file decides what is left alone (PFs that obstacles block, VFs in use) and when nothing is due. `restore/stages.rs` holds the stages of one PF in their order, `restore/verify.rs` what counts as equal.
 
 mod event;
 mod outcome;
@@ -22,8 +21,8 @@ mod executor;
 mod ledger;
 mod step_error;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use nic_host::Host;
@@ -37,7 +36,8 @@ use crate::arrivals::ArrivalError;
 use crate::machine::{Machine, RunningMachine};
 use crate::plan::{VfUsers, obstacles, obstacles_in_use, vfs_to_lose, without_blocked_pfs};
 use crate::{
-    DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, UnreadPf, compare,
+    DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, Patience, PfState,
+    UnreadPf, compare,
 };
 
 pub use self::event::RestoreEvent;
@@ -46,32 +46,15 @@ pub use self::outcome::{RestoreOutcome, StepFailure, VfOutcome};
 /// How a restore goes about its work.
 #[derive(Debug, Clone, Copy)]
 pub struct RestoreOptions {
-    /// How many VFs are bound at the same time.
+    /// How many VFs are bound, and their netdevs waited for, at the same time. Each PF has its share.
     pub jobs: usize,
-    /// What one operation may take, on a NIC with a single VF.
-    pub base_deadline: Duration,
-    /// What each VF of the machine adds to that.
-    pub deadline_per_vf: Duration,
+    /// How long each kind of operation may take.
+    pub patience: Patience,
 }
 
 impl Default for RestoreOptions {
     fn default() -> Self {
-        Self { jobs: 64, base_deadline: Duration::from_secs(60), deadline_per_vf: Duration::from_secs(2) }
-    }
-}
-
-impl RestoreOptions {
-    /// The deadline of one operation on a machine with `vfs` VFs.
-    #[must_use]
-    pub fn deadline(&self, vfs: usize) -> Duration {
-        self.base_deadline + self.deadline_per_vf * u32::try_from(vfs).unwrap_or(u32::MAX)
-    }
-
-    /// What all of a restore may take on a machine with `vfs` VFs, before the verification: time for an operation that
-    /// hangs, for its second try, and for the rest.
-    #[must_use]
-    pub fn total(&self, vfs: usize) -> Duration {
-        3 * self.deadline(vfs)
+        Self { jobs: 64, patience: Patience::default() }
     }
 }
 
@@ -89,7 +72,7 @@ pub enum RestoreError {
 /// Gives the NICs back what `saved` says, as far as they differ from it, and verifies.
 ///
 /// Returns an error only when nothing was changed. One VF's failure is one VF's failure: it is in the outcome. So is what
-/// was not finished when the time for all of it was over ([`RestoreOptions::total`]).
+/// was not finished when the time for all of a PF was over ([`Patience::of_pf`]).
 pub async fn restore(
     host: &Host,
     kernel: &KernelLinks,
@@ -98,7 +81,7 @@ pub async fn restore(
     options: RestoreOptions,
     on_event: &(dyn Fn(RestoreEvent) + Sync),
 ) -> Result<RestoreOutcome, RestoreError> {
-    let machine = RunningMachine::new(host, kernel, selector, options.deadline(saved.vf_count()));
+    let machine = RunningMachine::new(host, kernel, selector, options.patience);
     restore_on(&machine, saved, options, on_event).await
 }
 
@@ -128,44 +111,35 @@ async fn restore_on<M: Machine>(
     machine.listen().await?;
     let executor = Executor {
         machine,
-        deadline: options.deadline(saved.vf_count()),
-        binds: Semaphore::new(options.jobs.max(1)),
+        patience: options.patience,
+        binds: shares_of_jobs(&restorable, options.jobs),
         ledger: Mutex::default(),
         in_progress: InProgress::default(),
         on_event,
     };
-    let total = options.total(saved.vf_count());
-    let mut out_of_time = std::pin::pin!(machine.after(total));
-    let is_over = {
-        let course = std::pin::pin!(async {
-            join_all(restorable.pfs.iter().map(|pf| executor.restore_pf(pf))).await;
-            executor.give_contested_names(&restorable).await;
-        });
-        // The course lives until the end of this block: what it is at can still be told.
-        tokio::select! {
-            biased;
-            () = course => false,
-            () = &mut out_of_time => {
-                executor.fail_in_progress(&restorable, total);
-                true
-            }
-        }
-    };
-    // RDMA devices need nothing of what hangs.
-    let end = async { if is_over { machine.after(executor.deadline).await } else { out_of_time.await } };
-    {
-        let names = std::pin::pin!(executor.give_rdma_names(&restorable));
-        tokio::select! {
-            biased;
-            () = names => {}
-            () = end => executor.fail_in_progress(&restorable, total),
-        }
-    }
+    join_all(restorable.pfs.iter().map(|pf| executor.restore_pf_in_time(pf, vfs_of(pf, &found)))).await;
+    // RDMA devices need nothing of what hangs over a name.
+    executor.names_in_time(&restorable, executor.give_contested_names(&restorable)).await;
+    executor.names_in_time(&restorable, executor.give_rdma_names(&restorable)).await;
     let found = observe_each(machine, saved).await;
     let ledger = executor.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut differences = compare(saved, &found);
     excuse_unsupported(&mut differences, &ledger.failures);
     Ok(outcome(saved, skipped, differences, ledger))
+}
+
+/// How many VFs each PF binds at one time: shares of their own, so that no PF waits for one whose binds hang.
+fn shares_of_jobs(saved: &NicState, jobs: usize) -> BTreeMap<DeviceAddress, Semaphore> {
+    let all = saved.vf_count().max(1);
+    let share =
+        |pf: &PfState| jobs.saturating_mul(pf.vfs.len()).div_ceil(all).clamp(1, Semaphore::MAX_PERMITS);
+    saved.pfs.iter().map(|pf| (pf.address.clone(), Semaphore::new(share(pf)))).collect()
+}
+
+/// The VFs that a PF has, or had: each may have to be removed, or made.
+fn vfs_of(saved: &PfState, found: &NicState) -> usize {
+    let now = found.pf(&saved.address).here().map_or(0, |found| found.vfs.len());
+    saved.vfs.len().max(now)
 }
 
 /// Observes each PF by itself: what cannot be read of one is not known of that one alone.

@@ -35,6 +35,16 @@ pub enum ObserveError {
     /// A question to the kernel over netlink failed.
     #[error("cannot read the links over netlink")]
     Netlink(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What the kernel says of one of the device's links cannot be read.
+    #[error("link {index} of {device} is not known: {}", Foreign(why))]
+    Link {
+        /// The device.
+        device: DeviceAddress,
+        /// The link.
+        index: IfIndex,
+        /// What is wrong with the message.
+        why: String,
+    },
     /// A tree's recording of the eswitches is none.
     #[error("{} is not a list of eswitches", path.display())]
     Recording {

@@ -72,6 +72,12 @@ impl NicState {
         Self { pfs: Vec::new(), unread: unread.collect() }
     }
 
+    /// How many VFs the PF has that has most of them.
+    #[must_use]
+    pub fn most_vfs(&self) -> usize {
+        self.pfs.iter().map(|pf| pf.vfs.len()).max().unwrap_or_default()
+    }
+
     /// How many VFs all PFs have together.
     #[must_use]
     pub fn vf_count(&self) -> usize {

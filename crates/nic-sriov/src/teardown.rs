@@ -9,7 +9,8 @@ use nic_host::Host;
 use crate::observe::{driver_of, vf_addresses};
 use crate::sysfs::{VfWriteError, check_has_no_driver, set_num_vfs, unbind};
 use crate::{
-    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, Inquiry, ObserveError, PciAddress, Usage,
+    Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, Inquiry, ObserveError, Operation,
+    Patience, PciAddress, Usage,
 };
 
 /// VFs of a PF that were not removed.
@@ -40,7 +41,7 @@ pub async fn remove_vfs(
     selector: &DeviceSelector,
     pfs: &[DeviceAddress],
     jobs: usize,
-    deadline: Duration,
+    patience: Patience,
 ) -> Vec<RemoveVfsError> {
     let mut vfs = Vec::new();
     let mut unlisted = Vec::new();
@@ -54,19 +55,22 @@ pub async fn remove_vfs(
         return unlisted;
     }
     // All of them before the first is unbound.
-    let used = in_use(host, selector, &vfs, deadline).await;
+    let most = vfs.iter().map(|(_, addresses)| addresses.len()).max().unwrap_or_default();
+    let look = patience.of(Operation::Observe { vfs: most });
+    let used = in_use(host, selector, &vfs, look).await;
     if !used.is_empty() {
         return used;
     }
-    unbind_vfs(host, selector, &vfs, jobs, deadline).await;
+    unbind_vfs(host, selector, &vfs, jobs, patience.of(Operation::Bind)).await;
     // Again right before: one may have come to be used since it was unbound, or was not unbound for that.
-    for errors in [in_use(host, selector, &vfs, deadline).await, still_bound(host, &vfs)] {
+    for errors in [in_use(host, selector, &vfs, look).await, still_bound(host, &vfs)] {
         if !errors.is_empty() {
             return errors;
         }
     }
     let remove = |(pf, addresses): &(&DeviceAddress, Vec<PciAddress>)| {
         let (pf, has_vfs) = ((*pf).clone(), !addresses.is_empty());
+        let deadline = patience.of(Operation::NumVfs { vfs: addresses.len() });
         async move {
             match vf_count(host, &pf, deadline).await {
                 Ok(Some(count)) if count != "0" => {}
@@ -262,7 +266,9 @@ mod tests {
 
     async fn refused(tree: &tempfile::TempDir, pf: &DeviceAddress) -> String {
         let selector = crate::usage::igb();
-        let errors = remove_vfs(&Host::at(tree.path()), &selector, std::slice::from_ref(pf), 4, LONG).await;
+        let errors =
+            remove_vfs(&Host::at(tree.path()), &selector, std::slice::from_ref(pf), 4, Patience::default())
+                .await;
         assert_eq!(written(tree, &format!("{PF}/sriov_numvfs")), "2\n", "nothing is written to the PF");
         let [error] = &errors[..] else { panic!("{errors:?}") };
         nic_host::error_chain(error).clone()

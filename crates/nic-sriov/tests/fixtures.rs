@@ -10,7 +10,7 @@ mod tests {
     use std::time::Duration;
 
     use nic_host::{Host, Replay};
-    use nic_netlink::{Guid, LinkLayer, Setting, VfChange};
+    use nic_netlink::{Guid, IfIndex, LinkLayer, Setting, VfChange};
     use nic_sriov::{
         Attribute, Component, DeviceSelector, LinkSource, NicState, ObserveError, PfStep, PlannedStep,
         RepresentorState, VfNetdev, VfState, VfUsers, compare, find_pfs, observe, observe_whole,
@@ -326,6 +326,41 @@ mod tests {
         let state = copy.look();
         let netdev = only_vf(&state, 7).netdev.here().unwrap();
         assert_eq!((netdev.name.as_str(), netdev.link_layer), ("ib7", LinkLayer::Ethernet));
+    }
+
+    #[test]
+    fn fault_2_a_link_that_cannot_be_read_is_not_none_and_is_one_pfs_alone() {
+        let whole = fixture(NODE);
+        let copy = Copy::new();
+        let host = Host::at(copy.0.path());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let show = |device: &str, index: IfIndex| {
+            let folder = copy.0.path().join(format!("sys/bus/pci/devices/{device}/net/any"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("ifindex"), format!("{index}\n")).unwrap();
+        };
+        let look = |index: IfIndex| {
+            runtime.block_on(async {
+                let LinkSource::Recorded(mut recording) = LinkSource::open(&host).await.unwrap() else {
+                    panic!("a tree has a recording")
+                };
+                recording.links.set_unread(index, "it is cut off".to_owned());
+                let pfs = find_pfs(&host, &mlx5()).unwrap();
+                observe(&host, &LinkSource::Recorded(recording), &mlx5(), &pfs, LONG).await.unwrap()
+            })
+        };
+        let of_vf = whole.pfs[0].vfs[3].netdev.here().unwrap().index;
+        let of_pf = whole.pfs[1].netdev.as_set().unwrap().index;
+        show(&whole.pfs[0].vfs[3].address.unwrap().to_string(), of_vf);
+        show(whole.pfs[1].address.name(), of_pf);
+        for (index, pf) in [(of_vf, 0), (of_pf, 1)] {
+            let found = look(index);
+            let [unread] = &found.unread[..] else { panic!("{found:?}") };
+            assert_eq!((&unread.address, found.pfs.len()), (&whole.pfs[pf].address, 1));
+            assert!(unread.not_known.to_string().contains("it is cut off"), "{}", unread.not_known);
+        }
+        // A stranger's is nobody's.
+        assert!(look(IfIndex(9999)).unread.is_empty());
     }
 
     #[tokio::test]

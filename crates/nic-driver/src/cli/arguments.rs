@@ -39,11 +39,11 @@ pub struct Cli {
     /// Where snapshot and journal are kept [default: .nic-driver in MLX_DRIVERS_MOUNT below the root].
     #[arg(long, global = true, env = "NIC_DRIVER_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
-    /// What one operation may take on a NIC with a single VF, in seconds; grows with the number of VFs. So long another nic-driver at work
-    /// is waited for, too; by install and build for as long as it may be building.
+    /// What one operation on a NIC may take, in seconds; 2 s more for each VF where it makes all VFs of a PF, or unloads a driver. So long
+    /// another nic-driver at work is waited for, too; by install and build for as long as it may be building.
     #[arg(long, global = true, env = "NIC_DRIVER_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
-    /// How many VFs are bound at the same time.
+    /// How many VFs are bound at the same time; each PF has its share.
     #[arg(long, global = true, env = "NIC_DRIVER_JOBS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
     /// How long after SIGTERM the process will be killed, in seconds: what takes longer is not begun.

@@ -7,8 +7,8 @@ use nic_host::Host;
 use nic_kmod::{LoadError, LoadRequest, ModuleName, UnloadError, Unloaded, load, load_file, unload};
 use nic_sriov::{
     ArrivalError, Arrivals, DeviceAddress, DeviceSelector, KernelLinks, LinkSource, NicState, ObserveError,
-    RemoveVfsError, RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, await_pfs, remove_vfs,
-    restore,
+    Patience, RemoveVfsError, RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, await_pfs,
+    remove_vfs, restore,
 };
 
 use super::{Acting, Machine, Nics, PfsToCome};
@@ -62,9 +62,9 @@ impl Machine for RunningMachine {
         devices: &'a DeviceSelector,
         pfs: &'a [DeviceAddress],
         jobs: usize,
-        deadline: Duration,
+        patience: Patience,
     ) -> Acting<'a, Vec<RemoveVfsError>> {
-        Box::pin(remove_vfs(&self.host, devices, pfs, jobs, deadline))
+        Box::pin(remove_vfs(&self.host, devices, pfs, jobs, patience))
     }
 
     fn nics(&self, deadline: Duration) -> Acting<'_, Result<Option<Box<dyn Nics>>, ObserveError>> {

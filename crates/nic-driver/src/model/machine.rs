@@ -7,7 +7,7 @@ use std::time::Duration;
 use nic_kmod::{LoadError, LoadRequest, ModuleName, UnloadError, Unloaded};
 use nic_sriov::{
     ArrivalError, DeviceAddress, DeviceSelector, Difference, KernelLinks, LinkSource, NicState, ObserveError,
-    RemoveVfsError, RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, compare, observe,
+    Patience, RemoveVfsError, RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, compare, observe,
 };
 
 use super::kernel::Kernel;
@@ -61,7 +61,7 @@ impl Machine for ModelMachine {
         _devices: &'a DeviceSelector,
         _pfs: &'a [DeviceAddress],
         _jobs: usize,
-        _deadline: Duration,
+        _patience: Patience,
     ) -> Acting<'a, Vec<RemoveVfsError>> {
         Box::pin(async move {
             self.0.remove_vfs();

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_netlink::IfIndex;
-use nic_sriov::{KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, VfNetdev, observe};
+use nic_sriov::{
+    KernelLinks, LinkSource, NetdevState, NicState, ObserveError, Operation, PfState, VfNetdev, observe,
+};
 use nic_topology::{
     Difference, Gravity, LinkMapping, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError,
     compare, restore,
@@ -120,7 +122,7 @@ async fn find_netdevs(
 ) -> Result<FoundNetdevs, ObserveError> {
     let source = LinkSource::Kernel(kernel.clone());
     let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+    let deadline = context.settings.patience().of(Operation::Observe { vfs: snapshot.nics.most_vfs() });
     let found = observe(&context.host, &source, &context.family.devices, &pfs, deadline).await?;
     Ok(FoundNetdevs::pair(&snapshot.nics, &found))
 }

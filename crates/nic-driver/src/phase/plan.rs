@@ -3,7 +3,7 @@
 use std::fmt;
 
 use nic_sriov::{
-    DeviceAddress, Inquiry, LinkSource, RestorePlan, VfUsers, observe, plan_restore, vfs_to_ask,
+    DeviceAddress, Inquiry, LinkSource, Operation, RestorePlan, VfUsers, observe, plan_restore, vfs_to_ask,
 };
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ pub async fn plan_restore_sriov(context: &Context, from_record: bool) -> Result<
     let pfs: Vec<_> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
     let source = LinkSource::open(&context.host).await?;
     let selector = &context.family.devices;
-    let deadline = context.settings.restore_options().deadline(saved.vf_count());
+    let deadline = context.settings.patience().of(Operation::Observe { vfs: saved.most_vfs() });
     let found = observe(&context.host, &source, selector, &pfs, deadline).await?;
     let vfs = vfs_to_ask(saved, &found);
     let devices: Vec<DeviceAddress> = vfs.iter().map(|vf| (*vf).into()).collect();

@@ -5,7 +5,8 @@
 
 use nic_kmod::{LoadedModules, ModuleName};
 use nic_sriov::{
-    DeviceAddress, Gravity, LinkSource, NicState, ObserveError, PfSeen, RestoreOutcome, observe, obstacles,
+    DeviceAddress, Gravity, LinkSource, NicState, ObserveError, Operation, PfSeen, RestoreOutcome, observe,
+    obstacles,
 };
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::Serialize;
@@ -296,17 +297,18 @@ async fn run_restore(
     let nics = nics_to_change(context, "only the running machine can be restored").await?;
     let source = nics.source();
     let options = context.settings.restore_options();
-    let deadline = options.deadline(snapshot.nics.vf_count());
+    let look = options.patience.of(Operation::Observe { vfs: snapshot.nics.most_vfs() });
     remove_leftover_blacklist(context, phase)?;
     let was_armed = snapshot.is_armed();
     let changes = was_armed
-        || nics_differ(context, &source, &snapshot.nics, deadline).await?
+        || nics_differ(context, &source, &snapshot.nics, look).await?
         || network_differs(context, &*nics, &snapshot).await?;
     if changes && context.host.exists(&context.settings.readiness_file) {
         take_readiness_away(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
     }
     if was_armed {
-        ensure_driver_loaded(context, phase, &snapshot, deadline).await?;
+        let loading = options.patience.of(Operation::Driver { vfs: snapshot.nics.vf_count() });
+        ensure_driver_loaded(context, phase, &snapshot, loading).await?;
     }
     let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
     let mut snapshot = snapshot;
@@ -317,7 +319,7 @@ async fn run_restore(
         step.record(context.store.arm(&snapshot)).map_err(PhaseError::write(NOT_WRITTEN))?;
     }
     // Those that do not come are named by the restore, which gives the others back what they had.
-    listen_and_wait_for_pfs(phase, &*nics, &pfs, deadline).await?;
+    listen_and_wait_for_pfs(phase, &*nics, &pfs, options.patience.of(Operation::PfArrival)).await?;
     load_vf_drivers(context, phase, &snapshot.nics).await;
     let pfs = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
     let step = phase.step(Step::RestoreNics { pfs });

@@ -1,7 +1,7 @@
 //! Rolling back: the previous driver again, and the NICs restored under it.
 
 use nic_kmod::ModuleIndex;
-use nic_sriov::ObserveError;
+use nic_sriov::{ObserveError, Operation};
 
 use super::error::PhaseError;
 use super::restore::{Restored, restore_within_phase};
@@ -51,7 +51,7 @@ async fn roll_back_and_restore(
     phase: &PhaseRecord,
     snapshot: &Snapshot,
 ) -> Result<Restored, PhaseError> {
-    let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+    let deadline = context.settings.patience().of(Operation::Driver { vfs: snapshot.nics.vf_count() });
     let loaded = load_backup_modules(context, phase, snapshot, deadline).await;
     // Also when they could not be loaded: nobody swaps modules any more, and who comes next finds what is loaded by then.
     let removed = remove_leftover_blacklist(context, phase);
@@ -60,7 +60,8 @@ async fn roll_back_and_restore(
     if let Some(nics) = context.machine.nics(context.settings.timeout).await? {
         let pfs = pfs_on_their_way(context, snapshot).map_err(ObserveError::from)?;
         // Those that have not come are named by the restore, which gives the others back what they had.
-        listen_and_wait_for_pfs(phase, &*nics, &pfs, deadline).await?;
+        let arrival = context.settings.patience().of(Operation::PfArrival);
+        listen_and_wait_for_pfs(phase, &*nics, &pfs, arrival).await?;
     }
     let restored = restore_within_phase(context).await?;
     if restored.is_verified() { Ok(restored) } else { Err(PhaseError::NotVerified(restored.summary())) }

@@ -74,7 +74,7 @@ pub(crate) async fn swap_driver(
     let Swap { tree, index, snapshot, deadline } = *swap;
     let pfs: Vec<DeviceAddress> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
     let leaving = Leaving::Running;
-    remove_all_vfs(context, phase, leaving, &pfs, deadline).await.map_err(FailedSwap::before_asking)?;
+    remove_all_vfs(context, phase, leaving, &pfs).await.map_err(FailedSwap::before_asking)?;
     let gone = match context.settings.reload_with {
         ReloadWith::Native => {
             let gone = unload_stack_with_hooks(context, phase, leaving, deadline).await;

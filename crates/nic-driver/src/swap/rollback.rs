@@ -97,7 +97,7 @@ pub(crate) async fn load_backup_modules(
     let plan = RollbackPlan::plan(&previous, &own, &LoadedModules::read(host)?);
     if plan.unload {
         let pfs = find_pfs(host, &context.family.devices)?;
-        remove_all_vfs(context, phase, Leaving::New, &pfs, deadline).await?;
+        remove_all_vfs(context, phase, Leaving::New, &pfs).await?;
         unload_stack_with_hooks(context, phase, Leaving::New, deadline).await?;
     }
     // Also when nothing is to be loaded: what the hooks stopped before the unload must be started again. An init script

@@ -79,11 +79,11 @@ pub(super) async fn remove_all_vfs(
     phase: &PhaseRecord,
     leaving: Leaving,
     pfs: &[DeviceAddress],
-    deadline: Duration,
 ) -> Result<(), RemoveVfsError> {
     let step = phase.step(leaving.remove_vfs(pfs));
     let devices = &context.family.devices;
-    let failures = context.machine.remove_vfs(devices, pfs, context.settings.jobs, deadline).await;
+    let (jobs, patience) = (context.settings.jobs, context.settings.patience());
+    let failures = context.machine.remove_vfs(devices, pfs, jobs, patience).await;
     step.record(failures.into_iter().next().map_or(Ok(()), Err))
 }
 

@@ -17,7 +17,7 @@ use crate::rdma::rdma_devices;
 use crate::source::{KernelLinks, LinkSource, devlink_handle};
 use crate::{
     Arrival, ArrivalError, Arrivals, DeviceAddress, DeviceSelector, DeviceUser, Inquiry, ObserveError,
-    PciAddress, PfState, Untold, Usage, sysfs,
+    Operation, Patience, PciAddress, PfState, Untold, Usage, sysfs,
 };
 
 /// The machine that this program runs on.
@@ -27,21 +27,31 @@ pub(crate) struct RunningMachine<'a> {
     source: LinkSource,
     selector: &'a DeviceSelector,
     arrivals: OnceCell<Arrivals>,
-    deadline: Duration,
+    patience: Patience,
 }
 
 impl<'a> RunningMachine<'a> {
-    /// The running machine, on which each single question and change may take `deadline`. The kernel carries out changes one after
-    /// the other: the last of many waits for all before it.
+    /// The running machine, on which each question and change may take what is its kind's.
     pub(crate) fn new(
         host: &'a Host,
         kernel: &KernelLinks,
         selector: &'a DeviceSelector,
-        deadline: Duration,
+        patience: Patience,
     ) -> Self {
-        let kernel = kernel.with_deadline(deadline);
+        let kernel = kernel.with_deadline(patience.of(Operation::Attribute));
         let source = LinkSource::Kernel(kernel.clone());
-        Self { host, kernel, source, selector, arrivals: OnceCell::new(), deadline }
+        Self { host, kernel, source, selector, arrivals: OnceCell::new(), patience }
+    }
+
+    /// How many VFs the PF shows. That is asked without the lock that its `sriov_numvfs` is read under.
+    fn vfs_shown(&self, pf: &DeviceAddress) -> usize {
+        match self.host.list_if_exists(pf.sysfs()) {
+            Ok(names) => names.iter().filter(|name| name.starts_with("virtfn")).count(),
+            Err(error) => {
+                tracing::debug!(%pf, %error, "how many VFs the PF has cannot be told: there is time for none");
+                0
+            }
+        }
     }
 
     async fn arrivals(&self) -> Result<&Arrivals, ArrivalError> {
@@ -55,8 +65,9 @@ impl Machine for RunningMachine<'_> {
     }
 
     async fn observe(&self, pf: &DeviceAddress) -> Result<Option<PfState>, ObserveError> {
+        let deadline = self.patience.of(Operation::Observe { vfs: self.vfs_shown(pf) });
         let pf = std::slice::from_ref(pf);
-        let state = observe(self.host, &self.source, self.selector, pf, self.deadline).await?;
+        let state = observe(self.host, &self.source, self.selector, pf, deadline).await?;
         match state.unread.into_iter().next() {
             Some(unread) => Err(unread.not_known.into()),
             None => Ok(state.pfs.into_iter().next()),
@@ -80,7 +91,8 @@ impl Machine for RunningMachine<'_> {
         match is_elsewhere(self.host, &device).await {
             Ok(true) => Usage::InUse(DeviceUser::Namespace),
             Ok(false) => {
-                Inquiry::before_write(self.host, self.selector).usage_within(&device, self.deadline).await
+                let deadline = self.patience.of(Operation::Attribute);
+                Inquiry::before_write(self.host, self.selector).usage_within(&device, deadline).await
             }
             Err(error) => Usage::CannotBeTold(Untold::Device(error_chain(&error))),
         }
@@ -91,16 +103,21 @@ impl Machine for RunningMachine<'_> {
     }
 
     async fn set_autoprobe(&self, pf: &DeviceAddress, on: bool) -> Result<(), MachineError> {
-        Ok(sysfs::set_autoprobe(self.host, pf, on, self.deadline).await?)
+        Ok(sysfs::set_autoprobe(self.host, pf, on, self.patience.of(Operation::Attribute)).await?)
     }
 
     async fn set_num_vfs(&self, pf: &DeviceAddress, count: u32) -> Result<(), MachineError> {
-        Ok(sysfs::set_num_vfs(self.host, pf, count, self.deadline).await?)
+        let vfs = self.vfs_shown(pf).max(usize::try_from(count).unwrap_or(usize::MAX));
+        Ok(sysfs::set_num_vfs(self.host, pf, count, self.patience.of(Operation::NumVfs { vfs })).await?)
     }
 
     async fn set_eswitch(&self, pf: &DeviceAddress, change: EswitchChange) -> Result<(), MachineError> {
         let devlink = self.kernel.devlink.as_ref().ok_or(MachineError::NoDevlink)?;
-        Ok(devlink.set_eswitch(&devlink_handle(pf), change, self.deadline).await?)
+        let operation = match change {
+            EswitchChange::Mode(_) => Operation::EswitchMode { vfs: self.vfs_shown(pf) },
+            EswitchChange::InlineMode(_) | EswitchChange::EncapMode(_) => Operation::Attribute,
+        };
+        Ok(devlink.set_eswitch(&devlink_handle(pf), change, self.patience.of(operation)).await?)
     }
 
     async fn set_admin(&self, uplink: IfIndex, vf: u32, change: &VfChange) -> Result<(), MachineError> {
@@ -108,16 +125,17 @@ impl Machine for RunningMachine<'_> {
     }
 
     async fn set_ofed(&self, pf: &DeviceAddress, vf: u32, step: OfedStep) -> Result<(), MachineError> {
-        Ok(ofed::apply(self.host, pf, vf, step, self.deadline).await?)
+        Ok(ofed::apply(self.host, pf, vf, step, self.patience.of(Operation::Attribute)).await?)
     }
 
     async fn bind(&self, vf: PciAddress, step: &BindStep) -> Result<(), MachineError> {
+        let deadline = self.patience.of(Operation::Bind);
         match step {
-            BindStep::Unbind(driver) => sysfs::unbind(self.host, vf, driver, self.deadline).await?,
+            BindStep::Unbind(driver) => sysfs::unbind(self.host, vf, driver, deadline).await?,
             BindStep::Override(driver) => {
-                sysfs::set_driver_override(self.host, vf, driver.as_deref(), self.deadline).await?;
+                sysfs::set_driver_override(self.host, vf, driver.as_deref(), deadline).await?;
             }
-            BindStep::Bind(driver) => sysfs::bind(self.host, vf, driver, self.deadline).await?,
+            BindStep::Bind(driver) => sysfs::bind(self.host, vf, driver, deadline).await?,
         }
         Ok(())
     }
@@ -131,12 +149,12 @@ impl Machine for RunningMachine<'_> {
     }
 
     async fn rename_rdma(&self, from: &str, to: &str) -> Result<(), MachineError> {
-        let rdma = Rdma::connect(self.deadline).map_err(RdmaError::from)?;
+        let rdma = Rdma::connect(self.patience.of(Operation::Attribute)).map_err(RdmaError::from)?;
         Ok(rdma.rename(from, to).await?)
     }
 
     async fn await_netdev(&self, device: &DeviceAddress) -> Result<Arrival, ArrivalError> {
-        self.arrivals().await?.wait(device, self.deadline).await
+        self.arrivals().await?.wait(device, self.patience.of(Operation::Netdev)).await
     }
 
     async fn await_ports(
@@ -144,7 +162,8 @@ impl Machine for RunningMachine<'_> {
         pf: &DeviceAddress,
         ports: &[PhysPortName],
     ) -> Result<Vec<(PhysPortName, Arrival)>, ArrivalError> {
-        self.arrivals().await?.wait_ports(pf, ports, self.deadline).await
+        let deadline = self.patience.of(Operation::Ports { ports: ports.len() });
+        self.arrivals().await?.wait_ports(pf, ports, deadline).await
     }
 
     async fn await_link(&self, pf: &DeviceAddress, patience: Duration) -> Result<bool, ArrivalError> {

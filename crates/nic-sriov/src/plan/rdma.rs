@@ -1,6 +1,6 @@
 //! The names of RDMA devices, which are one space on a machine: they change places as netdevs' names do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use nic_netlink::Setting;
 
@@ -110,23 +110,39 @@ fn free_name(name: &str, taken: &BTreeSet<String>) -> String {
     free.unwrap_or_else(|| name.to_owned())
 }
 
-fn in_order(mut pending: Vec<RdmaRename>) -> Vec<RdmaRename> {
+/// Orders the renames so that each name is free when it is given.
+fn in_order(renames: Vec<RdmaRename>) -> Vec<RdmaRename> {
+    let mut pending: BTreeMap<usize, RdmaRename> = (0..).zip(renames).collect();
+    let mut next = pending.len();
+    let mut held: HashSet<String> = pending.values().map(|rename| rename.from.clone()).collect();
+    let mut waiting: HashMap<String, Vec<usize>> = HashMap::new();
+    let mut free: BTreeSet<usize> = BTreeSet::new();
+    for (at, rename) in &pending {
+        waiting.entry(rename.to.clone()).or_default().push(*at);
+        if !held.contains(&rename.to) {
+            free.insert(*at);
+        }
+    }
     let mut steps = Vec::new();
     let mut aside = 0;
-    while let Some(first) = pending.first() {
-        let is_free = |rename: &RdmaRename| !pending.iter().any(|other| other.from == rename.to);
-        if let Some(at) = pending.iter().position(is_free) {
-            steps.push(pending.remove(at));
-            continue;
-        }
-        // All that are left have changed places: one steps aside.
-        let way = format!("nicdriver{aside}");
-        aside += 1;
-        let (back, out) =
-            (RdmaRename { from: way.clone(), ..first.clone() }, RdmaRename { to: way, ..first.clone() });
-        steps.push(out);
-        pending.remove(0);
-        pending.push(back);
+    while let Some(first) = free.pop_first().or_else(|| pending.keys().next().copied()) {
+        let Some(rename) = pending.remove(&first) else { continue };
+        let step = if held.contains(&rename.to) {
+            // All that are left have changed places: one steps aside.
+            let way = format!("nicdriver{aside}");
+            aside += 1;
+            waiting.entry(rename.to.clone()).or_default().push(next);
+            pending.insert(next, RdmaRename { from: way.clone(), ..rename.clone() });
+            held.insert(way.clone());
+            next += 1;
+            RdmaRename { to: way, ..rename }
+        } else {
+            rename
+        };
+        held.remove(&step.from);
+        let waits = waiting.get(&step.from).into_iter().flatten();
+        free.extend(waits.filter(|at| pending.contains_key(at)));
+        steps.push(step);
     }
     steps
 }
@@ -155,6 +171,18 @@ mod tests {
             held[at].clone_from(to);
         }
         steps.iter().map(|step| format!("{} {}", step.from, step.to)).collect()
+    }
+
+    #[test]
+    fn fault_5_4_the_names_of_1016_devices_that_have_changed_places_change_back() {
+        let renames = (0..1016).map(|number| RdmaRename {
+            component: Component::Pf("0000:01:00.0".parse().unwrap()),
+            from: format!("mlx5_{number}"),
+            to: format!("mlx5_{}", (number + 1) % 1016),
+        });
+        let steps = in_order(renames.collect());
+        assert_eq!(steps.len(), 1017);
+        assert_eq!(steps.iter().filter(|step| step.to.starts_with("nicdriver")).count(), 1);
     }
 
     #[test]

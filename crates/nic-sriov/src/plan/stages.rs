@@ -1,6 +1,8 @@
 //! What each stage of one PF has to do. The executor goes by the same functions, each stage's on what it then finds.
 
-use nic_netlink::VfChange;
+use std::collections::HashMap;
+
+use nic_netlink::{PhysPortName, VfChange};
 
 use super::netdev::plan_netdev;
 use super::pf::{
@@ -51,9 +53,12 @@ pub(super) fn plan_stage(
             let eswitch = plan_eswitch(saved, found);
             let stays = !eswitch.iter().any(PfStep::changes_mode);
             eswitch.into_iter().for_each(|step| push(of_pf(), RestoreStep::Pf(step)));
+            let ports: HashMap<PhysPortName, &RepresentorState> =
+                found.representors.iter().map(|port| (port.port, port)).collect();
             for representor in &saved.representors {
+                let now = ports.get(&representor.port).filter(|_| stays);
                 let component = Component::Representor { pf: saved.address.clone(), port: representor.port };
-                for step in plan_representor(representor, found, stays) {
+                for step in plan_representor(representor, now.copied()) {
                     push(component.clone(), step);
                 }
             }
@@ -158,10 +163,9 @@ fn plan_vf(saved: &VfState, found: &VfState) -> Vec<RestoreStep> {
     steps
 }
 
-/// [`Stage::Eswitch`] of one representor, which another mode makes anew.
-fn plan_representor(saved: &RepresentorState, pf: &PfState, stays: bool) -> Vec<RestoreStep> {
-    let found = pf.representors.iter().find(|found| found.port == saved.port);
-    match found.filter(|_| stays) {
+/// [`Stage::Eswitch`] of one representor; `None` is found where another mode makes it anew.
+fn plan_representor(saved: &RepresentorState, found: Option<&RepresentorState>) -> Vec<RestoreStep> {
+    match found {
         Some(found) => plan_netdev(&saved.netdev_for(&found.netdev), &found.netdev)
             .into_iter()
             .map(RestoreStep::Netdev)

@@ -1,14 +1,18 @@
 //! The eswitch: VFs that must not see its mode change lose their drivers first, and its representors are waited for.
 
+use std::collections::HashMap;
+
+use nic_netlink::PhysPortName;
+
 use super::executor::Executor;
 use super::stages::Left;
 use super::step_error::StepError;
-use crate::arrivals::ArrivalError;
+use crate::arrivals::{Arrival, ArrivalError};
 use crate::machine::{Machine, MachineError};
 use crate::plan::{BindStep, PfStep, plan_eswitch, plan_netdev, plan_unbinds};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Component, NetdevState, PciAddress, PfState, Stage};
+use crate::{Component, NetdevState, Operation, PciAddress, PfState, Stage};
 
 impl<M: Machine> Executor<'_, M> {
     /// [`Stage::Eswitch`]: the eswitch as saved, and its representors.
@@ -96,10 +100,12 @@ impl<M: Machine> Executor<'_, M> {
                 return;
             }
         };
+        let arrived: HashMap<PhysPortName, Arrival> = arrived.into_iter().collect();
         for representor in &saved.representors {
             let component = Component::Representor { pf: saved.address.clone(), port: representor.port };
-            let Some((_, arrival)) = arrived.iter().find(|(port, _)| *port == representor.port) else {
-                let error = ArrivalError::Deadline { device: saved.address.clone(), after: self.deadline };
+            let Some(arrival) = arrived.get(&representor.port) else {
+                let after = self.patience.of(Operation::Ports { ports: ports.len() });
+                let error = ArrivalError::Deadline { device: saved.address.clone(), after };
                 self.fail(&component, &Activity("wait for its netdev"), &error.into());
                 continue;
             };

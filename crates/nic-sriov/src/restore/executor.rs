@@ -2,7 +2,7 @@
 //!
 //! The files beside this one decide retries, waiting and naming rounds; what is to be set is for the plans to say.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,15 +16,15 @@ use super::outcome::StepFailure;
 use super::step_error::StepError;
 use crate::machine::Machine;
 use crate::step::{Activity, Step};
-use crate::{Component, NicState, PfState, Stage};
+use crate::{Component, DeviceAddress, NicState, Operation, Patience, PfState, Stage};
 
 /// Carries out one restore. Its methods stand in the files of this folder: single steps (`steps.rs`), who uses a VF (`in_use.rs`),
 /// one VF (`vf.rs`), the eswitch (`eswitch.rs`), a PF's stages (`stages.rs`) and contested names (`naming.rs`).
 pub(super) struct Executor<'a, M> {
     pub(super) machine: &'a M,
-    /// How long the machine waits for a netdev, to be told of one that has not come.
-    pub(super) deadline: Duration,
-    pub(super) binds: Semaphore,
+    pub(super) patience: Patience,
+    /// Each PF's share of what is bound at the same time.
+    pub(super) binds: BTreeMap<DeviceAddress, Semaphore>,
     pub(super) ledger: Mutex<Ledger>,
     /// What is being done now, to be named when it comes to no end.
     pub(super) in_progress: InProgress,
@@ -52,14 +52,36 @@ impl<M: Machine> Executor<'_, M> {
         self.in_progress.begin(component, step.to_string())
     }
 
-    /// Records all that had begun and has not ended as failed.
-    pub(super) fn fail_in_progress(&self, saved: &NicState, total: Duration) {
+    /// The stages of a PF with so many VFs, for as long as they may take. Other PFs have time of their own.
+    pub(super) async fn restore_pf_in_time(&self, saved: &PfState, vfs: usize) {
+        let course = self.restore_pf(saved);
+        self.in_time(std::slice::from_ref(saved), self.patience.of_pf(vfs), course).await;
+    }
+
+    /// What gives names back that wait for all PFs, for as long as it may take.
+    pub(super) async fn names_in_time(&self, saved: &NicState, course: impl Future<Output = ()>) {
+        self.in_time(&saved.pfs, self.patience.of(Operation::Names), course).await;
+    }
+
+    async fn in_time(&self, pfs: &[PfState], total: Duration, course: impl Future<Output = ()>) {
+        // The course lives until the end: what it is at can still be told.
+        let course = std::pin::pin!(course);
+        tokio::select! {
+            biased;
+            () = course => {}
+            () = self.machine.after(total) => self.fail_in_progress(pfs, total),
+        }
+    }
+
+    /// Records all of these PFs that had begun and has not ended as failed.
+    fn fail_in_progress(&self, pfs: &[PfState], total: Duration) {
         // A step on a PF's netdev is one of the PF and one of the netdev.
         let mut in_progress = self.in_progress.entries();
         let mut named = HashSet::new();
-        in_progress.retain(|entry| named.insert(entry.clone()));
+        in_progress
+            .retain(|entry| pfs.iter().any(|pf| pf.address == *entry.0.pf()) && named.insert(entry.clone()));
         if in_progress.is_empty() {
-            let pfs = saved.pfs.iter().map(|pf| Component::Pf(pf.address.clone()));
+            let pfs = pfs.iter().map(|pf| Component::Pf(pf.address.clone()));
             in_progress.extend(pfs.map(|component| (component, "restore".to_owned())));
         }
         for (component, step) in in_progress {

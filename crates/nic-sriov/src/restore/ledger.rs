@@ -1,7 +1,8 @@
 //! What a restore has done so far: steps, failures, VFs, and what has begun and not ended. It decides nothing; at the
 //! end the verification reads it.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nic_netlink::IfIndex;
@@ -38,18 +39,31 @@ impl VfProgress {
 
 /// What has begun and has not ended, to be named when the time for all of it is over.
 #[derive(Debug, Default)]
-pub(super) struct InProgress(Mutex<Vec<(Component, String)>>);
+pub(super) struct InProgress(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// In the order in which they began.
+    entries: BTreeMap<u64, (Component, String)>,
+    next: u64,
+}
 
 impl InProgress {
     /// Adds a step, which counts as in progress until the entry is dropped.
     pub(super) fn begin(&self, component: &Component, step: String) -> InProgressEntry<'_> {
-        let entry = (component.clone(), step);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
-        InProgressEntry { list: self, entry }
+        let mut entries = self.lock();
+        let number = entries.next;
+        entries.next += 1;
+        entries.entries.insert(number, (component.clone(), step));
+        InProgressEntry { list: self, number }
     }
 
     pub(super) fn entries(&self) -> Vec<(Component, String)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().entries.values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,14 +71,11 @@ impl InProgress {
 #[derive(Debug)]
 pub(super) struct InProgressEntry<'a> {
     list: &'a InProgress,
-    entry: (Component, String),
+    number: u64,
 }
 
 impl Drop for InProgressEntry<'_> {
     fn drop(&mut self) {
-        let mut list = self.list.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = list.iter().position(|entry| *entry == self.entry) {
-            list.swap_remove(at);
-        }
+        self.list.lock().entries.remove(&self.number);
     }
 }

@@ -1,7 +1,9 @@
 //! Contested names: in how many rounds they are tried again, and which alternative names make way for them.
 
+use std::collections::{BTreeSet, HashMap};
+
 use nic_host::error_chain;
-use nic_netlink::{IfIndex, Link, LinkChange, Links};
+use nic_netlink::{IfIndex, LinkChange, Links};
 
 use super::executor::Executor;
 use super::step_error::StepError;
@@ -73,30 +75,94 @@ fn altnames_in_the_way<'c>(
     contested: &'c [Contested],
     links: &Links,
 ) -> Vec<(&'c Contested, IfIndex, String)> {
-    let restored = |link: &Link| {
-        saved.pfs.iter().any(|pf| {
-            let is_parent = |name: &str| link.parent_device.as_deref() == Some(name);
-            let vfs = pf.vfs.iter().filter_map(|vf| vf.address);
-            is_parent(pf.address.name()) || vfs.into_iter().any(|vf| is_parent(&vf.to_string()))
-        })
-    };
-    let held = |name: &str| {
-        links.iter().filter(|link| restored(link)).find_map(|link| {
-            let altname = link.altnames.iter().find(|altname| *altname == name)?;
-            Some((link.index, altname.clone()))
-        })
-    };
+    let devices = saved.pfs.iter().flat_map(|pf| {
+        let vfs = pf.vfs.iter().filter_map(|vf| vf.address).map(|vf| vf.to_string());
+        std::iter::once(pf.address.name().to_owned()).chain(vfs)
+    });
+    let mut holders: HashMap<&str, IfIndex> = HashMap::new();
+    let devices: BTreeSet<String> = devices.collect();
+    for link in devices.iter().flat_map(|device| links.on_device(device)) {
+        for altname in &link.altnames {
+            holders.entry(altname).or_insert(link.index);
+        }
+    }
     let names = contested.iter().filter_map(|entry| match &entry.step {
         NetdevStep::Link(LinkChange::Name(name)) => Some((entry, name.as_str())),
         NetdevStep::Link(LinkChange::AddAltName(name)) => Some((entry, name.as_str())),
         NetdevStep::Link(_) | NetdevStep::Master(_) => None,
     });
     let in_the_way = names.filter_map(|(entry, name)| {
-        let (holder, altname) = held(name)?;
+        let holder = *holders.get(name)?;
         // An alternative name that the interface itself has already is what it is to have.
         let has_it =
             holder == entry.index && matches!(entry.step, NetdevStep::Link(LinkChange::AddAltName(_)));
-        (!has_it).then_some((entry, holder, altname))
+        (!has_it).then(|| (entry, holder, name.to_owned()))
     });
     in_the_way.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use nic_netlink::{Link, Setting};
+
+    use super::*;
+    use crate::{Component, OfedAttributes, PciAddress, PfState, VfNetdev, VfState};
+
+    fn vf(bus: u8, index: u32) -> VfState {
+        let number = u8::try_from(index).unwrap();
+        VfState {
+            index,
+            address: Some(PciAddress { domain: 0, bus, device: 2 + number / 8, function: number % 8 }),
+            driver: None,
+            driver_override: None,
+            admin: Setting::NotThere,
+            ofed: OfedAttributes::default(),
+            rdma: Setting::NotThere,
+            netdev: VfNetdev::Unbound,
+        }
+    }
+
+    fn pf(bus: u8) -> PfState {
+        PfState {
+            address: format!("0000:{bus:02x}:00.0").parse().unwrap(),
+            pci_id: None,
+            driver: None,
+            total_vfs: None,
+            num_vfs: 240,
+            drivers_autoprobe: None,
+            eswitch: Setting::NotThere,
+            netdev: Setting::NotThere,
+            rdma: Setting::NotThere,
+            vfs: (0..240).map(|index| vf(bus, index)).collect(),
+            representors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn fault_5_4_what_is_in_the_way_of_960_names_is_looked_for_by_name_and_device() {
+        let saved = NicState { pfs: (1..5).map(pf).collect(), ..NicState::default() };
+        let vfs: Vec<&VfState> = saved.pfs.iter().flat_map(|pf| &pf.vfs).collect();
+        let link = |(number, vf): (u32, &&VfState)| Link {
+            parent_device: vf.address.map(|address| address.to_string()),
+            altnames: vec![format!("old{number}")],
+            ..Link::new(IfIndex(number), format!("eth{number}").parse().unwrap())
+        };
+        let mut links: Links = (1..).zip(&vfs).map(link).collect();
+        // A stranger's alternative names stay its own.
+        links.update(Link {
+            altnames: vec!["old0".to_owned()],
+            ..Link::new(IfIndex(5000), "lo".parse().unwrap())
+        });
+        let entry = |number: u32| Contested {
+            component: Component::Pf(saved.pfs[0].address.clone()),
+            index: IfIndex(number + 1),
+            step: NetdevStep::Link(LinkChange::Name(format!("old{number}").parse().unwrap())),
+        };
+        let contested: Vec<Contested> = (0..=960).map(entry).collect();
+        let found = altnames_in_the_way(&saved, &contested, &links);
+        assert_eq!(found.len(), 960);
+        for (wanting, holder, altname) in found {
+            assert_eq!((altname, wanting.index.0), (format!("old{holder}"), holder.0 + 1));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The stages of one PF, in their order; what one stage leaves is observed before the next. They decide which VFs can be
 //! worked on, and how long the PF's link is waited for.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -130,6 +131,8 @@ impl<M: Machine> Executor<'_, M> {
         found: &'s PfState,
     ) -> Vec<(&'s VfState, &'s VfState)> {
         let mut restorable = Vec::new();
+        let failed: HashSet<Component> =
+            self.ledger().failures.iter().map(|failure| failure.component.clone()).collect();
         let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
         for (vf, now) in pairs.filter(|(_, now)| !now.is_in_use()) {
             if let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address)
@@ -137,8 +140,7 @@ impl<M: Machine> Executor<'_, M> {
                 && keeps_from_vf(&in_use)
             {
                 let component = Component::of_vf(saved, vf);
-                let known = self.ledger().failures.iter().any(|failure| failure.component == component);
-                if !known {
+                if !failed.contains(&component) {
                     self.fail(&component, &Activity("restore"), &in_use.into());
                 }
                 continue;

@@ -29,7 +29,7 @@ pub(super) enum StepError {
     Taken(NameTaken),
     #[error("another interface has the name")]
     StillTaken,
-    #[error("the restore had not finished when the {} s for the whole restore were over", .0.as_secs())]
+    #[error("the restore had not finished when the {} s for all of it were over", .0.as_secs())]
     OutOfTime(Duration),
     #[error("the VF is gone")]
     Gone,

@@ -87,8 +87,6 @@ impl<M: Machine> Executor<'_, M> {
         progress: &mut VfProgress,
     ) -> Result<(), StepError> {
         let address = saved.address.ok_or(StepError::NoAddress)?;
-        // The semaphore is never closed, so an error here cannot come; without a permit the step is still right.
-        let _permit = self.binds.acquire().await.ok();
         if matches!(step, BindStep::Unbind(_)) {
             self.check_is_unused(address).await?;
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nic_host::error_chain;
 use nic_netlink::Links;
+use tokio::sync::Semaphore;
 
 use super::event::RestoreEvent;
 use super::executor::Executor;
@@ -93,6 +94,10 @@ impl<M: Machine> Executor<'_, M> {
         steps: Vec<BindStep>,
         progress: &mut VfProgress,
     ) -> Result<Bound, StepError> {
+        // Until the netdev is there: what waits for udev waits for at most so many others. A PF that is restored has its share, and nobody
+        // closes it; without a permit the steps are still right.
+        let share = self.binds.get(progress.component.pf());
+        let _permit = futures_util::future::OptionFuture::from(share.map(Semaphore::acquire)).await;
         // A netdev that was in another namespace comes back in this one, with the binding.
         let comes_here =
             saved.netdev.is_elsewhere() && steps.iter().any(|step| matches!(step, BindStep::Bind(_)));

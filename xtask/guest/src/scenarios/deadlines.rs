@@ -21,7 +21,7 @@ use crate::readiness::READY;
 use crate::vfs::VF_DRIVER;
 use crate::{boot, drivers, journal, report, say, wait, write};
 
-/// What one operation may take, as it is given to the program, which adds 2 s for each VF.
+/// What one operation may take, as it is given to the program, which adds 2 s for each VF of the PF where it makes them.
 const TIMEOUT: [&str; 2] = ["--timeout", "4"];
 /// For how many seconds the kernel hangs in `sriov_numvfs`: for longer than an operation may take.
 const NUM_VFS_HANGS: &str = "16";
@@ -203,7 +203,7 @@ fn bind_hangs(before: &Nics, pf: &str, vf: &str) -> anyhow::Result<()> {
     fault(VF_DRIVER, "slow_probe_s", PROBE_HANGS)?;
     fault(VF_DRIVER, "slow_probe", vf)?;
     let failed = start(&["restore-sriov"])?.wait()?.expect(Exit::Degraded)?;
-    failed.expect_words(&[vf, "bind", "has not returned after 8s"])?;
+    failed.expect_words(&[vf, "bind", "has not returned after 4s"])?;
     ensure!(!Path::new(READY).exists(), "ready although a VF was not verified");
     report(&format!("a bind hangs: {}", overdue(&failed)));
     recovers(before)

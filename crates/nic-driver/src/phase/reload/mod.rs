@@ -11,7 +11,7 @@ mod plan;
 use jiff::Timestamp;
 use nic_host::WriteError;
 use nic_kmod::{BlacklistError, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName};
-use nic_sriov::{DeviceAddress, NicState, ObserveError};
+use nic_sriov::{DeviceAddress, NicState, ObserveError, Operation};
 use serde::Serialize;
 
 use super::blockers::{look_for_blockers, not_known};
@@ -191,7 +191,7 @@ async fn resume_or_swap(
     };
     if !missing.is_empty() {
         // An earlier process was killed between two loads.
-        let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+        let deadline = context.settings.patience().of(Operation::Driver { vfs: snapshot.nics.vf_count() });
         if let Err(error) = load_missing_modules(context, phase, tree, &snapshot, deadline).await {
             return Err(roll_back(context, phase, index, &snapshot, true, error.into()).await);
         }
@@ -199,7 +199,7 @@ async fn resume_or_swap(
     // An earlier process was killed between load and restore; whether the PFs come up was not yet known.
     let nics = nics_to_change(context, "only the running machine's modules can be reloaded").await?;
     let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
-    let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+    let deadline = context.settings.patience().of(Operation::PfArrival);
     let missing = listen_and_wait_for_pfs(phase, &*nics, &pfs, deadline).await?;
     if let Some(missing) = drivers_fault(context, missing) {
         let cause = PhaseError::NewPfMissing(missing);
@@ -307,7 +307,7 @@ async fn swap_and_await_pfs(
         }
     };
     probe_state_directory(context, phase, index, &snapshot)?;
-    let deadline = context.settings.restore_options().deadline(snapshot.nics.vf_count());
+    let deadline = context.settings.patience().of(Operation::Driver { vfs: snapshot.nics.vf_count() });
     let loads = prepare_loads(context, tree, index, &snapshot)?;
     loads.load_beforehand(context, phase, deadline).await;
     loads.page_in(context, index);
@@ -337,7 +337,8 @@ async fn swap_and_await_pfs(
             let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
             let mut pfs = pfs_with_netdevs(&snapshot);
             pfs.extend(driverless.into_iter().filter(|_| snapshot.nics.pfs.is_empty()));
-            let missing = wait_for_pfs(phase, &*to_come, &pfs, deadline).await;
+            let arrival = context.settings.patience().of(Operation::PfArrival);
+            let missing = wait_for_pfs(phase, &*to_come, &pfs, arrival).await;
             match drivers_fault(context, missing) {
                 Some(missing) => Err((true, PhaseError::NewPfMissing(missing))),
                 None => Ok(()),

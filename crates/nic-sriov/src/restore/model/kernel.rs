@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use self::netdevs::netdev;
-pub(super) use self::others::{Disturbance, Event, Hang};
+pub(super) use self::others::{Disturbance, Event, Hang, HungPf};
 pub(super) use self::tried::Tried;
 use nic_netlink::{
     EswitchChange, EswitchMode, IfIndex, LinkAddress, LinkName, MacAddress, PhysPort, PhysPortName, Setting,
@@ -67,6 +67,8 @@ pub(super) struct Faults {
     pub(super) stubborn: BTreeSet<PciAddress>,
     /// Attempts, by number, that do not return.
     pub(super) hangs: BTreeMap<usize, Hang>,
+    /// A PF of which every attempt hangs.
+    pub(super) hung_pf: Option<HungPf>,
     /// Observations of a PF, by number, that fail.
     pub(super) observations: BTreeSet<usize>,
 }

@@ -14,6 +14,8 @@ use crate::{Component, Difference, NicState, RestoreEvent, RestoreOutcome};
 pub(super) struct Told {
     pub(super) outcome: RestoreOutcome,
     pub(super) events: Vec<RestoreEvent>,
+    /// When each event was told.
+    pub(super) times: Vec<Duration>,
     /// How long it took, by the model's clock.
     pub(super) took: Duration,
 }
@@ -37,15 +39,15 @@ pub(super) fn options() -> RestoreOptions {
 
 /// Restores `saved` on the model; `None` when the process was killed.
 pub(super) fn restore(kernel: &mut Kernel, saved: &NicState, fate: Fate) -> Option<Told> {
-    let world = World::new(kernel.clone(), options().deadline(saved.vf_count()));
+    let world = World::new(kernel.clone(), options().patience);
     let events = Mutex::new(Vec::new());
     let note = |event| {
-        world.note_event(&event);
-        events.lock().unwrap().push(event);
+        let at = world.note_event(&event);
+        events.lock().unwrap().push((at, event));
     };
     let outcome = run(&world, restore_on(&world, saved, options(), &note), fate);
     let took;
     (*kernel, took) = world.end();
-    let events = events.into_inner().unwrap();
-    outcome.map(|outcome| Told { outcome: outcome.unwrap(), events, took })
+    let (times, events): (Vec<_>, Vec<_>) = events.into_inner().unwrap().into_iter().unzip();
+    outcome.map(|outcome| Told { outcome: outcome.unwrap(), events, times, took })
 }

@@ -20,7 +20,8 @@ use crate::machine::{Machine, MachineError};
 use crate::plan::{BindStep, PfStep};
 use crate::sysfs::VfWriteError;
 use crate::{
-    Arrival, ArrivalError, DeviceAddress, ObserveError, OfedStep, PciAddress, PfState, RestoreEvent, Usage,
+    Arrival, ArrivalError, DeviceAddress, ObserveError, OfedStep, Operation, Patience, PciAddress, PfState,
+    RestoreEvent, Usage,
 };
 
 /// A model, on which one restore runs.
@@ -30,7 +31,7 @@ struct Inner {
     kernel: Kernel,
     listens: bool,
     now: Duration,
-    deadline: Duration,
+    patience: Patience,
     turns: BTreeMap<usize, Turn>,
     next: usize,
 }
@@ -114,11 +115,10 @@ impl Drop for Granted<'_> {
 }
 
 impl World {
-    /// A world whose single questions and changes may take `deadline`.
-    pub(super) fn new(kernel: Kernel, deadline: Duration) -> Self {
-        let inner =
-            Inner { kernel, listens: false, now: Duration::ZERO, deadline, turns: BTreeMap::new(), next: 0 };
-        Self(Mutex::new(inner))
+    /// A world that is so patient with single questions and changes.
+    pub(super) fn new(kernel: Kernel, patience: Patience) -> Self {
+        let (now, turns) = (Duration::ZERO, BTreeMap::new());
+        Self(Mutex::new(Inner { kernel, listens: false, now, patience, turns, next: 0 }))
     }
 
     /// What has become of the model, and what time it is.
@@ -128,8 +128,11 @@ impl World {
         (inner.kernel, inner.now)
     }
 
-    pub(super) fn note_event(&self, event: &RestoreEvent) {
-        self.lock().kernel.note_event(event);
+    /// Notes what a restore tells. Returns what time it is.
+    pub(super) fn note_event(&self, event: &RestoreEvent) -> Duration {
+        let mut inner = self.lock();
+        inner.kernel.note_event(event);
+        inner.now
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -188,15 +191,21 @@ impl World {
         question(&mut self.lock().kernel)
     }
 
-    /// Something that is changed.
-    async fn act(&self, change: impl FnOnce(&mut Kernel) -> Attempt) -> Attempt {
+    /// Something that is changed, of the PF that `whose` tells.
+    async fn act(
+        &self,
+        operation: Operation,
+        whose: impl FnOnce(&Kernel) -> Option<usize>,
+        change: impl FnOnce(&mut Kernel) -> Attempt,
+    ) -> Attempt {
         self.turn(Until::Now).await;
         let (hang, end) = {
             let mut inner = self.lock();
             if !inner.listens {
                 inner.kernel.violations.push("a change before anybody listened".to_owned());
             }
-            (inner.kernel.hang(), inner.now + inner.deadline)
+            let pf = whose(&inner.kernel);
+            (inner.kernel.hang(pf), inner.now + inner.patience.of(operation))
         };
         match hang {
             Some(Hang::ForEver) => self.turn(Until::Never).await,
@@ -210,7 +219,14 @@ impl World {
     }
 
     async fn set_pf(&self, pf: &DeviceAddress, step: PfStep) -> Result<(), MachineError> {
-        let changed = self.act(|kernel| match kernel.pf_at(pf) {
+        let vfs = self.lock().kernel.state.pf(pf).here().map_or(0, |pf| pf.vfs.len());
+        let operation = match &step {
+            PfStep::NumVfs(count) => Operation::NumVfs { vfs: vfs.max(usize::try_from(*count).unwrap()) },
+            PfStep::Eswitch(EswitchChange::Mode(_)) => Operation::EswitchMode { vfs },
+            PfStep::Eswitch(_) | PfStep::Autoprobe(_) | PfStep::Netdev(_) => Operation::Attribute,
+        };
+        let whose = |kernel: &Kernel| kernel.pf_at(pf);
+        let changed = self.act(operation, whose, |kernel| match kernel.pf_at(pf) {
             Some(at) => kernel.pf_step(at, &step),
             None => Err(Errno::NOENT),
         });
@@ -294,7 +310,8 @@ impl Machine for World {
     }
 
     async fn set_admin(&self, uplink: IfIndex, vf: u32, change: &VfChange) -> Result<(), MachineError> {
-        let changed = self.act(|kernel| match kernel.pf_of_uplink(uplink) {
+        let whose = |kernel: &Kernel| kernel.pf_of_uplink(uplink);
+        let changed = self.act(Operation::Attribute, whose, |kernel| match kernel.pf_of_uplink(uplink) {
             Some(pf) => kernel.admin_step(pf, vf, change),
             None => Err(Errno::NODEV),
         });
@@ -304,7 +321,8 @@ impl Machine for World {
     }
 
     async fn set_ofed(&self, pf: &DeviceAddress, vf: u32, step: OfedStep) -> Result<(), MachineError> {
-        let changed = self.act(|kernel| match kernel.pf_at(pf) {
+        let whose = |kernel: &Kernel| kernel.pf_at(pf);
+        let changed = self.act(Operation::Attribute, whose, |kernel| match kernel.pf_at(pf) {
             Some(at) => kernel.ofed_step(at, vf, step),
             None => Err(Errno::NOENT),
         });
@@ -315,12 +333,14 @@ impl Machine for World {
         if self.lock().kernel.place(vf).is_none() {
             return Err(VfWriteError::NotVf(vf).into());
         }
-        let changed = self.act(|kernel| kernel.bind_step(vf, step));
+        let whose = |kernel: &Kernel| Some(kernel.place(vf)?.0);
+        let changed = self.act(Operation::Bind, whose, |kernel| kernel.bind_step(vf, step));
         changed.await.map_err(|errno| VfWriteError::Write(refused_write(errno)).into())
     }
 
     async fn set_link(&self, link: IfIndex, change: &LinkChange) -> Result<(), MachineError> {
-        let changed = self.act(|kernel| kernel.link_step(link, change));
+        let whose = |kernel: &Kernel| kernel.pf_of_link(link);
+        let changed = self.act(Operation::Attribute, whose, |kernel| kernel.link_step(link, change));
         changed.await.map_err(|errno| {
             let change = change.clone();
             ChangeError { index: link, name: None, change, source: refused(errno) }.into()
@@ -332,7 +352,7 @@ impl Machine for World {
     }
 
     async fn rename_rdma(&self, from: &str, to: &str) -> Result<(), MachineError> {
-        let changed = self.act(|kernel| kernel.rename_rdma(from, to)).await;
+        let changed = self.act(Operation::Attribute, |_| None, |kernel| kernel.rename_rdma(from, to)).await;
         changed.map_err(|errno| {
             let (from, to) = (from.to_owned(), to.to_owned());
             RdmaError::Rename { from, to, source: refused(errno) }.into()
@@ -340,7 +360,7 @@ impl Machine for World {
     }
 
     async fn await_netdev(&self, device: &DeviceAddress) -> Result<Arrival, ArrivalError> {
-        let (began, after) = self.time();
+        let (began, after) = self.time(Operation::Netdev);
         self.turn(Until::Netdev(device.clone(), began + after)).await;
         let inner = self.lock();
         let arrival = inner.arrival(inner.kernel.netdev_of(device), began);
@@ -352,7 +372,7 @@ impl Machine for World {
         pf: &DeviceAddress,
         ports: &[PhysPortName],
     ) -> Result<Vec<(PhysPortName, Arrival)>, ArrivalError> {
-        let (began, after) = self.time();
+        let (began, after) = self.time(Operation::Ports { ports: ports.len() });
         self.turn(Until::Ports(pf.clone(), ports.to_vec(), began + after)).await;
         let inner = self.lock();
         let arrived = ports
@@ -362,7 +382,7 @@ impl Machine for World {
     }
 
     async fn await_link(&self, pf: &DeviceAddress, patience: Duration) -> Result<bool, ArrivalError> {
-        let (began, _) = self.time();
+        let began = self.lock().now;
         self.turn(Until::Link(pf.clone(), began + patience)).await;
         let inner = self.lock();
         let link = inner.kernel.netdev_of(pf);
@@ -370,15 +390,15 @@ impl Machine for World {
     }
 
     async fn after(&self, time: Duration) {
-        let (now, _) = self.time();
-        self.turn(Until::Time(now + time)).await;
+        let end = self.lock().now + time;
+        self.turn(Until::Time(end)).await;
     }
 }
 
 impl World {
-    /// What time it is, and how long one thing may take.
-    fn time(&self) -> (Duration, Duration) {
+    /// What time it is, and how long this may take.
+    fn time(&self, operation: Operation) -> (Duration, Duration) {
         let inner = self.lock();
-        (inner.now, inner.deadline)
+        (inner.now, inner.patience.of(operation))
     }
 }

@@ -177,6 +177,14 @@ impl Kernel {
         })
     }
 
+    /// The PF that a netdev is of, or is of a VF or a port of.
+    pub(in crate::restore::model) fn pf_of_link(&self, index: IfIndex) -> Option<usize> {
+        let (owner, _) = self.netdevs().find(|(_, netdev)| netdev.index == index)?;
+        match owner {
+            Owner::Pf(pf) | Owner::Vf(pf, _) | Owner::Representor(pf, _) => Some(pf),
+        }
+    }
+
     fn set_link(&mut self, index: IfIndex, change: &LinkChange) -> Result<(), Errno> {
         let rules = self.rules;
         let master = match change {

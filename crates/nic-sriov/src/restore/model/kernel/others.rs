@@ -16,6 +16,15 @@ pub(in crate::restore::model) enum Hang {
     ForEver,
 }
 
+/// A PF on which nothing returns any more.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::restore::model) struct HungPf {
+    pub(in crate::restore::model) pf: usize,
+    /// From this attempt on.
+    pub(in crate::restore::model) from: usize,
+    pub(in crate::restore::model) hang: Hang,
+}
+
 /// What somebody else does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::restore::model) enum Disturbance {
@@ -92,9 +101,11 @@ impl Kernel {
         self.settle();
     }
 
-    /// How the next attempt hangs, if it does.
-    pub(in crate::restore::model) fn hang(&mut self) -> Option<Hang> {
-        let hang = self.faults.hangs.remove(&(self.attempts + 1))?;
+    /// How the next attempt hangs, if it does, which is one on this PF.
+    pub(in crate::restore::model) fn hang(&mut self, pf: Option<usize>) -> Option<Hang> {
+        let next = self.attempts + 1;
+        let of_pf = self.faults.hung_pf.filter(|hung| Some(hung.pf) == pf && hung.from <= next);
+        let hang = self.faults.hangs.remove(&next).or(of_pf.map(|hung| hung.hang))?;
         self.attempts += 1;
         Some(hang)
     }

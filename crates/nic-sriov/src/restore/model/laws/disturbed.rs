@@ -9,11 +9,13 @@ use proptest::test_runner::TestCaseResult;
 use super::{converges, run, saved_machine, texts, two_machines};
 use crate::plan::obstacles;
 use crate::restore::StepFailure;
-use crate::restore::model::kernel::{Disturbance, Faults, Hang, Kernel};
+use crate::restore::model::kernel::{Disturbance, Faults, Hang, HungPf, Kernel};
 use crate::restore::model::scheduler::Fate;
 use crate::restore::model::states::{Kind, Names, any_kind, any_machine};
 use crate::restore::model::told::{options, restore};
-use crate::{Attribute, Component, DeviceAddress, Difference, NicState, PciAddress, RestoreEvent, VfNetdev};
+use crate::{
+    Attribute, Component, DeviceAddress, Difference, NicState, Operation, PciAddress, RestoreEvent, VfNetdev,
+};
 
 fn pf_of(component: &Component) -> &DeviceAddress {
     match component {
@@ -118,12 +120,15 @@ proptest! {
         machine.faults.hangs.insert(attempt, hang);
         let told = run(&mut machine, &saved, seed);
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
-        let (total, deadline) = (options().total(saved.vf_count()), options().deadline(saved.vf_count()));
-        prop_assert!(told.took <= total + deadline, "{:?}", told.took);
+        let names = options().patience.of(Operation::Names);
+        let totals = saved.pfs.iter().map(|pf| options().patience.of_pf(pf.vfs.len()));
+        prop_assert!(told.took <= totals.clone().max().unwrap() + 2 * names, "{:?}", told.took);
+        // A name that hangs has less time than a PF.
+        let total = totals.min().unwrap().min(names);
         let hung = machine.faults.hangs.is_empty();
         if hung && for_ever {
             prop_assert!(told.took >= total, "{:?}", told.took);
-            let of_time = |failure: &&StepFailure| failure.cause.contains("the whole restore");
+            let of_time = |failure: &&StepFailure| failure.cause.contains("for all of it were over");
             let named: Vec<&StepFailure> = told.outcome.failures.iter().filter(of_time).collect();
             let pfs: BTreeSet<&DeviceAddress> = named.iter().map(|failure| pf_of(&failure.component)).collect();
             prop_assert_eq!(pfs.len(), 1, "{:?}", named);
@@ -139,6 +144,43 @@ proptest! {
             prop_assert!(wrong.iter().all(is_excused), "{}", texts(&wrong));
         } else if told.took < total {
             prop_assert_eq!(unpaired(&told.events), Vec::<String>::new());
+        }
+
+        machine.faults = Faults::default();
+        converges(&mut machine, &saved, seed)?;
+    }
+
+    #[test]
+    fn fault_5_3_whatever_of_a_pf_hangs_its_restore_ends_in_its_time_and_no_other_pf_waits_for_it(
+        machine in any_kind().prop_flat_map(|kind| any_machine(kind, 2, Names::Udevs)),
+        pf in 0..2usize,
+        from in 1..60usize,
+        for_ever: bool,
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        machine.reload();
+        let hang = if for_ever { Hang::ForEver } else { Hang::ToItsDeadline };
+        machine.faults.hung_pf = Some(HungPf { pf, from, hang });
+        let told = run(&mut machine, &saved, seed);
+        prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
+        let (hung, other) = (&saved.pfs[pf], &saved.pfs[1 - pf]);
+        let patience = options().patience;
+        let bound = patience.of_pf(hung.vfs.len()) + 2 * patience.of(Operation::Names);
+        prop_assert!(told.took <= bound, "{:?}", told.took);
+        let times = [patience.of_pf(hung.vfs.len()), patience.of(Operation::Names)];
+        let times = times.map(|time| format!("the {} s for all of it", time.as_secs()));
+        let mut late = told.outcome.failures.iter().filter(|failure| failure.cause.contains("for all of it"));
+        prop_assert!(late.all(|late| times.iter().any(|time| late.cause.contains(time))), "{:?}", told.outcome.failures);
+        // Names of RDMA devices are one space.
+        let mut wrong = told.wrong();
+        wrong.retain(|wrong| *pf_of(&wrong.component) == other.address && wrong.attribute != Attribute::Rdma);
+        prop_assert!(wrong.is_empty(), "{}", texts(&wrong));
+        let of_other = |event: &RestoreEvent| {
+            matches!(event, RestoreEvent::StageBegan { pf, .. } | RestoreEvent::StageEnded { pf, .. } if *pf == other.address)
+        };
+        for (at, event) in told.times.iter().zip(&told.events).filter(|(_, event)| of_other(event)) {
+            prop_assert!(*at < patience.base, "{event:?} after {at:?}");
         }
 
         machine.faults = Faults::default();

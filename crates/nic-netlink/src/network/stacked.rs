@@ -34,7 +34,7 @@ pub struct StackedLink {
 }
 
 /// A kind of link that the kernel removes together with the one below it, and what makes it anew.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ChildKind {
     /// A VLAN.

@@ -10,8 +10,13 @@ use netlink_packet_route::link::{
 use rtnetlink::LinkUnspec;
 use serde::{Deserialize, Serialize};
 
+use crate::body::Body;
 use crate::connection::RawMessage;
-use crate::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, VfLinkState, VlanProtocol, VlanTag};
+use crate::decode::{IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO};
+use crate::ipoib::{self, IFLA_IPOIB_MODE, IFLA_IPOIB_UMCAST};
+use crate::{
+    Guid, IfIndex, IpoibMode, LinkAddress, LinkName, MacAddress, VfLinkState, VlanProtocol, VlanTag,
+};
 
 /// One change to one link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +27,10 @@ pub enum LinkChange {
     Name(LinkName),
     /// Set the MTU, in bytes.
     Mtu(u32),
+    /// Set how IP over InfiniBand sends, which changes the MTU, too. EINVAL where the port's driver has no connected mode.
+    IpoibMode(IpoibMode),
+    /// Let user space join the multicast groups of an IP over InfiniBand interface, or no longer.
+    UserMulticast(bool),
     /// Set it up or down.
     Up(bool),
     /// Set its address. Some drivers refuse it (EBUSY) while the link is up.
@@ -52,6 +61,8 @@ impl fmt::Display for LinkChange {
         match self {
             Self::Name(name) => write!(f, "name {name}"),
             Self::Mtu(mtu) => write!(f, "mtu {mtu}"),
+            Self::IpoibMode(mode) => write!(f, "type ipoib mode {mode}"),
+            Self::UserMulticast(wanted) => write!(f, "type ipoib umcast {}", u8::from(*wanted)),
             Self::Up(up) => f.write_str(if *up { "up" } else { "down" }),
             Self::Address(address) => write!(f, "address {address}"),
             Self::TxQueueLength(length) => write!(f, "txqueuelen {length}"),
@@ -129,6 +140,10 @@ pub(crate) fn link_message(index: IfIndex, change: &LinkChange) -> (RawMessage, 
     let link = match change {
         LinkChange::Name(name) => link.name(name.as_str()),
         LinkChange::Mtu(mtu) => link.mtu(*mtu),
+        LinkChange::IpoibMode(mode) => return (changed_ipoib(index, IFLA_IPOIB_MODE, (*mode).into()), 0),
+        LinkChange::UserMulticast(wanted) => {
+            return (changed_ipoib(index, IFLA_IPOIB_UMCAST, (*wanted).into()), 0);
+        }
         LinkChange::Up(true) => link.up(),
         LinkChange::Up(false) => link.down(),
         LinkChange::Address(address) => link.address(address.0.clone()),
@@ -155,6 +170,20 @@ pub(crate) fn link_message(index: IfIndex, change: &LinkChange) -> (RawMessage, 
         LinkChange::NamespaceOfPid(pid) => link.setns_by_pid(*pid),
     };
     (raw(RTM_NEWLINK, &link.build()), 0)
+}
+
+/// One attribute of IP over InfiniBand, of a port's own interface or of a child (`ipoib_changelink` in
+/// `drivers/infiniband/ulp/ipoib/ipoib_netlink.c`).
+fn changed_ipoib(index: IfIndex, number: u16, value: u16) -> RawMessage {
+    let mut body = Body::new(&[[0; 4], index.0.to_ne_bytes(), [0; 4], [0; 4]].concat());
+    body.nested(IFLA_LINKINFO, |info| {
+        // The library ends the kind with a zero byte, and iproute2 does not.
+        info.bytes(IFLA_INFO_KIND, ipoib::KIND.as_bytes());
+        info.nested(IFLA_INFO_DATA, |data| {
+            data.u16(number, value);
+        });
+    });
+    RawMessage { kind: RTM_NEWLINK, body: body.finish() }
 }
 
 /// The message for a change of a VF: one VF and one attribute, so that a refusal is of exactly that.
@@ -235,6 +264,10 @@ mod tests {
         vec![
             ("name vx", LinkChange::Name("vx".parse().unwrap())),
             ("mtu 9000", LinkChange::Mtu(9000)),
+            ("type ipoib mode connected", LinkChange::IpoibMode(IpoibMode::Connected)),
+            ("type ipoib mode datagram", LinkChange::IpoibMode(IpoibMode::Datagram)),
+            ("type ipoib umcast 1", LinkChange::UserMulticast(true)),
+            ("type ipoib umcast 0", LinkChange::UserMulticast(false)),
             ("up", LinkChange::Up(true)),
             ("down", LinkChange::Up(false)),
             ("address 02:00:00:00:0b:01", LinkChange::Address("02:00:00:00:0b:01".parse().unwrap())),

@@ -1,7 +1,7 @@
 //! Links from the bytes of `RTM_NEWLINK` and `RTM_DELLINK`.
 
 use crate::attributes::{Attribute, Attributes, MalformedError};
-use crate::{IfIndex, Link, LinkAddress, LinkName, OperState, PhysSwitchId};
+use crate::{IfIndex, Link, LinkAddress, LinkName, OperState, PhysSwitchId, ipoib};
 
 // include/uapi/linux/if_link.h
 pub(crate) const IFLA_ADDRESS: u16 = 1;
@@ -26,6 +26,7 @@ const IFLA_PERM_ADDRESS: u16 = 54;
 const IFLA_PARENT_DEV_NAME: u16 = 56;
 const IFLA_PARENT_DEV_BUS_NAME: u16 = 57;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFLA_INFO_DATA: u16 = 2;
 pub(crate) const IFLA_INFO_SLAVE_KIND: u16 = 4;
 pub(crate) const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BOND_SLAVE_PERM_HWADDR: u16 = 4;
@@ -109,6 +110,11 @@ pub(crate) fn link(body: &[u8]) -> Result<Option<Link>, MalformedError> {
                 let info = attribute.nested();
                 link.kind = info.find(IFLA_INFO_KIND)?.map(|kind| kind.text());
                 link.own_address = own_address(info)?;
+                if link.kind.as_deref() == Some(ipoib::KIND)
+                    && let Some(data) = info.find(IFLA_INFO_DATA)?
+                {
+                    link.ipoib = ipoib::decode(data.nested())?;
+                }
             }
             IFLA_IFALIAS => link.alias = Some(attribute.text()).filter(|alias| !alias.is_empty()),
             IFLA_GROUP => link.group = attribute.u32()?,
@@ -153,8 +159,8 @@ fn nonzero(attribute: &Attribute<'_>) -> Result<Option<u32>, MalformedError> {
 #[cfg(target_endian = "little")]
 mod tests {
     use super::*;
-    use crate::PhysPort;
     use crate::connection::messages;
+    use crate::{Ipoib, IpoibMode, PhysPort};
 
     fn captured(capture: &str) -> Link {
         let messages = messages(capture);
@@ -211,6 +217,20 @@ mod tests {
         let mut of_a_bridge = message(1, &[2; 6], &[]);
         of_a_bridge[0] = 7;
         assert!(!LinkHeader::split(&of_a_bridge).unwrap().0.is_of_link());
+    }
+
+    #[test]
+    fn fault_6_5_of_ip_over_infiniband_its_mode_is_known() {
+        let ipoib = |kind: &[u8], mode: u16| {
+            let number = |kind, value: u16| attribute(kind, &value.to_ne_bytes());
+            let data = [number(1, 0xffff), number(2, mode), number(3, 1)].concat();
+            let info = [attribute(IFLA_INFO_KIND, kind), attribute(IFLA_INFO_DATA, &data)].concat();
+            link(&message(32, &[2; 20], &[attribute(IFLA_LINKINFO, &info)])).unwrap().unwrap().ipoib
+        };
+        let expected = |mode| Some(Ipoib { mode, user_multicast: true });
+        assert_eq!(ipoib(b"ipoib\0", 1), expected(IpoibMode::Connected));
+        assert_eq!(ipoib(b"ipoib\0", 0), expected(IpoibMode::Datagram));
+        assert_eq!(ipoib(b"ipvlan\0", 1), None, "another kind's attribute of that number is something else");
     }
 
     proptest::proptest! {

@@ -39,6 +39,7 @@ mod netlink;
 mod rdma;
 mod setting;
 
+mod ipoib;
 mod link;
 mod links;
 mod vf;
@@ -79,6 +80,7 @@ pub use devlink::{
 pub use driver_info::{DriverInfo, DriverInfoError};
 pub use events::{EventsEnded, LinkEvent, LinkEvents};
 pub use identity::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, ParseIdentityError, PhysSwitchId};
+pub use ipoib::{Ipoib, IpoibMode};
 pub use link::{Link, LinkLayer, OperState};
 pub use links::{Links, RecordedLinksError};
 pub use namespaces::LinkElsewhere;

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{IfIndex, LinkAddress, LinkName, PhysPortName, PhysSwitchId};
+use crate::{IfIndex, Ipoib, LinkAddress, LinkName, PhysPortName, PhysSwitchId};
 
 /// A network interface as the kernel describes it, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,9 @@ pub struct Link {
     pub link: Option<IfIndex>,
     /// The identifier of the network namespace in which `link` is to be looked up.
     pub link_netns_id: Option<i32>,
+    /// What IP over InfiniBand has alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipoib: Option<Ipoib>,
 }
 
 impl Link {
@@ -94,6 +97,7 @@ impl Link {
             phys_switch_id: None,
             link: None,
             link_netns_id: None,
+            ipoib: None,
         }
     }
 

@@ -42,6 +42,10 @@ pub enum Attribute {
     Address,
     /// The netdev's MTU.
     Mtu,
+    /// Whether the netdev of IP over InfiniBand sends by datagrams or by connections.
+    IpoibMode,
+    /// Whether user space may join the multicast groups of the netdev of IP over InfiniBand.
+    UserMulticast,
     /// Whether the netdev is administratively up.
     Up,
     /// The length of the netdev's transmit queue.

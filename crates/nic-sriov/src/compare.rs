@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use nic_netlink::{Agreement, Eswitch, EswitchMode, Guid, PhysPortName, Setting, Unread, VfAttributes};
+use nic_netlink::{
+    Agreement, Eswitch, EswitchMode, Guid, IpoibMode, PhysPortName, Setting, Unread, VfAttributes,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -340,6 +342,16 @@ impl<'a> Collector<'a> {
         if !saved.has_address_of(found) {
             self.note(Attribute::Address, &saved.address, &found.address);
         }
+        let lost = self.gravity;
+        self.setting_as(
+            Attribute::IpoibMode,
+            &saved.ipoib_mode,
+            &found.ipoib_mode,
+            lost,
+            IpoibMode::to_string,
+        );
+        let (was, is) = (&saved.user_multicast, &found.user_multicast);
+        self.setting_as(Attribute::UserMulticast, was, is, lost, bool::to_string);
         self.value(Attribute::Mtu, &saved.mtu, &found.mtu);
         self.value(Attribute::Up, &saved.up, &found.up);
         self.value(Attribute::TxQueueLength, &saved.tx_queue_length, &found.tx_queue_length);

@@ -184,7 +184,7 @@ async fn look_at(
 /// Tells VFs' netdevs in other network namespaces from those that are not there yet.
 async fn look_in_namespaces(host: &Host, pf: Result<PfState, ObserveError>) -> Result<PfState, ObserveError> {
     let mut pf = pf?;
-    let away = pf.vfs.iter_mut().filter(|vf| vf.netdev == VfNetdev::NotVisible);
+    let away = pf.vfs.iter_mut().filter(|vf| matches!(vf.netdev, VfNetdev::NotVisible));
     let look = async |vf: &mut VfState| -> Result<(), ObserveError> {
         if let Some(address) = vf.address
             && is_elsewhere(host, &address.into()).await?

@@ -91,7 +91,7 @@ pub enum AdminStep {
 }
 
 /// A step of a restore.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestoreStep {
     /// On the PF itself.
@@ -116,7 +116,7 @@ pub enum RestoreStep {
 }
 
 /// A step, with its place in the restore.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PlannedStep {
     /// The stage it is of.
     pub stage: Stage,
@@ -127,7 +127,7 @@ pub struct PlannedStep {
 }
 
 /// What a restore would do on the machine as it is. Empty when that already is what it was.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct RestorePlan {
     /// What stands in the way. A PF of which something does is left alone; the others are restored.
     pub obstacles: Vec<RestoreObstacle>,

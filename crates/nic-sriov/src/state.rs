@@ -1,6 +1,6 @@
 use nic_netlink::{
-    Eswitch, EswitchMode, IfIndex, Link, LinkAddress, LinkLayer, LinkName, Links, PhysPortName, PhysSwitchId,
-    Setting, Unread, VfAttributes,
+    Eswitch, EswitchMode, IfIndex, IpoibMode, Link, LinkAddress, LinkLayer, LinkName, Links, PhysPortName,
+    PhysSwitchId, Setting, Unread, VfAttributes,
 };
 use serde::{Deserialize, Serialize};
 
@@ -178,13 +178,17 @@ impl VfState {
     /// for it, which whoever gave it away has set.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
-        self.netdev == VfNetdev::InNamespace
+        matches!(self.netdev, VfNetdev::InNamespace)
     }
 }
 
 /// A VF's own netdev, or why there is none to be seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(tag = "presence", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every VF has its netdev here, so that a box would save nothing"
+)]
 pub enum VfNetdev {
     /// It is here.
     Here(NetdevState),
@@ -218,7 +222,7 @@ impl VfNetdev {
 }
 
 /// A VF's or SF's representor in switchdev mode.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepresentorState {
     /// Which port of the eswitch it stands for.
@@ -246,7 +250,7 @@ impl RepresentorState {
 }
 
 /// The properties of a netdev that an administrator can set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetdevState {
     /// The ifindex it had when it was looked at. It changes with every registration and is never restored.
@@ -278,6 +282,21 @@ pub struct NetdevState {
     pub all_multicast: bool,
     /// The name of the bond, bridge, VRF or team it belongs to. Bridges get new indexes, names stay.
     pub master: Option<LinkName>,
+    /// How it sends; not there but on IP over InfiniBand. The MTU goes with it.
+    #[serde(default = "not_there::<IpoibMode>", skip_serializing_if = "is_not_there")]
+    pub ipoib_mode: Setting<IpoibMode>,
+    /// Whether user space may join its multicast groups; not there but on IP over InfiniBand.
+    #[serde(default = "not_there::<bool>", skip_serializing_if = "is_not_there")]
+    pub user_multicast: Setting<bool>,
+}
+
+/// What a snapshot of an earlier version says of what it had no field for.
+fn not_there<T>() -> Setting<T> {
+    Setting::NotThere
+}
+
+fn is_not_there<T>(setting: &Setting<T>) -> bool {
+    matches!(setting, Setting::NotThere)
 }
 
 impl NetdevState {
@@ -301,6 +320,8 @@ impl NetdevState {
             promiscuous: link.promiscuous,
             all_multicast: link.all_multicast,
             master: link.master.and_then(|master| links.get(master)).map(|master| master.name.clone()),
+            ipoib_mode: link.ipoib.map_or(Setting::NotThere, |ipoib| Setting::Set(ipoib.mode)),
+            user_multicast: link.ipoib.map_or(Setting::NotThere, |ipoib| Setting::Set(ipoib.user_multicast)),
         }
     }
 

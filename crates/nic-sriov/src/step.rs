@@ -45,6 +45,8 @@ impl Step for NetdevStep {
         match self {
             Self::Link(LinkChange::Name(_)) => &[Attribute::Name],
             Self::Link(LinkChange::Mtu(_)) => &[Attribute::Mtu],
+            Self::Link(LinkChange::IpoibMode(_)) => &[Attribute::IpoibMode],
+            Self::Link(LinkChange::UserMulticast(_)) => &[Attribute::UserMulticast],
             Self::Link(LinkChange::Up(_)) => &[Attribute::Up],
             Self::Link(LinkChange::Address(_)) => &[Attribute::Address],
             Self::Link(LinkChange::TxQueueLength(_)) => &[Attribute::TxQueueLength],

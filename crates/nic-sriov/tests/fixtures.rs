@@ -10,7 +10,7 @@ mod tests {
     use std::time::Duration;
 
     use nic_host::{Host, Replay};
-    use nic_netlink::{Guid, IfIndex, LinkLayer, Setting, VfChange};
+    use nic_netlink::{Guid, IfIndex, IpoibMode, LinkLayer, Setting, VfChange};
     use nic_sriov::{
         Attribute, Component, DeviceSelector, LinkSource, NicState, ObserveError, PfStep, PlannedStep,
         RepresentorState, VfNetdev, VfState, VfUsers, compare, find_pfs, observe, observe_whole,
@@ -170,7 +170,7 @@ mod tests {
         let copy = Copy::new();
         copy.drop_link("enp1s0f0v5");
         let state = copy.look();
-        assert_eq!(only_vf(&state, 5).netdev, VfNetdev::NotVisible);
+        assert!(matches!(only_vf(&state, 5).netdev, VfNetdev::NotVisible));
         let admin = |state| serde_json::to_value(&only_vf(state, 5).admin).unwrap();
         assert_eq!(admin(&state), admin(&before), "the PF still knows it");
 
@@ -178,14 +178,17 @@ mod tests {
         let address = only_vf(&before, 5).address.unwrap().to_string();
         fs::remove_file(copy.device(&address).join("driver")).unwrap();
         let state = copy.look();
-        assert_eq!((&only_vf(&state, 5).netdev, &only_vf(&state, 5).driver), (&VfNetdev::Unbound, &None));
+        assert!(matches!(
+            (&only_vf(&state, 5).netdev, &only_vf(&state, 5).driver),
+            (VfNetdev::Unbound, None)
+        ));
 
         // It has been given to user space.
         symlink("../../drivers/vfio-pci", copy.device(&address).join("driver")).unwrap();
         fs::write(copy.device(&address).join("driver_override"), "vfio-pci\n").unwrap();
         let state = copy.look();
         let vf = only_vf(&state, 5);
-        assert_eq!(vf.netdev, VfNetdev::OtherDriver);
+        assert!(matches!(vf.netdev, VfNetdev::OtherDriver));
         assert_eq!(
             (vf.driver.as_deref(), vf.driver_override.as_deref()),
             (Some("vfio-pci"), Some("vfio-pci"))
@@ -307,6 +310,24 @@ mod tests {
         assert_eq!(plan_netdev(saved_netdev, found_netdev), []);
         let steps: Vec<String> = plan_binding(saved, found).iter().map(ToString::to_string).collect();
         assert_eq!(steps, ["unbind from mlx5_core", "bind to mlx5_core"]);
+    }
+
+    #[test]
+    fn fault_6_5_a_port_in_connected_mode_is_saved_as_such_and_gets_its_mode_before_its_mtu() {
+        let saved = fixture("infiniband");
+        let port = saved.pfs[0].netdev.as_set().unwrap();
+        assert!(matches!((&port.ipoib_mode, port.mtu), (Setting::Set(IpoibMode::Connected), 65520)));
+        let mut found = saved.clone();
+        let port = found.pfs[0].netdev.as_set_mut().unwrap();
+        (port.ipoib_mode, port.mtu) = (Setting::Set(IpoibMode::Datagram), 2044);
+        (found.pfs[0].num_vfs, found.pfs[0].vfs) = (0, Vec::new());
+        let plan = plan_restore(&saved, &found, &VfUsers::new());
+        let steps: Vec<String> = plan.steps.iter().map(|planned| planned.step.to_string()).collect();
+        assert_eq!(steps[..2], ["type ipoib mode connected", "mtu 65520"], "{plan}");
+        let promised: Vec<&String> =
+            steps.iter().filter(|step| step.contains("once its netdev is there")).collect();
+        assert!(promised[0].ends_with("mode connected, mtu 65520, up"), "{plan}");
+        assert!(promised[1].ends_with("mode datagram, mtu 2044, up"), "{plan}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nic_netlink::{Address, IfIndex, StackedLink};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::entries::{RouteNow, address_now, route_now};
+use crate::plan::entries::{RouteNow, RoutesNow, address_now};
 use crate::{LinkMapping, NetworkState, Place, plan};
 
 /// Something that is not as it was saved.
@@ -94,8 +94,9 @@ pub fn compare(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -
         }
     }
     let name = |index: IfIndex| saved.name(index);
+    let routes = RoutesNow::new(saved, mapping);
     for route in &saved.routes {
-        let found = match route_now(saved, mapping, route) {
+        let found = match routes.find(route, mapping) {
             RouteNow::Otherwise(other) => {
                 format!("in its place is {}", other.iproute2_text(&|index| mapping.now.name(index)))
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nic_netlink::IfIndex;
 use nic_sriov::{
-    KernelLinks, LinkSource, NetdevState, NicState, ObserveError, Operation, PfState, VfNetdev, observe,
+    KernelLinks, LinkSource, NetdevState, NicState, ObserveError, Operation, PfState, VfState, observe,
 };
 use nic_topology::{
     Difference, Gravity, LinkMapping, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError,
@@ -148,7 +148,7 @@ fn is_in_namespace(found: &NicState, (pf, which): &NetdevKey) -> bool {
     let WhichNetdev::Vf(index) = which else { return false };
     let pf = found.pfs.iter().find(|found| found.address.to_string() == *pf);
     let vf = pf.and_then(|pf| pf.vfs.iter().find(|vf| vf.index == *index));
-    vf.is_some_and(|vf| vf.netdev == VfNetdev::InNamespace)
+    vf.is_some_and(VfState::is_in_use)
 }
 
 /// In one sentence.
@@ -188,7 +188,7 @@ fn netdevs_of(pf: &PfState) -> impl Iterator<Item = (NetdevKey, &NetdevState)> {
 #[cfg(test)]
 mod tests {
     use nic_netlink::{Link, Links, Setting};
-    use nic_sriov::{OfedAttributes, VfState};
+    use nic_sriov::{OfedAttributes, VfNetdev};
 
     use super::*;
 

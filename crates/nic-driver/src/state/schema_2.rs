@@ -93,7 +93,7 @@ mod tests {
         }
         let plan = plan_restore(&snapshot.nics, &reloaded, &VfUsers::new());
         let steps = || plan.steps.iter().map(|planned| &planned.step);
-        assert!(steps().any(|step| *step == RestoreStep::Pf(PfStep::NumVfs(50))), "{plan}");
+        assert!(steps().any(|step| matches!(step, RestoreStep::Pf(PfStep::NumVfs(50)))), "{plan}");
         let binds = steps().filter(|step| matches!(step, RestoreStep::Bind(BindStep::Bind(_))));
         assert_eq!(binds.count(), 50);
     }

@@ -187,7 +187,7 @@ fn trial_w5_a_full_stdout_does_not_hide_what_a_command_has_done() {
 
 #[test]
 fn trial_w11_a_field_that_is_wrong_is_named() {
-    let cases: [(Edit, &str); 3] = [
+    let cases: [(Edit, &str); 4] = [
         (|snapshot| vfs(snapshot)[7]["netdev"]["mtu"] = "abc".into(), "nics.pfs[0].vfs[7].netdev.mtu"),
         (|snapshot| vfs(snapshot)[7]["netdev"]["speed"] = "abc".into(), "nics.pfs[0].vfs[7].netdev"),
         (
@@ -198,6 +198,15 @@ fn trial_w11_a_field_that_is_wrong_is_named() {
                 }]);
             },
             "network.links[0].place.lower",
+        ),
+        (
+            |snapshot| {
+                snapshot["network"]["links"] = serde_json::json!([{
+                    "index": 7, "name": "vlan7", "kind": "vlan", "address": "02:00:00:00:00:07", "mtu": 1500, "up": true,
+                    "place": { "place": "child", "lower": 3, "child": { "kind": "vlan", "id": "abc" } },
+                }]);
+            },
+            "network.links[0].place.child.id",
         ),
     ];
     for (edit, path) in cases {

@@ -14,6 +14,7 @@ mod rule;
 mod standing;
 mod vxlan;
 
+mod child_kind;
 mod stacked;
 
 use std::fmt;

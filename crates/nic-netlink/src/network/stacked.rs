@@ -14,10 +14,11 @@ use crate::body::Body;
 use crate::change::RTM_NEWLINK;
 use crate::connection::RawMessage;
 use crate::decode::{
-    self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINK,
-    IFLA_LINKINFO, IFLA_MTU,
+    self, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MTU,
 };
-use crate::{IfIndex, Link, LinkAddress, LinkName, MacAddress, VlanProtocol};
+use crate::ipoib::{IFLA_IPOIB_MODE, IFLA_IPOIB_PKEY, IFLA_IPOIB_UMCAST};
+use crate::{IfIndex, IpoibMode, Link, LinkAddress, LinkName, MacAddress, VlanProtocol};
 
 /// A link, with what it stands on and what it is to its master.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub struct StackedLink {
 }
 
 /// A kind of link that the kernel removes together with the one below it, and what makes it anew.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ChildKind {
     /// A VLAN.
@@ -158,7 +159,9 @@ impl fmt::Display for ChildKind {
             Self::Vlan { id, protocol, .. } => write!(f, " protocol {protocol} id {id}"),
             Self::Macvlan { mode, .. } => write!(f, " mode {mode}"),
             Self::Ipvlan { mode, .. } => write!(f, " mode {mode}"),
-            Self::Ipoib { pkey, .. } => write!(f, " pkey {pkey:#06x}"),
+            Self::Ipoib { pkey, mode, user_multicast } => {
+                write!(f, " pkey {pkey:#06x} mode {} umcast {user_multicast}", IpoibMode::from(*mode))
+            }
             Self::Vxlan { attributes } => write!(f, " id {}", vxlan::id(attributes)),
         }
     }
@@ -173,7 +176,6 @@ impl Port {
     }
 }
 
-const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_FLAGS: u16 = 2;
 /// `VLAN_FLAG_*` of `include/uapi/linux/if_vlan.h`, all of them.
@@ -191,9 +193,6 @@ const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
 const MACVLAN_MACADDR_SET: u32 = 3;
 const IFLA_IPVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_FLAGS: u16 = 2;
-const IFLA_IPOIB_PKEY: u16 = 1;
-const IFLA_IPOIB_MODE: u16 = 2;
-const IFLA_IPOIB_UMCAST: u16 = 3;
 
 /// The attributes of ports that the kernel takes back as it said them (`br_port_policy` in `net/bridge/br_netlink.c`,
 /// `bond_slave_policy` in `drivers/net/bonding/bond_netlink.c`); the others are state, statistics or other links.
@@ -472,7 +471,7 @@ mod tests {
                     InfoIpoib::UmCast(0),
                 ]),
                 ChildKind::Ipoib { pkey: 0x8001, mode: 1, user_multicast: 0 },
-                "ipoib pkey 0x8001",
+                "ipoib pkey 0x8001 mode connected umcast 0",
             ),
         ]
     }

@@ -7,7 +7,7 @@ use crate::attributes::{Attributes, MalformedError};
 use crate::body::Body;
 use crate::change::RTM_NEWLINK;
 use crate::connection::RawMessage;
-use crate::decode::{IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU};
+use crate::decode::{IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU};
 use crate::{IfIndex, Link};
 
 /// What becomes of a link when the one below it goes.
@@ -69,7 +69,6 @@ pub struct Rebinding {
 
 /// `IFLA_GRE_LINK`, `IFLA_IPTUN_LINK` and `IFLA_VTI_LINK` of `include/uapi/linux/if_tunnel.h` have one number.
 const IFLA_TUNNEL_LINK: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VXLAN_LINK: u16 = 3;
 const IFLA_AMT_LINK: u16 = 4;
 const IFLA_HSR_SLAVE1: u16 = 1;

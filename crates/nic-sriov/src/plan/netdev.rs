@@ -3,6 +3,7 @@
 use nic_netlink::{LinkAddress, LinkChange, LinkLayer};
 
 use super::NetdevStep;
+use super::vf::SettingChange;
 use crate::NetdevState;
 
 /// [`Stage::Vfs`](crate::Stage::Vfs) and others: a netdev's own properties, in an order the kernel takes.
@@ -39,7 +40,15 @@ pub fn plan_netdev(saved: &NetdevState, found: &NetdevState) -> Vec<NetdevStep> 
     if let Some(address) = address {
         set(LinkChange::Address(address));
     }
-    if saved.mtu != found.mtu {
+    let mode = SettingChange::of(&saved.ipoib_mode, &found.ipoib_mode).value();
+    if let Some(mode) = mode {
+        set(LinkChange::IpoibMode(mode));
+    }
+    if let Some(wanted) = SettingChange::of(&saved.user_multicast, &found.user_multicast).value() {
+        set(LinkChange::UserMulticast(wanted));
+    }
+    // A mode brings its own MTU, and refuses the other's.
+    if saved.mtu != found.mtu || mode.is_some() {
         set(LinkChange::Mtu(saved.mtu));
     }
     if saved.tx_queue_length != found.tx_queue_length {

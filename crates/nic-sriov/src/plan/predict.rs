@@ -128,6 +128,9 @@ fn apply_to_netdev(netdev: &mut NetdevState, step: &NetdevStep) {
     match change {
         LinkChange::Name(name) => netdev.name.clone_from(name),
         LinkChange::Mtu(mtu) => netdev.mtu = *mtu,
+        // The MTU that comes with the mode is set behind it.
+        LinkChange::IpoibMode(mode) => netdev.ipoib_mode = Setting::Set(*mode),
+        LinkChange::UserMulticast(wanted) => netdev.user_multicast = Setting::Set(*wanted),
         LinkChange::Up(up) => netdev.up = *up,
         LinkChange::Address(address) => netdev.address.clone_from(address),
         LinkChange::TxQueueLength(length) => netdev.tx_queue_length = *length,

@@ -95,7 +95,7 @@ fn restorable<'s>(
 ) -> Vec<(&'s VfState, &'s VfState)> {
     let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
     let used = |now: &VfState| {
-        now.netdev == VfNetdev::OtherDriver
+        matches!(now.netdev, VfNetdev::OtherDriver)
             && now.address.and_then(|vf| users.get(&vf)).is_some_and(is_left_alone)
     };
     pairs.filter(|(_, now)| !now.is_in_use() && !used(now)).collect()

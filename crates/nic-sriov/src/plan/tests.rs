@@ -1,7 +1,7 @@
 use insta::assert_snapshot;
 use nic_netlink::{
-    EncapMode, Eswitch, EswitchMode, Guid, IfIndex, InlineMode, Link, LinkAddress, LinkLayer, Links,
-    MacAddress, Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag,
+    EncapMode, Eswitch, EswitchMode, Guid, IfIndex, InlineMode, IpoibMode, Link, LinkAddress, LinkLayer,
+    Links, MacAddress, Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag,
 };
 use proptest::prelude::*;
 
@@ -334,8 +334,12 @@ prop_compose! {
         flags in any::<(bool, bool, bool)>(),
         master in prop::option::of("[a-z]{3,8}"),
         alias in prop::option::of("[a-z ]{1,9}"),
+        ipoib in prop::option::of((any::<bool>(), any::<bool>())),
     ) -> NetdevState {
+        let mode = |connected| if connected { IpoibMode::Connected } else { IpoibMode::Datagram };
         NetdevState {
+            ipoib_mode: ipoib.map_or(Setting::NotThere, |(connected, _)| Setting::Set(mode(connected))),
+            user_multicast: ipoib.map_or(Setting::NotThere, |(_, user)| Setting::Set(user)),
             altnames: altnames.into_iter().collect(),
             mtu,
             up: flags.0,
@@ -467,7 +471,12 @@ proptest! {
     }
 
     #[test]
-    fn a_netdevs_steps_lead_to_what_was_saved(saved in any_netdev(), found in any_netdev()) {
+    fn a_netdevs_steps_lead_to_what_was_saved(saved in any_netdev(), mut found in any_netdev()) {
+        // Both are of the same link layer.
+        if saved.ipoib_mode.is_there() != found.ipoib_mode.is_there() {
+            found.ipoib_mode.clone_from(&saved.ipoib_mode);
+            found.user_multicast.clone_from(&saved.user_multicast);
+        }
         let mut model = found.clone();
         for step in plan_netdev(&saved, &found) {
             match step {
@@ -484,6 +493,11 @@ proptest! {
                     }
                     LinkChange::Up(up) => model.up = up,
                     LinkChange::Mtu(mtu) => model.mtu = mtu,
+                    LinkChange::IpoibMode(mode) => {
+                        model.ipoib_mode = Setting::Set(mode);
+                        model.mtu = if mode == IpoibMode::Connected { 65520 } else { model.mtu.min(2044) };
+                    }
+                    LinkChange::UserMulticast(wanted) => model.user_multicast = Setting::Set(wanted),
                     LinkChange::TxQueueLength(length) => model.tx_queue_length = length,
                     LinkChange::Alias(alias) => model.alias = Some(alias).filter(|alias| !alias.is_empty()),
                     LinkChange::Group(group) => model.group = group,
@@ -498,7 +512,7 @@ proptest! {
             }
         }
         model.altnames.sort_unstable();
-        prop_assert_eq!(model, saved);
+        prop_assert_eq!(format!("{model:?}"), format!("{saved:?}"));
     }
 }
 
@@ -580,4 +594,48 @@ fn all_that_stands_in_the_way_is_told_and_the_other_pf_is_planned_for() {
     assert_eq!(left_alone, [Component::of_vf(&saved.pfs[0], &saved.pfs[0].vfs[0])]);
     assert!(plan.steps.iter().all(|step| !left_alone.contains(&step.component)), "{plan}");
     assert!(plan.to_string().ends_with("; left alone: 0 PFs and 1 VF\n"), "{plan}");
+}
+
+#[test]
+fn fault_6_5_connected_mode_comes_before_its_mtu() {
+    let ipoib = |mode, user_multicast, mtu| {
+        let ipoib = Some(nic_netlink::Ipoib { mode, user_multicast });
+        let link = Link {
+            link_layer: LinkLayer::InfiniBand,
+            mtu,
+            ipoib,
+            ..Link::new(IfIndex(2), "ib0".parse().unwrap())
+        };
+        NetdevState::of(&link, &Links::default())
+    };
+    let words = |saved: &NetdevState, found: &NetdevState| -> Vec<String> {
+        plan_netdev(saved, found).iter().map(ToString::to_string).collect()
+    };
+    let saved = ipoib(IpoibMode::Connected, true, 65520);
+    let fresh = ipoib(IpoibMode::Datagram, false, 2044);
+    assert_eq!(words(&saved, &fresh), ["type ipoib mode connected", "type ipoib umcast 1", "mtu 65520"]);
+    // The mode brings an MTU of its own, so that the one that is there already has to be set again.
+    let small = ipoib(IpoibMode::Connected, false, 2044);
+    assert_eq!(words(&small, &fresh), ["type ipoib mode connected", "mtu 2044"]);
+    assert_eq!(words(&fresh, &saved), ["type ipoib mode datagram", "type ipoib umcast 0", "mtu 2044"]);
+    assert!(words(&saved, &saved).is_empty());
+
+    let with = |netdev: &NetdevState| {
+        let mut pf = pf(Vec::new());
+        pf.netdev = Setting::Set(netdev.clone());
+        state(pf)
+    };
+    let told: Vec<String> =
+        compare(&with(&saved), &with(&fresh)).iter().map(|one| one.attribute.to_string()).collect();
+    assert_eq!(told, ["ipoib_mode", "user_multicast", "mtu"]);
+    // A snapshot of an earlier version says nothing of it.
+    let mut earlier = serde_json::to_value(&fresh).unwrap();
+    assert_eq!(
+        earlier.as_object_mut().unwrap().remove("ipoib_mode").unwrap(),
+        serde_json::json!({"set": "datagram"})
+    );
+    earlier.as_object_mut().unwrap().remove("user_multicast");
+    let earlier: NetdevState = serde_json::from_value(earlier).unwrap();
+    assert_eq!(words(&earlier, &saved), ["mtu 2044"]);
+    assert_eq!(compare(&with(&earlier), &with(&saved)).len(), 1);
 }

@@ -66,14 +66,14 @@ impl fmt::Display for RestoreStep {
             Self::Admin(step) => step.fmt(f),
             Self::Bind(step) => step.fmt(f),
             Self::Netdev(step) => step.fmt(f),
-            Self::NetdevOnceThere(netdev) => write!(
-                f,
-                "once its netdev is there: {}, address {}, mtu {}, {}",
-                netdev.name,
-                netdev.address,
-                netdev.mtu,
-                if netdev.up { "up" } else { "down" }
-            ),
+            Self::NetdevOnceThere(netdev) => {
+                let (name, address, mtu) = (&netdev.name, &netdev.address, netdev.mtu);
+                write!(f, "once its netdev is there: {name}, address {address}, ")?;
+                if let Some(mode) = netdev.ipoib_mode.as_set() {
+                    write!(f, "mode {mode}, ")?;
+                }
+                write!(f, "mtu {mtu}, {}", if netdev.up { "up" } else { "down" })
+            }
             Self::Rdma { from, to } => write!(f, "RDMA device {from} name {to}"),
             Self::RdmaOnceThere(names) => {
                 write!(f, "once its RDMA devices are there: {}", names.join(", "))

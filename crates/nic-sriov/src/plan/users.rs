@@ -23,7 +23,7 @@ pub struct VfLeftAlone {
 pub fn vfs_to_ask(saved: &NicState, found: &NicState) -> Vec<PciAddress> {
     let of_pf = |(saved, found): (&PfState, &PfState)| {
         let all = loses_vfs(saved, found);
-        let vfs = found.vfs.iter().filter(|vf| all || vf.netdev == VfNetdev::OtherDriver);
+        let vfs = found.vfs.iter().filter(|vf| all || matches!(vf.netdev, VfNetdev::OtherDriver));
         vfs.filter_map(|vf| vf.address).collect::<Vec<_>>()
     };
     pairs(saved, found).flat_map(of_pf).collect()

@@ -225,7 +225,7 @@ fn own_mac_if_not_admin(saved: &VfState) -> Option<nic_netlink::MacAddress> {
 }
 
 /// What is to be done about an attribute that the PF holds for a VF.
-enum SettingChange<T> {
+pub(super) enum SettingChange<T> {
     /// Nothing.
     Keep,
     /// It was not set, and is now.
@@ -235,7 +235,7 @@ enum SettingChange<T> {
 }
 
 impl<T: Copy + PartialEq> SettingChange<T> {
-    fn of(saved: &Setting<T>, found: &Setting<T>) -> Self {
+    pub(super) fn of(saved: &Setting<T>, found: &Setting<T>) -> Self {
         match saved.against(found) {
             Agreement::Same
             | Agreement::WasNotThere
@@ -248,7 +248,7 @@ impl<T: Copy + PartialEq> SettingChange<T> {
     }
 
     /// The value to be set. What cannot be cleared stays.
-    fn value(self) -> Option<T> {
+    pub(super) fn value(self) -> Option<T> {
         match self {
             Self::Set(value) => Some(value),
             Self::Keep | Self::Clear => None,

@@ -1,9 +1,12 @@
 //! Addresses, neighbours, routes, rules.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nic_netlink::{Address, ForwardingEntry, IfIndex, NetworkChange, NextHop, Route, Rule};
+use nic_netlink::{
+    Address, ForwardingEntry, IfIndex, IpVersion, NetworkChange, NextHop, Prefix, Route, Rule,
+};
 
 use super::{Action, LinkMapping, Stage, Step, will_be_there};
 use crate::NetworkState;
@@ -40,6 +43,7 @@ pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duratio
     }
     let (through, direct): (Vec<&Route>, Vec<&Route>) =
         saved.routes.iter().partition(|route| route.has_gateway());
+    let now = RoutesNow::new(saved, mapping);
     for route in direct.into_iter().chain(through) {
         let hops = route.next_hops.iter().filter_map(|hop| hop.index);
         if !hops.clone().all(|index| will_be_there(saved, mapping, index)) {
@@ -48,7 +52,7 @@ pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duratio
         let Some(route_as_aged) = aged_route(route, age) else { continue };
         let link =
             hops.clone().find(|index| saved.link(*index).is_some()).or_else(|| source_link(saved, route));
-        let change = match route_now(saved, mapping, route) {
+        let change = match now.find(route, mapping) {
             RouteNow::Missing => NetworkChange::AppendRoute(route_as_aged),
             RouteNow::LacksNextHops => NetworkChange::ReplaceRoute(route_as_aged),
             RouteNow::Here | RouteNow::Otherwise(_) | RouteNow::ByObject | RouteNow::OfDaemon(_) => continue,
@@ -125,28 +129,46 @@ pub(crate) enum RouteNow<'now> {
     OfDaemon(Cow<'static, str>),
 }
 
-pub(crate) fn route_now<'now>(
-    saved: &NetworkState,
-    mapping: &LinkMapping<'now>,
-    route: &Route,
-) -> RouteNow<'now> {
-    let wanted = as_present(route, mapping);
-    let in_its_place: Vec<&Route> =
-        mapping.now.routes.iter().filter(|found| same_place(found, &wanted)).collect();
-    if in_its_place.iter().any(|found| same(found, &wanted)) {
-        return RouteNow::Here;
+/// The routes of now and the saved ones, each by its place: a router has some 10⁵ of them, and each is looked for.
+pub(crate) struct RoutesNow<'now> {
+    now: BTreeMap<RoutePlace, Vec<&'now Route>>,
+    /// With present indexes.
+    saved: BTreeMap<RoutePlace, Vec<Route>>,
+}
+
+impl<'now> RoutesNow<'now> {
+    pub(crate) fn new(saved: &NetworkState, mapping: &LinkMapping<'now>) -> Self {
+        let mut routes = Self { now: BTreeMap::new(), saved: BTreeMap::new() };
+        for route in &mapping.now.routes {
+            routes.now.entry(place(route)).or_default().push(route);
+        }
+        for route in saved.routes.iter().map(|route| as_present(route, mapping)) {
+            routes.saved.entry(place(&route)).or_default().push(route);
+        }
+        routes
     }
-    if route.next_hop_object.is_some() {
-        return RouteNow::ByObject;
-    }
-    if let Some(daemon) = routing_daemon(route.protocol) {
-        return RouteNow::OfDaemon(daemon);
-    }
-    let was_saved = |found: &Route| saved.routes.iter().any(|route| same(found, &as_present(route, mapping)));
-    match in_its_place.iter().find(|found| !was_saved(found)) {
-        None => RouteNow::Missing,
-        Some(found) if has_part_of(found, &wanted) => RouteNow::LacksNextHops,
-        Some(found) => RouteNow::Otherwise(found),
+
+    /// How the saved `route` is now.
+    pub(crate) fn find(&self, route: &Route, mapping: &LinkMapping<'_>) -> RouteNow<'now> {
+        let wanted = as_present(route, mapping);
+        let in_its_place = self.now.get(&place(&wanted)).map_or(&[][..], Vec::as_slice);
+        if in_its_place.iter().any(|found| same(found, &wanted)) {
+            return RouteNow::Here;
+        }
+        if route.next_hop_object.is_some() {
+            return RouteNow::ByObject;
+        }
+        if let Some(daemon) = routing_daemon(route.protocol) {
+            return RouteNow::OfDaemon(daemon);
+        }
+        // Those that are the same have the same place.
+        let saved_there = self.saved.get(&place(&wanted)).map_or(&[][..], Vec::as_slice);
+        let was_saved = |found: &Route| saved_there.iter().any(|route| same(found, route));
+        match in_its_place.iter().find(|found| !was_saved(found)) {
+            None => RouteNow::Missing,
+            Some(found) if has_part_of(found, &wanted) => RouteNow::LacksNextHops,
+            Some(found) => RouteNow::Otherwise(found),
+        }
     }
 }
 
@@ -159,16 +181,14 @@ fn as_present(route: &Route, mapping: &LinkMapping<'_>) -> Route {
     Route { next_hops: next_hops.collect(), ..route.clone() }
 }
 
-/// What the kernel tells routes apart by. IPv6 has routes without a router side by side on several links.
-fn same_place(a: &Route, b: &Route) -> bool {
-    let key = |route: &Route| {
-        (route.version, route.destination, route.source, route.table, route.tos, route.priority)
-    };
-    let link = |route: &Route| {
-        let direct = route.version == nic_netlink::IpVersion::V6 && !route.has_gateway();
-        direct.then(|| route.next_hops.first().and_then(|hop| hop.index))
-    };
-    key(a) == key(b) && link(a) == link(b)
+/// What the kernel tells routes apart by: version, destination, source, table, type of service and priority, and the link of one without a
+/// router, of which IPv6 has several side by side.
+type RoutePlace = (IpVersion, Prefix, Option<Prefix>, u32, u8, u32, Option<Option<IfIndex>>);
+
+fn place(route: &Route) -> RoutePlace {
+    let direct = route.version == IpVersion::V6 && !route.has_gateway();
+    let link = direct.then(|| route.next_hops.first().and_then(|hop| hop.index));
+    (route.version, route.destination, route.source, route.table, route.tos, route.priority, link)
 }
 
 fn same(a: &Route, b: &Route) -> bool {

@@ -569,3 +569,30 @@ fn what_stood_on_a_device_that_is_lost_goes_with_it() {
     assert!(without.routes.len() < saved.routes.len() && !without.routes.is_empty());
     assert_eq!(saved.clone().without_devices(&[IfIndex(99)]), saved);
 }
+
+/// One comparison of each with each would be 10¹⁰ of them, and would not end while somebody waits.
+#[test]
+fn fault_5_4_as_many_routes_as_a_router_has_are_planned_and_compared() {
+    let routes: Vec<Route> = (0..100_000_u32)
+        .map(|number| {
+            let [_, a, b, c] = number.to_be_bytes();
+            route(&format!("10.{a}.{b}.{c}/32"), vec![hop(3, Some("192.0.2.9"))])
+        })
+        .collect();
+    let mut network = Network { links: links(vec![link(3, "pf0", None)]), ..Network::default() };
+    network.routes = routes;
+    let devices = [IfIndex(3)];
+    let saved = NetworkState::standing_on(&network, &devices);
+    assert_eq!(saved.routes.len(), 100_000);
+    let here = BTreeMap::from([(IfIndex(3), IfIndex(3))]);
+    let mapping = LinkMapping::new(&saved, &network, &here);
+    assert!(plan(&saved, &mapping, NOW).is_empty());
+    assert!(compare(&saved, &mapping, NOW).is_empty());
+
+    let mut now = network.clone();
+    now.routes[7].next_hops = vec![hop(3, Some("192.0.2.10"))];
+    now.routes.truncate(50_000);
+    let mapping = LinkMapping::new(&saved, &now, &here);
+    assert_eq!(plan(&saved, &mapping, NOW).len(), 50_000);
+    assert_eq!(compare(&saved, &mapping, NOW).len(), 50_001);
+}

@@ -9,6 +9,7 @@ mod vfs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub(super) use self::netdevs::DATAGRAM_MTU;
 use self::netdevs::netdev;
 pub(super) use self::others::{Disturbance, Event, Hang, HungPf};
 pub(super) use self::tried::Tried;
@@ -52,6 +53,9 @@ pub(super) struct Rules {
     /// udev gives a netdev that was renamed the name back that it would have, as an alternative one (systemd's
     /// `src/udev/net/link-config.c`, `link_apply_config`).
     pub(super) udev_altnames: bool,
+    /// Netdevs have a mode, as those of IP over InfiniBand have, and an MTU that goes with it (`ipoib_set_mode` and
+    /// `ipoib_change_mtu` in drivers/infiniband/ulp/ipoib/ipoib_main.c).
+    pub(super) ipoib: bool,
 }
 
 /// What goes wrong, beyond what the kernel's rules refuse.
@@ -213,7 +217,7 @@ impl Kernel {
                 eswitch.mode = EswitchMode::Legacy;
             }
             let address = LinkAddress(vec![2, 0xff, 0, 0, 0, u8::try_from(pf).unwrap()]);
-            state.netdev = Setting::Set(netdev(index, pf_name(pf), address));
+            state.netdev = Setting::Set(netdev(index, pf_name(pf), address, self.rules.ipoib));
             state.rdma = Setting::NotThere;
         }
         for pf in 0..self.state.pfs.len() {

@@ -272,7 +272,7 @@ proptest! {
             .pfs
             .iter_mut()
             .flat_map(|pf| &mut pf.vfs)
-            .filter(|vf| vf.netdev == VfNetdev::NotVisible)
+            .filter(|vf| matches!(vf.netdev, VfNetdev::NotVisible))
             .map(|vf| {
                 vf.netdev = VfNetdev::InNamespace;
                 vf.clone()

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use nic_netlink::{
-    EncapMode, Eswitch, EswitchMode, Guid, IfIndex, InlineMode, LinkAddress, LinkLayer, LinkName, MacAddress,
-    Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag,
+    EncapMode, Eswitch, EswitchMode, Guid, IfIndex, InlineMode, IpoibMode, LinkAddress, LinkLayer, LinkName,
+    MacAddress, Setting, VfAttributes, VfLinkState, VlanProtocol, VlanTag,
 };
 use proptest::prelude::*;
 
 use super::kernel::{
-    Kernel, NETWORK_DRIVER, Rules, USER_SPACE_DRIVER, fresh_attributes, pf_name, port, representor_name,
-    vf_address, vf_name,
+    DATAGRAM_MTU, Kernel, NETWORK_DRIVER, Rules, USER_SPACE_DRIVER, fresh_attributes, pf_name, port,
+    representor_name, vf_address, vf_name,
 };
 use crate::{
     DeviceAddress, NetdevState, NicState, OfedAttributes, PfState, RepresentorState, VfNetdev, VfState,
@@ -30,8 +30,9 @@ pub(super) struct Kind {
 }
 
 pub(super) fn any_kind() -> impl Strategy<Value = Kind> {
-    (any::<[bool; 11]>(), prop::bool::weighted(0.6), prop::bool::weighted(0.3), any::<bool>()).prop_map(
-        |(rules, has_autoprobe, has_eswitch, rich)| {
+    let ipoib = prop::bool::weighted(0.3);
+    (any::<[bool; 11]>(), prop::bool::weighted(0.6), prop::bool::weighted(0.3), any::<bool>(), ipoib)
+        .prop_map(|(rules, has_autoprobe, has_eswitch, rich, ipoib)| {
             let [a, b, c, d, e, f, g, h, i, j, k] = rules;
             let rules = Rules {
                 renames_while_up: a,
@@ -45,10 +46,10 @@ pub(super) fn any_kind() -> impl Strategy<Value = Kind> {
                 udev: i,
                 late_netdevs: j,
                 udev_altnames: k,
+                ipoib,
             };
             Kind { rules, has_autoprobe, has_eswitch, rich }
-        },
-    )
+        })
 }
 
 #[derive(Debug, Clone)]
@@ -61,6 +62,7 @@ struct NetdevWish {
     in_bond: bool,
     group: u32,
     queue: u32,
+    ipoib: (IpoibMode, bool),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,8 +115,9 @@ prop_compose! {
         in_bond in prop::bool::weighted(0.2),
         group in 0..2u32,
         queue in prop_oneof![Just(1000), Just(500)],
+        ipoib in (prop_oneof![Just(IpoibMode::Datagram), Just(IpoibMode::Connected)], any::<bool>()),
     ) -> NetdevWish {
-        NetdevWish { renamed, altnames, mtu, flags, in_bond, group, queue }
+        NetdevWish { renamed, altnames, mtu, flags, in_bond, group, queue, ipoib }
     }
 }
 
@@ -177,7 +180,7 @@ fn pf_state(kind: Kind, pf: usize, wish: &PfWish, fresh: &VfAttributes) -> PfSta
     let number = u8::try_from(pf).unwrap();
     let permanent = [2, 0xff, 0, 0, 0, number];
     let address = if wish.own_mac { [2, 0xaa, 0, 0, 0, number] } else { permanent };
-    let uplink = netdev(&wish.netdev, address, u32::MAX);
+    let uplink = netdev(kind, &wish.netdev, address, u32::MAX);
     let switchdev = kind.has_eswitch && wish.switchdev;
     let eswitch = Eswitch {
         mode: if switchdev { EswitchMode::Switchdev } else { EswitchMode::Legacy },
@@ -194,7 +197,7 @@ fn pf_state(kind: Kind, pf: usize, wish: &PfWish, fresh: &VfAttributes) -> PfSta
                 port: port(pf, vf),
                 switch_id: None,
                 address_is_random: false,
-                netdev: netdev(wish, address, u32::MAX),
+                netdev: netdev(kind, wish, address, u32::MAX),
             }
         })
         .collect();
@@ -230,7 +233,9 @@ fn vf_state(kind: Kind, pf: usize, index: u32, wish: &VfWish, pf_mtu: u32, fresh
         protocol: if provider { VlanProtocol::Ieee8021Ad } else { VlanProtocol::Ieee8021Q },
     });
     let (driver, state) = match wish.driver {
-        DriverWish::Network => (Some(NETWORK_DRIVER), VfNetdev::Here(netdev(&wish.netdev, own.0, pf_mtu))),
+        DriverWish::Network => {
+            (Some(NETWORK_DRIVER), VfNetdev::Here(netdev(kind, &wish.netdev, own.0, pf_mtu)))
+        }
         DriverWish::Away => (Some(NETWORK_DRIVER), VfNetdev::NotVisible),
         DriverWish::UserSpace => (Some(USER_SPACE_DRIVER), VfNetdev::OtherDriver),
         DriverWish::None => (None, VfNetdev::Unbound),
@@ -277,7 +282,9 @@ fn name_rdma(state: &mut NicState) {
     }
 }
 
-fn netdev(wish: &NetdevWish, address: [u8; 6], limit: u32) -> NetdevState {
+fn netdev(kind: Kind, wish: &NetdevWish, address: [u8; 6], limit: u32) -> NetdevState {
+    let (mode, user_multicast) = wish.ipoib;
+    let limit = if kind.rules.ipoib && mode == IpoibMode::Datagram { limit.min(DATAGRAM_MTU) } else { limit };
     let [up, promiscuous, all_multicast, described] = wish.flags;
     NetdevState {
         index: IfIndex(0),
@@ -294,6 +301,8 @@ fn netdev(wish: &NetdevWish, address: [u8; 6], limit: u32) -> NetdevState {
         promiscuous,
         all_multicast,
         master: wish.in_bond.then(|| BOND.1.parse().unwrap()),
+        ipoib_mode: if kind.rules.ipoib { Setting::Set(mode) } else { Setting::NotThere },
+        user_multicast: if kind.rules.ipoib { Setting::Set(user_multicast) } else { Setting::NotThere },
     }
 }
 

@@ -1,12 +1,17 @@
 //! The netdevs of the kernel: how they come, what udev calls them, and what can be set on them.
 
 use nic_netlink::{
-    IfIndex, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, PhysPortName, Setting,
+    IfIndex, Ipoib, IpoibMode, Link, LinkAddress, LinkChange, LinkLayer, LinkName, Links, PhysPortName,
+    Setting,
 };
 use rustix::io::Errno;
 
 use super::{Attempt, Kernel, Owner, pf_name, representor_name, vf_name};
 use crate::{DeviceAddress, NetdevState, PciAddress, VfNetdev};
+
+/// The MTU of the fabric, less 4 bytes.
+pub(in crate::restore::model) const DATAGRAM_MTU: u32 = 2044;
+const CONNECTED_MTU: u32 = 65520;
 
 impl Kernel {
     pub(super) fn netdevs(&self) -> impl Iterator<Item = (Owner, &NetdevState)> {
@@ -56,7 +61,7 @@ impl Kernel {
             self.pending.insert(index, udev_name);
         }
         self.first_names.insert(index, name.clone());
-        netdev(index, name, address)
+        netdev(index, name, address, self.rules.ipoib)
     }
 
     /// The name that udev gives.
@@ -150,6 +155,10 @@ impl Kernel {
             promiscuous: netdev.promiscuous,
             all_multicast: netdev.all_multicast,
             master: netdev.master.as_ref().and_then(index_of),
+            ipoib: netdev.ipoib_mode.as_set().map(|mode| Ipoib {
+                mode: *mode,
+                user_multicast: netdev.user_multicast.as_set().is_some_and(|wanted| *wanted),
+            }),
             parent_device: self.device(owner).map(|device| device.name().to_owned()),
             ..Link::new(netdev.index, netdev.name.clone())
         });
@@ -238,7 +247,24 @@ impl Kernel {
             }
             LinkChange::Address(address) => netdev.address.clone_from(address),
             LinkChange::Mtu(mtu) if limit.is_some_and(|limit| *mtu > limit) => return Err(Errno::INVAL),
+            LinkChange::Mtu(mtu)
+                if *mtu > DATAGRAM_MTU && matches!(netdev.ipoib_mode, Setting::Set(IpoibMode::Datagram)) =>
+            {
+                return Err(Errno::INVAL);
+            }
             LinkChange::Mtu(mtu) => netdev.mtu = *mtu,
+            LinkChange::IpoibMode(mode) => {
+                let now = netdev.ipoib_mode.as_set_mut().ok_or(Errno::OPNOTSUPP)?;
+                if std::mem::replace(now, *mode) != *mode {
+                    netdev.mtu = match mode {
+                        IpoibMode::Datagram => netdev.mtu.min(DATAGRAM_MTU),
+                        IpoibMode::Connected => CONNECTED_MTU,
+                    };
+                }
+            }
+            LinkChange::UserMulticast(wanted) => {
+                *netdev.user_multicast.as_set_mut().ok_or(Errno::OPNOTSUPP)? = *wanted;
+            }
             LinkChange::Up(up) => netdev.up = *up,
             LinkChange::TxQueueLength(length) => netdev.tx_queue_length = *length,
             LinkChange::Alias(alias) => netdev.alias = Some(alias.clone()).filter(|alias| !alias.is_empty()),
@@ -255,7 +281,9 @@ impl Kernel {
 }
 
 /// A netdev as it is when it has just been registered.
-pub(super) fn netdev(index: IfIndex, name: LinkName, address: LinkAddress) -> NetdevState {
-    let link = Link { address, mtu: 1500, tx_queue_length: 1000, ..Link::new(index, name) };
+pub(super) fn netdev(index: IfIndex, name: LinkName, address: LinkAddress, ipoib: bool) -> NetdevState {
+    let mtu = if ipoib { DATAGRAM_MTU } else { 1500 };
+    let ipoib = ipoib.then_some(Ipoib { mode: IpoibMode::Datagram, user_multicast: false });
+    let link = Link { address, mtu, tx_queue_length: 1000, ipoib, ..Link::new(index, name) };
     NetdevState::of(&link, &Links::default())
 }

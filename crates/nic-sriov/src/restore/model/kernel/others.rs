@@ -60,7 +60,7 @@ impl Kernel {
     fn can(&self, other: Disturbance) -> bool {
         let netdev = |vf| self.place(vf).map(|(pf, vf)| &self.state.pfs[pf].vfs[vf].netdev);
         match other {
-            Disturbance::Opens(vf) => netdev(vf) == Some(&VfNetdev::OtherDriver),
+            Disturbance::Opens(vf) => matches!(netdev(vf), Some(VfNetdev::OtherDriver)),
             Disturbance::Takes(vf) => netdev(vf).is_some_and(|netdev| netdev.here().is_some()),
         }
     }
@@ -92,7 +92,7 @@ impl Kernel {
         self.in_use.clear();
         for (vf, address) in std::mem::take(&mut self.taken) {
             if let Some((pf, at)) = self.place(vf)
-                && self.state.pfs[pf].vfs[at].netdev == VfNetdev::InNamespace
+                && self.state.pfs[pf].vfs[at].is_in_use()
             {
                 self.late.insert(vf, address);
                 self.arrive(vf);
@@ -146,7 +146,7 @@ impl Kernel {
         let Some((vf, netdev)) = vfs.find(|(vf, _)| DeviceAddress::from(*vf) == *device) else {
             return false;
         };
-        let away = *netdev == VfNetdev::InNamespace;
+        let away = matches!(netdev, VfNetdev::InNamespace);
         if away {
             self.looked_away.remove(&vf);
         } else {
@@ -162,7 +162,7 @@ impl Kernel {
         for (vf, netdev) in self.state.pfs[pf].vfs.iter().filter_map(|vf| Some((vf.address?, &vf.netdev))) {
             let unseen = |looked: &BTreeMap<PciAddress, usize>| looked.get(&vf).copied() < observed;
             let open = self.in_use.contains(&vf) && unseen(&self.looked);
-            if open || (*netdev == VfNetdev::InNamespace && unseen(&self.looked_away)) {
+            if open || (matches!(netdev, VfNetdev::InNamespace) && unseen(&self.looked_away)) {
                 self.violations.push(format!("the VFs of PF {pf} {what} while {vf} is in use"));
             }
         }

@@ -7,7 +7,7 @@ use crate::plan::{NetdevStep, PfStep, RestoreStep};
 use crate::{Component, DeviceAddress, RestoreEvent, Stage};
 
 /// Something that a restore tries, or tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(in crate::restore::model) enum Tried {
     /// A stage of a PF begins.
     Began(DeviceAddress, Stage),

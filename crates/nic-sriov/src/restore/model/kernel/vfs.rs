@@ -113,7 +113,7 @@ impl Kernel {
         let result = match step {
             BindStep::Unbind(driver) if state.driver.as_ref() != Some(driver) => Err(Errno::NODEV),
             BindStep::Unbind(_) => {
-                if state.netdev == VfNetdev::InNamespace && !looked_away {
+                if state.is_in_use() && !looked_away {
                     self.violations.push(format!("{what} while its netdev is in another namespace"));
                 }
                 state.driver = None;

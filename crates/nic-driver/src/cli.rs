@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use nic_sriov::DeviceAddress;
 
-pub use arguments::{Cli, Command, LogFormat, Output, Planned};
+pub use arguments::{Cli, Command, LogFormat, Output, Planned, ReloadArguments};
 pub use build::{BuildArguments, DkmsArguments, SidecarArguments};
 pub use build_command::BuildCommand;
 pub use debugging::DebuggingArguments;
@@ -149,7 +149,7 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
     let listening = match &cli.command {
         Command::Build(_)
         | Command::Install(_)
-        | Command::Reload { .. }
+        | Command::Reload(_)
         | Command::RestoreSriov { .. }
         | Command::Terminate { .. }
         | Command::Run(_)
@@ -195,11 +195,11 @@ fn request(cli: &Cli) -> Result<Option<PackagesRequest>, SettingError> {
 
 async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequest>) -> Exit {
     match &cli.command {
-        Command::Reload { .. } => match phase::reload(context, &ModuleTree::Own).await {
+        Command::Reload(_) => match phase::reload(context, &ModuleTree::Own).await {
             Ok(reloaded) => show(cli, &ReloadedText(&reloaded), reloaded.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Preflight { .. } => match phase::preflight(context).await {
+        Command::Preflight(_) => match phase::preflight(context).await {
             Ok(found) => show(cli, &found, found.exit()),
             Err(error) => fail(cli, &error, error.exit()),
         },
@@ -232,7 +232,7 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
                 Err(error) => fail(cli, &error, error.exit()),
             }
         }
-        Command::Plan { of: Planned::Reload } => match phase::plan_reload(context).await {
+        Command::Plan { of: Planned::Reload(_) } => match phase::plan_reload(context).await {
             Ok(forecast) => show(cli, &forecast, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },

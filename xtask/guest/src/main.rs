@@ -20,6 +20,7 @@ mod netdevs;
 mod netdevsim;
 mod observe;
 mod pinger;
+mod planned;
 mod pods;
 mod program;
 mod rdma;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::build_command::BuildCommand;
 use super::debugging::DEFAULT_FILTER;
@@ -128,21 +128,10 @@ pub enum Command {
     #[command(
         after_help = "Example: nic-driver --family igb reload && nic-driver --family igb restore-sriov"
     )]
-    Reload {
-        /// Try a driver again that was rolled back, although nothing has changed since.
-        #[arg(long, env = "NIC_DRIVER_RETRY_ROLLED_BACK", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
-        retry_rolled_back: bool,
-        /// Swap them also when the loaded modules are the installed ones.
-        #[arg(long)]
-        force: bool,
-    },
+    Reload(ReloadArguments),
     /// Show everything that stands in the way of a reload, and what to do about it. Changes nothing.
     #[command(after_help = "Example: nic-driver preflight --output json | jq '.blockers[].what'")]
-    Preflight {
-        /// Look also when no reload is due.
-        #[arg(long)]
-        force: bool,
-    },
+    Preflight(ReloadArguments),
     /// Give PFs and VFs back what is owed to them by the stored snapshot, and verify it.
     #[command(after_help = "Example: nic-driver restore-sriov --output json")]
     RestoreSriov {
@@ -231,14 +220,25 @@ impl Command {
 pub enum Planned {
     /// What `install` would run on this node: each command with its environment, and what it is for.
     Install(InstallArguments),
-    /// What `reload` would do.
-    Reload,
+    /// What `reload` would do with the same options: each step, what stands in the way, and what is left out.
+    Reload(ReloadArguments),
     /// What `restore-sriov` would do.
     RestoreSriov {
         /// From the record of the last swap.
         #[arg(long)]
         from_record: bool,
     },
+}
+
+/// What is asked of one reload, and of its plan.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ReloadArguments {
+    /// Try a driver again that was rolled back, although nothing has changed since.
+    #[arg(long, env = "NIC_DRIVER_RETRY_ROLLED_BACK", default_value_t = false, value_parser = parse_bool, num_args = 0..=1, default_missing_value = "true")]
+    pub retry_rolled_back: bool,
+    /// Swap the modules also when the loaded ones are the installed ones.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// How results are printed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nic_build::programs_of_this_process;
 use nic_host::{HOST_MOUNT, Host};
 
-use super::arguments::{Cli, Command};
+use super::arguments::{Cli, Command, Planned};
 use crate::context::Settings;
 use crate::default_paths;
 use crate::phase::OTHERS_BUILD_DEADLINE;
@@ -34,6 +34,12 @@ pub(super) fn settings(cli: &Cli) -> Settings {
     let of_host = Path::new(HOST_MOUNT);
     let machine = if host(cli).has_host_mount() { of_host } else { Path::new("/") };
     let default = || machine.join(default_paths::BLACKLIST_FILE.trim_start_matches('/'));
+    let asked = match &cli.command {
+        Command::Reload(asked) | Command::Preflight(asked) | Command::Plan { of: Planned::Reload(asked) } => {
+            Some(asked)
+        }
+        _ => None,
+    };
     Settings {
         timeout: Duration::from_secs(cli.timeout),
         jobs: usize::from(cli.jobs),
@@ -44,13 +50,10 @@ pub(super) fn settings(cli: &Cli) -> Settings {
         management_nic: cli.management_nic,
         kubernetes_api: kubernetes_api(),
         grace: cli.grace.map(Duration::from_secs),
-        retry_rolled_back: matches!(cli.command, Command::Reload { retry_rolled_back: true, .. }),
+        retry_rolled_back: asked.is_some_and(|asked| asked.retry_rolled_back),
         without_way_back: cli.modules.without_way_back,
         reload_with: cli.reload_with,
-        force: matches!(
-            cli.command,
-            Command::Reload { force: true, .. } | Command::Preflight { force: true }
-        ),
+        force: asked.is_some_and(|asked| asked.force),
         may_unload: cli.modules.may_unload(),
         lossy: cli.lossy,
         assume_ok: cli.assume_ok.clone(),

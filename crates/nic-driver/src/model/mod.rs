@@ -5,7 +5,7 @@
 //! [`Machine`](crate::machine::Machine), and [`kernel`] does it in the tree. NICs have one setting, the MTU of each PF: what of a VF is
 //! given back how is for the laws of `nic-sriov`.
 //!
-//! [`node`] has what may happen to a node, kills and reboots among it; [`laws`] what must hold whatever happens; [`nights`] a few that are
+//! [`planned`] holds that a reload does what `plan reload` has said right before it. [`node`] has what may happen to a node, kills and reboots among it; [`laws`] what must hold whatever happens; [`nights`] a few that are
 //! killed at every point.
 
 mod build;
@@ -15,3 +15,4 @@ mod laws;
 mod machine;
 mod nights;
 mod node;
+mod planned;

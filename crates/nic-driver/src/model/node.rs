@@ -12,6 +12,7 @@ use nic_sriov::DeviceAddress;
 use super::build::{Build, DRIVER, RELEASE, write_tree};
 use super::kernel::{Act, Kernel, Killed, kill};
 use super::machine::ModelMachine;
+use super::planned::Planned;
 use crate::context::Context;
 use crate::phase::{DriverAfterwards, PhaseError, reload, restore_sriov, snapshot, terminate};
 use crate::state::{Snapshot, SnapshotState, kill_after_lines};
@@ -211,10 +212,11 @@ impl Node {
             }
             _ => self.configuration(),
         };
-        self.kernel.begin(kill_at_act, storage_at_act);
-        kill_after_lines(kill_at_line, kill);
         let context = self.context();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let planned = (command == Command::Reload).then(|| runtime.block_on(Planned::of_reload(&context)));
+        self.kernel.begin(kill_at_act, storage_at_act);
+        kill_after_lines(kill_at_line, kill);
         let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(carry_out(&context, command))));
         kill_after_lines(None, kill);
         // From the moment of arming on the NICs are the program's, and what they had is owed to them: until they have it again.
@@ -228,11 +230,15 @@ impl Node {
         if self.is_ready() && self.driver() == Some(self.installed) {
             self.verified = self.driver();
         }
-        match ended {
+        let ended = match ended {
             Ok(exit) => Ended::With(exit),
             Err(unwound) if unwound.is::<Killed>() => Ended::Killed,
             Err(failed) => resume_unwind(failed),
+        };
+        if let (Some(planned), Disturbed::Not, Ended::With(exit)) = (planned, disturbed, ended) {
+            planned.compare(&context, exit);
         }
+        ended
     }
 
     /// What `snapshot` says of the PFs.

@@ -12,21 +12,22 @@ use crate::swap::{Blocker, BlockerKind, FoundBlockers, Look, find_blockers};
 /// Looks for everything that stands in the way of a reload from the tree with this index, without asking whether one is due. Changes
 /// nothing.
 ///
-/// In a swap that is under way, what hung on the NICs is gone already, and is owed to them.
+/// Returns the node as it was seen, too. In a swap that is under way, what hung on the NICs is gone already, and is owed to them: then
+/// the node is not looked at.
 pub(crate) async fn look_for_blockers(
     context: &Context,
     index: &ModuleIndex,
     look: Look,
-) -> Result<FoundBlockers, PhaseError> {
+) -> Result<(FoundBlockers, Option<Observed>), PhaseError> {
     let mut found = find_blockers(context, index, look).await?;
     if context.is_armed() {
-        return Ok(found);
+        return Ok((found, None));
     }
     let observed = observe_node(context).await?;
     let mut blockers = not_known(&observed.nics);
     blockers.extend(what_hangs_on_the_nics(context, &observed, &mut found).await?);
     found.add(blockers, &context.settings.assume_ok);
-    Ok(found)
+    Ok((found, Some(observed)))
 }
 
 /// What is not known of the NICs, and would be lost with the driver.

@@ -33,7 +33,7 @@ pub use plan::{PlannedRestore, plan_restore_sriov};
 pub use preflight::{Preflight, preflight};
 pub use probe::{Probe, ProbeAnswer, probe};
 pub use ready_without_swap::{NotReady, PfNotUp};
-pub use reload::{ReloadPlan, Reloaded, plan_reload, reload};
+pub use reload::{ReloadDuty, ReloadPlan, Reloaded, plan_reload, reload};
 pub use restore::{NothingOwed, RestoreOrNothing, Restored, restore_sriov};
 pub use run::{NamesRule, RunEnded, RunRequest, SharedHeaders, run};
 pub use snapshot::{TakenSnapshot, snapshot};

@@ -3,20 +3,22 @@
 use std::fmt;
 
 use comfy_table::{Table, presets};
-use nic_kmod::{IdentityReport, ModuleName};
+use nic_kmod::ModuleName;
 use serde::Serialize;
 
-use super::blockers::look_for_blockers;
 use super::error::PhaseError;
+use super::reload::{ReloadDuty, plan_reload};
 use crate::Exit;
 use crate::context::Context;
-use crate::swap::{Blocker, Foreseen, Look, ModuleTree, decide, list};
+use crate::swap::{Blocker, Foreseen, list};
 
 /// What a preflight has found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Preflight {
     /// Whether a swap is due, or was asked about although it is not. Otherwise nothing can stand in its way.
     pub due: bool,
+    /// What a reload does about it.
+    pub duty: ReloadDuty,
     /// Modules that a reload would load beside the driver that runs, without a swap.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<ModuleName>,
@@ -27,6 +29,9 @@ pub struct Preflight {
     /// What is told beside that.
     #[serde(flatten)]
     pub foreseen: Foreseen,
+    /// Why the installed driver is not tried: it was taken back before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<String>,
     /// Whether the processes of the whole machine were seen, and not of one container alone.
     pub sees_all_processes: bool,
 }
@@ -35,12 +40,20 @@ impl Preflight {
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        if self.blockers.is_empty() { Exit::Success } else { Exit::Blocked }
+        if self.blockers.is_empty() && self.taken_back.is_none() { Exit::Success } else { Exit::Blocked }
     }
 }
 
 impl fmt::Display for Preflight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(taken_back) = &self.taken_back {
+            return writeln!(f, "blocked: the installed driver was tried and taken back {taken_back}");
+        }
+        match self.duty {
+            ReloadDuty::EndRollback => return writeln!(f, "a rollback that was cut off is to be ended"),
+            ReloadDuty::EndSwap => return writeln!(f, "a swap that was cut off is to be ended"),
+            ReloadDuty::Nothing | ReloadDuty::LoadMissing | ReloadDuty::Refused | ReloadDuty::Swap => {}
+        }
         if !self.due {
             if !self.missing.is_empty() {
                 return writeln!(
@@ -72,34 +85,23 @@ impl fmt::Display for Preflight {
 ///
 /// When no swap is due, and [`crate::Settings::force`] does not ask for one, nothing is looked for.
 pub async fn preflight(context: &Context) -> Result<Preflight, PhaseError> {
-    let index = ModuleTree::Own.index(context)?;
-    let identity = IdentityReport::read(&context.host, &index, &context.family.modules.identity)?;
-    let decision = decide(context, &identity);
-    if !context.settings.force && !decision.is_swap() {
-        return Ok(Preflight {
-            due: false,
-            missing: decision.missing(),
-            unload: Vec::new(),
-            blockers: Vec::new(),
-            foreseen: Foreseen::default(),
-            sees_all_processes: false,
-        });
-    }
-    let found = look_for_blockers(context, &index, Look::Whole).await?;
+    let plan = plan_reload(context).await?;
     Ok(Preflight {
-        due: true,
-        missing: Vec::new(),
-        unload: found.unload,
-        blockers: found.blockers,
-        foreseen: found.foreseen,
-        sees_all_processes: found.sees_all_processes,
+        due: plan.due,
+        duty: plan.duty,
+        missing: if plan.due { Vec::new() } else { plan.missing.clone() },
+        unload: plan.unloaded().cloned().collect(),
+        taken_back: plan.rolled_back.filter(|_| plan.duty == ReloadDuty::Refused),
+        blockers: plan.blockers,
+        foreseen: plan.foreseen,
+        sees_all_processes: plan.sees_all_processes,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swap::BlockerKind;
+    use crate::swap::{BlockerKind, LeftOut};
 
     #[test]
     fn a_table_for_people() {
@@ -112,12 +114,14 @@ mod tests {
         }];
         let found = Preflight {
             due: true,
+            duty: ReloadDuty::Swap,
             missing: Vec::new(),
             unload: Vec::new(),
+            taken_back: None,
             blockers,
             foreseen: Foreseen {
                 assumed: Vec::new(),
-                left_out: vec!["mlx5_vdpa: the module tree has no such module".to_owned()],
+                left_out: vec![LeftOut::new("mlx5_vdpa", "the module tree has no such module")],
                 lost: vec!["macsec macsec0 on pf2 goes with it, and cannot be made again".to_owned()],
                 meanwhile: vec![
                     "the node itself is reached through NICs that go: route default via 192.0.2.1 dev pf2"
@@ -128,7 +132,7 @@ mod tests {
         };
         assert_eq!(found.exit(), Exit::Blocked);
         insta::assert_snapshot!(found, @r"
-        not loaded: mlx5_vdpa: the module tree has no such module
+        left out: mlx5_vdpa: the module tree has no such module
         lost: macsec macsec0 on pf2 goes with it, and cannot be made again
         meanwhile away: the node itself is reached through NICs that go: route default via 192.0.2.1 dev pf2
          in the way                            keeps    what to do                                                                                                

@@ -186,7 +186,7 @@ pub(super) fn not_kept(found: &FoundModule) -> ModuleBackup {
     ModuleBackup { found_at: None, ..ModuleBackup::of_file(&found.file) }
 }
 
-fn candidate_files(context: &Context, names: &[ModuleName]) -> Vec<(ModuleName, PathBuf)> {
+pub(super) fn candidate_files(context: &Context, names: &[ModuleName]) -> Vec<(ModuleName, PathBuf)> {
     ["/", HOST_MOUNT]
         .iter()
         .map(|root| Path::new(root).join("lib/modules").join(context.kernel.as_str()))
@@ -195,7 +195,7 @@ fn candidate_files(context: &Context, names: &[ModuleName]) -> Vec<(ModuleName, 
         .collect()
 }
 
-fn find_file(
+pub(super) fn find_file(
     context: &Context,
     module: &LoadedModule,
     candidates: &[(ModuleName, PathBuf)],

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use nic_host::{FileLifetime, ListError, ReadError};
 use nic_kmod::{
     LoadedModule, LoadedModules, ModuleIndex, ModuleName, ModuleUsers, ObserveUsersError, ReadLoadedError,
-    UnloadPlan, observe_users,
+    observe_users,
 };
 use nic_sriov::{DeviceAddress, Inquiry, ObserveError, Untold, Usage, find_pfs, vf_addresses};
 
@@ -18,6 +18,7 @@ use super::foreseen::Foreseen;
 use super::init_script::{init_script_at_work, init_script_missing};
 use super::leftovers::foreign_blacklist;
 use super::refused_modules::Refusals;
+use super::unload::{UnloadScope, unload_order};
 use super::unload_policy::unload_policy;
 use super::way_back::no_way_back;
 use crate::context::{Assumption, Context, MayUnload};
@@ -98,8 +99,9 @@ pub(crate) async fn find_blockers(
     blockers.extend(init_script_missing(context));
     blockers.extend(init_script_at_work(context)?);
     blockers.extend(module_blockers(modules, context.settings.may_unload, &loaded, &users));
-    let unload = match UnloadPlan::compute(&loaded, &modules.unloaded(), &unload_policy(context)) {
-        Ok(plan) => plan.order(),
+    let scope = UnloadScope::of(context.settings.reload_with);
+    let unload = match unload_order(modules, &unload_policy(context), scope, &loaded) {
+        Ok(order) => order,
         // An error of the plan that no check has explained must still block.
         Err(blocked) if blockers.is_empty() => {
             blockers.push(blocker_of_unload_plan(&blocked));

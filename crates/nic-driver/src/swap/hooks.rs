@@ -5,10 +5,12 @@
 //! them, so they are run wherever the stack is unloaded and loaded without that script: also while going back.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nic_host::Invocation;
 
+use super::foreseen::LeftOut;
 use crate::context::Context;
 use crate::state::{PhaseRecord, Purpose, Step};
 
@@ -41,17 +43,61 @@ impl fmt::Display for Hook {
 ///
 /// Its failure is told, and is not the reload's: the init script does not heed it either, and in the middle of a
 /// swap going on is better than stopping. It has ended when this returns; the deadline sees to that.
-pub(crate) async fn run_hook(context: &Context, phase: &PhaseRecord, hook: Hook, deadline: Duration) {
-    let Some(folder) = &context.family.scripts.hooks else { return };
-    let script = folder.join(hook.to_string());
-    if !context.host.is_executable(&script) {
-        if context.host.exists(&script) {
-            tracing::warn!(script = %script.display(), "the hook script is not executable, and not run");
-        }
-        return;
+pub(super) async fn run_hook(context: &Context, phase: &PhaseRecord, hook: Hook, deadline: Duration) {
+    let Some(script) = script_of(context, hook) else { return };
+    if context.host.is_executable(&script) {
+        run_script(context, phase, &script, deadline).await;
+    } else {
+        tracing::warn!(script = %script.display(), "the hook script is not executable, and not run");
     }
-    let step = phase.step(Step::Run { command: script.display().to_string(), purpose: Purpose::Hook });
-    if let Err(error) = context.host.ensure_trusted(&script) {
+}
+
+/// The hook's script, where it is there.
+fn script_of(context: &Context, hook: Hook) -> Option<PathBuf> {
+    let script = context.family.scripts.hooks.as_ref()?.join(hook.to_string());
+    context.host.exists(&script).then_some(script)
+}
+
+/// The scripts that a swap runs, and those that it does not.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hooks {
+    scripts: Vec<(Hook, PathBuf)>,
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+impl Hooks {
+    /// Looks which hooks there are, and whether they may be run.
+    pub(crate) fn find(context: &Context) -> Self {
+        let mut hooks = Self::default();
+        for hook in [Hook::PreStop, Hook::PostStop, Hook::PreStart, Hook::PostStart] {
+            let Some(script) = script_of(context, hook) else { continue };
+            let name = || format!("the hook {}", script.display());
+            if !context.host.is_executable(&script) {
+                hooks.left_out.push(LeftOut::new(name(), "the file is not executable"));
+            } else if let Err(error) = context.host.ensure_trusted(&script) {
+                hooks.left_out.push(LeftOut::new(name(), crate::error_chain(&error)));
+            } else {
+                hooks.scripts.push((hook, script));
+            }
+        }
+        hooks
+    }
+
+    /// The script of this hook, where it is run.
+    pub(crate) fn script(&self, hook: Hook) -> Option<&Path> {
+        self.scripts.iter().find(|(of, _)| *of == hook).map(|(_, script)| script.as_path())
+    }
+}
+
+/// The step that a hook's script is.
+pub(crate) fn step_of_script(script: &Path) -> Step {
+    Step::Run { command: script.display().to_string(), purpose: Purpose::Hook }
+}
+
+/// Runs a hook's script. Whether others may write it is asked again.
+pub(crate) async fn run_script(context: &Context, phase: &PhaseRecord, script: &Path, deadline: Duration) {
+    let step = phase.step(step_of_script(script));
+    if let Err(error) = context.host.ensure_trusted(script) {
         tracing::warn!(error = crate::error_chain(&error), "a hook script that others may write is not run");
         step.failed(&error);
         return;

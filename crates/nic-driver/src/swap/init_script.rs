@@ -102,24 +102,58 @@ pub(crate) fn init_script_at_work(context: &Context) -> Result<Option<Blocker>, 
     }))
 }
 
+/// A restart of the stack by the init script, with what is moved out of its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Restart {
+    script: PathBuf,
+    /// Whether ifup is moved away before.
+    moves_away: bool,
+    /// Whether it is moved back afterwards: also what a process has left that was killed meanwhile.
+    moves_back: bool,
+}
+
+impl Restart {
+    /// Looks at what is in the script's way.
+    pub(crate) fn observe(context: &Context) -> Result<Self, InitScriptError> {
+        let moves_away = is_ifup_in_the_way(context);
+        let is_aside = context.host.exists(IFUP_ASIDE) && !context.host.exists(IFUP);
+        Ok(Self { script: init_script(context)?.clone(), moves_away, moves_back: moves_away || is_aside })
+    }
+
+    /// Its steps, in order.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let away = self.moves_away.then(|| step_of(&renaming(IFUP, IFUP_ASIDE), Purpose::MoveFile));
+        let back = self.moves_back.then(|| step_of(&renaming(IFUP_ASIDE, IFUP), Purpose::MoveFile));
+        away.into_iter().chain([step_of(&self.invocation(), Purpose::InitScript)]).chain(back).collect()
+    }
+
+    fn invocation(&self) -> Invocation {
+        Invocation::new(&self.script).arg("restart")
+    }
+}
+
+fn renaming(from: &str, to: &str) -> Invocation {
+    Invocation::new("mv").arg(from).arg(to)
+}
+
+fn step_of(invocation: &Invocation, purpose: Purpose) -> Step {
+    Step::Run { command: invocation.to_string(), purpose }
+}
+
 /// Unloads and loads the stack with the vendor's init script. It runs the hooks itself.
 pub(crate) async fn restart_by_init_script(
     context: &Context,
     phase: &PhaseRecord,
+    restart: &Restart,
     deadline: Duration,
 ) -> Result<(), InitScriptError> {
-    let script = init_script(context)?;
-    let is_moved = is_ifup_in_the_way(context);
-    if is_moved {
+    if restart.moves_away {
         rename(context, phase, IFUP, IFUP_ASIDE, deadline).await.map_err(InitScriptError::Ifup)?;
     }
-    let restart =
-        Invocation::new(script).arg("restart").deadline(deadline.saturating_mul(OPERATIONS_OF_INIT_SCRIPT));
-    let step = phase.step(Step::Run { command: restart.to_string(), purpose: Purpose::InitScript });
-    let restarted = step.record(context.host.run(&restart).await);
-    // Also what a process has left that was killed meanwhile.
-    let is_aside = context.host.exists(IFUP_ASIDE) && !context.host.exists(IFUP);
-    if (is_moved || is_aside)
+    let invocation = restart.invocation().deadline(deadline.saturating_mul(OPERATIONS_OF_INIT_SCRIPT));
+    let step = phase.step(step_of(&invocation, Purpose::InitScript));
+    let restarted = step.record(context.host.run(&invocation).await);
+    if restart.moves_back
         && let Err(error) = rename(context, phase, IFUP_ASIDE, IFUP, deadline).await
     {
         tracing::warn!(
@@ -148,8 +182,8 @@ async fn rename(
     to: &str,
     deadline: Duration,
 ) -> Result<(), CommandError> {
-    let rename = Invocation::new("mv").arg(from).arg(to).deadline(deadline);
-    let step = phase.step(Step::Run { command: rename.to_string(), purpose: Purpose::MoveFile });
+    let rename = renaming(from, to).deadline(deadline);
+    let step = phase.step(step_of(&rename, Purpose::MoveFile));
     step.record(context.host.run(&rename).await).map(|_| ())
 }
 
@@ -179,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::fixture;
-    use crate::state::Phase;
+    use crate::state::{Entry, Journal, Phase};
 
     const RESTART: &str = "/etc/init.d/openibd restart";
     const AWAY: &str = "mv /sbin/ifup /sbin/ifup.nic-driver";
@@ -209,7 +243,16 @@ mod tests {
         });
         context.host = context.host.with_replay(replay.clone());
         let phase = context.journal.phase(Phase::Reload);
-        let restarted = restart_by_init_script(&context, &phase, Duration::from_secs(1)).await;
+        let restart = Restart::observe(&context).unwrap();
+        let restarted = restart_by_init_script(&context, &phase, &restart, Duration::from_secs(1)).await;
+        let begun = Journal::read(&context.store).unwrap().into_iter().filter_map(|line| match line.entry {
+            Entry::StepBegan { step, .. } => step.known().cloned(),
+            _ => None,
+        });
+        let begun: Vec<Step> = begun.collect();
+        let planned = restart.steps();
+        assert!(planned.starts_with(&begun), "{planned:?} was planned, and {begun:?} done");
+        assert!(restarted.is_err() || begun == planned, "{planned:?} was planned, and {begun:?} done");
         (replay.asked(), restarted)
     }
 

@@ -13,16 +13,19 @@ pub(crate) fn remove_leftover_blacklist(
     context: &Context,
     phase: &PhaseRecord,
 ) -> Result<(), BlacklistError> {
-    let Some(found) = FoundBlacklist::find(&context.host, &context.settings.blacklist_file)? else {
-        return Ok(());
-    };
+    let Some(found) = leftover_blacklist(context)? else { return Ok(()) };
     let (path, origin) = (found.path.display(), &found.origin);
-    if found.is_foreign() {
-        tracing::info!(%path, "a blacklist of somebody else is not touched");
-        return Ok(());
-    }
     tracing::warn!(%path, %origin, "a blacklist was left behind: it is removed");
     phase.step(Step::RemoveLeftoverBlacklist).record(found.remove(&context.host))
+}
+
+/// The blacklist that was left behind, where there is one.
+pub(crate) fn leftover_blacklist(context: &Context) -> Result<Option<FoundBlacklist>, ReadError> {
+    let found = FoundBlacklist::find(&context.host, &context.settings.blacklist_file)?;
+    if let Some(foreign) = found.as_ref().filter(|found| found.is_foreign()) {
+        tracing::info!(path = %foreign.path.display(), "a blacklist of somebody else is not touched");
+    }
+    Ok(found.filter(|found| !found.is_foreign()))
 }
 
 /// Somebody else's file in the blacklist's place, which is neither removed nor written through.

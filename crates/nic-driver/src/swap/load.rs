@@ -10,18 +10,29 @@ use nic_kmod::{
 };
 use nic_packages::DistributionFamily;
 
+use super::foreseen::LeftOut;
 use super::module_tree::ModuleTree;
 use super::parameters::parameters_still_known;
+use super::refused_modules::NOT_IN_TREE;
 use crate::context::Context;
 use crate::state::{PhaseRecord, Snapshot, Step};
 
 /// The loading, prepared: whatever has to be read for it has been read.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct PreparedLoads {
     /// What the new modules need of the kernel's own and is not loaded: can be loaded before anything is unloaded.
-    beforehand: Vec<LoadRequest>,
-    loads: Vec<PreparedLoad>,
+    pub(crate) beforehand: Vec<LoadRequest>,
+    /// The modules themselves.
+    pub(crate) loads: Loads,
+    /// What is wanted and has no file.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
+/// Modules to be loaded, in order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Loads(Vec<PreparedLoad>);
+
+#[derive(Debug, Clone)]
 struct PreparedLoad {
     request: LoadRequest,
     /// The parameters among the request's that the module had before.
@@ -41,23 +52,18 @@ pub(crate) fn prepare_loads(
     let modules = &context.family.modules;
     let plan = LoadPlan::compute(&snapshot.wanted_modules(), &modules.load, &with_parameters, index)
         .with_auxiliary(&modules.auxiliary, index);
-    for missing in &plan.missing {
-        tracing::warn!(
-            module = %missing.module,
-            because = %missing.because,
-            "module not installed: it will not be loaded"
-        );
-    }
+    let left_out = plan.missing.iter().map(|missing| LeftOut::new(&missing.module, NOT_IN_TREE)).collect();
     let loads = plan.load.iter().map(|step| {
         let carried = parameters_still_known(context, index, snapshot, &step.module);
         PreparedLoad::new(context, tree, index, &step.module, carried)
     });
-    let loads = loads.collect();
+    let loads = Loads(loads.collect());
     let listed = modules.beforehand.iter();
     let listed = listed.filter(|module| matches!(index.resolve(module), Resolution::File(_))).cloned();
     let mut needed = host_tree_dependencies(context, index, &plan);
     needed.extend(listed);
-    Ok(PreparedLoads { beforehand: requests_unless_loaded(context, tree, index, &needed)?, loads })
+    let beforehand = requests_unless_loaded(context, tree, index, &needed)?;
+    Ok(PreparedLoads { beforehand, loads, left_out })
 }
 
 /// Prepares the loading of modules beside the driver that runs; they are of its own tree.
@@ -71,8 +77,9 @@ pub(crate) fn prepare_missing(
     let needed = host_tree_dependencies(context, index, &plan);
     let loads = plan.load.iter();
     let loads = loads.map(|step| PreparedLoad::new(context, tree, index, &step.module, BTreeMap::new()));
-    let loads = loads.collect();
-    Ok(PreparedLoads { beforehand: requests_unless_loaded(context, tree, index, &needed)?, loads })
+    let loads = Loads(loads.collect());
+    let beforehand = requests_unless_loaded(context, tree, index, &needed)?;
+    Ok(PreparedLoads { beforehand, loads, left_out: Vec::new() })
 }
 
 fn requests_unless_loaded(
@@ -146,13 +153,23 @@ fn host_tree_dependencies(context: &Context, index: &ModuleIndex, plan: &LoadPla
     needed
 }
 
-impl PreparedLoads {
-    /// Loads what the driver needs of the kernel's own. A failure is in the journal; the driver that needs it says so, too.
-    pub(crate) async fn load_beforehand(&self, context: &Context, phase: &PhaseRecord, deadline: Duration) {
-        for request in &self.beforehand {
-            let step = phase.step(Step::LoadNeeded { module: request.module.clone() });
-            let _ = step.record(context.machine.load(request, deadline).await);
-        }
+/// Loads what the driver needs of the kernel's own. A failure is in the journal; the driver that needs it says so, too.
+pub(crate) async fn load_beforehand(
+    context: &Context,
+    phase: &PhaseRecord,
+    needed: &[LoadRequest],
+    deadline: Duration,
+) {
+    for request in needed {
+        let step = phase.step(Step::LoadNeeded { module: request.module.clone() });
+        let _ = step.record(context.machine.load(request, deadline).await);
+    }
+}
+
+impl Loads {
+    /// The modules, in order.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &ModuleName> {
+        self.0.iter().map(|prepared| &prepared.request.module)
     }
 
     /// Loads what is not loaded. Returns the modules that could not be, and that the driver works without.
@@ -163,7 +180,7 @@ impl PreparedLoads {
         deadline: Duration,
     ) -> Result<Vec<ModuleName>, LoadError> {
         let mut failed = Vec::new();
-        for prepared in &self.loads {
+        for prepared in &self.0 {
             let step = phase.step(Step::Load { module: prepared.request.module.clone() });
             match prepared.load(context, deadline).await {
                 Ok(detail) => step.ok(detail),
@@ -186,7 +203,7 @@ impl PreparedLoads {
 
     /// Reads all files once, so that they are in the page cache when the NIC is away.
     pub(crate) fn page_in(&self, context: &Context, index: &ModuleIndex) {
-        let all = with_dependencies(index, self.loads.iter().map(|prepared| &prepared.request.module));
+        let all = with_dependencies(index, self.modules());
         for module in all {
             let Resolution::File(path) = index.resolve(module) else { continue };
             // Only speed is lost when a file cannot be read ahead; loading it meets the reason and names it.
@@ -198,7 +215,7 @@ impl PreparedLoads {
 
     /// Leaves out what is loaded.
     pub(crate) fn without_loaded(mut self, loaded: &LoadedModules) -> Self {
-        self.loads.retain(|prepared| !loaded.contains(&prepared.request.module));
+        self.0.retain(|prepared| !loaded.contains(&prepared.request.module));
         self
     }
 }

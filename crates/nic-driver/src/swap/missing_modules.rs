@@ -55,7 +55,7 @@ pub(crate) async fn ensure_driver_loaded(
 }
 
 /// Loads from `tree` what a process that was killed between unload and load has not loaded any more.
-pub(crate) async fn load_missing_modules(
+async fn load_missing_modules(
     context: &Context,
     phase: &PhaseRecord,
     tree: &ModuleTree,
@@ -64,10 +64,14 @@ pub(crate) async fn load_missing_modules(
 ) -> Result<(), DriverError> {
     let loaded = LoadedModules::read_graph(&context.host)?;
     let index = tree.index(context)?;
-    let prepared = prepare_loads(context, tree, &index, snapshot)?.without_loaded(&loaded);
+    let prepared = prepare_loads(context, tree, &index, snapshot)?;
+    for left_out in &prepared.left_out {
+        tracing::warn!(%left_out, "a module that was loaded before, or is listed, is not loaded");
+    }
+    let loads = prepared.loads.without_loaded(&loaded);
     run_hook(context, phase, Hook::PreStart, deadline).await;
     // What the driver works without is named in the journal and in the log.
-    let _ = prepared.load(context, phase, deadline).await?;
+    let _ = loads.load(context, phase, deadline).await?;
     run_hook(context, phase, Hook::PostStart, deadline).await;
     Ok(())
 }

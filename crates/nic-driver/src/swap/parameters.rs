@@ -7,11 +7,12 @@ use nic_kmod::{
     ReadLoadedError, read_unpacked,
 };
 
+use super::backup_plan::{candidate_files, find_file};
 use crate::context::Context;
 use crate::state::{ModuleParameters, Snapshot};
 
 /// The parameters that loaded modules were given: those with another value than the default of the file that the
-/// module was loaded from. Where that file is not known, none: a default is not guessed.
+/// module was loaded from, whether it is kept already or is to be. Where that file is not known, none: a default is not guessed.
 pub(crate) fn given_parameters(
     context: &Context,
     index: &ModuleIndex,
@@ -19,11 +20,19 @@ pub(crate) fn given_parameters(
 ) -> Result<ModuleParameters, ReadLoadedError> {
     let loaded = LoadedModules::read(&context.host)?;
     let mut given = ModuleParameters::new();
+    let mut candidates = None;
     for module in modules.iter().filter_map(|name| loaded.get(name)) {
         if module.parameters.is_empty() {
             continue;
         }
-        let Some(defaults) = defaults_of(context, index, module) else {
+        let kept = || defaults_of(context, index, module);
+        let found = || {
+            // All trees are walked only where nothing nearer tells, and once.
+            let candidates = candidates.get_or_insert_with(|| candidate_files(context, modules));
+            let content = find_file(context, module, candidates)?.content(context).ok()?;
+            ParameterDefaults::parse(&content).ok()
+        };
+        let Some(defaults) = kept().or_else(found) else {
             tracing::info!(
                 module = %module.name,
                 "the file of this loaded module is not known: its parameters are left to modprobe's configuration"

@@ -10,9 +10,13 @@ use nic_kmod::{
 
 use super::blocker::{Blocker, BlockerKind};
 use super::dependents::with_dependents;
+use super::foreseen::LeftOut;
 use super::found_module::FoundModule;
 use super::unload_policy::unload_policy;
 use crate::context::Context;
+
+/// Why a module is left out that is in none of the trees.
+pub(super) const NOT_IN_TREE: &str = "the module tree has no such module";
 
 /// The kernel's rules, and what is loaded and goes.
 pub(super) struct Refusals {
@@ -29,7 +33,7 @@ pub(super) struct Refused {
     /// Without these the driver does not come up.
     pub(super) blockers: Vec<Blocker>,
     /// What will not be loaded, and that the driver works without.
-    pub(super) left_out: Vec<String>,
+    pub(super) left_out: Vec<LeftOut>,
 }
 
 impl Refusals {
@@ -52,7 +56,7 @@ impl Refusals {
         for lost in plan.missing.iter().map(|step| &step.module) {
             // What was not allowed to go is in the way by itself.
             if modules.unloaded().contains(lost) || may_come_back.contains(lost) {
-                refused.left_out.push(format!("{lost}: the module tree has no such module"));
+                refused.left_out.push(LeftOut::new(lost, NOT_IN_TREE));
             }
         }
         let wanted = plan.load.into_iter().map(|step| step.module);
@@ -73,7 +77,7 @@ impl Refusals {
                 if required.contains(name) {
                     refused.blockers.push(blocker(kind, name, read.as_ref().ok(), &reason));
                 } else {
-                    refused.left_out.push(format!("{name}: {reason}"));
+                    refused.left_out.push(LeftOut::new(name, reason));
                 }
             }
         }

@@ -10,7 +10,8 @@ use nic_sriov::{DeviceAddress, RemoveVfsError};
 
 use super::hooks::{Hook, run_hook};
 use super::unload_policy::unload_policy;
-use crate::context::Context;
+use crate::context::{Context, ReloadWith};
+use crate::family::FamilyModules;
 use crate::state::{PhaseRecord, Step};
 
 /// How often the unload is planned anew when modules come up under it.
@@ -20,7 +21,7 @@ const RE_CHECK: Duration = Duration::from_millis(50);
 
 /// Which of the two drivers of a swap goes. Both go in the same way; only the journal tells them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leaving {
+pub(crate) enum Leaving {
     /// The one that runs, for the installed one.
     Running,
     /// The one that did not come up, for the one before it.
@@ -28,7 +29,7 @@ pub(super) enum Leaving {
 }
 
 impl Leaving {
-    fn remove_vfs(self, pfs: &[DeviceAddress]) -> Step {
+    pub(crate) fn remove_vfs(self, pfs: &[DeviceAddress]) -> Step {
         let pfs = pfs.to_vec();
         match self {
             Self::Running => Step::RemoveVfs { pfs },
@@ -36,7 +37,7 @@ impl Leaving {
         }
     }
 
-    fn unload(self, module: ModuleName) -> Step {
+    pub(crate) fn unload(self, module: ModuleName) -> Step {
         match self {
             Self::Running => Step::Unload { module },
             Self::New => Step::UnloadNew { module },
@@ -46,11 +47,22 @@ impl Leaving {
 
 /// How much of the stack is unloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UnloadScope {
+pub(crate) enum UnloadScope {
     /// All of it, with everything on top.
     Stack,
     /// What stands on top of the family's own modules, which stay.
     DependentsOnly,
+}
+
+impl UnloadScope {
+    /// What is unloaded by this program, and not by the init script, which refuses to stop with most of what stands on top loaded, and knows
+    /// nothing of the rest.
+    pub(crate) fn of(reload_with: ReloadWith) -> Self {
+        match reload_with {
+            ReloadWith::Native => Self::Stack,
+            ReloadWith::InitScript => Self::DependentsOnly,
+        }
+    }
 }
 
 /// The modules could not be taken out of the kernel.
@@ -73,8 +85,24 @@ pub enum UnloadStackError {
     },
 }
 
+/// What of the family's modules, and of what may go with them, is unloaded, in order: pure. A plan prints what comes of it, and each round
+/// of an unload goes by it.
+pub(super) fn unload_order(
+    family: &FamilyModules,
+    policy: &UnloadPolicy,
+    scope: UnloadScope,
+    loaded: &LoadedModules,
+) -> Result<Vec<ModuleName>, UnloadBlocked> {
+    let staying = match scope {
+        UnloadScope::Stack => Vec::new(),
+        UnloadScope::DependentsOnly => family.own(),
+    };
+    let plan = UnloadPlan::compute(loaded, &family.unloaded(), policy)?;
+    Ok(plan.order().into_iter().filter(|module| !staying.contains(module)).collect())
+}
+
 /// Removes the VFs of these PFs: while there are any, a PF's driver does not go.
-pub(super) async fn remove_all_vfs(
+pub(crate) async fn remove_all_vfs(
     context: &Context,
     phase: &PhaseRecord,
     leaving: Leaving,
@@ -104,19 +132,13 @@ pub(super) async fn unload_stack_with_hooks(
 ///
 /// It is planned from what is loaded now, and again whenever a module is held by one that has come up meanwhile: that
 /// one goes too, or, when it may not, is named.
-pub(super) async fn unload_stack(
+pub(crate) async fn unload_stack(
     context: &Context,
     phase: &PhaseRecord,
     leaving: Leaving,
     scope: UnloadScope,
     deadline: Duration,
 ) -> Result<Vec<ModuleName>, UnloadStackError> {
-    let host = &context.host;
-    let roots = context.family.modules.unloaded();
-    let staying = match scope {
-        UnloadScope::Stack => Vec::new(),
-        UnloadScope::DependentsOnly => context.family.modules.own(),
-    };
     // What drains is waited for, module by module.
     let policy = UnloadPolicy { foreign_references: ForeignReferences::Expect, ..unload_policy(context) };
     let started = Instant::now();
@@ -124,8 +146,9 @@ pub(super) async fn unload_stack(
     let mut left = Vec::new();
     let mut round = 0;
     while round < ROUNDS {
-        left = match UnloadPlan::compute(&LoadedModules::read_graph(host)?, &roots, &policy) {
-            Ok(plan) => plan.order().into_iter().filter(|module| !staying.contains(module)).collect(),
+        let loaded = LoadedModules::read_graph(&context.host)?;
+        left = match unload_order(&context.family.modules, &policy, scope, &loaded) {
+            Ok(order) => order,
             Err(blocked) if is_passing(&blocked) && started.elapsed() < deadline => {
                 tokio::time::sleep(RE_CHECK).await;
                 continue;

@@ -39,6 +39,8 @@ mod program;
 #[cfg(test)]
 mod reload_options;
 #[cfg(test)]
+mod reload_plan;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod source_links;

@@ -12,6 +12,7 @@ use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::netdevs::swap_names;
 use crate::observe::{Nics, igb_pfs, netdev_of, pci_device, vfs_of};
+use crate::planned::Planned;
 use crate::program::{NicDriver, snapshot_of};
 use crate::restored::{Restored, ToldDifference};
 use crate::vfs::{self, VF_DRIVER, concurrently};
@@ -113,7 +114,9 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     give_to_namespace(&pfs)?;
     let folder = drivers::folder("A", Flow::Rpm);
     NicDriver::install(&folder).run()?.expect(Exit::Success)?;
+    let planned = Planned::ask(|arguments| NicDriver::new(arguments.iter().copied()))?;
     NicDriver::new(["reload"]).run()?.expect(Exit::Success)?;
+    planned.expect_done()?;
     let result = restore_and_compare(&pfs, &before);
     for file in [snapshot_of("igb"), journal::path()] {
         guest.keep(&file)?;

@@ -11,6 +11,7 @@ use crate::boot;
 use crate::command::run as command;
 use crate::guest::Guest;
 use crate::observe::Nics;
+use crate::planned::Planned;
 use crate::program::Outcome;
 use crate::rdma::{LISTED, auxiliary, describe_family, expect_loaded, loaded, nic_driver};
 use crate::readiness::READY;
@@ -50,11 +51,13 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         .run()?
         .expect(Exit::Success)?
         .expect_words(&["load mlx5_ib", "load ib_umad"])?;
+    let planned = Planned::ask(nic_driver)?;
     untouched(&["reload"], Exit::Success)?.expect_words(&[
         "not due",
         &beside(REQUIRED),
         &beside(OPTIONAL),
     ])?;
+    planned.expect_done()?;
     expect_loaded(&all)?;
     untouched(&["restore-sriov"], Exit::Success)?;
     ensure!(Path::new(READY).exists(), "not ready although all modules are loaded");

@@ -9,8 +9,8 @@ use nic_driver::Exit;
 
 use crate::command::run as command;
 use crate::guest::Guest;
-use crate::observe::Nics;
-use crate::observe::{igb_pfs, netdev_of};
+use crate::observe::{Nics, igb_pfs, netdev_of};
+use crate::planned::Planned;
 use crate::rdma::{LISTED, describe_family, expect_loaded, loaded, nic_driver};
 use crate::{hooks, read, report, say, vfs};
 
@@ -43,8 +43,11 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
         }
         let modules = loaded()?;
         let were = copies(user)?;
-        let reload = ["--unload-storage-modules", "--unload-third-party-rdma-modules", "reload", "--force"];
-        let reloaded = nic_driver(&reload).run()?.expect(Exit::Success)?;
+        let allowed = ["--unload-storage-modules", "--unload-third-party-rdma-modules"];
+        let with = |arguments: &[&str]| nic_driver(&[&allowed, arguments].concat());
+        let planned = Planned::ask(|arguments| with(&[arguments, &["--force"]].concat()))?;
+        let reloaded = with(&["reload", "--force"]).run()?.expect(Exit::Success)?;
+        planned.expect_done()?;
         ensure!(!reloaded.stdout.contains("not loaded any more"), "{}", reloaded.stdout);
         expect_loaded(&modules).with_context(|| format!("after a reload with {user}"))?;
         hooks::expect_each_once()?;

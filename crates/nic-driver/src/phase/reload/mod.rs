@@ -1,41 +1,51 @@
 //! `reload`: the loaded modules are compared with the installed ones and, when they differ, swapped. What is merely not
 //! loaded is loaded, and nothing is unloaded for it.
 //!
+//! `facts.rs` and `seen.rs` read, `duty.rs` and `plan.rs` decide, `carry_out.rs` carries out; `plan reload` and `preflight` stop before the last.
+//!
 //! What may be killed where: up to [`Step::ArmSnapshot`] nothing that runs was changed, and a run that follows begins
 //! anew. From there on the armed snapshot is the truth: the next `reload` goes on with the swap or with the rollback
-//! ([`resume_or_swap`]), and `restore-sriov` loads what is missing and restores. A reload that is asked to stop after
+//! (`duty.rs`), and `restore-sriov` loads what is missing and restores. A reload that is asked to stop after
 //! the first change finishes it, and restores the NICs itself.
 
+mod carry_out;
+mod duty;
+mod facts;
 mod plan;
+mod seen;
+mod steps;
+mod text;
+mod unblocked;
 
-use jiff::Timestamp;
-use nic_host::WriteError;
-use nic_kmod::{BlacklistError, IdentityReport, IdentityVerdict, LoadedModules, ModuleIndex, ModuleName};
-use nic_sriov::{DeviceAddress, NicState, ObserveError, Operation};
+use nic_kmod::{IdentityReport, LoadedModules, ModuleIndex, ModuleName};
+use nic_sriov::DeviceAddress;
 use serde::Serialize;
 
-use super::blockers::{look_for_blockers, not_known};
+use self::carry_out::Swapping;
+use self::duty::{Duty, duty};
+use self::facts::{Facts, compare_modules};
+use self::plan::plan;
+use self::seen::{Seen, SwapFacts, new_snapshot};
+use self::steps::PlannedStep;
+use self::unblocked::{ensure_unblocked, state_dir};
 use super::error::PhaseError;
 use super::nics_to_change::nics_to_change;
 use super::restore::{Restored, restore_within_phase};
 use super::rollback::{finish_rollback, roll_back};
 use crate::Exit;
-use crate::context::{Assumption, Context};
-use crate::node::{
-    driverless_devices, drivers_fault, give_readiness, listen_and_wait_for_pfs, observe_node,
-    pfs_on_their_way, pfs_with_netdevs, still_lost_modules, take_readiness_away, wait_for_pfs,
-};
+use crate::context::Context;
+use crate::node::observe_node;
 use crate::privileges;
-use crate::state::{Moment, Phase, PhaseRecord, RollbackMeaning, RolledBack, Snapshot, SnapshotState, Step};
+use crate::state::{Moment, Phase, PhaseRecord};
 use crate::swap::{
-    BackupError, BlockersFound, FailedSwap, Look, ModuleTree, Swap, back_up_running_modules,
-    blacklist_of_swap, checkpoint, decide, earlier_rollback, given_parameters, list, load_missing_modules,
-    prepare_loads, prepare_missing, remove_leftover_blacklist, size_of_next_backup, swap_driver,
+    BackupError, Look, ModuleTree, back_up_running_modules, checkpoint, list, load_beforehand,
+    remove_leftover_blacklist,
 };
 
-pub use plan::{ReloadPlan, plan_reload};
+pub use self::duty::ReloadDuty;
+pub use self::plan::ReloadPlan;
 
-const NOT_PREPARED: &str = "the machine could not be made ready for the reload";
+const ONLY_RUNNING: &str = "only the running machine's modules can be reloaded";
 
 /// What came of a reload.
 #[derive(Debug, Clone, Serialize)]
@@ -78,7 +88,7 @@ impl Reloaded {
 /// Asked to stop after the first change, it restores the NICs itself: nobody may come to do it.
 pub async fn reload(context: &Context, tree: &ModuleTree) -> Result<Reloaded, PhaseError> {
     context.ensure_privileges(&privileges::RELOAD)?;
-    context.ensure_running_machine("only the running machine's modules can be reloaded")?;
+    context.ensure_running_machine(ONLY_RUNNING)?;
     let _lock = context.begin("reload").await?;
     context.check_stop()?;
     let phase = context.journal.phase(Phase::Reload);
@@ -138,277 +148,123 @@ async fn compare_and_resume(
 ) -> Result<(IdentityReport, ReloadProgress), PhaseError> {
     remove_leftover_blacklist(context, phase)?;
     let index = tree.index(context)?;
-    let identity = IdentityReport::read(&context.host, &index, &context.family.modules.identity)?;
-    if let Some(driver) = identity.modules.first()
-        && matches!(driver.verdict, IdentityVerdict::AbsentOnDisk | IdentityVerdict::OnlyBehind)
-    {
-        return Err(PhaseError::NoModule {
-            module: driver.module.clone(),
-            kernel: context.kernel.to_string(),
-            folder: index.folder().to_path_buf(),
-        });
-    }
+    let identity = compare_modules(context, &index)?;
     checkpoint(context, phase, Moment::BeforeReload);
-    let result = resume_or_swap(context, phase, tree, &index, &identity).await;
+    let result = resume_or_swap(context, phase, (tree, &index), identity.clone()).await;
     checkpoint(context, phase, Moment::AfterReload);
     Ok((identity, result?))
 }
 
-/// Goes on from what is: an earlier process may have been killed at any point.
+/// Does what is to be done, as it is planned.
 async fn resume_or_swap(
     context: &Context,
     phase: &PhaseRecord,
-    tree: &ModuleTree,
-    index: &ModuleIndex,
-    identity: &IdentityReport,
+    (tree, index): (&ModuleTree, &ModuleIndex),
+    identity: IdentityReport,
 ) -> Result<ReloadProgress, PhaseError> {
-    let state = context.snapshot_state().map_err(PhaseError::SnapshotNeeded)?;
-    let armed = state.clone().armed();
-    let decision = decide(context, identity);
-    let due = context.settings.force || decision.is_swap();
-    if let Some(record) = earlier_rollback(context, index)? {
-        let meaning = record.meaning(armed.as_ref(), due);
-        let RolledBack { at, asked_for, reason, .. } = record;
-        match (meaning, &armed) {
-            // An earlier process was killed during its rollback.
-            (RollbackMeaning::Unfinished, Some(snapshot)) => {
-                let cause = PhaseError::RollbackUnfinished { at, reason };
-                return Err(finish_rollback(context, phase, snapshot, asked_for, cause).await);
+    let facts = Facts::read(context, index, identity)?;
+    match duty(&facts) {
+        Duty::Nothing => Ok(ReloadProgress::default()),
+        Duty::EndRollback { record, armed } => {
+            let cause = PhaseError::RollbackUnfinished { at: record.at, reason: record.reason.clone() };
+            Err(finish_rollback(context, phase, armed, record.asked_for, cause).await)
+        }
+        Duty::Refused(record) => {
+            Err(PhaseError::RolledBackBefore { at: record.at, reason: record.reason.clone() })
+        }
+        Duty::LoadMissing => {
+            let seen = Seen::observe(context, tree, index, &facts).await?;
+            load_beside_driver(context, phase, &plan(&facts, &seen), facts.missing).await
+        }
+        Duty::Swap => swap(context, phase, (tree, index), &facts).await,
+        Duty::EndSwap(armed) => {
+            let nics = nics_to_change(context, ONLY_RUNNING).await?;
+            let to_come = nics.listen().await?;
+            let seen = match Seen::observe(context, tree, index, &facts).await {
+                Ok(seen) => seen,
+                // The driver is half loaded.
+                Err(error) => return Err(roll_back(context, phase, index, armed, true, error).await),
+            };
+            let planned = plan(&facts, &seen);
+            for left_out in &planned.foreseen.left_out {
+                tracing::warn!(%left_out, "a module that was loaded before is not loaded, or a hook not run");
             }
-            (RollbackMeaning::Refused, _) => return Err(PhaseError::RolledBackBefore { at, reason }),
-            (RollbackMeaning::Ended, _) => return Ok(ReloadProgress::default()),
-            (RollbackMeaning::Nothing | RollbackMeaning::Unfinished, _) => {}
+            let swapping = Swapping::whole(context, phase, (tree, index), armed, &*to_come).half_done();
+            swapping.carry_out(&planned.steps).await?;
+            let pfs = planned.awaited().to_vec();
+            Ok(ReloadProgress { restore_due: true, pfs, ..Default::default() })
         }
     }
-    if due {
-        let (pfs, lost) = swap_and_await_pfs(context, phase, tree, index, state).await?;
-        let progress = ReloadProgress { reloaded: true, restore_due: true, pfs, lost, ..Default::default() };
-        return Ok(progress);
-    }
-    let missing = decision.missing();
-    let Some(snapshot) = armed else {
-        return load_beside_driver(context, phase, tree, index, missing).await;
-    };
-    if !missing.is_empty() {
-        // An earlier process was killed between two loads.
-        let deadline = context.settings.patience().of(Operation::Driver { vfs: snapshot.nics.vf_count() });
-        if let Err(error) = load_missing_modules(context, phase, tree, &snapshot, deadline).await {
-            return Err(roll_back(context, phase, index, &snapshot, true, error.into()).await);
-        }
-    }
-    // An earlier process was killed between load and restore; whether the PFs come up was not yet known.
-    let nics = nics_to_change(context, "only the running machine's modules can be reloaded").await?;
-    let pfs = pfs_on_their_way(context, &snapshot).map_err(ObserveError::from)?;
-    let deadline = context.settings.patience().of(Operation::PfArrival);
-    let missing = listen_and_wait_for_pfs(phase, &*nics, &pfs, deadline).await?;
-    if let Some(missing) = drivers_fault(context, missing) {
-        let cause = PhaseError::NewPfMissing(missing);
-        // Its modules are loaded.
-        return Err(roll_back(context, phase, index, &snapshot, true, cause).await);
-    }
-    Ok(ReloadProgress { restore_due: true, pfs, ..Default::default() })
 }
 
 /// Loads what is missing beside the driver that runs: nothing is unloaded, no NIC is touched, and nothing is owed.
 async fn load_beside_driver(
     context: &Context,
     phase: &PhaseRecord,
-    tree: &ModuleTree,
-    index: &ModuleIndex,
+    plan: &ReloadPlan,
     missing: Vec<ModuleName>,
 ) -> Result<ReloadProgress, PhaseError> {
-    if missing.is_empty() {
-        return Ok(ReloadProgress::default());
-    }
     let deadline = context.settings.timeout;
-    let loads = prepare_missing(context, tree, index, &missing)?;
     context.check_stop()?;
-    loads.load_beforehand(context, phase, deadline).await;
-    let not_loaded = loads.load(context, phase, deadline).await.map_err(PhaseError::MissingModule)?;
+    let mut not_loaded = Vec::new();
+    for step in &plan.steps {
+        match step {
+            PlannedStep::LoadNeeded(needed) => load_beforehand(context, phase, needed, deadline).await,
+            PlannedStep::Load(loads) => {
+                let loaded = loads.load(context, phase, deadline).await;
+                not_loaded.extend(loaded.map_err(PhaseError::MissingModule)?);
+            }
+            // Nothing else is planned for this duty.
+            _ => {}
+        }
+    }
     let loaded = missing.into_iter().filter(|module| !not_loaded.contains(module)).collect();
     Ok(ReloadProgress { loaded, not_loaded, ..Default::default() })
 }
 
-/// Blockers are looked for at the start and again right before the first change: an hour may lie between the two. What is passed over
-/// and what will be lost is in the journal.
-async fn ensure_unblocked(
+/// Swaps the modules. The first steps are looks, of which the plan is made that is carried out: what it unloads, loads and waits for is of the
+/// node as its snapshot has it.
+async fn swap(
     context: &Context,
     phase: &PhaseRecord,
-    index: &ModuleIndex,
-    look: Look,
-) -> Result<(), PhaseError> {
-    let step = phase.step(Step::FindBlockers);
-    let found = look_for_blockers(context, index, look).await.and_then(|found| {
-        let told = found.foreseen.told();
-        if let Some(told) = told.as_ref().filter(|_| look == Look::Whole) {
-            tracing::warn!(told, "what a reload passes over, takes away for its time, or does not give back");
-        }
-        match found.blockers {
-            blockers if blockers.is_empty() => Ok(told),
-            blockers => Err(BlockersFound { blockers }.into()),
-        }
-    });
-    match found {
-        Ok(told) => {
-            step.ok(told);
-            Ok(())
-        }
-        Err(error) => {
-            step.failed(&error);
-            Err(error)
-        }
-    }
-}
-
-/// What is not known of the NICs blocks also where it has become so since the blockers were looked for; where it is passed over, the
-/// snapshot says so, for whoever restores from it.
-fn accept_not_known(context: &Context, nics: NicState) -> Result<NicState, PhaseError> {
-    let blockers = not_known(&nics);
-    if blockers.is_empty() {
-        return Ok(nics);
-    }
-    if context.settings.assume_ok.contains(&Assumption::NotKnown) {
-        return Ok(nics.accepting_not_known());
-    }
-    Err(BlockersFound { blockers }.into())
-}
-
-async fn swap_and_await_pfs(
-    context: &Context,
-    phase: &PhaseRecord,
-    tree: &ModuleTree,
-    index: &ModuleIndex,
-    state: SnapshotState,
-) -> Result<(Vec<DeviceAddress>, Vec<ModuleName>), PhaseError> {
-    let host = &context.host;
-    ensure_unblocked(context, phase, index, Look::Whole).await?;
+    (tree, index): (&ModuleTree, &ModuleIndex),
+    facts: &Facts,
+) -> Result<ReloadProgress, PhaseError> {
+    let found = ensure_unblocked(context, phase, index, Look::Whole).await?;
     back_up_running_modules(context, phase).map_err(|error| match error {
         BackupError::Write(source) => state_dir(context, source),
         error => error.into(),
     })?;
-    let nics = nics_to_change(context, "only the running machine's modules can be reloaded").await?;
+    let nics = nics_to_change(context, ONLY_RUNNING).await?;
     let to_come = nics.listen().await?;
-    // No driver is not "no PF": such devices come up with the driver, and have nothing that would be owed to them.
-    let driverless = driverless_devices(context, index)?;
-    let (snapshot, is_new) = match state {
-        SnapshotState::Armed(armed) => {
+    let snapshot = match facts.armed() {
+        Some(armed) => {
             tracing::info!(
                 taken_at = %armed.taken_at,
                 "an armed snapshot is there: no new one of a half-restored machine"
             );
-            (*armed, false)
+            armed.clone()
         }
-        state => {
-            let mut observed = observe_node(context).await?;
-            observed.nics = accept_not_known(context, observed.nics)?;
-            observed.parameters = given_parameters(context, index, &observed.modules)?;
-            observed.lost = still_lost_modules(context, state)?;
-            (Snapshot::by_hand(observed).arm(), true)
-        }
+        None => new_snapshot(context, index, facts, observe_node(context).await?)?,
     };
-    probe_state_directory(context, phase, index, &snapshot)?;
-    let deadline = context.settings.patience().of(Operation::Driver { vfs: snapshot.nics.vf_count() });
-    let loads = prepare_loads(context, tree, index, &snapshot)?;
-    loads.load_beforehand(context, phase, deadline).await;
-    loads.page_in(context, index);
-    let blacklist = blacklist_of_swap(context).map_err(BlacklistError::from)?;
-    ensure_unblocked(context, phase, index, Look::Again).await?;
-
-    // From here on it is finished, whoever asks to stop.
-    context.begin_change()?;
-    // The rollback record goes now: if this run is killed, the next one must resume it, not roll it back.
-    context.store.remove_rolled_back().map_err(|source| state_dir(context, source))?;
-    phase.step(Step::WriteBlacklist).record(blacklist.write(host))?;
-    if let Err(error) = arm(context, phase, is_new.then_some(&snapshot)) {
-        // Nothing was changed yet but this file. A failure is in the journal.
-        let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
-        return Err(error);
+    let told = found.foreseen.left_out.len();
+    let seen = Seen::Swap(found, SwapFacts::of_swap(context, tree, index, snapshot.clone())?);
+    let planned = plan(facts, &seen);
+    for left_out in planned.foreseen.left_out.iter().skip(told) {
+        tracing::warn!(%left_out, "a module is not loaded, or a hook not run");
     }
-    let swapped = match swap_driver(
-        context,
-        phase,
-        &Swap { tree, index, snapshot: &snapshot, deadline },
-        loads,
-    )
-    .await
-    {
-        Ok(()) => {
-            // A failure is in the journal; the next run removes what was left behind.
-            let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
-            let mut pfs = pfs_with_netdevs(&snapshot);
-            pfs.extend(driverless.into_iter().filter(|_| snapshot.nics.pfs.is_empty()));
-            let arrival = context.settings.patience().of(Operation::PfArrival);
-            let missing = wait_for_pfs(phase, &*to_come, &pfs, arrival).await;
-            match drivers_fault(context, missing) {
-                Some(missing) => Err((true, PhaseError::NewPfMissing(missing))),
-                None => Ok(()),
-            }
-        }
-        Err(FailedSwap { error, asked_for }) => Err((asked_for, error.into())),
-    };
-    if let Err((asked_for, error)) = swapped {
-        let driver = context.family.modules.identity.first();
-        if driver.is_none_or(|driver| !snapshot.modules.contains(driver)) {
-            // What could be loaded is better than nothing; the snapshot stays armed, and the next run tries again.
-            let _ = phase.step(Step::RemoveBlacklist).record(blacklist.remove(host));
-            return Err(PhaseError::NoDriver(Box::new(error)));
-        }
-        return Err(roll_back(context, phase, index, &snapshot, asked_for, error).await);
-    }
-    let loaded = LoadedModules::read_graph(host)?;
-    let lost = snapshot.lost_under(&loaded);
-    Ok((snapshot.nics.pfs.into_iter().map(|pf| pf.address).collect(), lost))
+    let swapping = Swapping::whole(context, phase, (tree, index), &snapshot, &*to_come);
+    swapping.carry_out(&planned.steps).await?;
+    let lost = snapshot.lost_under(&LoadedModules::read_graph(&context.host)?);
+    let pfs = snapshot.nics.pfs.into_iter().map(|pf| pf.address).collect();
+    Ok(ReloadProgress { reloaded: true, restore_due: true, pfs, lost, ..Default::default() })
 }
 
-/// A full disk or a read-only state directory is found here, and not half way.
-fn probe_state_directory(
-    context: &Context,
-    phase: &PhaseRecord,
-    index: &ModuleIndex,
-    snapshot: &Snapshot,
-) -> Result<(), PhaseError> {
-    const LEAST: usize = 256 << 10;
-    let backup = usize::try_from(size_of_next_backup(context, index)?).unwrap_or(usize::MAX);
-    let step = phase.step(Step::EnsureSpace);
-    let size = context.store.size_of(snapshot);
-    // The snapshot is written twice more, with the old one beside the new; the journal's lines on each VF are of the
-    // same order. When the new driver is verified its files are kept, with the old ones beside them.
-    let probed =
-        size.and_then(|size| context.store.ensure_space((4 * size).max(LEAST).saturating_add(backup)));
-    step.record(probed).map_err(|source| state_dir(context, source))
-}
-
-/// The last that is done before the first change: the node is not ready, and the snapshot becomes the truth. A process that
-/// is killed between the two leaves a node on which nothing is owed, and which gets ready again.
-fn arm(context: &Context, phase: &PhaseRecord, new: Option<&Snapshot>) -> Result<(), PhaseError> {
-    let was_ready = context.host.exists(&context.settings.readiness_file);
-    take_readiness_away(context, phase).map_err(PhaseError::write(NOT_PREPARED))?;
-    let Some(snapshot) = new else { return Ok(()) };
-    let step = phase.step(Step::ArmSnapshot);
-    let armed = set_history_aside(context).and_then(|()| context.store.arm(snapshot));
-    step.record(armed).map_err(|source| {
-        // Nothing was changed after all. A failure is in the journal; the next run gives it.
-        if was_ready {
-            let _ = give_readiness(context, phase);
-        }
-        state_dir(context, source)
-    })
-}
-
-/// Another boot's snapshot is not written over: somebody may want to read it.
-fn set_history_aside(context: &Context) -> Result<(), WriteError> {
-    match context.store.snapshot() {
-        Ok(Some(stored)) if stored.boot_id != context.boot_id => {
-            let aside = context.store.set_snapshot_aside(Timestamp::now())?;
-            tracing::info!(aside = %aside.display(), "the stored snapshot is of another boot: set aside");
-            Ok(())
-        }
-        // One that cannot be read has ended this reload before.
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-/// A state directory that takes nothing blocks the reload, whatever was to be written to it.
-fn state_dir(context: &Context, source: WriteError) -> PhaseError {
-    PhaseError::StateDir { folder: context.store.folder().to_path_buf(), source }
+/// What `reload` would do now. Changes nothing.
+pub async fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
+    let tree = ModuleTree::Own;
+    let index = tree.index(context)?;
+    let facts = Facts::read(context, &index, compare_modules(context, &index)?)?;
+    let seen = Seen::observe(context, &tree, &index, &facts).await?;
+    Ok(plan(&facts, &seen))
 }

@@ -1,100 +1,221 @@
-//! `plan reload`: what `reload` would do now. Nothing is changed.
+//! The plan of a reload: pure. `plan reload` and `preflight` tell it, and `reload` carries it out.
 
-use std::collections::BTreeSet;
-use std::fmt;
+use nic_kmod::{IdentityReport, ModuleName};
+use nic_sriov::DeviceAddress;
+use serde::{Serialize, Serializer};
 
-use nic_kmod::{IdentityReport, LoadPlan, LoadedModules, ModuleName};
-use serde::Serialize;
+use super::duty::{ReloadDuty, duty};
+use super::facts::Facts;
+use super::seen::{Seen, SwapFacts};
+use super::steps::{GoingVfs, PlannedStep, ToldStep};
+use crate::swap::{Blocker, Foreseen, FoundBlockers, Hook, LeftOut, Loads, PreparedLoads, UnloadScope};
 
-use crate::context::Context;
-use crate::phase::blockers::look_for_blockers;
-use crate::phase::error::PhaseError;
-use crate::swap::{Blocker, Foreseen, Look, ModuleTree, decide, earlier_rollback};
-
-/// What `reload` would do now.
-#[derive(Debug, Clone, Serialize)]
+/// What `reload` does now.
+#[derive(Debug, Clone)]
 pub struct ReloadPlan {
-    /// Whether a swap is due. Where it is not, what is missing is loaded, and nothing unloaded.
+    /// Whether other modules run than the installed ones, or a swap was asked for all the same. Where neither is so, what is missing is
+    /// loaded, and nothing unloaded.
     pub due: bool,
+    /// What is done about it.
+    pub duty: ReloadDuty,
     /// The comparison that decides it.
     pub identity: IdentityReport,
-    /// What would be unloaded, in order.
-    pub unload: Vec<ModuleName>,
-    /// What would be loaded, in order.
-    pub load: Vec<ModuleName>,
-    /// What stands in the way.
+    /// What is missing beside the driver.
+    pub missing: Vec<ModuleName>,
+    /// What stands in the way: then nothing is changed.
     pub blockers: Vec<Blocker>,
-    /// What is told beside that.
-    #[serde(flatten)]
+    /// What is told beside that: what is passed over, left out, lost or away.
     pub foreseen: Foreseen,
-    /// Why the installed driver would not be tried: it was taken back before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(rename = "taken_back")]
+    /// Whether the processes of the whole machine were seen, and not of one container alone.
+    pub sees_all_processes: bool,
+    /// When and why the installed driver was taken back before.
     pub rolled_back: Option<String>,
+    /// What is done, in order.
+    pub(super) steps: Vec<PlannedStep>,
 }
 
-/// What `reload` would do now.
-pub async fn plan_reload(context: &Context) -> Result<ReloadPlan, PhaseError> {
-    let modules = &context.family.modules;
-    let index = ModuleTree::Own.index(context)?;
-    let identity = IdentityReport::read(&context.host, &index, &modules.identity)?;
-    let loaded = LoadedModules::read_graph(&context.host)?;
-    let decision = decide(context, &identity);
-    let missing = decision.missing();
-    let due = context.settings.force || decision.is_swap();
-    let found = if due { Some(look_for_blockers(context, &index, Look::Whole).await?) } else { None };
-    let found = found.unwrap_or_default();
-    let before: Vec<ModuleName> = loaded
-        .iter()
-        .map(|module| module.name.clone())
-        .filter(|name| modules.unloaded().contains(name))
-        .collect();
-    let load = if due {
-        LoadPlan::compute(&before, &modules.load, &BTreeSet::new(), &index)
-            .with_auxiliary(&modules.auxiliary, &index)
-    } else {
-        LoadPlan::compute(&[], &missing, &BTreeSet::new(), &index)
+/// Plans a reload.
+pub(super) fn plan(facts: &Facts, seen: &Seen) -> ReloadPlan {
+    let mut plan = ReloadPlan {
+        due: facts.is_due,
+        duty: duty(facts).name(),
+        identity: facts.identity.clone(),
+        missing: facts.missing.clone(),
+        blockers: Vec::new(),
+        foreseen: Foreseen::default(),
+        sees_all_processes: false,
+        rolled_back: facts
+            .same_attempt
+            .as_ref()
+            .filter(|record| record.asked_for)
+            .map(|record| format!("at {:.0}: {}", record.at, record.reason)),
+        steps: Vec::new(),
     };
-    let rolled_back = earlier_rollback(context, &index)?
-        .filter(|record| record.asked_for)
-        .map(|record| format!("at {:.0}: {}", record.at, record.reason));
-    Ok(ReloadPlan {
-        due,
-        rolled_back,
-        identity,
-        unload: found.unload,
-        load: load.load.into_iter().map(|step| step.module).collect(),
-        blockers: found.blockers,
-        foreseen: found.foreseen,
-    })
+    if facts.has_leftover_blacklist {
+        plan.steps.push(PlannedStep::RemoveLeftoverBlacklist);
+    }
+    match seen {
+        Seen::Nothing => {}
+        Seen::Missing(loads) => plan.load_beside_driver(loads),
+        Seen::Blocked(found) => {
+            plan.tell(found);
+            plan.steps.push(PlannedStep::FindBlockers);
+        }
+        Seen::Swap(found, swap) => plan.swap(found, swap, facts.armed().is_none()),
+        Seen::EndSwap(swap) => plan.end_swap(swap),
+    }
+    plan
 }
 
-impl fmt::Display for ReloadPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for module in &self.identity.modules {
-            writeln!(f, "{}: {}", module.module, module.verdict)?;
+impl ReloadPlan {
+    fn tell(&mut self, found: &FoundBlockers) {
+        self.blockers.clone_from(&found.blockers);
+        self.foreseen = found.foreseen.clone();
+        self.sees_all_processes = found.sees_all_processes;
+    }
+
+    /// What is left out is told once, with the first reason that was found.
+    fn leave_out(&mut self, left_out: &[LeftOut]) {
+        for one in left_out {
+            if !self.foreseen.left_out.iter().any(|told| told.what == one.what) {
+                self.foreseen.left_out.push(one.clone());
+            }
         }
-        if !self.due && self.load.is_empty() {
-            return writeln!(f, "nothing to do: the loaded modules are the installed ones");
+    }
+
+    fn load_beside_driver(&mut self, loads: &PreparedLoads) {
+        self.leave_out(&loads.left_out);
+        if !loads.beforehand.is_empty() {
+            self.steps.push(PlannedStep::LoadNeeded(loads.beforehand.clone()));
         }
-        if let Some(rolled_back) = self.rolled_back.as_ref().filter(|_| self.due) {
-            writeln!(f, "blocked: it was tried and taken back {rolled_back}")?;
+        self.steps.push(PlannedStep::Load(loads.loads.clone()));
+    }
+
+    /// What is destroyed is written down before, and what can fail is tried before. `is_new` says whether no swap is under way: then the way
+    /// back and the snapshot are those of the driver that runs. Else they are kept: what runs has not proved itself.
+    fn swap(&mut self, found: &FoundBlockers, swap: &SwapFacts, is_new: bool) {
+        self.tell(found);
+        self.leave_out(&swap.loads.left_out);
+        let PreparedLoads { beforehand, loads, .. } = &swap.loads;
+        self.steps.push(PlannedStep::FindBlockers);
+        if is_new {
+            self.steps.push(PlannedStep::BackUpModules);
         }
-        for blocker in &self.blockers {
-            writeln!(f, "blocked: {blocker}")?;
+        self.steps.extend([PlannedStep::Observe, PlannedStep::EnsureSpace]);
+        if !beforehand.is_empty() {
+            self.steps.push(PlannedStep::LoadNeeded(beforehand.clone()));
         }
-        for line in self.foreseen.assumptions() {
-            writeln!(f, "{line}")?;
+        self.steps.extend([
+            PlannedStep::ReadAhead(loads.clone()),
+            PlannedStep::FindBlockersAgain,
+            PlannedStep::WriteBlacklist,
+            PlannedStep::TakeReadinessAway,
+        ]);
+        if is_new {
+            self.steps.push(PlannedStep::ArmSnapshot);
         }
-        for module in &self.unload {
-            writeln!(f, "unload {module}")?;
+        let pfs = swap.snapshot.nics.pfs.iter();
+        let going = pfs.map(|pf| GoingVfs { pf: pf.address.clone(), vfs: pf.vfs.len() }).collect();
+        self.steps.push(PlannedStep::RemoveVfs(going));
+        let modules = found.unload.clone();
+        match &swap.restart {
+            None => {
+                self.run_hook(swap, Hook::PreStop);
+                self.steps.push(PlannedStep::Unload { scope: UnloadScope::Stack, modules });
+                self.run_hook(swap, Hook::PostStop);
+                self.load_between_hooks(swap);
+            }
+            Some(restart) => self.steps.extend([
+                PlannedStep::Unload { scope: UnloadScope::DependentsOnly, modules },
+                PlannedStep::Restart(restart.clone()),
+                PlannedStep::LoadWhatScriptHasNot(loads.clone()),
+            ]),
         }
-        for module in &self.load {
-            writeln!(f, "load {module}")?;
+        self.steps.extend([
+            PlannedStep::LoadLatecomers,
+            PlannedStep::RemoveBlacklist,
+            PlannedStep::AwaitPfs(swap.awaited.clone()),
+        ]);
+        if swap.restart.is_none() {
+            self.leave_out(&swap.hooks.left_out);
         }
-        for line in self.foreseen.outcome() {
-            writeln!(f, "{line}")?;
+    }
+
+    fn load_between_hooks(&mut self, swap: &SwapFacts) {
+        self.run_hook(swap, Hook::PreStart);
+        self.steps.push(PlannedStep::Load(swap.loads.loads.clone()));
+        self.run_hook(swap, Hook::PostStart);
+    }
+
+    fn run_hook(&mut self, swap: &SwapFacts, hook: Hook) {
+        self.steps.extend(swap.hooks.script(hook).map(|script| PlannedStep::RunHook(script.to_path_buf())));
+    }
+
+    fn end_swap(&mut self, swap: &SwapFacts) {
+        if !self.missing.is_empty() {
+            self.leave_out(&swap.loads.left_out);
+            self.leave_out(&swap.hooks.left_out);
+            self.load_between_hooks(swap);
         }
-        Ok(())
+        if !swap.awaited.is_empty() {
+            self.steps.push(PlannedStep::AwaitPfs(swap.awaited.clone()));
+        }
+    }
+
+    /// The PFs that are waited for.
+    pub(super) fn awaited(&self) -> &[DeviceAddress] {
+        let awaited = self.steps.iter().find_map(|step| match step {
+            PlannedStep::AwaitPfs(pfs) => Some(pfs.as_slice()),
+            _ => None,
+        });
+        awaited.unwrap_or_default()
+    }
+
+    /// What is unloaded, in order.
+    pub fn unloaded(&self) -> impl Iterator<Item = &ModuleName> {
+        self.steps.iter().flat_map(|step| match step {
+            PlannedStep::Unload { modules, .. } => modules.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// What is loaded, in order.
+    pub fn loaded(&self) -> impl Iterator<Item = &ModuleName> {
+        let loads = self.steps.iter().filter_map(|step| match step {
+            PlannedStep::Load(loads) | PlannedStep::LoadWhatScriptHasNot(loads) => Some(loads),
+            _ => None,
+        });
+        loads.flat_map(Loads::modules)
+    }
+}
+
+impl Serialize for ReloadPlan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Form<'plan> {
+            due: bool,
+            duty: ReloadDuty,
+            identity: &'plan IdentityReport,
+            unload: Vec<&'plan ModuleName>,
+            load: Vec<&'plan ModuleName>,
+            blockers: &'plan [Blocker],
+            #[serde(flatten)]
+            foreseen: &'plan Foreseen,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            taken_back: Option<&'plan str>,
+            steps: Vec<ToldStep>,
+        }
+        let form = Form {
+            due: self.due,
+            duty: self.duty,
+            identity: &self.identity,
+            unload: self.unloaded().collect(),
+            load: self.loaded().collect(),
+            blockers: &self.blockers,
+            foreseen: &self.foreseen,
+            taken_back: self.rolled_back.as_deref(),
+            steps: self.steps.iter().flat_map(PlannedStep::told).collect(),
+        };
+        form.serialize(serializer)
     }
 }

@@ -161,6 +161,7 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
         _ => None,
     };
     let exit = run_command(cli, &context, request.as_ref()).await;
+    await_transactions().await;
     drop(listening);
     // To be told to stop is how a container ends.
     let is_container = matches!(cli.command, Command::Run(_));
@@ -168,6 +169,15 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
         tracing::warn!("asked to stop meanwhile; what was begun was finished first");
     }
     exit
+}
+
+/// A package manager that nobody waits for any more is not left in mid-transaction: the end of a container's first process would be its
+/// end. A second signal ends this wait.
+async fn await_transactions() {
+    for command in nic_host::running_transactions() {
+        tracing::warn!(command, "the command is in mid-transaction: its end is waited for");
+    }
+    nic_host::transactions_ended().await;
 }
 
 /// What a command is to get packages for.

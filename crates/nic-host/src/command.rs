@@ -129,7 +129,7 @@ impl Invocation {
         self.deadline
     }
 
-    /// Killed, with everything it started, when it has not ended after `deadline`.
+    /// Killed, with everything it started, when it has not ended after `deadline`. A package manager is asked to end before.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

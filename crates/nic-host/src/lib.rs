@@ -15,7 +15,7 @@
 //! - whether others may have written what is obeyed: [`Host::ensure_trusted`];
 //! - SELinux labels for kernel modules' files: [`Host::label_module_files`];
 //! - commands: [`Invocation`] and [`Host::run`], argv only, output captured, always with a deadline; [`Host::run_lines`]
-//!   for those whose output is followed line by line;
+//!   for those whose output is followed line by line; package managers are left to their end: [`transactions_ended`];
 //! - [`ProgramEnvironment`], what all programs get and hide;
 //! - [`Secret`], a text that is handed to programs and written nowhere;
 //! - [`error_chain`], an error with its causes in one line; [`Foreign`], text of others in a message;
@@ -26,6 +26,7 @@
 //!
 //! Start reading at [`Host`].
 
+mod attended;
 mod command;
 mod driver_version;
 mod error_chain;
@@ -46,6 +47,7 @@ mod trust;
 mod within;
 mod write;
 
+pub use attended::{running_transactions, transactions_ended};
 pub use command::{Captured, CommandError, Invocation};
 pub use driver_version::{DriverVersion, ParseDriverVersionError};
 pub use error_chain::error_chain;

@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Child;
+use tokio::net::unix::pipe::Receiver;
 
+use crate::attended::Attended;
 use crate::host::Commands;
 use crate::stream::LAST_OUTPUT;
 use crate::{Captured, CommandError, Host, Invocation};
@@ -78,8 +80,7 @@ impl Invocation {
             .stdin(Stdio::null())
             // A group of its own: a deadline must end the command's children too, and a terminal's Ctrl-C or a
             // `kill -- -PGID` meant for us must not end a package manager half way.
-            .process_group(0)
-            .kill_on_drop(true);
+            .process_group(0);
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
@@ -89,58 +90,67 @@ impl Invocation {
 
 async fn execute(invocation: &Invocation) -> Result<Captured, CommandError> {
     let started = std::time::Instant::now();
-    let mut command = invocation.command();
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let start_error = |source| CommandError::Start { command: invocation.to_string(), source };
-    let child = command.spawn().map_err(start_error)?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    let Some(captured) = ended(child, invocation).await.map_err(start_error)? else {
-        if let Some(group) = group
-            && let Err(error) = rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
-        {
-            tracing::warn!(
-                command = %invocation,
-                %error,
-                "cannot kill the process group of an overdue command"
-            );
-        }
+    let mut attended = spawn(invocation).map_err(start_error)?;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let Some(End { status, output_is_held }) =
+        ended(&mut attended, invocation.deadline, &mut stdout, &mut stderr).await.map_err(start_error)?
+    else {
+        attended.end().await;
         return Err(CommandError::Deadline { command: invocation.to_string(), after: invocation.deadline });
     };
-    tracing::debug!(command = %invocation, code = captured.code, took = ?started.elapsed(), "command ended");
-    Ok(captured)
+    attended.has_ended(output_is_held);
+    tracing::debug!(command = %invocation, code = status.code(), took = ?started.elapsed(), "command ended");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Captured { code: status.code(), stdout: text(stdout), stderr: text(stderr) })
+}
+
+fn spawn(invocation: &Invocation) -> io::Result<Attended> {
+    let ((out, stdout), (err, stderr)) = (io::pipe()?, io::pipe()?);
+    let child = invocation.command().stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr)).spawn()?;
+    let (out, err) = (Receiver::from_owned_fd(out.into())?, Receiver::from_owned_fd(err.into())?);
+    Ok(Attended::new(invocation, child, out, Some(err)))
+}
+
+/// How a command has ended.
+struct End {
+    status: ExitStatus,
+    /// Whether something that it has started still holds its output.
+    output_is_held: bool,
 }
 
 /// Waits for the command itself; `None` when it has not ended at its deadline. What it has started and left, a daemon with its output
 /// open, is nobody's to wait for or to kill.
-async fn ended(mut child: Child, invocation: &Invocation) -> io::Result<Option<Captured>> {
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
-    let status = {
-        let mut reading = pin!(async {
-            tokio::try_join!(read_all(out.as_mut(), &mut stdout), read_all(err.as_mut(), &mut stderr))
-        });
-        let mut overdue = pin!(tokio::time::sleep(invocation.deadline));
-        tokio::select! {
-            read = &mut reading => {
-                read?;
-                // One that has closed its output goes on all the same.
-                tokio::select! {
-                    status = child.wait() => status?,
-                    () = &mut overdue => return Ok(None),
-                }
+async fn ended(
+    attended: &mut Attended,
+    deadline: Duration,
+    stdout: &mut Vec<u8>,
+    stderr: &mut Vec<u8>,
+) -> io::Result<Option<End>> {
+    let Some(running) = attended.running() else { return Ok(None) };
+    let (child, out, err) = running.parts();
+    let mut reading = pin!(async { tokio::try_join!(read_all(Some(out), stdout), read_all(err, stderr)) });
+    let mut overdue = pin!(tokio::time::sleep(deadline));
+    let end = tokio::select! {
+        read = &mut reading => {
+            read?;
+            // One that has closed its output goes on all the same.
+            tokio::select! {
+                status = child.wait() => End { status: status?, output_is_held: false },
+                () = &mut overdue => return Ok(None),
             }
-            status = child.wait() => {
-                match tokio::time::timeout(LAST_OUTPUT, reading).await {
-                    Ok(read) => drop(read?),
-                    Err(_) => tracing::debug!(command = %invocation, "something that the command started still holds its output"),
-                }
-                status?
-            }
-            () = &mut overdue => return Ok(None),
         }
+        status = child.wait() => {
+            let status = status?;
+            let output_is_held = match tokio::time::timeout(LAST_OUTPUT, reading).await {
+                Ok(read) => read.map(|_| false)?,
+                Err(_) => true,
+            };
+            End { status, output_is_held }
+        }
+        () = &mut overdue => return Ok(None),
     };
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Some(Captured { code: status.code(), stdout: text(stdout), stderr: text(stderr) }))
+    Ok(Some(end))
 }
 
 /// Reads to the end and keeps [`LONGEST_OUTPUT`] of it.
@@ -153,8 +163,6 @@ async fn read_all(from: Option<&mut (impl AsyncRead + Unpin)>, into: &mut Vec<u8
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::Replay;
 

@@ -4,10 +4,10 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 
+use crate::attended::Attended;
 use crate::host::Commands;
 use crate::{CommandError, Host, Invocation, Secret};
 
@@ -36,7 +36,7 @@ impl Host {
     /// were written, without the line's end, and with the invocation's secrets hidden.
     ///
     /// The command is over when it ends, whoever still holds its output. When the future is dropped or the deadline has
-    /// passed, it is killed with everything it has started.
+    /// passed, it is killed with everything it has started; see [`transactions_ended`](crate::transactions_ended) for those that are not.
     ///
     /// # Errors
     /// It could not be started, or did not end in time. An exit code other than 0 is no error here.
@@ -63,50 +63,54 @@ impl Host {
 async fn follow(invocation: &Invocation, on_line: &mut impl FnMut(&str)) -> Result<ExitStatus, CommandError> {
     let started = Instant::now();
     let start_error = |source| CommandError::Start { command: invocation.to_string(), source };
-    let (mut child, mut output) = spawn(invocation).map_err(start_error)?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut running = KilledWhenDropped(group);
+    let overdue = || CommandError::Deadline { command: invocation.to_string(), after: invocation.deadline };
+    let mut attended = spawn(invocation).map_err(start_error)?;
     let mut lines = Lines::new(&invocation.secrets);
-    let mut buffer = [0; 8192];
-    let overdue = tokio::time::sleep(invocation.deadline);
-    tokio::pin!(overdue);
-    let status = loop {
-        tokio::select! {
-            read = output.read(&mut buffer) => match read.map_err(start_error)? {
-                // All who could print have closed their output.
-                0 => tokio::select! {
-                    ended = child.wait() => break ended.map_err(start_error)?,
-                    () = &mut overdue => return Err(deadline_error(invocation)),
-                },
-                length => lines.feed(buffer.get(..length).unwrap_or_default(), on_line),
-            },
-            ended = child.wait() => {
-                let drained = drain(&mut output, &mut buffer, &mut lines, on_line);
-                if tokio::time::timeout(LAST_OUTPUT, drained).await.is_err() {
-                    tracing::debug!(command = %invocation, "the command has ended, and something it started still holds its output");
-                }
-                break ended.map_err(start_error)?;
-            }
-            () = &mut overdue => return Err(deadline_error(invocation)),
-        }
+    let followed =
+        tokio::time::timeout(invocation.deadline, to_end(&mut attended, &mut lines, on_line)).await;
+    let Ok(followed) = followed else {
+        attended.end().await;
+        return Err(overdue());
     };
-    running.0 = None;
+    let Some((status, output_is_held)) = followed.map_err(start_error)? else { return Err(overdue()) };
+    attended.has_ended(output_is_held);
     lines.end(on_line);
     tracing::debug!(command = %invocation, code = status.code(), took = ?started.elapsed(), "command ended");
     Ok(status)
 }
 
-fn deadline_error(invocation: &Invocation) -> CommandError {
-    CommandError::Deadline { command: invocation.to_string(), after: invocation.deadline }
+/// How it has ended, and whether something that it started still holds its output.
+async fn to_end(
+    attended: &mut Attended,
+    lines: &mut Lines<'_>,
+    on_line: &mut impl FnMut(&str),
+) -> io::Result<Option<(ExitStatus, bool)>> {
+    let Some(running) = attended.running() else { return Ok(None) };
+    let mut buffer = [0; 8192];
+    loop {
+        let (child, output, _) = running.parts();
+        tokio::select! {
+            read = output.read(&mut buffer) => match read? {
+                // All who could print have closed their output.
+                0 => return Ok(Some((running.wait().await?, false))),
+                length => lines.feed(buffer.get(..length).unwrap_or_default(), on_line),
+            },
+            ended = child.wait() => {
+                let drained = drain(output, &mut buffer, lines, on_line);
+                let output_is_held = tokio::time::timeout(LAST_OUTPUT, drained).await.is_err();
+                return Ok(Some((ended?, output_is_held)));
+            }
+        }
+    }
 }
 
 /// Starts the command with both outputs in one pipe, so that their order is kept.
-fn spawn(invocation: &Invocation) -> io::Result<(tokio::process::Child, Receiver)> {
+fn spawn(invocation: &Invocation) -> io::Result<Attended> {
     let (reader, writer) = io::pipe()?;
     let mut command = invocation.command();
     command.stdout(Stdio::from(writer.try_clone()?)).stderr(Stdio::from(writer));
     let child = command.spawn()?;
-    Ok((child, Receiver::from_owned_fd(reader.into())?))
+    Ok(Attended::new(invocation, child, Receiver::from_owned_fd(reader.into())?, None))
 }
 
 async fn drain(
@@ -153,19 +157,6 @@ impl<'a> Lines<'a> {
         }
         on_line(&line);
         self.begun.clear();
-    }
-}
-
-/// The group of a command that must not outlive whoever waits for it.
-struct KilledWhenDropped(Option<Pid>);
-
-impl Drop for KilledWhenDropped {
-    fn drop(&mut self) {
-        if let Some(group) = self.0
-            && let Err(error) = kill_process_group(group, Signal::KILL)
-        {
-            tracing::warn!(%error, "cannot kill the process group of a command that is no longer wanted");
-        }
     }
 }
 

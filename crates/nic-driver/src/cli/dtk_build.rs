@@ -29,6 +29,7 @@ pub(super) async fn dtk_build(cli: &Cli) -> Exit {
         Err(error) => return fail(cli, &error, Exit::Failed),
     };
     let served = nic_sidecar::dtk_build(&machine(cli), &env, &proxies, stop.requested()).await;
+    super::await_transactions().await;
     drop(listening);
     match served {
         Ok(()) => Exit::Success,

@@ -41,6 +41,13 @@ pub(super) fn listen(stop: StopRequest, lock: InstanceLock) -> io::Result<Listen
                     signal = kind.as_raw_value(),
                     "the second signal: ending at once; the state is on disk"
                 );
+                for command in nic_host::running_transactions() {
+                    tracing::error!(
+                        command,
+                        "the command is in mid-transaction, and goes on without this process; as the first process of a container its end is \
+                         that of all others"
+                    );
+                }
                 // A thread that hangs in the kernel outlives this process's end, and with it its open files.
                 if let Err(error) = lock.release() {
                     tracing::warn!(%error, "the lock stays until the last thread has ended");

@@ -357,6 +357,10 @@ impl Running {
         PathBuf::from(format!("/proc/{}/root", self.0.id()))
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
     pub(crate) fn wait(&mut self) -> Option<i32> {
         self.0.wait().unwrap().code()
     }

@@ -1,10 +1,11 @@
 //! `install` and `build` as they run, on a node of a test's own.
 
 use std::fs;
+use std::time::Duration;
 
 use nic_driver::Exit;
 
-use crate::chroot::{Chroot, until};
+use crate::chroot::{Chroot, Running, until};
 use crate::kill_matrix::KillMatrix;
 use crate::node_tree::{VERSION, deb, debian_architecture};
 
@@ -218,7 +219,7 @@ fn a_build_ends_when_it_is_told_to_and_leaves_no_process() {
     until("the build begins", || root.path("log/reached").exists());
     running.terminate();
     assert_eq!(running.wait(), Some(Exit::Interrupted as i32));
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    std::thread::sleep(Duration::from_millis(2500));
     assert!(!root.path("log/survivor").exists(), "a part of the build outlived it");
     assert!(!root.entry().exists());
     let report = root.run(&[], &["report"]);
@@ -366,4 +367,39 @@ fn packages_are_built_for_the_inventory_or_an_image_and_not_installed() {
     let again = root.run(&[INVENTORY], &["--log", "off", "build", "--layer", "kmm", "--into", "/layer"]);
     assert_eq!(again.code, Exit::Usage as i32, "{}", again.text());
     assert!(!root.path("db").exists() && !root.path("var/lib/nic-driver/layout").exists());
+}
+
+/// Starts an installation that holds while the package manager is at work.
+fn in_mid_transaction() -> (Chroot, Running) {
+    let root = ubuntu();
+    root.write("hold-installation", "");
+    let running = root.start_telling(&[INVENTORY], &["install", "sources"]);
+    until("the installation begins", || root.path("log/installing").exists());
+    running.terminate();
+    until("the signal is heard", || root.told().0.contains("asked to stop"));
+    (root, running)
+}
+
+#[test]
+fn fault_5_6_a_package_manager_in_mid_transaction_is_waited_for() {
+    let (root, mut running) = in_mid_transaction();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!running.has_ended(), "{:?}", root.told());
+    root.remove("hold-installation");
+    assert_eq!(running.wait(), Some(Exit::Success as i32), "{:?}", root.told());
+    assert!(root.path("db").join(PACKAGE).exists(), "it was not finished");
+}
+
+#[test]
+fn fault_5_6_a_second_signal_is_obeyed_at_once_and_names_the_package_manager_that_goes_on() {
+    let (root, mut running) = in_mid_transaction();
+    running.terminate();
+    assert_eq!(running.wait(), Some(128 + 15));
+    let (said, _) = root.told();
+    let named =
+        said.lines().find(|line| line.contains("in mid-transaction")).unwrap_or_else(|| panic!("{said}"));
+    assert!(named.contains("apt-get") && named.contains("modules.deb"), "{named}");
+    assert!(!root.path("db").join(PACKAGE).exists());
+    root.remove("hold-installation");
+    until("it is finished without the program", || root.path("db").join(PACKAGE).exists());
 }

@@ -51,6 +51,7 @@ pub(crate) fn run(_guest: &Guest) -> anyhow::Result<()> {
         ensure!(!reloaded.stdout.contains("not loaded any more"), "{}", reloaded.stdout);
         expect_loaded(&modules).with_context(|| format!("after a reload with {user}"))?;
         hooks::expect_each_once()?;
+        hooks::expect_daemon()?;
         expect_hook_failure_told()?;
         for (before, now) in were.iter().zip(copies(user)?) {
             ensure!(*before != now, "{} was not reloaded", now.0);

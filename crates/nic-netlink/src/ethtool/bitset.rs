@@ -1,6 +1,6 @@
 //! Sets of bits with names (`net/ethtool/bitset.c`), in the form that lists them one by one. Names outlive a change of driver, numbers do not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::NESTED;
 use crate::attributes::{Attribute, MalformedError};
@@ -31,26 +31,27 @@ pub(super) fn read(set: &Attribute<'_>) -> Result<BTreeMap<String, bool>, Malfor
 
 /// Writes these bits and no others: what is not named stays as it is.
 pub(super) fn write(bits: &BTreeMap<String, bool>, number: u16, body: &mut Body) {
-    list(bits, number, body, false);
-}
-
-/// Writes a set that holds the bits that are on, and nothing else.
-pub(super) fn write_whole(bits: &BTreeMap<String, bool>, number: u16, body: &mut Body) {
-    list(bits, number, body, true);
-}
-
-fn list(bits: &BTreeMap<String, bool>, number: u16, body: &mut Body, whole: bool) {
     body.nested(number | NESTED, |set| {
-        if whole {
-            set.bytes(NOMASK, &[]);
-        }
         set.nested(BITS | NESTED, |list| {
-            for (name, on) in bits.iter().filter(|(_, on)| **on || !whole) {
+            for (name, on) in bits {
                 list.nested(BIT | NESTED, |bit| {
                     bit.text(BIT_NAME, name);
-                    if *on && !whole {
+                    if *on {
                         bit.bytes(BIT_VALUE, &[]);
                     }
+                });
+            }
+        });
+    });
+}
+
+/// Writes a set that holds these and nothing else.
+pub(super) fn write_whole(names: &BTreeSet<String>, number: u16, body: &mut Body) {
+    body.nested(number | NESTED, |set| {
+        set.bytes(NOMASK, &[]).nested(BITS | NESTED, |list| {
+            for name in names {
+                list.nested(BIT | NESTED, |bit| {
+                    bit.text(BIT_NAME, name);
                 });
             }
         });
@@ -62,9 +63,9 @@ mod tests {
     use super::*;
     use crate::attributes::Attributes;
 
-    fn round(bits: &BTreeMap<String, bool>, whole: bool) -> BTreeMap<String, bool> {
+    fn round(write: impl FnOnce(&mut Body)) -> BTreeMap<String, bool> {
         let mut body = Body::new(&[]);
-        list(bits, 7, &mut body, whole);
+        write(&mut body);
         let bytes = body.finish();
         read(&Attributes::new(&bytes).find(7).unwrap().unwrap()).unwrap()
     }
@@ -72,8 +73,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let bits = BTreeMap::from([("RS".to_owned(), true), ("BASER".to_owned(), false)]);
-        assert_eq!(round(&bits, false), bits);
-        assert_eq!(round(&bits, true), BTreeMap::from([("RS".to_owned(), true)]));
+        assert_eq!(round(|body| write(&bits, 7, body)), bits);
+        let names = BTreeSet::from(["RS".to_owned()]);
+        assert_eq!(round(|body| write_whole(&names, 7, body)), BTreeMap::from([("RS".to_owned(), true)]));
     }
 
     #[test]

@@ -137,7 +137,12 @@ impl Field {
                 Some(attribute.u32()?).filter(|&number| number != u32::MAX).map(EthtoolValue::Number)
             }
             Kind::Switch => Some(EthtoolValue::Switch(attribute.u8()? != 0)),
-            Kind::Bits | Kind::WholeBits => Some(EthtoolValue::Bits(bitset::read(attribute)?)),
+            Kind::Bits => Some(EthtoolValue::Bits(bitset::read(attribute)?)),
+            Kind::WholeBits => {
+                let bits = bitset::read(attribute)?;
+                let names = bits.into_iter().filter(|(_, on)| *on).map(|(name, _)| name);
+                Some(EthtoolValue::Names(names.collect()))
+            }
             Kind::Bytes => Some(EthtoolValue::Bytes(HexBytes(attribute.value.to_vec()))),
         })
     }
@@ -157,7 +162,9 @@ impl Field {
                 body.u8(self.number, (*on).into());
             }
             (Kind::Bits, EthtoolValue::Bits(bits)) => bitset::write(bits, self.number, body),
-            (Kind::WholeBits, EthtoolValue::Bits(bits)) => bitset::write_whole(bits, self.number, body),
+            (Kind::WholeBits, EthtoolValue::Names(names)) => {
+                bitset::write_whole(names, self.number, body);
+            }
             (Kind::Bytes, EthtoolValue::Bytes(bytes)) => {
                 body.bytes(self.number, &bytes.0);
             }

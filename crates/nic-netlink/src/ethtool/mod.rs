@@ -10,6 +10,7 @@ mod group;
 mod outcome;
 mod value;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -96,6 +97,30 @@ impl Ethtool {
         Ok(Some(settings).filter(|settings| !settings.is_empty()))
     }
 
+    /// The settings of one group, of all devices of this network namespace that have some, in one question.
+    ///
+    /// # Errors
+    /// What the kernel said. One device whose driver fails ends the list (`ethnl_default_dumpit` in `net/ethtool/netlink.c`): then each is
+    /// to be asked alone.
+    pub async fn settings_of_all(
+        &self,
+        group: EthtoolGroup,
+    ) -> Result<BTreeMap<IfIndex, EthtoolSettings>, RequestError> {
+        let answer = match self.generic.list(Command::new(group.form().get, VERSION)).await {
+            // Older than the group.
+            Err(refused) if refused.errno() == Some(Errno::OPNOTSUPP) => Vec::new(),
+            answer => answer?,
+        };
+        let mut all = BTreeMap::new();
+        for attributes in answer {
+            let settings = decode(group, &attributes)?;
+            if !settings.is_empty() {
+                all.insert(link_of(&attributes)?, settings);
+            }
+        }
+        Ok(all)
+    }
+
     /// Changes settings of one group; the others of the group stay as they are.
     ///
     /// Most drivers take the link down for a moment to change channels, rings or private flags.
@@ -137,6 +162,14 @@ fn about(link: IfIndex, command: u8) -> Command {
         header.u32(HEADER_DEV_INDEX, link.0);
     });
     command
+}
+
+/// Which link an answer is about.
+fn link_of(attributes: &[u8]) -> Result<IfIndex, MalformedError> {
+    let header = Attributes::new(attributes).find(HEADER)?;
+    let index = header.map(|header| header.nested().find(HEADER_DEV_INDEX)).transpose()?.flatten();
+    let index = index.ok_or_else(|| MalformedError("settings of no link".to_owned()))?;
+    index.u32().map(IfIndex)
 }
 
 fn decode(group: EthtoolGroup, attributes: &[u8]) -> Result<EthtoolSettings, MalformedError> {
@@ -212,7 +245,10 @@ mod tests {
             (
                 "--set-fec v0 encoding rs",
                 EthtoolGroup::Fec,
-                settings(&[("modes", bits(&[("RS", true), ("BASER", false)])), ("auto", Switch(false))]),
+                settings(&[
+                    ("modes", EthtoolValue::Names(["RS".to_owned()].into())),
+                    ("auto", Switch(false)),
+                ]),
             ),
             (
                 "--set-eee v0 eee on tx-timer 6",
@@ -253,6 +289,8 @@ mod tests {
         assert!(
             matches!(features.get("features"), Some(EthtoolValue::Bits(bits)) if bits.contains_key("tx-udp-segmentation"))
         );
+        let all = ethtool.settings_of_all(EthtoolGroup::Features).await.unwrap();
+        assert_eq!(all.get(&loopback), Some(&features));
         assert!(ethtool.settings(loopback, EthtoolGroup::Rings).await.unwrap().is_none());
         let error = ethtool.settings(IfIndex(0x7fff_fff0), EthtoolGroup::Rings).await.unwrap_err();
         assert_eq!(error.errno(), Some(Errno::NODEV));

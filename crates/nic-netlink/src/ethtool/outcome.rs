@@ -41,15 +41,22 @@ pub(super) fn take_out(group: EthtoolGroup, settings: &mut EthtoolSettings) {
             left.others.iter().for_each(|other| settings.remove(other));
         }
     }
-    if group == EthtoolGroup::LinkModes && !is_on(settings, "autoneg") {
-        settings.remove("advertise");
+    if group == EthtoolGroup::LinkModes {
+        let supports_modes =
+            matches!(settings.get("advertise"), Some(EthtoolValue::Names(modes)) if !modes.is_empty());
+        if !supports_modes {
+            // A VF or a virtual device: what it reports is what the link beneath it has come to.
+            *settings = EthtoolSettings::default();
+        } else if !is_on(settings, "autoneg") {
+            settings.remove("advertise");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use EthtoolValue::{Bits, Number, Switch};
+    use EthtoolValue::{Names, Number, Switch};
 
     fn names(group: EthtoolGroup, values: &[(&str, EthtoolValue)]) -> Vec<String> {
         let mut settings = EthtoolSettings::default();
@@ -63,7 +70,7 @@ mod tests {
     #[test]
     fn what_was_negotiated_is_no_setting() {
         let link_modes = |autoneg| {
-            let advertise = Bits([("100baseT/Full".to_owned(), true)].into());
+            let advertise = Names(["100baseT/Full".to_owned()].into());
             names(
                 EthtoolGroup::LinkModes,
                 &[
@@ -76,6 +83,9 @@ mod tests {
         };
         assert_eq!(link_modes(true), ["advertise", "autoneg"]);
         assert_eq!(link_modes(false), ["autoneg", "duplex", "speed"]);
+        let without_modes =
+            [("autoneg", Switch(false)), ("speed", Number(1000)), ("advertise", Names([].into()))];
+        assert!(names(EthtoolGroup::LinkModes, &without_modes).is_empty());
         let pause = |autoneg| {
             names(
                 EthtoolGroup::Pause,

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,10 @@ pub enum EthtoolValue {
     Number(u32),
     /// On or off.
     Switch(bool),
-    /// Several switches, by the kernel's or the driver's names.
+    /// Several switches, by the kernel's or the driver's names, each of which is set on its own.
     Bits(BTreeMap<String, bool>),
+    /// What is in a set that is given as a whole, by the kernel's names.
+    Names(BTreeSet<String>),
     /// Bytes, as of the password of Wake-on-LAN.
     Bytes(HexBytes),
 }
@@ -62,6 +64,10 @@ impl fmt::Display for EthtoolValue {
                 let bits: Vec<_> =
                     bits.iter().map(|(name, on)| format!("{name} {}", on_or_off(*on))).collect();
                 f.write_str(&bits.join(" "))
+            }
+            Self::Names(names) if names.is_empty() => f.write_str("none"),
+            Self::Names(names) => {
+                f.write_str(&names.iter().map(String::as_str).collect::<Vec<_>>().join(" "))
             }
             Self::Bytes(bytes) => bytes.fmt(f),
         }

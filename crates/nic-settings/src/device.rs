@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use nic_netlink::{EthtoolGroup, EthtoolSettings, EthtoolValue, IfIndex, LinkName, Setting};
+use nic_netlink::{EthtoolGroup, EthtoolSettings, EthtoolValue, IfIndex, LinkName, Setting, Unread};
 use serde::{Deserialize, Serialize};
 
 /// What is set of one network device.
@@ -21,6 +21,13 @@ impl DeviceSettings {
     #[must_use]
     pub fn new(index: IfIndex, name: LinkName) -> Self {
         Self { index, name, ethtool: BTreeMap::new() }
+    }
+
+    /// A device of which nothing could be read.
+    #[must_use]
+    pub fn not_known(index: IfIndex, name: &LinkName, why: &Unread) -> Self {
+        let groups = EthtoolGroup::ALL.map(|group| (group, Setting::NotKnown(why.clone())));
+        Self { index, name: name.clone(), ethtool: groups.into() }
     }
 
     /// The value of one setting, where it is known.

@@ -31,6 +31,12 @@ pub struct SettingsOutcome {
 }
 
 impl SettingsOutcome {
+    /// Whether nothing had to be changed, and nothing differs.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.changes.is_empty() && self.failures.is_empty() && self.differences.is_empty()
+    }
+
     /// Whether all is as it was, but for what the driver does not have.
     #[must_use]
     pub fn is_verified(&self) -> bool {

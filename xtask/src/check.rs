@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("nic-sidecar", &["nic-host", "nic-packages", "nic-build", "nic-dtk"]),
     ("nic-sriov", &["nic-host", "nic-netlink"]),
     ("nic-topology", &["nic-host", "nic-netlink"]),
+    ("nic-settings", &["nic-netlink"]),
     (
         "nic-driver",
         &[
@@ -40,6 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "nic-sidecar",
             "nic-sriov",
             "nic-topology",
+            "nic-settings",
         ],
     ),
     // The lab looks at the machine with its own eyes: never through nic-sriov, nic-netlink and the like. What the program

@@ -8,6 +8,7 @@ use std::fmt;
 
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
+use nic_settings::SettingDifference;
 use nic_sriov::{Difference, RestoreOutcome, VfOutcome};
 use serde::Serialize;
 
@@ -33,6 +34,9 @@ pub struct Report {
     pub vfs: Vec<VfOutcome>,
     /// What was different from the snapshot after it.
     pub differences: Vec<Difference>,
+    /// What of that which was set of the NICs is different after the last time it was given back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub setting_differences: Vec<SettingDifference>,
     /// What of that which stands on the NICs is different after the last restore of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub network_differences: Vec<nic_topology::Difference>,
@@ -69,6 +73,7 @@ impl Report {
             outages: Vec::new(),
             vfs: Vec::new(),
             differences: Vec::new(),
+            setting_differences: Vec::new(),
             network_differences: Vec::new(),
         };
         let mut open = OpenRows::default();
@@ -112,6 +117,9 @@ impl Report {
                     if let Some(from) = away_since.take_if(|_| result.is_verified()) {
                         report.outages.push(outage(from, Some(event)));
                     }
+                }
+                Entry::SettingsResult { result } => {
+                    report.setting_differences.clone_from(&result.differences);
                 }
                 Entry::NetworkResult { result } => {
                     report.network_differences.clone_from(&result.differences);
@@ -158,6 +166,9 @@ impl fmt::Display for Report {
         }
         for difference in &self.differences {
             writeln!(f, "differs: {difference}")?;
+        }
+        for difference in &self.setting_differences {
+            writeln!(f, "{difference}")?;
         }
         for difference in &self.network_differences {
             writeln!(f, "differs: {difference}")?;

@@ -7,6 +7,7 @@
 //! - [`LinkEvents`] tells what happens to links, [`UdevMonitor`] what udev has done with them, [`Changes`] both;
 //! - [`udev_state`] tells whether udev is done with a link, its renaming included;
 //! - [`Devlink`] reads and changes the eswitch, and lists devices and ports;
+//! - [`Ethtool`] reads and changes what drivers let one set of a device: offloads, channels, rings, FEC and the like;
 //! - [`DriverInfo`] is what a link's driver says of itself. Netlink has no message for that: it is asked by ioctl.
 //!
 //! No external program is started. Links are identified by [`IfIndex`], which outlives renames.
@@ -61,6 +62,9 @@ mod udev_state;
 mod devlink;
 
 mod driver_info;
+mod ethtool;
+
+mod generic;
 
 mod connection;
 
@@ -78,6 +82,7 @@ pub use devlink::{
     EswitchMode, InlineMode, PortFlavour, PortType,
 };
 pub use driver_info::{DriverInfo, DriverInfoError};
+pub use ethtool::{Ethtool, EthtoolError, EthtoolGroup, EthtoolSettings, EthtoolValue};
 pub use events::{EventsEnded, LinkEvent, LinkEvents};
 pub use identity::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, ParseIdentityError, PhysSwitchId};
 pub use ipoib::{Ipoib, IpoibMode};

@@ -27,6 +27,8 @@ pub enum Area {
     Restore,
     /// The eswitch and representors.
     Eswitch,
+    /// What is set of the netdevs with ethtool.
+    Settings,
     /// What stands on the netdevs: addresses, routes, bonds.
     Network,
     /// What is owed and what is not, and readiness.
@@ -53,8 +55,8 @@ pub enum Area {
 
 use Area::{
     Blacklist, Blockers, Build, CommandLine, Deadlines, Entrypoint, Eswitch, Hooks, InUse, Install, Killed,
-    Lab, LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped, Terminate,
-    WayBack,
+    Lab, LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, Settings, StateFiles, Stopped,
+    Terminate, WayBack,
 };
 
 /// Each scenario of [`crate::scenario::SCENARIOS`] by name, with its areas.
@@ -84,6 +86,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("lost-pf", &[LostPf, Restore, Rollback]),
     ("blacklist", &[Blacklist]),
     ("everything", &[Restore]),
+    ("settings", &[Settings]),
     ("switchdev", &[Eswitch, Restore]),
     ("faults", &[Restore]),
     ("in-use", &[InUse]),

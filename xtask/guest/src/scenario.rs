@@ -453,6 +453,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[],
     },
     Scenario {
+        name: "settings",
+        summary: "What is set of PF and VFs with ethtool comes back: offloads, rings, coalescing, pause frames, private flags",
+        topology: ONE_PF_WIRED,
+        timeout: Duration::from_secs(600),
+        needs: Needs::NicDriver,
+        suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
         name: "missing-modules",
         summary: "What is merely not loaded is loaded, and no NIC is touched; what the driver works without may fail",
         topology: ONE_PF_WIRED,

@@ -2,8 +2,8 @@
 
 use lab_guest::areas::Area::{
     self, Blacklist, Blockers, Build, CommandLine, Deadlines, Entrypoint, Eswitch, Hooks, InUse, Install,
-    Killed, Lab, LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, StateFiles, Stopped,
-    Terminate, WayBack,
+    Killed, Lab, LostPf, MissingModules, Network, Owed, Reload, Restore, Rollback, Settings, StateFiles,
+    Stopped, Terminate, WayBack,
 };
 
 /// Beginnings of paths, each with its areas. The longest one that fits decides.
@@ -17,6 +17,8 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-netlink/src/", &[Restore, Network]),
     ("crates/nic-netlink/src/devlink", &[Eswitch]),
     ("crates/nic-netlink/src/network", &[Network]),
+    ("crates/nic-netlink/src/ethtool", &[Settings]),
+    ("crates/nic-settings/src/", &[Settings]),
     ("crates/nic-sriov/src/", &[Restore, Eswitch, LostPf, Killed]),
     ("crates/nic-sriov/src/usage", &[InUse, Blockers, Restore]),
     ("crates/nic-sriov/src/teardown.rs", &[InUse, Reload, Rollback]),
@@ -53,6 +55,7 @@ pub(super) const AREAS: &[(&str, &[Area])] = &[
     ("crates/nic-driver/src/report", &[Reload]),
     ("crates/nic-driver/src/node/", &[Restore, Network, LostPf]),
     ("crates/nic-driver/src/node/grace.rs", &[Stopped]),
+    ("crates/nic-driver/src/node/settings.rs", &[Settings]),
     ("crates/nic-driver/src/node/management.rs", &[Network]),
     ("crates/nic-driver/src/node/readiness.rs", &[Owed, Killed]),
     ("crates/nic-driver/src/phase/", &[Reload, Restore, Owed, Killed]),

@@ -13,6 +13,7 @@ mod observe;
 mod pfs;
 mod readiness;
 mod reported_version;
+mod settings;
 
 pub(crate) use elsewhere::lost_elsewhere;
 pub use family_devices::FamilyDevicesError;
@@ -36,3 +37,5 @@ pub(crate) use pfs::{
 pub(crate) use readiness::{give_readiness, take_readiness_away};
 pub use reported_version::ReportedVersion;
 pub(crate) use reported_version::{reported_versions, tell_reported_versions};
+pub use settings::SettingsError;
+pub(crate) use settings::{restore_settings, settings_differ, settings_summary};

@@ -108,14 +108,14 @@ fn age(snapshot: &Snapshot) -> Duration {
 
 /// Where the saved netdevs are now.
 #[derive(Debug, PartialEq, Eq)]
-struct FoundNetdevs {
+pub(super) struct FoundNetdevs {
     /// Which netdev is now which saved one.
-    here: BTreeMap<IfIndex, IfIndex>,
+    pub(super) here: BTreeMap<IfIndex, IfIndex>,
     /// The saved ones that somebody has taken to another network namespace. Nothing that stood on them is owed.
     taken: Vec<IfIndex>,
 }
 
-async fn find_netdevs(
+pub(super) async fn find_netdevs(
     context: &Context,
     kernel: &KernelLinks,
     snapshot: &Snapshot,
@@ -159,10 +159,10 @@ pub(crate) fn network_summary(outcome: &RestoreOutcome) -> String {
 }
 
 /// What identifies a netdev across a swap: its PF's address, and which netdev of that PF it is.
-type NetdevKey = (String, WhichNetdev);
+pub(super) type NetdevKey = (String, WhichNetdev);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum WhichNetdev {
+pub(super) enum WhichNetdev {
     Pf,
     Vf(u32),
     Representor(String),
@@ -173,7 +173,7 @@ pub(super) fn ifindexes(nics: &NicState) -> Vec<IfIndex> {
     netdevs(nics).into_values().map(|netdev| netdev.index).collect()
 }
 
-fn netdevs(nics: &NicState) -> BTreeMap<NetdevKey, &NetdevState> {
+pub(super) fn netdevs(nics: &NicState) -> BTreeMap<NetdevKey, &NetdevState> {
     nics.pfs.iter().flat_map(netdevs_of).collect()
 }
 

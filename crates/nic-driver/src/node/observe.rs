@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use nic_kmod::{LoadedModules, ModuleName, ReadLoadedError};
+use nic_settings::DeviceSettings;
 use nic_sriov::{
     DeviceAddress, Difference, LinkSource, NicState, ObserveError, compare, find_pfs, observe, observe_whole,
 };
 
 use super::network::observe_network;
+use super::settings::observe_settings;
 use crate::context::Context;
 use crate::state::{ModuleParameters, Observed, SnapshotState};
 
@@ -33,6 +35,7 @@ pub(crate) async fn observe_node(context: &Context) -> Result<Observed, ObserveN
     let source = LinkSource::open(&context.host).await?;
     let nics = observe_whole(&context.host, &source, selector, &pfs, context.settings.timeout).await?;
     let network = observe_network(context, &source, &nics).await?;
+    let settings = observe_settings(context, &source, &nics, fresh_before(context)).await;
     Ok(Observed {
         boot_id: context.boot_id.clone(),
         kernel: context.kernel.clone(),
@@ -41,8 +44,24 @@ pub(crate) async fn observe_node(context: &Context) -> Result<Observed, ObserveN
         parameters: ModuleParameters::new(),
         lost: Vec::new(),
         nics,
+        settings,
         network,
     })
+}
+
+/// What the netdevs had when they had come up in the last swap of this boot.
+fn fresh_before(context: &Context) -> Vec<DeviceSettings> {
+    match context.snapshot_state() {
+        Ok(state) => state.record().map(|record| record.settings.fresh).unwrap_or_default(),
+        Err(error) => {
+            let error = crate::error_chain(&error);
+            tracing::info!(
+                error,
+                "the defaults of the driver that runs are not known: all that is set is saved"
+            );
+            Vec::new()
+        }
+    }
 }
 
 /// Modules lost in an earlier swap, which `state` tells of, and not loaded since.

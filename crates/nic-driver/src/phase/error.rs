@@ -13,7 +13,7 @@ use crate::Exit;
 use crate::context::BeginError;
 use crate::node::{
     FamilyDevicesError, HeadersError, ManagementError, NamesRuleError, NetworkError, NoTimeLeft,
-    ObserveNodeError, PfMissing,
+    ObserveNodeError, PfMissing, SettingsError,
 };
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
@@ -249,6 +249,9 @@ pub enum PhaseError {
     /// What stood on the NICs could not be restored.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// What was set of the NICs could not be given back.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
 
     /// All was done, and the node is not ready.
     #[error("the node is not ready: {0}")]
@@ -324,6 +327,7 @@ impl PhaseError {
             | Self::MissingModule(_)
             | Self::Listen(_)
             | Self::Network(NetworkError::Observe(_))
+            | Self::Settings(SettingsError::Observe(_) | SettingsError::Write(_))
             | Self::NamesRule(_)
             | Self::Headers(_)
             | Self::Restore(_) => Exit::Failed,
@@ -336,7 +340,8 @@ impl PhaseError {
             | Self::NotVerified(_)
             | Self::NotReady(_)
             | Self::Driver(_)
-            | Self::Network(NetworkError::Topology(_)) => Exit::Degraded,
+            | Self::Network(NetworkError::Topology(_))
+            | Self::Settings(SettingsError::Connect(_)) => Exit::Degraded,
             Self::Obtain(error) => error.exit(),
             Self::Part { source, .. } => source.exit(),
             Self::HalfDone { source, .. } => match source.exit() {

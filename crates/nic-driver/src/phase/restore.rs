@@ -4,6 +4,7 @@
 //! goes on from what is. A first request to stop does not cut it off.
 
 use nic_kmod::{LoadedModules, ModuleName};
+use nic_settings::SettingsOutcome;
 use nic_sriov::{
     DeviceAddress, Gravity, LinkSource, NicState, ObserveError, Operation, PfSeen, RestoreOutcome, observe,
     obstacles,
@@ -18,7 +19,7 @@ use crate::Exit;
 use crate::context::Context;
 use crate::node::{
     give_readiness, listen_and_wait_for_pfs, network_differs, network_summary, nics_differ, pfs_on_their_way,
-    restore_network, take_readiness_away,
+    restore_network, restore_settings, settings_differ, settings_summary, take_readiness_away,
 };
 use crate::privileges;
 use crate::state::{Entry, Phase, PhaseRecord, RestoreDuty, Snapshot, Step};
@@ -33,6 +34,9 @@ const NOT_WRITTEN: &str = "what stands on disk about the node is not as it shoul
 pub struct Restored {
     /// The NICs.
     pub outcome: RestoreOutcome,
+    /// What was set of their netdevs; `None` where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<SettingsOutcome>,
     /// What stood on them; `None` where nothing did, and from a snapshot that was verified before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkOutcome>,
@@ -50,10 +54,12 @@ impl Restored {
         if self.is_verified() && pfs_are_up { Exit::Success } else { Exit::Degraded }
     }
 
-    /// Whether the NICs and what stood on them are what the snapshot says.
+    /// Whether the NICs, what was set of them and what stood on them are what the snapshot says.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        self.outcome.is_verified() && self.network.as_ref().is_none_or(NetworkOutcome::is_verified)
+        self.outcome.is_verified()
+            && self.settings.as_ref().is_none_or(SettingsOutcome::is_verified)
+            && self.network.as_ref().is_none_or(NetworkOutcome::is_verified)
     }
 
     /// In one sentence.
@@ -62,6 +68,9 @@ impl Restored {
         let mut summary = self.nics_summary();
         for skipped in &self.outcome.skipped {
             summary.push_str(&format!("; left alone: {skipped}"));
+        }
+        if let Some(settings) = self.settings.as_ref().filter(|settings| !settings.is_quiet()) {
+            summary.push_str(&format!("; {}", settings_summary(settings)));
         }
         if let Some(network) = &self.network {
             summary.push_str(&format!("; {}", network_summary(network)));
@@ -98,7 +107,7 @@ pub enum RestoreOrNothing {
     /// Nothing was owed.
     NothingOwed(NothingOwed),
     /// The NICs were restored.
-    Restored(Restored),
+    Restored(Box<Restored>),
 }
 
 /// A `restore-sriov` that had nothing to restore: it has compared nothing and changed nothing.
@@ -175,7 +184,7 @@ pub async fn restore_sriov(
         RestoreDuty::Restore(snapshot) => match forget_pfs(context, &phase, *snapshot, forget) {
             Ok(snapshot) => {
                 let restored = run_restore(context, &phase, snapshot, Readiness::Give).await;
-                restored.map(RestoreOrNothing::Restored)
+                restored.map(Box::new).map(RestoreOrNothing::Restored)
             }
             Err(error) => Err(error),
         },
@@ -302,6 +311,7 @@ async fn run_restore(
     let was_armed = snapshot.is_armed();
     let changes = was_armed
         || nics_differ(context, &source, &snapshot.nics, look).await?
+        || settings_differ(context, &*nics, &snapshot).await?
         || network_differs(context, &*nics, &snapshot).await?;
     if changes && context.host.exists(&context.settings.readiness_file) {
         take_readiness_away(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
@@ -332,12 +342,13 @@ async fn run_restore(
             return Err(error.into());
         }
     };
-    let mut restored = Restored { outcome, network: None, not_ready: None };
+    let mut restored = Restored { outcome, settings: None, network: None, not_ready: None };
     step.ok(Some(restored.summary()));
     phase.write(Entry::RestoreResult {
         renamed_after_arrival: restored.outcome.renamed_after_arrival(),
         result: Box::new(restored.outcome.clone()),
     });
+    restored.settings = restore_settings(context, phase, &*nics, &mut snapshot).await?;
     restored.network = restore_network(context, phase, &*nics, &snapshot).await?;
     if restored.is_verified() {
         snapshot.lost = snapshot.lost_under(&LoadedModules::read_graph(&context.host)?);

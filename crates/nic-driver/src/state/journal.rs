@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nic_host::{BootId, ReadError};
 use nic_kmod::ModuleName;
+use nic_settings::SettingsOutcome;
 use nic_sriov::{RestoreEvent, RestoreOutcome};
 use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,11 @@ pub enum Entry {
         /// All of it.
         result: Box<RestoreOutcome>,
     },
+    /// What came of giving back what was set of the NICs.
+    SettingsResult {
+        /// All of it.
+        result: Box<SettingsOutcome>,
+    },
     /// What came of restoring what stood on the NICs.
     NetworkResult {
         /// All of it.
@@ -144,6 +150,7 @@ impl Entry {
             | Self::StepEnded { .. }
             | Self::Checkpoint { .. }
             | Self::RestoreResult { .. }
+            | Self::SettingsResult { .. }
             | Self::NetworkResult { .. } => false,
         }
     }

@@ -10,6 +10,8 @@ use nic_topology::NetworkState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::saved_settings::SavedSettings;
+
 /// The version of the snapshot file's form.
 pub const SNAPSHOT_SCHEMA: u32 = 3;
 /// The oldest version that is still read.
@@ -53,6 +55,9 @@ pub struct Snapshot {
     pub forgotten: Vec<DeviceAddress>,
     /// The NICs.
     pub nics: NicState,
+    /// What was set of their netdevs.
+    #[serde(default, skip_serializing_if = "SavedSettings::is_empty")]
+    pub settings: SavedSettings,
     /// What stood on their netdevs.
     pub network: NetworkState,
 }
@@ -74,6 +79,8 @@ pub struct Observed {
     pub lost: Vec<ModuleName>,
     /// The NICs.
     pub nics: NicState,
+    /// What is set of their netdevs.
+    pub settings: SavedSettings,
     /// What stands on their netdevs.
     pub network: NetworkState,
 }
@@ -82,7 +89,8 @@ impl Snapshot {
     /// A snapshot that is taken now, by hand.
     #[must_use]
     pub fn by_hand(observed: Observed) -> Self {
-        let Observed { boot_id, kernel, family, modules, parameters, lost, nics, network } = observed;
+        let Observed { boot_id, kernel, family, modules, parameters, lost, nics, settings, network } =
+            observed;
         Self {
             schema: SNAPSHOT_SCHEMA,
             checksum: None,
@@ -96,6 +104,7 @@ impl Snapshot {
             lost,
             forgotten: Vec::new(),
             nics,
+            settings,
             network,
         }
     }
@@ -106,6 +115,7 @@ impl Snapshot {
     pub fn forget(mut self, pf: &DeviceAddress) -> Self {
         let gone = self.nics.pf(pf).here().map(PfState::ifindexes).unwrap_or_default();
         self.network = self.network.without_devices(&gone);
+        self.settings.forget(&gone);
         self.nics.pfs.retain(|saved| saved.address != *pf);
         self.nics.unread.retain(|saved| saved.address != *pf);
         if !self.forgotten.contains(pf) {

@@ -151,6 +151,8 @@ pub enum Step {
     },
     /// What stood on the NICs is restored and read back.
     RestoreNetwork,
+    /// What was set of the netdevs is given back.
+    RestoreSettings,
     /// The snapshot becomes a record.
     RecordVerified,
     /// The certificates of the cluster's authorities are taken over.

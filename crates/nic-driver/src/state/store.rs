@@ -301,6 +301,7 @@ pub(super) mod tests {
 
     pub(in crate::state) fn snapshot() -> Snapshot {
         let mut snapshot = Snapshot::by_hand(Observed {
+            settings: super::super::SavedSettings::default(),
             boot_id: BootId("boot-1".into()),
             kernel: "6.12.1".parse().unwrap(),
             family: "igb".into(),

@@ -1,13 +1,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use netlink_packet_core::DefaultNla;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Devlink, DevlinkHandle};
+use super::{Devlink, DevlinkHandle, of_device};
 use crate::attributes::{Attributes, MalformedError};
 use crate::connection::RequestError;
+use crate::generic::Command;
 
 // include/uapi/linux/devlink.h
 pub(super) const CMD_ESWITCH_GET: u8 = 29;
@@ -102,7 +102,8 @@ impl Devlink {
     /// devlink (ENODEV), or the kernel has no devlink.
     pub async fn eswitch(&self, handle: &DevlinkHandle) -> Result<Option<Eswitch>, EswitchError> {
         let error = |source| EswitchError { handle: handle.clone(), change: None, source };
-        let answer = match self.ask(handle, CMD_ESWITCH_GET, &[], self.deadline).await {
+        let command = of_device(handle, CMD_ESWITCH_GET);
+        let answer = match self.generic.ask(command, self.generic.deadline).await {
             Err(RequestError::NoFamily { .. }) => return Ok(None),
             Err(refused) if matches!(refused.errno(), Some(Errno::OPNOTSUPP | Errno::NODEV)) => {
                 return Ok(None);
@@ -125,40 +126,43 @@ impl Devlink {
         deadline: Duration,
     ) -> Result<(), EswitchError> {
         tracing::debug!(%handle, %change, "change eswitch");
-        match self.ask(handle, CMD_ESWITCH_SET, &[attribute(change)], deadline).await {
+        match self.generic.ask(set(handle, change), deadline).await {
             Ok(_) => Ok(()),
             Err(source) => Err(EswitchError { handle: handle.clone(), change: Some(change), source }),
         }
     }
 }
 
-pub(super) fn attribute(change: EswitchChange) -> DefaultNla {
+pub(super) fn set(handle: &DevlinkHandle, change: EswitchChange) -> Command {
+    let mut command = of_device(handle, CMD_ESWITCH_SET);
+    let attributes = command.attributes();
     match change {
-        EswitchChange::Mode(mode) => {
-            let mode: u16 = match mode {
+        EswitchChange::Mode(mode) => attributes.u16(
+            ATTR_ESWITCH_MODE,
+            match mode {
                 EswitchMode::Legacy => 0,
                 EswitchMode::Switchdev => 1,
                 EswitchMode::SwitchdevInactive => 2,
-            };
-            DefaultNla::new(ATTR_ESWITCH_MODE, mode.to_ne_bytes().to_vec())
-        }
-        EswitchChange::InlineMode(mode) => {
-            let mode = match mode {
+            },
+        ),
+        EswitchChange::InlineMode(mode) => attributes.u8(
+            ATTR_ESWITCH_INLINE_MODE,
+            match mode {
                 InlineMode::None => 0,
                 InlineMode::Link => 1,
                 InlineMode::Network => 2,
                 InlineMode::Transport => 3,
-            };
-            DefaultNla::new(ATTR_ESWITCH_INLINE_MODE, vec![mode])
-        }
-        EswitchChange::EncapMode(mode) => {
-            let mode = match mode {
+            },
+        ),
+        EswitchChange::EncapMode(mode) => attributes.u8(
+            ATTR_ESWITCH_ENCAP_MODE,
+            match mode {
                 EncapMode::None => 0,
                 EncapMode::Basic => 1,
-            };
-            DefaultNla::new(ATTR_ESWITCH_ENCAP_MODE, vec![mode])
-        }
-    }
+            },
+        ),
+    };
+    command
 }
 
 /// A switch whose mode is not reported is none (`devlink_nl_eswitch_fill` leaves out what the driver does not have).

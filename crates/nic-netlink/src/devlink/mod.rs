@@ -3,21 +3,17 @@ mod port;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use netlink_packet_core::{DefaultNla, Emitable as _};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::{Attribute, Attributes, MalformedError};
-use crate::connection::{ConnectError, Connection, RawMessage, RequestError};
+use crate::connection::{ConnectError, RequestError};
+use crate::generic::{Command, Generic};
 use crate::identity::{ParseIdentityError, serde_as_text};
 
 pub use eswitch::{EncapMode, Eswitch, EswitchChange, EswitchError, EswitchMode, InlineMode};
 pub use port::{DevlinkPort, PortFlavour, PortType};
-
-const NETLINK_GENERIC: isize = 16;
 
 // include/uapi/linux/devlink.h
 const CMD_GET: u8 = 1;
@@ -29,9 +25,7 @@ const ATTR_DEV_NAME: u16 = 2;
 /// Cloning is cheap, and the clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Devlink {
-    connection: Connection,
-    family: Arc<OnceLock<u16>>,
-    deadline: Duration,
+    generic: Generic,
 }
 
 /// What devlink calls a device by: its bus and its name there, `pci/0000:01:00.0`.
@@ -87,14 +81,13 @@ pub struct DevlinkError {
 impl Devlink {
     /// Opens a connection whose requests have a deadline of 10 s each, except changes, which state their own.
     pub fn connect() -> Result<Self, ConnectError> {
-        let connection = Connection::open(NETLINK_GENERIC)?;
-        Ok(Self { connection, family: Arc::default(), deadline: Duration::from_secs(10) })
+        Ok(Self { generic: Generic::connect("devlink")? })
     }
 
     /// The same connection, with another deadline for each request.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self { deadline, ..self.clone() }
+        Self { generic: self.generic.with_deadline(deadline) }
     }
 
     /// The devices that speak devlink; none where the kernel has no devlink.
@@ -118,86 +111,21 @@ impl Devlink {
     }
 
     async fn list(&self, command: u8) -> Result<Vec<Vec<u8>>, RequestError> {
-        let family = match self.family().await {
-            Err(RequestError::NoFamily { .. }) => return Ok(Vec::new()),
-            family => family?,
-        };
-        let answer = self.connection.dump(generic(family, command, &[]), self.deadline).await?;
-        Ok(answer.into_iter().filter_map(|message| payload(message, family)).collect())
-    }
-
-    /// Asks of one device. The answer's attributes.
-    async fn ask(
-        &self,
-        handle: &DevlinkHandle,
-        command: u8,
-        attributes: &[DefaultNla],
-        deadline: Duration,
-    ) -> Result<Vec<Vec<u8>>, RequestError> {
-        let family = self.family().await?;
-        let message = generic(family, command, &[&handle_attributes(handle), attributes].concat());
-        let answer = self.connection.request(message, 0, deadline).await?;
-        Ok(answer.into_iter().filter_map(|message| payload(message, family)).collect())
-    }
-
-    /// The number under which devlink is registered; asked for until there is one.
-    async fn family(&self) -> Result<u16, RequestError> {
-        // include/uapi/linux/genetlink.h
-        const GENL_ID_CTRL: u16 = 16;
-        const CTRL_CMD_GETFAMILY: u8 = 3;
-        const CTRL_ATTR_FAMILY_ID: u16 = 1;
-        const CTRL_ATTR_FAMILY_NAME: u16 = 2;
-        const NAME: &str = "devlink";
-        if let Some(family) = self.family.get() {
-            return Ok(*family);
+        match self.generic.list(Command::new(command, VERSION)).await {
+            Err(RequestError::NoFamily { .. }) => Ok(Vec::new()),
+            list => list,
         }
-        let name = text_attribute(CTRL_ATTR_FAMILY_NAME, NAME);
-        let message = generic(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &[name]);
-        let answer = match self.connection.request(message, 0, self.deadline).await {
-            Err(refused) if refused.errno() == Some(Errno::NOENT) => {
-                return Err(RequestError::NoFamily { name: NAME });
-            }
-            answer => answer?,
-        };
-        for body in answer.into_iter().filter_map(|message| payload(message, GENL_ID_CTRL)) {
-            if let Some(id) = Attributes::new(&body).find(CTRL_ATTR_FAMILY_ID)? {
-                return Ok(*self.family.get_or_init({
-                    let id = id.u16()?;
-                    move || id
-                }));
-            }
-        }
-        Err(MalformedError("the number of the devlink family is missing".to_owned()).into())
     }
 }
 
-fn text_attribute(kind: u16, text: &str) -> DefaultNla {
-    DefaultNla::new(kind, text.bytes().chain([0]).collect())
-}
+/// Devlink looks at no version.
+const VERSION: u8 = 0;
 
-fn handle_attributes(handle: &DevlinkHandle) -> [DefaultNla; 2] {
-    [text_attribute(ATTR_BUS_NAME, &handle.bus), text_attribute(ATTR_DEV_NAME, &handle.device)]
-}
-
-/// A generic netlink message: `struct genlmsghdr` (command, version, two bytes of nothing) and attributes. Devlink
-/// looks at no version.
-fn generic(family: u16, command: u8, attributes: &[DefaultNla]) -> RawMessage {
-    const HEADER: usize = 4;
-    let mut body = vec![0; HEADER + attributes.buffer_len()];
-    if let Some((header, rest)) = body.split_first_chunk_mut::<HEADER>() {
-        *header = [command, 0, 0, 0];
-        attributes.emit(rest);
-    }
-    RawMessage { kind: family, body }
-}
-
-/// The attributes of a message of this family.
-fn payload(message: RawMessage, family: u16) -> Option<Vec<u8>> {
-    if message.kind != family {
-        return None;
-    }
-    let mut body = message.body;
-    (body.len() >= 4).then(|| body.split_off(4))
+/// A command that is about one device.
+fn of_device(handle: &DevlinkHandle, command: u8) -> Command {
+    let mut command = Command::new(command, VERSION);
+    command.attributes().text(ATTR_BUS_NAME, &handle.bus).text(ATTR_DEV_NAME, &handle.device);
+    command
 }
 
 fn handle(attributes: &[u8]) -> Result<DevlinkHandle, MalformedError> {
@@ -216,16 +144,12 @@ mod tests {
     #[cfg(target_endian = "little")]
     #[test]
     fn the_messages_are_those_of_iproute2() {
-        use crate::connection::{captured, wire};
+        use crate::connection::{RawMessage, captured, wire};
         use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 
         const CAPTURE: &str = include_str!("../../tests/iproute2/devlink.txt");
         const FAMILY: u16 = 0x16;
         let handle = DevlinkHandle::pci("0000:01:00.0");
-        let of_device = |command, attribute: Option<DefaultNla>| {
-            let attributes: Vec<_> = handle_attributes(&handle).into_iter().chain(attribute).collect();
-            generic(FAMILY, command, &attributes)
-        };
         let changes = [
             ("mode switchdev", EswitchChange::Mode(EswitchMode::Switchdev)),
             ("mode legacy", EswitchChange::Mode(EswitchMode::Legacy)),
@@ -237,13 +161,13 @@ mod tests {
         let mut cases: Vec<(String, RawMessage, u16)> = changes
             .iter()
             .map(|(words, change)| {
-                let message = of_device(eswitch::CMD_ESWITCH_SET, Some(eswitch::attribute(*change)));
+                let message = eswitch::set(&handle, *change).to(FAMILY);
                 (format!("devlink dev eswitch set pci/0000:01:00.0 {words}"), message, NLM_F_ACK)
             })
             .collect();
-        let show = of_device(eswitch::CMD_ESWITCH_GET, None);
+        let show = of_device(&handle, eswitch::CMD_ESWITCH_GET).to(FAMILY);
         cases.push(("devlink dev eswitch show pci/0000:01:00.0".to_owned(), show, NLM_F_ACK));
-        let list = generic(FAMILY, port::CMD_PORT_GET, &[]);
+        let list = Command::new(port::CMD_PORT_GET, VERSION).to(FAMILY);
         cases.push(("devlink port show".to_owned(), list, NLM_F_ACK | NLM_F_DUMP));
         assert_eq!(cases.len(), CAPTURE.lines().filter(|line| line.contains(" => ")).count());
         for (command, message, flags) in cases {

@@ -34,6 +34,7 @@ mod pod_upgrade;
 mod privileges;
 mod restore_loop;
 mod rollback;
+mod settings;
 mod shell;
 mod signals;
 mod signed_modules;
@@ -49,6 +50,7 @@ type Run = fn(&Guest) -> anyhow::Result<()>;
 const RUNS: &[(&str, Run)] = &[
     ("alive", alive::run),
     ("shell", shell::run),
+    ("settings", settings::run),
     ("boot", boot::run),
     ("packages", packages::run),
     ("night", night::run),

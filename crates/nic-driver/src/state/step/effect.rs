@@ -31,7 +31,8 @@ impl Step {
             | Self::UnloadNew { .. }
             | Self::LoadPrevious { .. }
             | Self::RestoreNics { .. }
-            | Self::RestoreNetwork => Effect::BringsBack,
+            | Self::RestoreNetwork
+            | Self::RestoreSettings => Effect::BringsBack,
             Self::BuildPackages { .. } | Self::BuildInSidecar { .. } => Effect::Builds,
             Self::FindBlockers
             | Self::BackUpModules

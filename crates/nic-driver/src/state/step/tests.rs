@@ -44,6 +44,7 @@ pub(in crate::state) fn examples() -> Vec<Step> {
         Step::ForgetPf { .. } => Step::ForgetPf { pf: "0000:01:00.0".parse().unwrap() },
         Step::RestoreNics { .. } => Step::RestoreNics { pfs: pfs() },
         Step::RestoreNetwork => Step::RestoreNetwork,
+        Step::RestoreSettings => Step::RestoreSettings,
         Step::RecordVerified => Step::RecordVerified,
         Step::TakeOverCertificates => Step::TakeOverCertificates,
         Step::InstallFips => Step::InstallFips,

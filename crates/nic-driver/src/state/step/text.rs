@@ -30,6 +30,7 @@ impl fmt::Display for Step {
             Self::BackUpVerifiedDriver => f.write_str("keep the modules of the verified driver"),
             Self::ForgetPf { pf } => write!(f, "let the lost PF {pf} go"),
             Self::RestoreNics { pfs: _ } => f.write_str("restore and verify"),
+            Self::RestoreSettings => f.write_str("restore and verify what was set of the NICs"),
             Self::RestoreNetwork => f.write_str("restore and verify what stood on the NICs"),
             Self::RecordVerified => f.write_str("mark the snapshot as verified"),
             Self::TakeOverCertificates => f.write_str("take over the cluster's certificates"),

@@ -37,6 +37,7 @@ pub(crate) fn context(host: Host, state: &Path) -> Context {
 pub(crate) fn earlier_journal() -> Vec<JournalEvent> {
     let folder = tempfile::tempdir().unwrap();
     let store = StateStore::new(folder.path());
-    std::fs::write(store.journal_path(), include_str!("state/journal/tests/journal-1.jsonl")).unwrap();
+    std::fs::write(store.journal_path(), include_str!("../../../fixtures/state/schema-2/journal.jsonl"))
+        .unwrap();
     Journal::read(&store).unwrap()
 }

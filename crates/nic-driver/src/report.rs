@@ -124,6 +124,7 @@ impl Report {
                 Entry::NetworkResult { result } => {
                     report.network_differences.clone_from(&result.differences);
                 }
+                Entry::Unknown(_) => {}
             }
         }
         open.end_of_journal(&mut report.timeline);

@@ -71,11 +71,18 @@ mod tests {
     use nic_sriov::RestoreOutcome;
 
     use super::*;
-    use crate::state::Uptime;
+    use crate::state::{LineOrigin, Uptime};
 
     fn event(pid: u32, uptime_ms: u64, entry: Entry) -> JournalEvent {
         let at = "2026-01-02T03:04:05Z".parse().unwrap();
-        JournalEvent { at, uptime_ms: Uptime::from_ms(uptime_ms), boot_id: BootId("boot".into()), pid, entry }
+        JournalEvent {
+            at,
+            uptime_ms: Uptime::from_ms(uptime_ms),
+            boot_id: BootId("boot".into()),
+            pid,
+            origin: LineOrigin::default(),
+            entry,
+        }
     }
 
     fn phase(pid: u32, from: u64, to: u64, phase: Phase, work: Option<Entry>) -> Vec<JournalEvent> {

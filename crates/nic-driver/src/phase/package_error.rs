@@ -5,7 +5,7 @@ use nic_packages::{
 };
 
 use crate::Exit;
-use crate::state::InstalledError;
+use crate::state::RecordError;
 
 /// Packages could not be installed or removed. What runs is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +25,9 @@ pub enum PackageError {
     /// What is installed could not be seen before an installation.
     #[error(transparent)]
     Observe(#[from] ObserveError),
-    /// The record of an earlier installation is damaged.
-    #[error(transparent)]
-    Installed(#[from] InstalledError),
+    /// The record of an earlier installation cannot be read.
+    #[error("what was installed before cannot be told")]
+    Installed(#[from] RecordError),
     /// A step of the installation failed.
     #[error(transparent)]
     Install(#[from] InstallError),

@@ -4,7 +4,7 @@ use nic_sriov::{Component, RestoreEvent, RestoreOutcome, Stage, VfOutcome};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::state::{Moment, Phase, Uptime};
+use crate::state::{LineOrigin, Moment, Phase, Uptime};
 
 pub(super) fn event(milliseconds: u64, entry: Entry) -> JournalEvent {
     let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
@@ -14,6 +14,7 @@ pub(super) fn event(milliseconds: u64, entry: Entry) -> JournalEvent {
         uptime_ms: Uptime::from_ms(milliseconds),
         boot_id: BootId("boot".into()),
         pid: 7,
+        origin: LineOrigin::default(),
         entry,
     }
 }

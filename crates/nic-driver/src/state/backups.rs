@@ -9,10 +9,11 @@ use nic_kmod::{BuildId, LONGEST_WHOLE, LoadedModule, ModuleFile, ModuleName, Par
 use serde::{Deserialize, Serialize};
 
 use super::record::RecordError;
+use super::schema_error::VERSION;
 use super::store::StateStore;
 
 /// The version of the manifest's form.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// The modules that run, or ran before the swap that is under way, with their files where those were found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ const SCHEMA: u32 = 2;
 pub struct ModuleBackups {
     /// The version of the file's form.
     pub schema: u32,
+    /// The version of this program that kept them. Forms before the third do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
     /// When they were kept.
     pub kept_at: Timestamp,
     /// In which boot they ran.
@@ -124,7 +128,8 @@ impl ModuleBackups {
         modules: Vec<ModuleBackup>,
         inbox: Vec<ModuleBackup>,
     ) -> Self {
-        Self { schema: SCHEMA, kept_at: Timestamp::now(), boot_id, kernel, modules, inbox }
+        let writer = Some(VERSION.to_owned());
+        Self { schema: SCHEMA, writer, kept_at: Timestamp::now(), boot_id, kernel, modules, inbox }
     }
 
     fn all(&self) -> impl Iterator<Item = &ModuleBackup> {
@@ -240,6 +245,7 @@ pub(crate) fn sha256_of_file(host: &Host, path: &Path) -> Result<String, ReadErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::SchemaError;
 
     const ONE: &str = "1BC29B36F623BA82AAF6724";
     const TWO: &str = "94A1878BE64362BACAF1129";
@@ -346,8 +352,9 @@ mod tests {
         let read = store.module_backups(&BootId("boot-1".into())).unwrap().unwrap();
         assert_eq!((read.modules.len(), read.inbox.len()), (1, 0));
         assert_eq!(read.modules[0].sha256, None);
-        std::fs::write(&path, first.replace("\"schema\":1", "\"schema\":3")).unwrap();
+        std::fs::write(&path, first.replace("\"schema\":1", "\"schema\":4")).unwrap();
         let error = store.module_backups(&BootId("boot-1".into())).unwrap_err();
-        assert!(matches!(&error, RecordError::Schema { found, .. } if found == "3"), "{error}");
+        let too_new = |source: &SchemaError| matches!(source, SchemaError::TooNew { found: 4, .. });
+        assert!(matches!(&error, RecordError::Schema { source, .. } if too_new(source)), "{error}");
     }
 }

@@ -1,205 +1,15 @@
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nic_host::{BootId, ReadError};
-use nic_kmod::ModuleName;
-use nic_settings::SettingsOutcome;
-use nic_sriov::{RestoreEvent, RestoreOutcome};
-use nic_topology::RestoreOutcome as NetworkOutcome;
-use serde::{Deserialize, Serialize};
 
 use super::failpoint;
-use super::named::Named;
-use super::step::{Phase, Step, form};
+use super::journal_entry::{Entry, StepOutcome};
+use super::journal_line::{JournalEvent, LineNumbers, Uptime};
+use super::step::{Phase, Step};
 use super::store::StateStore;
-
-/// One line of the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JournalEvent {
-    /// Wall-clock time.
-    pub at: Timestamp,
-    /// Time since boot, sleep included, in milliseconds: durations are taken from this one, which no clock
-    /// adjustment moves.
-    pub uptime_ms: Uptime,
-    /// The boot.
-    pub boot_id: BootId,
-    /// The process that wrote it.
-    pub pid: u32,
-    /// What happened.
-    #[serde(flatten)]
-    pub entry: Entry,
-}
-
-/// A time since some boot, in milliseconds. Two of them say nothing of one another without their boots:
-/// [`JournalEvent::ms_until`] knows both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Uptime(u64);
-
-impl Uptime {
-    /// This many milliseconds.
-    #[must_use]
-    pub fn from_ms(milliseconds: u64) -> Self {
-        Self(milliseconds)
-    }
-}
-
-impl JournalEvent {
-    /// The time from this event to a later one, in milliseconds; 0 where that is earlier. Over a boot of the machine it is the clock's.
-    #[must_use]
-    pub fn ms_until(&self, later: &Self) -> u64 {
-        if self.boot_id == later.boot_id {
-            return later.uptime_ms.0.saturating_sub(self.uptime_ms.0);
-        }
-        u64::try_from(later.at.duration_since(self.at).as_millis()).unwrap_or(0)
-    }
-}
-
-/// What a journal line says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Entry {
-    /// A phase begins.
-    PhaseBegan {
-        /// The phase.
-        phase: Named<Phase>,
-    },
-    /// A phase has ended.
-    PhaseEnded {
-        /// The phase.
-        phase: Named<Phase>,
-        /// In one sentence, how.
-        outcome: String,
-        /// The exit code that goes with it.
-        exit: u8,
-    },
-    /// A step begins.
-    StepBegan {
-        /// The phase.
-        phase: Named<Phase>,
-        /// The step.
-        #[serde(flatten, with = "form")]
-        step: Named<Step>,
-    },
-    /// A step has ended.
-    StepEnded {
-        /// The phase.
-        phase: Named<Phase>,
-        /// The step.
-        #[serde(flatten, with = "form")]
-        step: Named<Step>,
-        /// Whether it succeeded.
-        outcome: StepOutcome,
-        /// What is worth knowing of it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        detail: Option<String>,
-        /// How long it took, in milliseconds.
-        took_ms: u64,
-    },
-    /// The modules' identities at one moment.
-    Checkpoint {
-        /// Which moment.
-        label: Named<Moment>,
-        /// The modules.
-        modules: Vec<ModuleCheckpoint>,
-    },
-    /// Something within a restore.
-    Restore {
-        /// What has happened.
-        restore: RestoreEvent,
-    },
-    /// What came of a restore.
-    RestoreResult {
-        /// How many VFs were first seen under another name than their final one.
-        renamed_after_arrival: usize,
-        /// All of it.
-        result: Box<RestoreOutcome>,
-    },
-    /// What came of giving back what was set of the NICs.
-    SettingsResult {
-        /// All of it.
-        result: Box<SettingsOutcome>,
-    },
-    /// What came of restoring what stood on the NICs.
-    NetworkResult {
-        /// All of it.
-        result: Box<NetworkOutcome>,
-    },
-}
-
-impl Entry {
-    /// Whether it says that a step begins that is wanted.
-    #[must_use]
-    pub fn begins(&self, is_wanted: impl Fn(&Step) -> bool) -> bool {
-        matches!(self, Self::StepBegan { step, .. } if step.known().is_some_and(is_wanted))
-    }
-
-    /// Whether it says that any step begins, of the phase or within a restore.
-    #[must_use]
-    pub fn begins_any_step(&self) -> bool {
-        match self {
-            Self::StepBegan { .. } => true,
-            Self::Restore { restore } => {
-                matches!(restore, RestoreEvent::StageBegan { .. } | RestoreEvent::PfStepBegan { .. })
-            }
-            Self::PhaseBegan { .. }
-            | Self::PhaseEnded { .. }
-            | Self::StepEnded { .. }
-            | Self::Checkpoint { .. }
-            | Self::RestoreResult { .. }
-            | Self::SettingsResult { .. }
-            | Self::NetworkResult { .. } => false,
-        }
-    }
-}
-
-/// Whether a step succeeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepOutcome {
-    /// It did.
-    Ok,
-    /// It did not.
-    Failed,
-}
-
-/// A moment at which the modules are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Moment {
-    /// Before the first change of a reload.
-    #[serde(rename = "before the reload")]
-    BeforeReload,
-    /// After its last one.
-    #[serde(rename = "after the reload")]
-    AfterReload,
-}
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::BeforeReload => "before the reload",
-            Self::AfterReload => "after the reload",
-        })
-    }
-}
-
-/// One module's identity at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModuleCheckpoint {
-    /// The module.
-    pub module: ModuleName,
-    /// Whether it is loaded.
-    pub loaded: bool,
-    /// `MODULE_VERSION`, where it has one.
-    pub version: Option<String>,
-    /// Its srcversion, where it has one.
-    pub srcversion: Option<String>,
-    /// Its build-id, where the kernel shows one.
-    pub build_id: Option<String>,
-}
 
 /// A journal that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -228,6 +38,7 @@ pub enum JournalError {
 pub struct Journal {
     store: StateStore,
     boot_id: BootId,
+    lines: LineNumbers,
     lost: Arc<Mutex<usize>>,
 }
 
@@ -235,16 +46,22 @@ impl Journal {
     /// The journal of `store`.
     #[must_use]
     pub fn open(store: &StateStore, boot_id: &BootId) -> Self {
-        Self { store: store.clone(), boot_id: boot_id.clone(), lost: Arc::default() }
+        Self {
+            store: store.clone(),
+            boot_id: boot_id.clone(),
+            lines: LineNumbers::begin(),
+            lost: Arc::default(),
+        }
     }
 
     /// Writes one line.
     pub fn write(&self, entry: Entry) {
         let event = JournalEvent {
             at: Timestamp::now(),
-            uptime_ms: uptime_ms(),
+            uptime_ms: Uptime::now(),
             boot_id: self.boot_id.clone(),
             pid: std::process::id(),
+            origin: self.lines.next(),
             entry,
         };
         let written = serde_json::to_vec(&event).map_err(|error| error.to_string()).and_then(|mut line| {
@@ -336,12 +153,6 @@ impl StepRecord<'_> {
         let (phase, step) = (self.phase.phase.into(), self.step.into());
         self.phase.journal.write(Entry::StepEnded { phase, step, outcome, detail, took_ms });
     }
-}
-
-fn uptime_ms() -> Uptime {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let milliseconds = time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000);
-    Uptime(u64::try_from(milliseconds).unwrap_or(0))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

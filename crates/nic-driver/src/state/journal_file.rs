@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use nic_host::{ReadError, WriteError, open_own};
 
-use super::journal::{Journal, JournalError, JournalEvent};
+use super::journal::{Journal, JournalError};
+use super::journal_line::{self, JournalEvent};
 use super::store::StateStore;
 
 /// The longest journal that is read, in bytes: many nights. It is read as a whole by every command that changes something, and one that
@@ -110,7 +111,7 @@ fn bytes(store: &StateStore, path: &Path) -> Result<Vec<u8>, ReadError> {
 /// The events of a text, in order. Goes by bytes: a line may be cut off within a character.
 fn events(path: &Path, bytes: &[u8]) -> impl Iterator<Item = Result<JournalEvent, JournalError>> {
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
-    lines.filter_map(move |(number, line)| match serde_json::from_slice(line) {
+    lines.filter_map(move |(number, line)| match journal_line::parse(line) {
         Ok(event) => Some(Ok(event)),
         Err(error) if !line.ends_with(b"\n") => {
             tracing::warn!(

@@ -2,15 +2,21 @@
 
 mod backups;
 mod failpoint;
+mod installed;
 mod journal;
+mod journal_entry;
 mod journal_file;
+mod journal_line;
 mod life;
 mod named;
 mod record;
+#[cfg(test)]
+mod recorded_folders;
 mod rolled_back;
 mod saved_settings;
 mod schema;
 mod schema_2;
+mod schema_error;
 mod snapshot;
 mod step;
 mod store;
@@ -20,16 +26,16 @@ pub(crate) use backups::{sha256, sha256_of_file};
 pub use failpoint::KILL_AT_LINE;
 #[cfg(test)]
 pub(crate) use failpoint::kill_after_lines;
-pub use journal::{
-    Entry, Journal, JournalError, JournalEvent, ModuleCheckpoint, Moment, PhaseRecord, StepOutcome,
-    StepRecord, Uptime,
-};
+pub use journal::{Journal, JournalError, PhaseRecord, StepRecord};
+pub use journal_entry::{Entry, ModuleCheckpoint, Moment, StepOutcome, UnknownEntry};
+pub use journal_line::{JournalEvent, LineOrigin, RunId, Uptime};
 pub use life::{RestoreDuty, SnapshotState};
 pub use named::Named;
 pub use record::RecordError;
 pub use rolled_back::{Attempt, AttemptedModule, RollbackMeaning, RolledBack};
 pub use saved_settings::SavedSettings;
+pub use schema_error::{Readable, SchemaError};
 pub use snapshot::{ModuleParameters, Observed, SNAPSHOT_SCHEMA, Snapshot, SnapshotError, SnapshotStage};
 pub(crate) use step::form::StepForm;
 pub use step::{Effect, Phase, Purpose, Step};
-pub use store::{InstalledError, StateStore};
+pub use store::StateStore;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use nic_host::ReadError;
 
 use super::schema::{LONGEST_RECORD, Schema};
+use super::schema_error::{Readable, SchemaError};
 use super::store::StateStore;
 
 /// A record that cannot be read.
@@ -23,14 +24,13 @@ pub enum RecordError {
         source: serde_json::Error,
     },
     /// The file is of another version of this program.
-    #[error("{} has schema {found}; this program reads schemas 1 to {newest}", path.display())]
+    #[error("{} is of another version of this program", path.display())]
     Schema {
         /// The file.
         path: PathBuf,
-        /// The file's schema.
-        found: String,
-        /// The newest one that is read.
-        newest: u32,
+        /// Which, and who wrote it.
+        #[source]
+        source: SchemaError,
     },
 }
 
@@ -44,8 +44,9 @@ impl StateStore {
         let Some(text) = self.files().read_up_to_if_exists(&path, LONGEST_RECORD)? else { return Ok(None) };
         let parse_error = |source| RecordError::Parse { path: path.clone(), source };
         // Another version's fields would otherwise read like damage, or be taken for something else.
-        if let Some(found) = Schema::of(&text).map_err(parse_error)?.unreadable(1, newest) {
-            return Err(RecordError::Schema { path, found, newest });
+        let schema = Schema::of(&text).map_err(parse_error)?;
+        if let Err(source) = schema.ensure_readable(Readable { oldest: 1, newest }) {
+            return Err(RecordError::Schema { path, source });
         }
         serde_json::from_str(&text).map(Some).map_err(parse_error)
     }
@@ -72,14 +73,27 @@ mod tests {
         for schema in [1, 2] {
             assert_eq!(read(&format!("{{\"schema\":{schema}}}")).unwrap(), Some(Record { schema }));
         }
-        for schema in [0, 3, 9] {
-            let error = read(&format!("{{\"schema\":{schema},\"new\":true}}")).unwrap_err();
-            assert!(matches!(error, RecordError::Schema { .. }), "{error}");
-            assert!(error.to_string().contains(&format!("record.json has schema {schema};")), "{error}");
+        for schema in [3, 9] {
+            let error =
+                read(&format!("{{\"schema\":{schema},\"new\":true,\"writer\":\"7.1.0\"}}")).unwrap_err();
+            let writer = Some("\"7.1.0\"".to_owned());
+            let readable = Readable { oldest: 1, newest: 2 };
+            let RecordError::Schema { path, source } = &error else { panic!("{error}") };
+            assert!(path.ends_with("record.json"));
+            assert_eq!(*source, SchemaError::TooNew { found: schema, writer, readable });
+            let told = crate::error_chain(&error);
+            assert!(told.contains("nic-driver \"7.1.0\" wrote it"), "{told}");
         }
-        for (schema, shown) in [("\"2\"", "\"2\""), ("-2", "-2"), ("2.5", "\"2.5\""), ("null", "\"null\"")] {
-            let error = read(&format!("{{\"schema\":{schema}}}")).unwrap_err().to_string();
-            assert!(error.contains(&format!("has schema {shown};")), "{error}");
+        for (schema, told) in [
+            ("0", "schema 0 is too old for"),
+            ("3", "a version that does not tell its name wrote it"),
+            ("\"2\"", "schema \"2\" is none;"),
+            ("-2", "schema -2 is none;"),
+            ("2.5", "schema \"2.5\" is none;"),
+            ("null", "schema \"null\" is none;"),
+        ] {
+            let error = crate::error_chain(&read(&format!("{{\"schema\":{schema}}}")).unwrap_err());
+            assert!(error.contains(told), "{error}");
         }
         for text in ["{}", "{", "[]"] {
             let error = read(text).unwrap_err();

@@ -8,11 +8,12 @@ use nic_kmod::ModuleName;
 use serde::{Deserialize, Serialize};
 
 use super::record::RecordError;
+use super::schema_error::VERSION;
 use super::snapshot::Snapshot;
 use super::store::StateStore;
 
 /// The version of the record's form.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// A swap that is being rolled back, or was.
 ///
@@ -24,6 +25,9 @@ const SCHEMA: u32 = 2;
 pub struct RolledBack {
     /// The version of the file's form.
     pub schema: u32,
+    /// The version of this program that wrote it. Forms before the third do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
     /// The time of the rollback.
     pub at: Timestamp,
     /// In which boot.
@@ -76,8 +80,8 @@ impl RolledBack {
         asked_for: bool,
         reason: String,
     ) -> Self {
-        let snapshot = Some(snapshot.taken_at);
-        Self { schema: SCHEMA, at: Timestamp::now(), boot_id, snapshot, attempt, asked_for, reason }
+        let (snapshot, writer) = (Some(snapshot.taken_at), Some(VERSION.to_owned()));
+        Self { schema: SCHEMA, writer, at: Timestamp::now(), boot_id, snapshot, attempt, asked_for, reason }
     }
 
     /// Whether it is the swap for which this snapshot is armed.

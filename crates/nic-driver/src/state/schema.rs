@@ -6,11 +6,16 @@ use nic_host::Foreign;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::schema_error::{Readable, SchemaError};
+
 /// The longest record of this program that is read, in bytes: a snapshot of some thousand VFs has a few MiB.
 pub(super) const LONGEST_RECORD: u64 = 16 << 20;
 
-/// The schema of a record.
-pub(super) struct Schema(Told);
+/// The schema of a record, and who wrote it.
+pub(super) struct Schema {
+    told: Told,
+    writer: Told,
+}
 
 impl Schema {
     /// Reads it. Nothing else of the text is kept in memory.
@@ -18,33 +23,46 @@ impl Schema {
     /// # Errors
     /// The text is no JSON.
     pub(super) fn of(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str::<Head>(text).map(|head| Self(head.schema))
+        serde_json::from_str::<Head>(text).map(|head| Self { told: head.schema, writer: head.writer })
     }
 
     /// Whether it is this one.
     pub(super) fn is(&self, version: u64) -> bool {
-        matches!(self.0, Told::Version(found) if found == version)
+        matches!(self.told, Told::Version(found) if found == version)
     }
 
-    /// What is written there, when it is none from `oldest` to `newest`. A record without one is none of this program's, and is left to
-    /// its parser.
-    pub(super) fn unreadable(self, oldest: u32, newest: u32) -> Option<String> {
-        let versions = u64::from(oldest)..=u64::from(newest);
-        match self.0 {
-            Told::Nothing => None,
-            Told::Version(version) if versions.contains(&version) => None,
-            Told::Version(version) => Some(version.to_string()),
+    /// Whether the record is of a form that is read. One without a schema is none of this program's, or older than schemas are, and is left
+    /// to its parser.
+    ///
+    /// # Errors
+    /// It is too old or too new.
+    pub(super) fn ensure_readable(self, readable: Readable) -> Result<(), SchemaError> {
+        let writer = match self.writer {
             Told::Text(text) => Some(text),
+            Told::Nothing | Told::Version(_) => None,
+        };
+        match self.told {
+            Told::Nothing => Ok(()),
+            Told::Version(found) if found > u64::from(readable.newest) => {
+                Err(SchemaError::TooNew { found, writer, readable })
+            }
+            Told::Version(found) if found < u64::from(readable.oldest) => {
+                Err(SchemaError::TooOld { found, writer, readable })
+            }
+            Told::Version(_) => Ok(()),
+            Told::Text(found) => Err(SchemaError::NoVersion { found, readable }),
         }
     }
 }
 
-/// The schema alone, of a record of whatever form.
+/// The schema and the writer alone, of a record of whatever form.
 #[derive(Deserialize)]
 #[serde(expecting = "a record")]
 struct Head {
     #[serde(default)]
     schema: Told,
+    #[serde(default)]
+    writer: Told,
 }
 
 /// What a record says of its schema.

@@ -63,7 +63,7 @@ mod tests {
     use crate::state::{Snapshot, StateStore};
 
     /// The documented node's, as the last version with schema 2 stored it.
-    const STORED: &str = include_str!("../../tests/state/schema-2.json");
+    const STORED: &str = include_str!("../../../../fixtures/state/schema-2/mlx5/snapshot.json");
 
     fn read(text: &str) -> Result<Snapshot, crate::state::SnapshotError> {
         let folder = tempfile::tempdir().unwrap();
@@ -79,12 +79,12 @@ mod tests {
         assert_eq!((first.vfs.len(), second.vfs.len()), (50, 0));
         assert!(first.eswitch.as_set().is_some() && first.netdev.as_set().is_some());
         assert!(first.vfs.iter().all(|vf| vf.admin.as_set().is_some()));
-        // With the next write it is one of schema 3, and is read as that.
+        // With the next write it is one of today's schema, and is read as that.
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::new(folder.path());
         store.write_snapshot(&snapshot).unwrap();
         let written = std::fs::read_to_string(store.snapshot_path()).unwrap();
-        assert!(written.contains("\"schema\": 3"), "{written}");
+        assert!(written.contains("\"schema\": 4"), "{written}");
         assert_eq!(read(&written).unwrap().nics.vf_count(), 50);
 
         let mut reloaded = snapshot.nics.clone();

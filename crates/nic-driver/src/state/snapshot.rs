@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::saved_settings::SavedSettings;
+use super::schema_error::{Readable, SchemaError, VERSION};
 
 /// The version of the snapshot file's form.
-pub const SNAPSHOT_SCHEMA: u32 = 3;
+pub const SNAPSHOT_SCHEMA: u32 = 4;
 /// The oldest version that is still read.
-pub(super) const OLDEST_SNAPSHOT_SCHEMA: u32 = 2;
+const OLDEST_SNAPSHOT_SCHEMA: u32 = 2;
+/// The versions that are read.
+pub(super) const READABLE: Readable = Readable { oldest: OLDEST_SNAPSHOT_SCHEMA, newest: SNAPSHOT_SCHEMA };
 
 /// Parameters of modules, by module and name.
 pub type ModuleParameters = BTreeMap<ModuleName, BTreeMap<String, String>>;
@@ -26,6 +29,9 @@ pub type ModuleParameters = BTreeMap<ModuleName, BTreeMap<String, String>>;
 pub struct Snapshot {
     /// The version of the file's form.
     schema: u32,
+    /// The version of this program that took it. Schema 3 does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    writer: Option<String>,
     /// SHA-256 over all else: the JSON without white space, without this field, keys sorted. The store writes it and
     /// looks at it. A file edited by hand has none: then its word is taken, and a warning given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,6 +99,7 @@ impl Snapshot {
             observed;
         Self {
             schema: SNAPSHOT_SCHEMA,
+            writer: Some(VERSION.to_owned()),
             checksum: None,
             taken_at: Timestamp::now(),
             boot_id,
@@ -128,6 +135,11 @@ impl Snapshot {
     #[must_use]
     pub fn stage(&self) -> &SnapshotStage {
         &self.stage
+    }
+
+    /// The same snapshot in the form that is written now, and by whom.
+    pub(super) fn written_now(self) -> Self {
+        Self { schema: SNAPSHOT_SCHEMA, writer: Some(VERSION.to_owned()), ..self }
     }
 
     pub(super) fn with_checksum(self, checksum: Option<String>) -> Self {
@@ -247,12 +259,13 @@ pub enum SnapshotError {
         path: PathBuf,
     },
     /// The file is of another version of this program.
-    #[error("{} has schema {found}; this program reads schema {OLDEST_SNAPSHOT_SCHEMA} and {SNAPSHOT_SCHEMA}", path.display())]
+    #[error("{} is of another version of this program", path.display())]
     Schema {
         /// The file.
         path: PathBuf,
-        /// The file's schema.
-        found: String,
+        /// Which, and who wrote it.
+        #[source]
+        source: SchemaError,
     },
     /// The file is of another NIC family.
     #[error("{} is of the NIC family {found}, and {asked} was asked for", path.display())]

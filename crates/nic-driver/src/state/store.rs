@@ -2,12 +2,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nic_host::{Host, ReadError, TrustError, WriteError};
-use nic_packages::InstallRecord;
+use nic_host::{Host, TrustError, WriteError};
 
 use super::schema::{LONGEST_RECORD, Schema};
 use super::schema_2;
-use super::snapshot::{OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA, Snapshot, SnapshotError};
+use super::snapshot::{READABLE, Snapshot, SnapshotError};
 
 /// How many snapshots that could not be used stay.
 const SNAPSHOTS_ASIDE: usize = 16;
@@ -21,23 +20,6 @@ pub struct StateStore {
     folder: PathBuf,
     /// What is one NIC family's alone: two families on a node must not take each other's snapshot.
     family_folder: PathBuf,
-}
-
-/// The record of what was installed, unreadable.
-#[derive(Debug, thiserror::Error)]
-pub enum InstalledError {
-    /// The file could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The file is damaged.
-    #[error("{} is not a record of installed packages that can be read", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: serde_json::Error,
-    },
 }
 
 impl StateStore {
@@ -119,8 +101,8 @@ impl StateStore {
         // The schema is looked at first: another version's fields would otherwise read like damage.
         let schema = Schema::of(&text).map_err(parse_error)?;
         let is_schema_2 = schema.is(2);
-        if let Some(found) = schema.unreadable(OLDEST_SNAPSHOT_SCHEMA, SNAPSHOT_SCHEMA) {
-            return Err(SnapshotError::Schema { path, found });
+        if let Err(source) = schema.ensure_readable(READABLE) {
+            return Err(SnapshotError::Schema { path, source });
         }
         let snapshot: Snapshot = if is_schema_2 {
             let value = serde_json::from_str(&text).map_err(parse_error)?;
@@ -158,9 +140,10 @@ impl StateStore {
     /// It contradicts itself, or is longer than what is read, or cannot be written.
     pub fn write_snapshot(&self, snapshot: &Snapshot) -> Result<(), WriteError> {
         let path = self.snapshot_path();
-        let value = serde_json::to_value(snapshot).map_err(|error| not_serialised(&path, error))?;
+        let snapshot = snapshot.clone().written_now();
+        let value = serde_json::to_value(&snapshot).map_err(|error| not_serialised(&path, error))?;
         let checksum = Some(Snapshot::checksum_of(value));
-        self.files.write_durably(&path, &readable_text(&path, &snapshot.clone().with_checksum(checksum))?)
+        self.files.write_durably(&path, &readable_text(&path, &snapshot.with_checksum(checksum))?)
     }
 
     /// Makes sure that the state directory takes what is about to be written to it: writes `size` bytes durably, and
@@ -225,23 +208,6 @@ impl StateStore {
                 );
             }
         }
-    }
-
-    /// What was installed, and not removed since.
-    pub fn installed(&self) -> Result<Option<InstallRecord>, InstalledError> {
-        let path = self.installed_path();
-        let Some(text) = self.files.read_up_to_if_exists(&path, LONGEST_RECORD)? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|source| InstalledError::Parse { path, source })
-    }
-
-    /// Stores what was installed.
-    pub fn write_installed(&self, record: &InstallRecord) -> Result<(), WriteError> {
-        self.put(&self.installed_path(), record)
-    }
-
-    /// Forgets what was installed.
-    pub fn remove_installed(&self) -> Result<(), WriteError> {
-        self.files.remove_file(self.installed_path()).map(|_| ())
     }
 
     pub(super) fn files(&self) -> &Host {
@@ -341,9 +307,13 @@ pub(super) mod tests {
         assert!(matches!(other_family, SnapshotError::OtherFamily { .. }), "{other_family}");
 
         let whole = std::fs::read_to_string(store.snapshot_path()).unwrap();
-        std::fs::write(store.snapshot_path(), whole.replace("\"schema\": 3", "\"schema\": 9")).unwrap();
-        let error = store.snapshot().unwrap_err().to_string();
-        assert!(error.ends_with("has schema 9; this program reads schema 2 and 3"), "{error}");
+        std::fs::write(store.snapshot_path(), whole.replace("\"schema\": 4", "\"schema\": 9")).unwrap();
+        let error = crate::error_chain(&store.snapshot().unwrap_err());
+        let writer = format!(
+            "schema 9 is too new for nic-driver {}, which reads schemas 2 to 4",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert!(error.contains(&writer), "{error}");
         std::fs::write(store.snapshot_path(), &whole[..whole.len() / 2]).unwrap();
         let truncated = store.snapshot().unwrap_err();
         assert!(truncated.to_string().contains("snapshot.json"), "{truncated}");

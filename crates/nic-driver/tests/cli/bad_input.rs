@@ -272,7 +272,7 @@ fn trial_w13_a_schema_that_is_no_number_is_another_versions() {
     for schema in ["\"2\"", "-2", "2.5", "null", "18446744073709551616"] {
         let sandbox = edited(|snapshot| snapshot["schema"] = serde_json::from_str(schema).unwrap());
         let ran = sandbox.on(AFTER, &["plan", "restore-sriov"]);
-        told(&ran, Exit::BadSnapshot, &["snapshot.json has schema", "this program reads schema 2 and 3"]);
+        told(&ran, Exit::BadSnapshot, &["snapshot.json is of another version", "reads schemas 2 to 4"]);
     }
 }
 

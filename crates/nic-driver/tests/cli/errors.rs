@@ -119,7 +119,7 @@ fn an_unreadable_snapshot_is_refused_and_set_aside_by_the_next() {
 #[test]
 fn a_snapshot_that_does_not_fit() {
     for (name, from, to) in [
-        ("another_schema", "\"schema\": 3,", "\"schema\": 9,"),
+        ("another_schema", "\"schema\": 4,", "\"schema\": 9,"),
         ("another_family", "\"family\": \"mlx5\"", "\"family\": \"mine\""),
     ] {
         let sandbox = with_snapshot();

@@ -77,7 +77,7 @@ pub(super) mod tests {
     use nic_topology::NetworkState;
 
     use super::*;
-    use crate::state::{Attempt, ModuleParameters, Observed};
+    use crate::state::{Attempt, ModuleParameters, Observed, SavedSettings};
 
     pub(in crate::phase::reload) fn snapshot() -> Snapshot {
         let mut snapshot = Snapshot::by_hand(Observed {
@@ -88,6 +88,7 @@ pub(super) mod tests {
             lost: Vec::new(),
             parameters: ModuleParameters::new(),
             nics: NicState::default(),
+            settings: SavedSettings::default(),
             network: NetworkState::default(),
         });
         snapshot.taken_at = "2026-01-02T03:04:05Z".parse().unwrap();

@@ -38,7 +38,7 @@ pub(super) fn tell_of_new_reload(context: &Context) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Uptime;
+    use crate::state::{LineOrigin, Uptime};
 
     #[test]
     fn only_a_good_end_is_followed_by_another_pod() {
@@ -50,6 +50,7 @@ mod tests {
             uptime_ms: Uptime::from_ms(0),
             boot_id: boot_id.clone(),
             pid: 1,
+            origin: LineOrigin::default(),
             entry,
         };
         let began = |boot, phase: Phase| event(boot, Entry::PhaseBegan { phase: phase.into() });

@@ -2,9 +2,12 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
+use serde::{Deserialize, Serialize};
+
 use super::*;
 use crate::report::Report;
 use crate::state::step::tests::examples;
+use crate::state::{ModuleCheckpoint, Moment, Named};
 
 fn journal() -> (tempfile::TempDir, StateStore, Journal) {
     let folder = tempfile::tempdir().unwrap();
@@ -155,7 +158,7 @@ fn an_earlier_version_reads_what_is_written_now() {
     for line in text.lines() {
         let event: Event = serde_json::from_str(line).unwrap();
         let mut line: serde_json::Map<_, _> = serde_json::from_str(line).unwrap();
-        for later in ["at", "uptime_ms", "boot_id", "pid", "does"] {
+        for later in ["at", "uptime_ms", "boot_id", "pid", "schema", "writer", "run", "seq", "does"] {
             line.remove(later);
         }
         assert_eq!(serde_json::to_value(event).unwrap(), serde_json::Value::Object(line));
@@ -200,6 +203,65 @@ fn what_a_later_version_wrote_is_told_and_no_damage() {
     for told in ["levitate", "remove the VFs", "unload igb", "run it", "meanwhile"] {
         assert!(report.to_string().contains(told), "{told}: {report}");
     }
+}
+
+#[test]
+fn a_known_kind_that_cannot_be_read_is_damage_unless_another_version_wrote_it() {
+    let (_folder, store, _) = journal();
+    let line = |rest: &str| {
+        let common = "\"at\":\"2026-01-02T03:04:05Z\",\"uptime_ms\":1,\"boot_id\":\"boot\",\"pid\":7";
+        format!("{{{common},{rest}}}\n")
+    };
+    let ours = format!("\"schema\":2,\"writer\":\"{}\",", env!("CARGO_PKG_VERSION"));
+    for (line, is_damage) in [
+        (line("\"kind\":\"phase_began\""), true),
+        (line(&format!("{ours}\"kind\":\"phase_began\"")), true),
+        (line("\"writer\":\"7.0.0\",\"kind\":\"phase_began\""), false),
+        (line("\"schema\":3,\"kind\":\"phase_began\""), false),
+        (line("\"kind\":\"levitated\",\"height\":3"), false),
+        (line("\"phase\":\"reload\""), true),
+        ("{\"kind\":\"levitated\"}\n".to_owned(), true),
+    ] {
+        std::fs::write(store.journal_path(), &line).unwrap();
+        let read = Journal::read(&store);
+        assert_eq!(read.is_err(), is_damage, "{line}");
+        if let Ok(events) = read {
+            // What is kept of it is all of it.
+            let written: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let mut kept = serde_json::to_value(&events[0]).unwrap();
+            if written.get("schema").is_none() {
+                kept.as_object_mut().unwrap().remove("schema");
+            }
+            assert_eq!(kept, written);
+        }
+    }
+}
+
+#[test]
+fn the_kinds_are_those_that_are_written() {
+    let (_folder, store, journal) = journal();
+    all_entries().into_iter().for_each(|entry| journal.write(entry));
+    let text = std::fs::read_to_string(store.journal_path()).unwrap();
+    for line in text.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(Entry::KINDS.contains(&line["kind"].as_str().unwrap()), "{line}");
+    }
+}
+
+#[test]
+fn a_line_that_cannot_be_written_leaves_a_gap_in_the_numbers() {
+    let (_folder, store, journal) = journal();
+    journal.write(Entry::PhaseBegan { phase: Phase::Run.into() });
+    let path = store.journal_path();
+    let kept = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    journal.write(Entry::PhaseBegan { phase: Phase::Reload.into() });
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, kept).unwrap();
+    journal.write(Entry::PhaseBegan { phase: Phase::Install.into() });
+    let numbers: Vec<_> = Journal::read(&store).unwrap().iter().map(|event| event.origin.seq).collect();
+    assert_eq!(numbers, [Some(1), Some(3)]);
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn the_names_on_disk_are_these() {
 fn the_texts_of_an_earlier_version_are_these_steps() {
     let mut steps: BTreeMap<String, String> = BTreeMap::new();
     let mut left = examples();
-    for line in include_str!("../journal/tests/journal-1.jsonl").lines() {
+    for line in include_str!("../../../../../fixtures/state/schema-2/journal.jsonl").lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         let Some(text) = line.get("step").and_then(|step| step.as_str()) else { continue };
         let step = old_text::of_text(text).unwrap_or_else(|| panic!("{text:?} is not understood"));

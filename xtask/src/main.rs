@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod demo;
+mod dist;
 mod fixtures;
 mod lab;
 mod lab_verb;
@@ -43,6 +44,8 @@ enum Verb {
     Pipeline(pipeline::Arguments),
     /// Build the program of the build sidecar so that it runs in any image, and prove that it does
     Sidecar(sidecar::Arguments),
+    /// Make all that a release consists of: programs, packages, manifests, checksums
+    Dist(dist::Arguments),
     /// List, run or enter the lab's virtual machines
     Lab(lab_verb::Arguments),
     /// Say which crates' tests and which scenarios a change touches, and how to run them
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Pipeline(arguments) => pipeline::run(&arguments),
         Verb::Sidecar(arguments) => sidecar::run(&arguments),
+        Verb::Dist(arguments) => dist::run(&arguments),
         Verb::Lab(arguments) => lab_verb::run(&arguments),
         Verb::Touched(arguments) => touched::run(&arguments),
         Verb::Check => check::run(),

@@ -14,20 +14,26 @@ use clap::Args;
 
 use crate::{lab, workspace};
 
-const PACKAGE: &str = "nic-sidecar";
-const PROGRAM: &str = "nic-driver-sidecar";
+/// How cargo is told of the program.
+pub(crate) const WHICH: [&str; 4] = ["--package", "nic-sidecar", "--bin", PROGRAM];
+pub(crate) const PROGRAM: &str = "nic-driver-sidecar";
 
 /// For the program alone: what it is linked from is compiled as ever, so that the build of the workspace can be used.
-const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];
+pub(crate) const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {}
 
 /// Builds the program as it is released, proves it, and puts it where images take it from.
 pub(crate) fn run(Arguments {}: &Arguments) -> anyhow::Result<()> {
-    let metadata = workspace::metadata()?;
-    let scratch = scratch(&metadata)?;
-    let released = folder(&metadata).join(PROGRAM);
+    println!("{}", released(&workspace::metadata()?)?.display());
+    Ok(())
+}
+
+/// The same, for a release.
+pub(crate) fn released(metadata: &Metadata) -> anyhow::Result<PathBuf> {
+    let scratch = scratch(metadata)?;
+    let released = folder(metadata).join(PROGRAM);
     // One that was proven before must not be taken for one that fails now.
     match fs::remove_file(&released) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -35,9 +41,20 @@ pub(crate) fn run(Arguments {}: &Arguments) -> anyhow::Result<()> {
         }
         Ok(()) | Err(_) => {}
     }
-    let program = proven(&metadata, &["--release"], "release", scratch.path())?;
+    let program = proven(metadata, &["--release"], "release", scratch.path())?;
     fs::rename(&program, &released).with_context(|| format!("cannot write {}", released.display()))?;
-    println!("{}", released.display());
+    Ok(released)
+}
+
+/// Whether a program of another machine's needs nothing, as far as its file tells.
+pub(crate) fn needs_nothing(program: &Path) -> anyhow::Result<()> {
+    let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let needs = linkage::needs(&content).with_context(|| format!("cannot tell what {PROGRAM} needs"))?;
+    ensure!(
+        needs.is_empty(),
+        "{PROGRAM} must need nothing of the image that it runs in, and needs:\n  {}",
+        needs.join("\n  ")
+    );
     Ok(())
 }
 
@@ -65,7 +82,7 @@ pub(crate) fn build(metadata: &Metadata, into: &Path) -> anyhow::Result<PathBuf>
 
 fn built(metadata: &Metadata, profile: &[&str], built_in: &str, into: &Path) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(&metadata.workspace_root).args(["rustc", "--package", PACKAGE, "--bin", PROGRAM]);
+    cargo.current_dir(&metadata.workspace_root).arg("rustc").args(WHICH);
     lab::process::stream(cargo.args(profile).arg("--").args(STATIC))?;
     lab::strip(&metadata.target_directory.as_std_path().join(built_in).join(PROGRAM), into)
 }
@@ -73,17 +90,12 @@ fn built(metadata: &Metadata, profile: &[&str], built_in: &str, into: &Path) -> 
 /// Builds the program and proves the very file that is returned: a stripped copy, in `scratch`.
 fn proven(metadata: &Metadata, profile: &[&str], built_in: &str, scratch: &Path) -> anyhow::Result<PathBuf> {
     let program = built(metadata, profile, built_in, scratch)?;
-    let content = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
-    let needs = linkage::needs(&content).with_context(|| format!("cannot tell what {PROGRAM} needs"))?;
-    ensure!(
-        needs.is_empty(),
-        "{PROGRAM} must need nothing of the image that it runs in, and needs:\n  {}",
-        needs.join("\n  ")
-    );
+    needs_nothing(&program)?;
+    let size = fs::metadata(&program).with_context(|| format!("cannot read {}", program.display()))?.len();
     bare_root::run(&program, scratch).with_context(|| format!("{PROGRAM}, in a root of its own"))?;
     println!(
         "{PROGRAM}, {:.1} MiB: needs no loader, library or name service, and builds in a root that holds nothing else",
-        content.len() as f64 / f64::from(1 << 20)
+        size as f64 / f64::from(1 << 20)
     );
     Ok(program)
 }

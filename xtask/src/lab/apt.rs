@@ -37,9 +37,22 @@ struct Archive {
 impl Apt {
     /// Prepares the private apt below `root`.
     pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
+        Self::open_with(root, configuration(root)?)
+    }
+
+    /// The same for packages of another architecture than this machine's.
+    pub(crate) fn open_for(root: &Path, architecture: &str) -> anyhow::Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
+        let own = configuration(root)?;
+        let architectures =
+            format!("APT::Architecture \"{architecture}\";\nAPT::Architectures {{ \"{architecture}\"; }};\n");
+        Self::open_with(root, own + &architectures)
+    }
+
+    fn open_with(root: &Path, configuration: String) -> anyhow::Result<Self> {
         let apt = Self { configuration: root.join("apt.conf") };
         // Each time: it names the folder it is in, which may have been moved.
-        fs::write(&apt.configuration, configuration(root)?).context("cannot write apt.conf")?;
+        fs::write(&apt.configuration, configuration).context("cannot write apt.conf")?;
         if root.join("ready").exists() {
             return Ok(apt);
         }

@@ -12,6 +12,7 @@ mod drivers;
 mod guest_root;
 mod image;
 mod kernel;
+mod libraries;
 mod machine;
 mod module_build;
 pub(crate) mod modules;
@@ -38,6 +39,7 @@ use lab_guest::scenario::{self, Needs, Scenario, Security};
 use lab_guest::wiring::{PARAMETER_ARGUMENT, SCENARIO_ARGUMENT, SYMBOLS_ARGUMENT, SYMBOLS_FILE};
 
 pub(crate) use kernel::{Kernel, KernelTree};
+pub(crate) use libraries::libraries;
 pub(crate) use machine::set_up as set_up_machine;
 pub(crate) use programs::{Programs, strip};
 pub(crate) use vm::{Failure, Judgement, Said};
@@ -279,8 +281,7 @@ impl Lab {
 
     /// The root folder of an image of the distribution, with what builds kernel modules and packages.
     pub(crate) fn image(&self) -> anyhow::Result<PathBuf> {
-        let (apt, cache, _lock) = workshop(&self.root)?;
-        Ok(image::root(image::folder(&apt, &cache)?.path()))
+        image_below(&self.root)
     }
 
     /// The seccomp profile of the distribution's container runtimes.
@@ -380,6 +381,16 @@ fn workshop(root: &Path) -> anyhow::Result<(Apt, Cache, fs::File)> {
     let lock = fs::File::create(root.join("lock")).context("cannot create the lab's lock")?;
     lock.lock().context("cannot lock the lab")?;
     Ok((Apt::open(&apt_root)?, Cache::open(root.join("cache"))?, lock))
+}
+
+/// The root folder of the distribution's image, for whoever needs nothing else of the lab below `target`.
+pub(crate) fn image(target: &Path) -> anyhow::Result<PathBuf> {
+    image_below(&target.join("lab"))
+}
+
+fn image_below(root: &Path) -> anyhow::Result<PathBuf> {
+    let (apt, cache, _lock) = workshop(root)?;
+    Ok(image::root(image::folder(&apt, &cache)?.path()))
 }
 
 /// Tells what the lab is doing; on the error stream, because results go to the other one.

@@ -15,7 +15,7 @@ const COMPILER: &str = "gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0";
 
 /// A container, whose processes each get its root mounted anew; what they write stays.
 #[derive(Debug)]
-pub(super) struct Container {
+pub(crate) struct Container {
     name: &'static str,
     folder: tempfile::TempDir,
     /// The uppermost first.
@@ -27,7 +27,7 @@ pub(super) struct Container {
 
 /// A process of a container. It is killed when it is let go of.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     line: String,
     child: Child,
     _container: Container,
@@ -35,7 +35,7 @@ pub(super) struct Process {
 
 impl Container {
     /// A container of the image's `layers` on a node whose kernel is `kernel`, in a folder below `scratch`.
-    pub(super) fn new(
+    pub(crate) fn new(
         name: &'static str,
         layers: &[&Path],
         kernel: &str,
@@ -75,19 +75,19 @@ impl Container {
     }
 
     /// Where a path that was written in the container, or is to be seen in it, lies on this machine.
-    pub(super) fn written(&self, path: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn written(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.part("upper").join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// Makes a folder in it.
-    pub(super) fn create_folder(&self, path: &str) -> anyhow::Result<()> {
+    pub(crate) fn create_folder(&self, path: &str) -> anyhow::Result<()> {
         let folder = self.written(path);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))
     }
 
     /// Puts a file into it, with the permissions of a program.
-    pub(super) fn put(&self, path: &str, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    pub(crate) fn put(&self, path: &str, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
         use std::os::unix::fs::PermissionsExt as _;
         let file = self.written(path);
         if let Some(folder) = file.parent() {
@@ -99,12 +99,12 @@ impl Container {
     }
 
     /// Shows it a folder of this machine.
-    pub(super) fn bind(&mut self, folder: &Path, place: &'static str) {
+    pub(crate) fn bind(&mut self, folder: &Path, place: &'static str) {
         self.bound.push((folder.to_owned(), place));
     }
 
     /// Sets a variable for all that runs in it.
-    pub(super) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.variables.retain(|(known, _)| *known != name);
         self.variables.push((name, value.into()));
     }
@@ -127,14 +127,14 @@ impl Container {
     }
 
     /// Runs a program to its end, whatever that is.
-    pub(super) fn run(&self, words: &[&str]) -> anyhow::Result<Output> {
+    pub(crate) fn run(&self, words: &[&str]) -> anyhow::Result<Output> {
         self.command(words)?
             .output()
             .with_context(|| format!("cannot run `{}` in the container {}", words.join(" "), self.name))
     }
 
     /// Runs a program that is to succeed, and returns what it printed.
-    pub(super) fn output(&self, words: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn output(&self, words: &[&str]) -> anyhow::Result<String> {
         let Output { status, stdout, stderr } = self.run(words)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         ensure!(
@@ -149,7 +149,7 @@ impl Container {
     }
 
     /// Starts a program, which is the first process of its container, and goes with it; what it prints goes to `log`.
-    pub(super) fn start_for_good(self, words: &[&str], log: &Path) -> anyhow::Result<Process> {
+    pub(crate) fn start_for_good(self, words: &[&str], log: &Path) -> anyhow::Result<Process> {
         let line = format!("`{}` in the container {}", words.join(" "), self.name);
         let file = fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         let errors = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
@@ -160,7 +160,7 @@ impl Container {
 
 impl Process {
     /// Tells the first process of the container to stop (SIGTERM), and waits for its end.
-    pub(super) fn stop(mut self) -> anyhow::Result<ExitStatus> {
+    pub(crate) fn stop(mut self) -> anyhow::Result<ExitStatus> {
         let unshare = self.child.id();
         let children = format!("/proc/{unshare}/task/{unshare}/children");
         let first = fs::read_to_string(&children).with_context(|| format!("cannot read {children}"))?;

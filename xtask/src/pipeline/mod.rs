@@ -5,7 +5,7 @@
 //! RHEL's and RHCOS's os-release, and a `dnf` that has everything; rpmbuild, rpm, depmod, apt-get, dpkg, dkms and the compiler are
 //! real.
 
-mod container;
+pub(crate) mod container;
 mod on_debian;
 mod on_openshift;
 pub(crate) mod vendor;

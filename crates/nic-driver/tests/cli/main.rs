@@ -11,6 +11,8 @@ mod config;
 #[cfg(test)]
 mod container;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod documented_node;
 #[cfg(test)]
 mod dtk_run;

@@ -110,7 +110,9 @@ fn all_entries() -> Vec<Entry> {
 #[test]
 fn whatever_is_written_is_read_back() {
     let (_folder, store, journal) = journal();
-    let entries = all_entries();
+    let mut entries = all_entries();
+    // A kind that the version before does not know.
+    entries.push(Entry::SettingsResult { result: Box::default() });
     entries.iter().for_each(|entry| journal.write(entry.clone()));
     let read: Vec<Entry> = Journal::read(&store).unwrap().into_iter().map(|event| event.entry).collect();
     assert_eq!(read, entries);

@@ -92,6 +92,15 @@ impl Host {
         }
     }
 
+    /// Whether a read may come to no end: of the running kernel, or where a recording says so. A tree's files are read in the time that the
+    /// machine takes.
+    pub(crate) fn may_hang(&self) -> bool {
+        match &self.inner.commands {
+            Commands::Replay(replay) => replay.hangs(),
+            Commands::Execute => self.has_own_root(),
+        }
+    }
+
     /// Whether this is the machine the process runs on, and so the one netlink and the kernel's module loader
     /// speak of. It is not where commands are answered from a replay: half a machine must not be changed.
     #[must_use]

@@ -29,6 +29,11 @@ impl Replay {
         self
     }
 
+    /// Whether any file hangs.
+    pub(crate) fn hangs(&self) -> bool {
+        !self.hanging.is_empty()
+    }
+
     /// `path` is relative to the root.
     pub(crate) fn hangs_at(&self, path: &Path) -> bool {
         self.hanging.contains(path)

@@ -47,6 +47,8 @@ impl Host {
     /// Looks at this machine from a thread of its own, for at most `deadline`. `what` it looks at is named where that does not suffice, and
     /// the file that is being read by then. The look is given this host, and reads by it.
     ///
+    /// A tree is looked at without a deadline: its files do not hang.
+    ///
     /// A read that hangs in the kernel cannot be called back. Its thread is left behind, and nobody waits for it but the kernel: where that
     /// waits for a lock (`device_lock` in `include/linux/device.h`), a process that has ended is gone once the lock was had.
     ///
@@ -59,6 +61,7 @@ impl Host {
         look: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, LookError> {
         let (what, reading) = (what.into(), Reading::default());
+        let deadline = if self.may_hang() { deadline } else { Duration::MAX };
         let host = self.with_reading(reading.clone());
         match in_thread("look", deadline, move || look(&host)).await {
             Ok(Some(found)) => Ok(found),
@@ -140,6 +143,17 @@ mod tests {
         };
         let error = host.look_within("it all", deadline, look).await.unwrap_err().to_string();
         assert_eq!(error, "looking at it all has not ended after 0 s: something of it hangs in the kernel");
+    }
+
+    #[tokio::test]
+    async fn a_tree_on_a_slow_machine_is_looked_at_to_the_end() {
+        let (_tree, host) = tree();
+        let look = |host: &Host| {
+            std::thread::sleep(Duration::from_millis(200));
+            host.attribute(NUM_VFS)
+        };
+        let found = host.look_within("0000:01:00.0", Duration::from_millis(1), look).await;
+        assert_eq!(found.unwrap().unwrap().as_deref(), Some("7"));
     }
 
     #[tokio::test]

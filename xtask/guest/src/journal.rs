@@ -101,7 +101,8 @@ mod tests {
         ];
         assert_eq!(json!({"part": vf}).pointer(VF).and_then(|vf| vf.get(INDEX)), Some(&json!(0)));
         for mut line in stages.chain(phases) {
-            let common = json!({"at": "2026-01-02T03:04:05Z", UPTIME: 7, "boot_id": "boot", "pid": 1});
+            let common =
+                json!({"schema": 1, "at": "2026-01-02T03:04:05Z", UPTIME: 7, "boot_id": "boot", "pid": 1});
             line.as_object_mut().unwrap().extend(common.as_object().unwrap().clone());
             let event: JournalEvent = serde_json::from_value(line.clone()).unwrap();
             assert_eq!(serde_json::to_value(event).unwrap(), line);

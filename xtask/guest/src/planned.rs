@@ -22,7 +22,8 @@ impl Planned {
         let told = with(&["plan", "reload", "--output", "json"]).quietly().run()?.expect(Exit::Success)?;
         let json: serde_json::Value =
             serde_json::from_str(&told.stdout).context("the plan's JSON does not parse")?;
-        let steps = json["steps"].as_array().context("the plan has no steps")?;
+        let steps =
+            json.get("steps").and_then(serde_json::Value::as_array).context("the plan has no steps")?;
         let step = |step: &serde_json::Value| serde_json::from_value(step["does"].clone());
         let steps =
             steps.iter().map(step).collect::<Result<_, _>>().context("a step is none of the journal")?;

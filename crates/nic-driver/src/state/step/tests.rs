@@ -96,6 +96,8 @@ fn the_names_on_disk_are_these() {
 fn the_texts_of_an_earlier_version_are_these_steps() {
     let mut steps: BTreeMap<String, String> = BTreeMap::new();
     let mut left = examples();
+    // Steps that no version had before steps were data.
+    left.retain(|step| !matches!(step, Step::RestoreSettings));
     for line in include_str!("../../../../../fixtures/state/schema-2/journal.jsonl").lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         let Some(text) = line.get("step").and_then(|step| step.as_str()) else { continue };

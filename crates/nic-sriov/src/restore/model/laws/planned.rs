@@ -74,6 +74,16 @@ fn is_of_new_vf(fresh: &VfAttributes, change: VfChange) -> bool {
     }
 }
 
+/// Without the second time that a rate is set: one that the driver refuses at first is tried once more at the end, and whether it does
+/// nobody can tell beforehand.
+fn once(steps: Vec<PlannedStep>) -> Vec<PlannedStep> {
+    let is_rate = |step: &PlannedStep| {
+        matches!(step.step, RestoreStep::Admin(AdminStep::Netlink(VfChange::Rate { .. })))
+    };
+    let mut set = BTreeSet::new();
+    steps.into_iter().filter(|step| !is_rate(step) || set.insert(step.component.clone())).collect()
+}
+
 /// The steps in the order that is promised: VFs are bound and set up beside one another, PFs likewise.
 fn in_order(steps: impl Iterator<Item = PlannedStep>) -> Vec<PlannedStep> {
     let mut steps: Vec<PlannedStep> = steps.filter(|step| step.stage != Stage::Names).collect();
@@ -110,7 +120,7 @@ fn is_done_as_planned(saved: &NicState, machine: &mut Kernel, seed: u64) -> Resu
     let tried = tried_in_stages(machine).into_iter().filter(|tried| {
         !matches!(tried.step, RestoreStep::Netdev(_)) || !promised.contains(&(tried.stage, &tried.component))
     });
-    let (planned, tried) = (in_order(planned.cloned()), in_order(tried));
+    let (planned, tried) = (once(in_order(planned.cloned())), once(in_order(tried)));
     let text = |steps: &[PlannedStep]| {
         let line = |step: &PlannedStep| format!("{:?}: {}: {}", step.stage, step.component, step.step);
         steps.iter().map(line).collect::<Vec<_>>()

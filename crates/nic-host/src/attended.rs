@@ -212,7 +212,7 @@ fn kill(command: &str, group: Option<Pid>, signal: Signal) {
         // All of it has ended.
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => {
-            tracing::warn!(command, ?signal, %error, "cannot send the command's process group a signal")
+            tracing::warn!(command, ?signal, %error, "cannot send the command's process group a signal");
         }
     }
 }

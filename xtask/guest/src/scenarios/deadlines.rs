@@ -130,7 +130,7 @@ fn looks_end(pf: &str, read: &Path, written: &Path, value: &str) -> anyhow::Resu
     let looks = [
         (vec!["status"], Exit::Success),
         (vec!["preflight", "--force"], Exit::Blocked),
-        (vec!["plan", "reload", "--force"], Exit::Success),
+        (vec!["plan", "reload"], Exit::Success),
         (elsewhere.into_iter().chain(["snapshot"]).collect(), Exit::Success),
     ];
     let mut running = Vec::new();

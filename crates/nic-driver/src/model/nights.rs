@@ -58,6 +58,18 @@ fn a_bad_driver_is_taken_back_and_not_tried_again() {
     }
 }
 
+/// A restore that was asked for by hand and could not give all back leaves an armed snapshot, and no swap has kept anything.
+#[test]
+fn a_reload_behind_a_restore_that_could_not_give_all_back_keeps_its_way_back() {
+    let mut node = Node::new(Build { number: 2, flaw: Flaw::Refused });
+    assert_eq!(run(&mut node, Command::Snapshot), Exit::Success);
+    node.happens(Event::Pf(false));
+    assert_eq!(run(&mut node, RESTORE), Exit::Degraded);
+    // The driver is taken back, and the PF is still missing.
+    assert_eq!(run(&mut node, Command::Reload), Exit::Degraded);
+    assert_eq!(node.driver(), Some(INBOX));
+}
+
 /// A node that runs a driver well, with a container of another build on it.
 fn before_the_swap(next: Build) -> Node {
     let mut node = Node::new(Build::good(1));

@@ -7,7 +7,7 @@ use super::error::PhaseError;
 use crate::context::{Context, Lossy, ManagementNic};
 use crate::node::{StorageBehind, behind_nics, lost_elsewhere, observe_node};
 use crate::state::Observed;
-use crate::swap::{Blocker, BlockerKind, FoundBlockers, Look, find_blockers};
+use crate::swap::{Blocker, BlockerKind, FoundBlockers, Look, find_blockers, is_swap_under_way};
 
 /// Looks for everything that stands in the way of a reload from the tree with this index, without asking whether one is due. Changes
 /// nothing.
@@ -20,7 +20,7 @@ pub(crate) async fn look_for_blockers(
     look: Look,
 ) -> Result<(FoundBlockers, Option<Observed>), PhaseError> {
     let mut found = find_blockers(context, index, look).await?;
-    if context.is_armed() {
+    if is_swap_under_way(context)? {
         return Ok((found, None));
     }
     let observed = observe_node(context).await?;

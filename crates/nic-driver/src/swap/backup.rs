@@ -9,7 +9,7 @@ use nic_kmod::{LoadedModules, ModuleFile, ModuleIndex, ReadLoadedError, Resoluti
 
 use super::backup_plan::{BackupPlan, LIMIT, PlannedBackup, not_kept};
 use super::found_module::{FoundModule, described};
-use super::way_back::WayBack;
+use super::way_back::{WayBack, runs_what_is_gone_back_to};
 use crate::context::Context;
 use crate::state::{ModuleBackup, ModuleBackups, PhaseRecord, SnapshotError, Step};
 
@@ -29,10 +29,8 @@ pub enum BackupError {
 
 /// Keeps the way back: the files of the loaded modules that a reload may unload or, where they are not found, those of
 /// the distribution's own driver.
-///
-/// While a snapshot is armed, what runs has not proved itself: then what is kept stays.
 pub(crate) fn back_up_running_modules(context: &Context, phase: &PhaseRecord) -> Result<(), BackupError> {
-    if context.snapshot_state()?.armed().is_some() {
+    if !runs_what_is_gone_back_to(context, context.snapshot_state()?.armed().as_ref())? {
         return Ok(());
     }
     let step = phase.step(Step::BackUpModules);

@@ -20,7 +20,7 @@ use super::leftovers::foreign_blacklist;
 use super::refused_modules::Refusals;
 use super::unload::{UnloadScope, unload_order};
 use super::unload_policy::unload_policy;
-use super::way_back::no_way_back;
+use super::way_back::{is_swap_under_way, no_way_back};
 use crate::context::{Assumption, Context, MayUnload};
 use crate::family::FamilyModules;
 
@@ -116,7 +116,7 @@ pub(crate) async fn find_blockers(
         sees_all_processes: users.sees_all_processes,
     };
     // In a swap that is under way the NIC is gone already: a driver that is refused is taken back, which nothing may keep from.
-    if look == Look::Whole && !context.is_armed() {
+    if look == Look::Whole && !is_swap_under_way(context)? {
         let refusals = Refusals::read(context, index, &loaded);
         let refused = refusals.of_tree(context, index);
         blockers.extend(refused.blockers);

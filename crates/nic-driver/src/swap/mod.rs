@@ -57,6 +57,6 @@ pub use swap_error::SwapError;
 pub use unload::UnloadStackError;
 pub(crate) use unload::{Leaving, UnloadScope, remove_all_vfs, unload_stack};
 pub use way_back::WayBack;
-pub(crate) use way_back::find_way_back;
+pub(crate) use way_back::{find_way_back, is_swap_under_way, runs_what_is_gone_back_to};
 pub use which_tree::InboxTreeError;
 pub(crate) use which_tree::tree_of_inbox_driver;

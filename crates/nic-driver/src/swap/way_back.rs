@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use nic_kmod::{ModuleName, ReadLoadedError};
+use nic_kmod::{LoadedModules, ModuleName, ReadLoadedError};
 use serde::Serialize;
 
 use super::backup_plan::{BackupPlan, PlannedBackup};
 use super::blocker::{Blocker, BlockerKind, list};
 use super::refused_modules::Refusals;
 use crate::context::Context;
-use crate::state::ModuleBackup;
+use crate::state::{ModuleBackup, Snapshot};
 
 /// What is gone back to when the installed driver does not come up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -97,9 +97,38 @@ fn driver_text(identity: &[ModuleName], plan: &BackupPlan) -> String {
     }
 }
 
+/// Whether the driver that runs is the way back, and its files are to be kept before it is unloaded.
+///
+/// It is not while a swap is under way: what runs then has not proved itself, and what ran before was kept. A snapshot that a restore has
+/// armed is no swap's: nothing is kept, and the driver that it was taken under runs whole.
+pub(crate) fn runs_what_is_gone_back_to(
+    context: &Context,
+    armed: Option<&Snapshot>,
+) -> Result<bool, ReadLoadedError> {
+    let Some(armed) = armed else { return Ok(true) };
+    let is_kept = context.store.module_backups(&context.boot_id).map(|kept| kept.is_some());
+    let is_kept = is_kept.unwrap_or_else(|error| {
+        tracing::warn!(
+            error = crate::error_chain(&error),
+            "the backup of the previous driver cannot be read"
+        );
+        // What is there is not written over.
+        true
+    });
+    let driver = context.family.modules.identity.first();
+    let had_driver = driver.is_some_and(|driver| armed.modules.contains(driver));
+    Ok(!is_kept && had_driver && armed.lost_under(&LoadedModules::read_graph(&context.host)?).is_empty())
+}
+
+/// Whether a swap is under way. A snapshot that cannot be read is none that is armed, and the commands that go by it say so.
+pub(crate) fn is_swap_under_way(context: &Context) -> Result<bool, ReadLoadedError> {
+    let armed = context.snapshot_state().ok().and_then(|state| state.armed());
+    Ok(!runs_what_is_gone_back_to(context, armed.as_ref())?)
+}
+
 /// Finds out what would be gone back to now. Changes nothing.
 pub(crate) fn find_way_back(context: &Context) -> Result<WayBack, ReadLoadedError> {
-    if context.is_armed() {
+    if is_swap_under_way(context)? {
         // What runs has not proved itself; what ran before it was kept.
         let record = context.store.module_backups(&context.boot_id).unwrap_or_else(|error| {
             tracing::warn!(

@@ -5,7 +5,7 @@ use nic_kmod::{IdentityReport, IdentityVerdict, ModuleIndex, ModuleName};
 use crate::context::Context;
 use crate::phase::error::PhaseError;
 use crate::state::{RolledBack, Snapshot, SnapshotState};
-use crate::swap::{decide, earlier_rollback, leftover_blacklist};
+use crate::swap::{decide, earlier_rollback, leftover_blacklist, runs_what_is_gone_back_to};
 
 /// What is known before it is known whether anything is due.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) same_attempt: Option<RolledBack>,
     /// Whether a blacklist was left behind.
     pub(super) has_leftover_blacklist: bool,
+    /// Whether the driver that runs is the way back, and is to be kept.
+    pub(super) runs_way_back: bool,
 }
 
 impl Facts {
@@ -31,10 +33,12 @@ impl Facts {
         identity: IdentityReport,
     ) -> Result<Self, PhaseError> {
         let decision = decide(context, &identity);
+        let state = context.snapshot_state().map_err(PhaseError::SnapshotNeeded)?;
         Ok(Self {
             is_due: context.settings.force || decision.is_swap(),
             missing: decision.missing(),
-            state: context.snapshot_state().map_err(PhaseError::SnapshotNeeded)?,
+            runs_way_back: runs_what_is_gone_back_to(context, state.clone().armed().as_ref())?,
+            state,
             same_attempt: earlier_rollback(context, index)?,
             has_leftover_blacklist: leftover_blacklist(context)
                 .map_err(|source| PhaseError::Blacklist(source.into()))?
@@ -108,6 +112,7 @@ pub(super) mod tests {
     ) -> Facts {
         let missing = is_missing.then(|| "mlx5_ib".parse().unwrap()).into_iter().collect();
         let identity = IdentityReport { modules: Vec::new() };
-        Facts { identity, is_due, missing, state, same_attempt, has_leftover_blacklist: false }
+        let runs_way_back = !matches!(state, SnapshotState::Armed(_));
+        Facts { identity, is_due, missing, state, same_attempt, has_leftover_blacklist: false, runs_way_back }
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn plan(facts: &Facts, seen: &Seen) -> ReloadPlan {
             plan.tell(found);
             plan.steps.push(PlannedStep::FindBlockers);
         }
-        Seen::Swap(found, swap) => plan.swap(found, swap, facts.armed().is_none()),
+        Seen::Swap(found, swap) => plan.swap(found, swap, facts),
         Seen::EndSwap(swap) => plan.end_swap(swap),
     }
     plan
@@ -91,14 +91,15 @@ impl ReloadPlan {
         self.steps.push(PlannedStep::Load(loads.loads.clone()));
     }
 
-    /// What is destroyed is written down before, and what can fail is tried before. `is_new` says whether no swap is under way: then the way
-    /// back and the snapshot are those of the driver that runs. Else they are kept: what runs has not proved itself.
-    fn swap(&mut self, found: &FoundBlockers, swap: &SwapFacts, is_new: bool) {
+    /// What is destroyed is written down before, and what can fail is tried before. Where no swap is under way, the way back and the snapshot
+    /// are those of the driver that runs. Else they are kept: what runs has not proved itself.
+    fn swap(&mut self, found: &FoundBlockers, swap: &SwapFacts, facts: &Facts) {
+        let is_new = facts.armed().is_none();
         self.tell(found);
         self.leave_out(&swap.loads.left_out);
         let PreparedLoads { beforehand, loads, .. } = &swap.loads;
         self.steps.push(PlannedStep::FindBlockers);
-        if is_new {
+        if facts.runs_way_back {
             self.steps.push(PlannedStep::BackUpModules);
         }
         self.steps.extend([PlannedStep::Observe, PlannedStep::EnsureSpace]);

@@ -9,7 +9,7 @@ use super::backup_plan::{BackupPlan, PlannedBackup};
 use super::blocker::{Blocker, BlockerKind, list};
 use super::refused_modules::Refusals;
 use crate::context::Context;
-use crate::state::{ModuleBackup, Snapshot};
+use crate::state::{ModuleBackup, Snapshot, SnapshotState};
 
 /// What is gone back to when the installed driver does not come up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -122,7 +122,7 @@ pub(crate) fn runs_what_is_gone_back_to(
 
 /// Whether a swap is under way. A snapshot that cannot be read is none that is armed, and the commands that go by it say so.
 pub(crate) fn is_swap_under_way(context: &Context) -> Result<bool, ReadLoadedError> {
-    let armed = context.snapshot_state().ok().and_then(|state| state.armed());
+    let armed = context.snapshot_state().ok().and_then(SnapshotState::armed);
     Ok(!runs_what_is_gone_back_to(context, armed.as_ref())?)
 }
 

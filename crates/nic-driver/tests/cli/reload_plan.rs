@@ -96,13 +96,13 @@ fn the_init_script_is_planned_and_what_is_loaded_where_it_has_not() {
 }
 
 #[test]
-fn a_swap_under_way_keeps_its_snapshot_and_its_way_back() {
+fn an_armed_snapshot_stays_and_the_driver_is_kept_where_no_swap_has_kept_it() {
     let sandbox = Sandbox::new();
     sandbox.on(BEFORE, &["snapshot"]).succeeded();
     sandbox
         .change_snapshot("\"stage\": \"by_hand\"", "\"stage\": \"armed\", \"at\": \"2026-01-02T03:04:05Z\"");
     let names = names(&plan(&sandbox, Path::new(BEFORE), &[]));
-    assert_eq!(names[..3], ["find_blockers", "ensure_space", "find_blockers"]);
+    assert_eq!(names[..4], ["find_blockers", "back_up_modules", "ensure_space", "find_blockers"]);
     assert!(!names.contains(&"arm_snapshot".to_owned()), "{names:?}");
 }
 

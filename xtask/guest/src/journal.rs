@@ -33,18 +33,26 @@ pub(crate) fn wait_for_step(process: &Running, is_wanted: impl Fn(&Step) -> bool
     wait_for_step_of(process.id(), is_wanted)
 }
 
-/// The same of a process that somebody else holds. The journal is read again only when there is more of it: to read all of it a thousand
-/// times a second takes the processor from what is waited for.
+/// The same of a process that somebody else holds. Each line of the journal is understood once: to do so with all of them at each look
+/// takes longer than a short step does.
 pub(crate) fn wait_for_step_of(process: u32, is_wanted: impl Fn(&Step) -> bool) -> anyhow::Result<()> {
     let start = Instant::now();
-    let mut known = 0;
+    let (mut seen, mut known) = (0, 0);
     loop {
         let size = path().metadata().map_or(0, |file| file.len());
-        if size != known {
-            known = size;
-            if lines_of(process)?.iter().any(|line| line.entry.begins(&is_wanted)) {
-                return Ok(());
-            }
+        // It is read again only when there is more of it.
+        let journal = if size == seen { Vec::new() } else { std::fs::read(path()).unwrap_or_default() };
+        // One that is shorter was moved aside.
+        let new = journal.get(known..).unwrap_or(&journal);
+        let whole = new.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let new = new.get(..whole).unwrap_or_default();
+        if size != seen {
+            known = if journal.len() < known { whole } else { known + whole };
+            seen = size;
+        }
+        let lines = new.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+        if lines.filter(|line: &JournalEvent| line.pid == process).any(|line| line.entry.begins(&is_wanted)) {
+            return Ok(());
         }
         if start.elapsed() > PATIENCE {
             let lines = lines_of(process)?;

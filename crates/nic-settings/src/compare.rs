@@ -1,10 +1,9 @@
-use std::collections::BTreeMap;
 use std::fmt;
 
 use nic_netlink::{EthtoolGroup, EthtoolValue, LinkName, Setting};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::owed;
+use crate::plan::{owed, select};
 use crate::{DeviceSettings, plan};
 
 /// A setting that is not as it was saved.
@@ -112,9 +111,7 @@ fn lacking(value: &EthtoolValue, now: Option<&EthtoolValue>) -> Option<EthtoolVa
         (value, None) => Some(value.clone()),
         // A switch that was off and is not there is off.
         (EthtoolValue::Bits(bits), Some(EthtoolValue::Bits(now))) => {
-            let lacking = bits.iter().filter(|(name, on)| **on && !now.contains_key(*name));
-            let lacking: BTreeMap<_, _> = lacking.map(|(name, on)| (name.clone(), *on)).collect();
-            (!lacking.is_empty()).then_some(EthtoolValue::Bits(lacking))
+            select(bits, |name, on| on && !now.contains_key(name))
         }
         (_, Some(_)) => None,
     }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use nic_netlink::{EthtoolGroup, EthtoolSettings, EthtoolValue, Setting};
+use nic_netlink::{EthtoolGroup, EthtoolSettings, EthtoolValue};
 
 use crate::DeviceSettings;
 
@@ -50,8 +50,7 @@ pub(crate) fn owed<'a>(
     defaults: Option<&DeviceSettings>,
     group: EthtoolGroup,
 ) -> Vec<(&'a str, EthtoolValue)> {
-    let settings = saved.ethtool.get(&group).and_then(Setting::as_set);
-    let settings = settings.into_iter().flat_map(EthtoolSettings::iter);
+    let settings = saved.group(group).into_iter().flat_map(EthtoolSettings::iter);
     let owed = settings.filter_map(|(name, value)| {
         let default = defaults.and_then(|defaults| defaults.value(group, name));
         let value = match default {
@@ -83,7 +82,11 @@ fn differing_of_known(value: &EthtoolValue, default: &EthtoolValue) -> Option<Et
     }
 }
 
-fn select(bits: &BTreeMap<String, bool>, keep: impl Fn(&str, bool) -> bool) -> Option<EthtoolValue> {
+/// Those of some switches that are to be kept; `None` where there are none.
+pub(crate) fn select(
+    bits: &BTreeMap<String, bool>,
+    keep: impl Fn(&str, bool) -> bool,
+) -> Option<EthtoolValue> {
     let kept = bits.iter().filter(|(name, on)| keep(name, **on));
     let kept: BTreeMap<_, _> = kept.map(|(name, on)| (name.clone(), *on)).collect();
     (!kept.is_empty()).then_some(EthtoolValue::Bits(kept))

@@ -40,19 +40,20 @@ pub(crate) fn wait_for_step_of(process: u32, is_wanted: impl Fn(&Step) -> bool) 
     let (mut seen, mut known) = (0, 0);
     loop {
         let size = path().metadata().map_or(0, |file| file.len());
-        // It is read again only when there is more of it.
-        let journal = if size == seen { Vec::new() } else { std::fs::read(path()).unwrap_or_default() };
-        // One that is shorter was moved aside.
-        let new = journal.get(known..).unwrap_or(&journal);
-        let whole = new.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        let new = new.get(..whole).unwrap_or_default();
         if size != seen {
-            known = if journal.len() < known { whole } else { known + whole };
             seen = size;
-        }
-        let lines = new.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-        if lines.filter(|line: &JournalEvent| line.pid == process).any(|line| line.entry.begins(&is_wanted)) {
-            return Ok(());
+            let journal = std::fs::read(path()).unwrap_or_default();
+            // One that is shorter was moved aside.
+            let from = if known <= journal.len() { known } else { 0 };
+            let new = journal.get(from..).unwrap_or_default();
+            let whole = new.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            known = from + whole;
+            for line in new.get(..whole).unwrap_or_default().split_inclusive(|&byte| byte == b'\n') {
+                let line: JournalEvent = serde_json::from_slice(line)?;
+                if line.pid == process && line.entry.begins(&is_wanted) {
+                    return Ok(());
+                }
+            }
         }
         if start.elapsed() > PATIENCE {
             let lines = lines_of(process)?;

@@ -19,6 +19,7 @@ mod in_use;
 
 mod executor;
 mod ledger;
+mod masters;
 mod step_error;
 
 use std::collections::BTreeMap;
@@ -121,6 +122,7 @@ async fn restore_on<M: Machine>(
     // RDMA devices need nothing of what hangs over a name.
     executor.names_in_time(&restorable, executor.give_contested_names(&restorable)).await;
     executor.names_in_time(&restorable, executor.give_rdma_names(&restorable)).await;
+    executor.names_in_time(&restorable, executor.await_daemons()).await;
     let found = observe_each(machine, saved).await;
     let ledger = executor.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut differences = compare(saved, &found);

@@ -21,6 +21,7 @@ mod uppers;
 
 mod plan;
 
+mod awaited;
 mod compare;
 mod manager;
 mod restore;

@@ -11,6 +11,7 @@ use nic_netlink::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::awaited::{Attempts, Awaited, Refusal, lacks_link_of_others};
 use crate::{
     Action, Difference, LinkMapping, ManagedBy, Network, NetworkState, Progress, Step, compare, plan,
     progress,
@@ -21,10 +22,11 @@ use crate::{
 pub struct RestoreOptions {
     /// How long it may take in all.
     pub deadline: Duration,
-    /// How long a network manager is waited for.
-    pub manager_deadline: Duration,
-    /// For how long what is refused is tried again: an IPv6 address is no source of a route before duplicate address
-    /// detection has ended.
+    /// How long others are waited for who have to do a part: a network manager, the daemon of a master that takes no ports otherwise, whoever
+    /// makes a link that nothing here can make. Where nothing is up to others, they are not waited for.
+    pub others_deadline: Duration,
+    /// For how long what is refused is tried again where only the kernel has to act: an IPv6 address is no source of a route before
+    /// duplicate address detection has ended.
     pub patience: Duration,
     /// How long ago the state was saved: lifetimes have run down meanwhile.
     pub age: Duration,
@@ -87,7 +89,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Gives back what is missing of `saved`. `devices` says which interface is now which saved one.
 ///
-/// What a network manager has is left to it until it has done all, says that it has ended, or its time is over.
+/// What a network manager has is left to it until it has done all, says that it has ended, or its time is over. How long the rest is
+/// waited for goes by who has to act: the kernel, or others.
 pub async fn restore(
     host: &Host,
     netlink: &Netlink,
@@ -104,27 +107,29 @@ pub async fn restore(
         start,
         options,
         done: Vec::new(),
-        failures: BTreeMap::new(),
+        attempts: Attempts::default(),
         managed: BTreeMap::new(),
         worked_on: BTreeSet::new(),
     };
     let mut last_change = start;
-    let mut last_plan = Vec::new();
+    let mut last_awaited = Vec::new();
     loop {
         let now = Network::read(netlink).await?;
         let mapping = LinkMapping::new(saved, &now, devices);
         let age = options.age + start.elapsed();
         let steps = plan(saved, &mapping, age);
         let (mine, waiting) = work.split_by_manager(&steps, &mapping);
-        // Lifetimes in the plan run down, so steps are compared by their text.
-        let texts: Vec<String> = steps.iter().map(|step| step.iproute2_text(saved)).collect();
-        if texts != last_plan {
+        let awaited = work.awaited(&steps, &mapping);
+        if awaited != last_awaited {
             last_change = Instant::now();
-            last_plan = texts;
+            last_awaited = awaited;
         }
-        let over = start.elapsed() >= options.deadline
-            || (waiting == 0 && last_change.elapsed() >= options.patience);
-        if steps.is_empty() || over {
+        let up_to_others = last_awaited.iter().any(|(_, awaited)| *awaited == Awaited::Others)
+            || lacks_link_of_others(saved, &mapping);
+        let is_waited_for = waiting > 0
+            || (up_to_others && !work.others_time_is_over())
+            || (!steps.is_empty() && last_change.elapsed() < options.patience);
+        if !is_waited_for || start.elapsed() >= options.deadline {
             return Ok(work.outcome(&steps, compare(saved, &mapping, age)));
         }
         if work.do_first_stage(&mine, &mapping).await {
@@ -144,8 +149,8 @@ struct Work<'run> {
     start: Instant,
     options: RestoreOptions,
     done: Vec<String>,
-    /// Why a step was refused last.
-    failures: BTreeMap<String, String>,
+    /// What has become of each step so far.
+    attempts: Attempts,
     /// Whose the links are that were waited for.
     managed: BTreeMap<IfIndex, ManagedBy>,
     /// The links of which something was done here.
@@ -153,6 +158,21 @@ struct Work<'run> {
 }
 
 impl Work<'_> {
+    fn others_time_is_over(&self) -> bool {
+        self.start.elapsed() >= self.options.others_deadline
+    }
+
+    /// The missing steps by their text, in which no lifetimes run down, each with who has to act before it is there.
+    fn awaited(&self, steps: &[Step], mapping: &LinkMapping<'_>) -> Vec<(String, Awaited)> {
+        let with_text = steps.iter().map(|step| (step, step.iproute2_text(self.saved)));
+        with_text
+            .map(|(step, text)| {
+                let awaited = self.attempts.awaited(step, &text, mapping);
+                (text, awaited)
+            })
+            .collect()
+    }
+
     /// The steps to be done now, and how many are a manager's for the time being.
     fn split_by_manager<'step>(
         &mut self,
@@ -169,7 +189,7 @@ impl Work<'_> {
     fn is_left_to_manager(&mut self, link: IfIndex, mapping: &LinkMapping<'_>) -> bool {
         let Some(before) = self.saved.link(link).and_then(|link| link.managed_by) else { return false };
         self.managed.insert(link, before);
-        if self.start.elapsed() >= self.options.manager_deadline {
+        if self.others_time_is_over() {
             return false;
         }
         let Some(index) = mapping.index(link) else { return true };
@@ -200,20 +220,23 @@ impl Work<'_> {
 
     async fn carry_out(&mut self, step: &Step, mapping: &LinkMapping<'_>) -> bool {
         let text = step.iproute2_text(self.saved);
+        if self.attempts.is_left_alone(&text, self.others_time_is_over()) {
+            return false;
+        }
         let refused = match self.try_step(step, mapping).await {
             None => return false,
             Some(Ok(())) => {
                 tracing::info!(step = text, "network step done");
-                self.failures.remove(&text);
+                self.attempts.carried_out(&text);
                 self.worked_on.insert(step.link);
                 self.done.push(text);
                 return true;
             }
             Some(Err(error)) => error,
         };
-        let cause = refused.in_one_line();
-        tracing::debug!(step = text, cause, "network step refused");
-        self.failures.insert(text, cause);
+        let refusal = refused.refusal();
+        tracing::debug!(step = text, cause = refusal.cause, "network step refused");
+        self.attempts.refused(&text, refusal);
         false
     }
 
@@ -239,7 +262,10 @@ impl Work<'_> {
 
     fn outcome(self, missing: &[Step], differences: Vec<Difference>) -> RestoreOutcome {
         let texts: BTreeSet<String> = missing.iter().map(|step| step.iproute2_text(self.saved)).collect();
-        let failures = self.failures.into_iter().filter(|(step, _)| texts.contains(step));
+        let failures = texts.into_iter().filter_map(|step| {
+            let cause = self.attempts.refusal(&step)?.cause.clone();
+            Some(StepFailure { step, cause })
+        });
         let left_to = self.managed.into_iter().map(|(link, manager)| LeftTo {
             link: self.saved.name(link),
             manager,
@@ -247,7 +273,7 @@ impl Work<'_> {
         });
         RestoreOutcome {
             done: self.done,
-            failures: failures.map(|(step, cause)| StepFailure { step, cause }).collect(),
+            failures: failures.collect(),
             left_to: left_to.collect(),
             differences,
         }
@@ -261,11 +287,12 @@ enum Refused {
 
 impl Refused {
     /// The kernel's part: the step itself is known.
-    fn in_one_line(&self) -> String {
-        match self {
-            Self::Link(error) => error.source.to_string(),
-            Self::Network(error) => error.source.to_string(),
-        }
+    fn refusal(&self) -> Refusal {
+        let source = match self {
+            Self::Link(error) => &error.source,
+            Self::Network(error) => &error.source,
+        };
+        Refusal { errno: source.errno(), cause: source.to_string() }
     }
 }
 

@@ -19,6 +19,7 @@ mod memory;
 mod netdevs;
 mod netdevsim;
 mod observe;
+mod openvswitch;
 mod pinger;
 mod planned;
 mod pods;

@@ -139,7 +139,7 @@ const SEVEN_PFS: Topology = Topology { igb_pfs: 7, memory_mib: 3072, ..TWO_PFS }
 const ONE_PF_WIRED: Topology = Topology { igb_pfs: 1, wires: Wires::PeerAndBystanders, ..TWO_PFS };
 const TWO_PFS_WIRED: Topology = Topology { wires: Wires::PeerAndBystanders, ..TWO_PFS };
 const TWO_PFS_OF_PODS: Topology = Topology { memory_mib: 3072, ..TWO_PFS_WIRED };
-const THREE_PFS_WIRED: Topology = Topology { igb_pfs: 3, ..TWO_PFS_WIRED };
+const FOUR_PFS_WIRED: Topology = Topology { igb_pfs: 4, ..TWO_PFS_WIRED };
 
 const FROM_LINE: Parameter =
     Parameter { name: "from", default: "1", meaning: "the first journal line to be killed at" };
@@ -373,8 +373,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "network",
-        summary: "Addresses, routes, rules, neighbours, a bond with a VLAN, a VLAN in a bridge: back after a reload; pings resume",
-        topology: THREE_PFS_WIRED,
+        summary: "Addresses, routes, rules, neighbours, a bond with a VLAN, a VLAN in a bridge, a port that Open vSwitch takes back late: back after a reload; pings resume",
+        topology: FOUR_PFS_WIRED,
         timeout: Duration::from_secs(900),
         needs: Needs::NicDriver,
         suite: Suite::Test,

@@ -28,8 +28,9 @@ pub enum NetworkError {
     Topology(#[from] TopologyError),
 }
 
-/// How long a network manager is waited for. It may be asking a DHCP server, which answers within seconds or not at all.
-const MANAGER_DEADLINE: Duration = Duration::from_secs(30);
+/// How long others are waited for who have to do a part, and nobody where nothing is up to others: a network manager that may be asking a DHCP
+/// server, which answers within seconds or not at all; Open vSwitch, which takes its port back; a carrier.
+const OTHERS_DEADLINE: Duration = Duration::from_secs(30);
 /// Duplicate address detection takes a second, or two by some settings; before it has ended some routes are refused.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -83,8 +84,8 @@ async fn find_and_restore(
     snapshot: &Snapshot,
 ) -> Result<RestoreOutcome, NetworkError> {
     let options = RestoreOptions {
-        deadline: context.settings.timeout.max(2 * MANAGER_DEADLINE),
-        manager_deadline: MANAGER_DEADLINE,
+        deadline: context.settings.timeout.max(2 * OTHERS_DEADLINE),
+        others_deadline: OTHERS_DEADLINE,
         patience: PATIENCE,
         age: age(snapshot),
     };

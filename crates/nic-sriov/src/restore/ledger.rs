@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nic_netlink::IfIndex;
+use nic_netlink::{IfIndex, LinkName};
 
 use super::outcome::StepFailure;
+use super::step_error::StepError;
 use crate::Component;
 use crate::names::Contested;
 
@@ -19,6 +20,19 @@ pub(super) struct Ledger {
     pub(super) contested: Vec<Contested>,
     /// Netdevs that have come back from another network namespace and have no name to be given.
     pub(super) nameless: Vec<(Component, IfIndex)>,
+    /// Ports that their masters' daemons have to take back.
+    pub(super) ports_of_daemons: Vec<PortOfDaemon>,
+}
+
+/// A port that its master does not take from us: that of Open vSwitch has no `ndo_add_slave` (`do_set_master` in
+/// net/core/rtnetlink.c: EOPNOTSUPP), and its daemon makes the netdev its port again when it sees that it has come.
+#[derive(Debug)]
+pub(super) struct PortOfDaemon {
+    pub(super) component: Component,
+    pub(super) index: IfIndex,
+    pub(super) master: LinkName,
+    /// What the kernel says to whoever else tries.
+    pub(super) refused: StepError,
 }
 
 /// How far one VF has come.

@@ -1,12 +1,12 @@
 //! Single steps, each carried out once on the machine, and recorded. A name that another interface holds is no failure
-//! yet: it is put aside for `naming.rs`.
+//! yet: it is put aside for `naming.rs`; likewise a master that takes the netdev from its own daemon alone, for `masters.rs`.
 
-use nic_netlink::{EswitchChange, IfIndex, LinkChange, VfChange};
+use nic_netlink::{EswitchChange, IfIndex, LinkChange, LinkName, VfChange};
 use rustix::io::Errno;
 
 use super::event::RestoreEvent;
 use super::executor::Executor;
-use super::ledger::VfProgress;
+use super::ledger::{PortOfDaemon, VfProgress};
 use super::step_error::StepError;
 use crate::machine::Machine;
 use crate::names::Contested;
@@ -116,6 +116,18 @@ impl<M: Machine> Executor<'_, M> {
                 Err(error) if error.errno() == Some(Errno::EXIST) && gives_name(&step) => {
                     self.ledger().contested.push(Contested { component: component.clone(), index, step });
                 }
+                Err(error)
+                    if error.errno() == Some(Errno::OPNOTSUPP)
+                        && let Some(master) = joined(&step) =>
+                {
+                    let (component, master) = (component.clone(), master.clone());
+                    tracing::info!(%component, %master, "the netdev is left to the daemon of its master, which takes no port otherwise");
+                    let port = PortOfDaemon { component, index, master, refused: error };
+                    // A PF's is refused at the beginning and again at the end.
+                    let ports = &mut self.ledger().ports_of_daemons;
+                    ports.retain(|other| other.component != port.component);
+                    ports.push(port);
+                }
                 Err(error) if error.errno() == Some(Errno::NODEV) && self.was_taken(owner).await => {
                     tracing::info!(%component, "the netdev was moved to another network namespace meanwhile; left alone");
                     break;
@@ -146,6 +158,14 @@ impl<M: Machine> Executor<'_, M> {
             }
         };
         Ok(self.machine.set_link(index, &change).await?)
+    }
+}
+
+/// The master that the step joins.
+fn joined(step: &NetdevStep) -> Option<&LinkName> {
+    match step {
+        NetdevStep::Master(master) => master.as_ref(),
+        NetdevStep::Link(_) => None,
     }
 }
 

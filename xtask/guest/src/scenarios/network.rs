@@ -1,32 +1,40 @@
 //! What stands on the NICs comes back with them: addresses, a bond of two PFs with a VLAN that carries the default route,
-//! a VLAN on a PF in a bridge, a VXLAN with its forwarding entries, tunnels that are bound to a PF, routes of another table with a rule, IPv6, a permanent neighbour; a routing daemon's route is left to it. All is compared by what
-//! iproute2 says, and two pings go on throughout: over the bond's VLAN, and to a PF of its own.
+//! a VLAN on a PF in a bridge, a VXLAN with its forwarding entries, tunnels that are bound to a PF, routes of another table with a rule, IPv6, a permanent neighbour; a routing daemon's route is left to it, and
+//! so is a port of Open vSwitch, which takes it back late. All is compared by what iproute2 says, and two pings go on throughout: over the bond's VLAN, and to a PF of its own.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use lab_guest::wiring::{PEER_MAC, pf_mac};
 use nic_driver::Exit;
+use nic_driver::state::{Entry, Named, Step};
 
 use crate::command::{ip_batch, run as command};
 use crate::drivers::{self, Flow};
 use crate::guest::Guest;
 use crate::netdevs::{await_carrier, expect_bond, make_bond};
 use crate::observe::{Nics, netdev_by_mac};
+use crate::openvswitch::Datapath;
 use crate::pinger::{self, FarEnd};
 use crate::program::NicDriver;
-use crate::{report, say, wait};
+use crate::{journal, report, say, wait};
 
-const LINKS: [&str; 7] = ["pf0", "pf1", "pf2", "pf2.7", "bond1", "bond1.5", "bridge0"];
+const LINKS: [&str; 8] = ["pf0", "pf1", "pf2", "pf3", "pf2.7", "bond1", "bond1.5", "bridge0"];
 /// Those that have no carrier of their own.
 const TUNNELS: [&str; 3] = ["vxlan9", "gretap9", "ipip9"];
 /// What the second port had before it joined the bond.
 const OWN_ADDRESS: &str = "02:00:00:00:0f:01";
 const CARRIES_AGAIN: Duration = Duration::from_secs(20);
+/// What Open vSwitch's daemon takes to have its port back: longer than the kernel alone is waited for.
+const DAEMON_TAKES: Duration = Duration::from_secs(10);
+/// What a look at the network takes at most where nothing is waited for, on a busy host.
+const NOT_WAITED: Duration = Duration::from_secs(4);
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     drivers::pretend_distribution(Flow::Rpm)?;
     configure()?;
+    let datapath = Datapath::make("ovs-system")?;
+    datapath.add_port("pf3")?;
     let peer = FarEnd::new("peer", &netdev_by_mac(PEER_MAC)?)?;
     for link in LINKS {
         await_carrier(link)?;
@@ -56,7 +64,11 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
         "reload does not say that the default route goes"
     );
     ensure!(warned.says_any(&["dev bond1.5"]), "reload does not name the default route");
-    let restored = NicDriver::new(["restore-sriov"]).run()?.expect(Exit::Success)?;
+    let restore = NicDriver::new(["restore-sriov"]).start()?;
+    restore.wait_until_it_says("left to the daemon of its master")?;
+    std::thread::sleep(DAEMON_TAKES);
+    datapath.add_port("pf3")?;
+    let restored = restore.wait()?.expect(Exit::Success)?;
     ensure!(
         restored.says_any(&["bgpd has to make it again"]),
         "the restore does not say whose the route 10.88.0.0/16 is: {}",
@@ -67,6 +79,12 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     to_pf.wait_for_reply(CARRIES_AGAIN).context("the PF answers no more")?;
     let to = pinger::now()?;
     compare(&before, "the reload")?;
+
+    // Nothing is up to anybody.
+    NicDriver::new(["restore-sriov", "--from-record"]).run()?.expect(Exit::Success)?;
+    let took = last_look_at_network()?;
+    say(&format!("  where nothing is owed, the network took {} ms", took.as_millis()));
+    ensure!(took < NOT_WAITED, "a restore of a network that lacks nothing took {took:?}");
 
     // What is changed after a verified restore stays changed.
     ip_batch("address del 192.0.2.2/24 dev pf2\n")?;
@@ -83,6 +101,15 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How long the last restore was about what stood on the NICs.
+fn last_look_at_network() -> anyhow::Result<Duration> {
+    let took = journal::lines()?.into_iter().rev().find_map(|line| match line.entry {
+        Entry::StepEnded { step: Named::Known(Step::RestoreNetwork), took_ms, .. } => Some(took_ms),
+        _ => None,
+    });
+    Ok(Duration::from_millis(took.context("no restore was about the network")?))
+}
+
 /// With `refuse` nothing is changed, and what is behind the NICs is named.
 fn refused() -> anyhow::Result<()> {
     let (indices, driver) = (Nics::interface_indices()?, drivers::loaded("igb")?);
@@ -97,7 +124,7 @@ fn refused() -> anyhow::Result<()> {
 
 fn configure() -> anyhow::Result<()> {
     let mut batch = String::new();
-    for (number, name) in [(1, "pf0"), (2, "pf1"), (3, "pf2")] {
+    for (number, name) in [(1, "pf0"), (2, "pf1"), (3, "pf2"), (4, "pf3")] {
         let now = netdev_by_mac(&pf_mac(number))?;
         batch.push_str(&format!("link set dev {now} down\nlink set dev {now} name {name}\n"));
     }
@@ -115,6 +142,7 @@ fn configure() -> anyhow::Result<()> {
          address add 10.5.0.1/24 brd + dev bond1.5\n\
          route add default via 10.5.0.254 dev bond1.5\n\
          link set dev pf2 up\n\
+         link set dev pf3 up\n\
          address add 192.0.2.1/24 brd + dev pf2 label pf2:x\n\
          address add 192.0.2.2/24 dev pf2\n\
          address add 198.51.100.7/24 dev pf2 noprefixroute metric 50\n\

@@ -77,6 +77,15 @@ pub(super) struct Faults {
     pub(super) observations: BTreeSet<usize>,
 }
 
+/// Who alone makes a netdev the port of a master.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Daemon {
+    /// After how many lists of all links it gets round to its ports; `None`: never.
+    pub(super) takes_after: Option<usize>,
+    /// The ports, each with its master.
+    pub(super) ports: BTreeMap<IfIndex, LinkName>,
+}
+
 /// What came of an attempt.
 pub(super) type Attempt = Result<(), Errno>;
 
@@ -94,6 +103,8 @@ pub(super) struct Kernel {
     opened: BTreeMap<PciAddress, usize>,
     /// The mode that each PF's eswitch is to get, by PF: until then its VFs lose their drivers all together or not at all.
     pub(super) wanted_modes: BTreeMap<usize, EswitchMode>,
+    /// The ports that a daemon is to take back, since their master takes them from it alone; `None` where masters take ports from anybody.
+    pub(super) daemon: Option<Daemon>,
     /// Interfaces that belong to no NIC.
     pub(super) strangers: BTreeMap<IfIndex, LinkName>,
     /// What others may do at any moment.
@@ -180,6 +191,7 @@ impl Kernel {
             in_use: BTreeSet::new(),
             opened: BTreeMap::new(),
             wanted_modes: BTreeMap::new(),
+            daemon: None,
             strangers: BTreeMap::new(),
             others: Vec::new(),
             attempts: 0,

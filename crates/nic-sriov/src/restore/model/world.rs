@@ -259,11 +259,7 @@ impl Machine for World {
     }
 
     async fn links(&self) -> Result<Links, ObserveError> {
-        let dump = |kernel: &mut Kernel| {
-            kernel.dumps += 1;
-            kernel.links()
-        };
-        Ok(self.ask(dump).await)
+        Ok(self.ask(Kernel::read_links).await)
     }
 
     async fn vfs(&self, pf: &DeviceAddress) -> Result<Vec<PciAddress>, ObserveError> {

@@ -194,12 +194,31 @@ impl Kernel {
         }
     }
 
+    /// All links are read. The daemon may have got round to its ports by then.
+    pub(in crate::restore::model) fn read_links(&mut self) -> Links {
+        self.dumps += 1;
+        let daemon = self.daemon.clone().unwrap_or_default();
+        if daemon.takes_after.is_some_and(|after| self.dumps >= after) {
+            for (index, master) in daemon.ports {
+                if let Some((_, netdev)) = self.netdev_mut(index) {
+                    netdev.master = Some(master);
+                }
+            }
+        }
+        self.links()
+    }
+
     fn set_link(&mut self, index: IfIndex, change: &LinkChange) -> Result<(), Errno> {
         let rules = self.rules;
         let master = match change {
             LinkChange::Master(Some(master)) => self.links().get(*master).map(|link| link.name.clone()),
             _ => None,
         };
+        // net/core/rtnetlink.c, `do_set_master`
+        if let (Some(daemon), Some(master)) = (&mut self.daemon, &master) {
+            daemon.ports.insert(index, master.clone());
+            return Err(Errno::OPNOTSUPP);
+        }
         let given = match change {
             LinkChange::Name(name) => self.is_taken(name.as_str()),
             LinkChange::AddAltName(name) => self.is_taken(name),

@@ -9,7 +9,7 @@ use proptest::test_runner::TestCaseResult;
 use super::{converges, run, saved_machine, texts, two_machines};
 use crate::plan::obstacles;
 use crate::restore::StepFailure;
-use crate::restore::model::kernel::{Disturbance, Faults, Hang, HungPf, Kernel};
+use crate::restore::model::kernel::{Daemon, Disturbance, Faults, Hang, HungPf, Kernel};
 use crate::restore::model::scheduler::Fate;
 use crate::restore::model::states::{Kind, Names, any_kind, any_machine};
 use crate::restore::model::told::{options, restore};
@@ -221,6 +221,59 @@ proptest! {
         let with_ports = saved.pfs.iter().filter(|pf| !pf.representors.is_empty()).count();
         prop_assert!(machine.dumps <= joins + with_ports, "{} dumps, {:#?}", machine.dumps, machine.changes);
     }
+}
+
+/// Machines whose PFs, VFs and representors have a master that takes ports from its own daemon alone, after a reload.
+fn with_ports_of_a_daemon() -> Vec<(NicState, Kernel)> {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let machines = (0..60).map(|_| {
+        let mut machine = saved_machine(Names::Udevs).new_tree(&mut runner).unwrap().current();
+        let saved = machine.state.clone();
+        machine.reload();
+        (saved, machine)
+    });
+    machines.collect()
+}
+
+#[test]
+fn fault_6_6_a_port_that_its_masters_daemon_takes_back_late_is_waited_for() {
+    let mut waited = 0;
+    for (seed, (saved, mut machine)) in (0..).zip(with_ports_of_a_daemon()) {
+        let takes_after = Some(40);
+        machine.daemon = Some(Daemon { takes_after, ..Daemon::default() });
+        let told = run(&mut machine, &saved, seed);
+        assert!(told.wrong().is_empty(), "{}", texts(&told.wrong()));
+        let ports = &machine.daemon.as_ref().unwrap().ports;
+        let joins = |failure: &StepFailure| failure.step.contains("master");
+        assert!(!told.outcome.failures.iter().any(joins), "{:?}", told.outcome.failures);
+        waited += usize::from(!ports.is_empty());
+    }
+    assert!(waited > 10, "only {waited} machines have ports");
+}
+
+#[test]
+fn fault_6_6_a_port_that_its_masters_daemon_never_takes_back_is_named_and_one_that_nobody_has_is_not_waited_for()
+ {
+    let patience = options().patience.of(Operation::Attribute);
+    let (mut named, mut without) = (0, 0);
+    for (seed, (saved, mut machine)) in (0..).zip(with_ports_of_a_daemon()) {
+        machine.daemon = Some(Daemon::default());
+        let told = run(&mut machine, &saved, seed);
+        if machine.daemon.as_ref().unwrap().ports.is_empty() {
+            assert!(told.wrong().is_empty() && told.took < patience, "{:?}", told.took);
+            without += 1;
+            continue;
+        }
+        assert!(told.took >= patience, "{:?}", told.took);
+        let wrong = told.wrong();
+        assert!(wrong.iter().all(|wrong| wrong.attribute == Attribute::Master), "{}", texts(&wrong));
+        let joins = |failure: &&StepFailure| failure.step.contains("master") && !failure.unsupported;
+        let failures = told.outcome.failures.iter().filter(joins).count();
+        assert_eq!((failures, wrong.is_empty()), (wrong.len(), false), "{:?}", told.outcome.failures);
+        named += 1;
+    }
+    assert!(named > 10 && without > 5, "{named} with ports, {without} without");
 }
 
 /// The law on links means something: machines without masters read none.

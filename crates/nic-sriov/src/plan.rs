@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 pub use self::netdev::plan_netdev;
 pub(crate) use self::obstacle::without_blocked_pfs;
 pub use self::obstacle::{RestoreObstacle, SkippedPf, obstacles};
-pub(crate) use self::pf::{changes_mode_under_vfs, is_refused_by_mode, without_vfs_to_unbind};
+pub(crate) use self::pf::{
+    bond_over_eswitch, changes_mode_under_vfs, is_refused_by_mode, plan_bond, without_vfs_to_unbind,
+};
 pub use self::pf::{plan_eswitch, plan_finish, plan_prepare, vfs_need_binding, vfs_to_unbind};
 pub use self::rdma::{RdmaRename, plan_rdma_names};
 pub(crate) use self::rdma::{rdma_names, rdma_renames};

@@ -9,6 +9,7 @@ mod verify;
 
 mod stages;
 
+mod bonds;
 mod eswitch;
 mod naming;
 mod rdma;
@@ -30,6 +31,7 @@ use nic_host::Host;
 use nic_netlink::Unread;
 use tokio::sync::Semaphore;
 
+use self::bonds::Bonds;
 use self::executor::Executor;
 use self::ledger::{InProgress, Ledger};
 use self::verify::{excuse_unsupported, outcome};
@@ -114,6 +116,7 @@ async fn restore_on<M: Machine>(
         machine,
         patience: options.patience,
         binds: shares_of_jobs(&restorable, options.jobs),
+        bonds: Bonds::of(&restorable),
         ledger: Mutex::default(),
         in_progress: InProgress::default(),
         on_event,

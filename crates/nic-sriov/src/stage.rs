@@ -15,6 +15,9 @@ pub enum Stage {
     Admin,
     /// The eswitch's mode, and its representors.
     Eswitch,
+    /// PFs in switchdev mode join the bonds that their NICs offload: with their eswitches in that mode, and before any VF of the bond's
+    /// PFs is bound.
+    Bonds,
     /// Binding, waiting for netdevs, and the netdevs' own properties.
     Vfs,
     /// What can be set of VFs only when they run, autoprobe, and the PF's netdev as saved.
@@ -26,7 +29,8 @@ pub enum Stage {
 
 impl Stage {
     /// The stages that each PF goes through, in their order.
-    pub const OF_A_PF: [Self; 5] = [Self::Prepare, Self::Admin, Self::Eswitch, Self::Vfs, Self::Finish];
+    pub const OF_A_PF: [Self; 6] =
+        [Self::Prepare, Self::Admin, Self::Eswitch, Self::Bonds, Self::Vfs, Self::Finish];
 }
 
 impl fmt::Display for Stage {
@@ -35,6 +39,7 @@ impl fmt::Display for Stage {
             Self::Prepare => "prepare the PFs and create their VFs",
             Self::Admin => "set what the PFs hold for their VFs",
             Self::Eswitch => "set the eswitches and their representors",
+            Self::Bonds => "join the bonds over eswitches",
             Self::Vfs => "bind the VFs and set up their netdevs",
             Self::Finish => "finish the PFs, with their VFs running",
             Self::Names => "give the names back that wait for all PFs",

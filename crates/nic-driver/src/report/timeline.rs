@@ -180,6 +180,7 @@ fn stage_text(stage: Stage) -> &'static str {
         Stage::Prepare => "PF prepared, VFs created",
         Stage::Admin => "admin attributes",
         Stage::Eswitch => "eswitch and representors",
+        Stage::Bonds => "bonds over eswitches",
         Stage::Vfs => "VFs bound and configured",
         Stage::Finish => "PF finished",
         Stage::Names => "names given back",

@@ -1,6 +1,6 @@
 //! The stages of a PF: its netdev and its VFs' number before, its eswitch between, the rest after.
 
-use nic_netlink::{EswitchChange, EswitchMode, Setting, VfChange};
+use nic_netlink::{EswitchChange, EswitchMode, LinkName, Setting, VfChange};
 
 use super::predict::unbind;
 use super::vf::{binding_to, plan_admin_after, plan_admin_before, plan_rates_before};
@@ -30,7 +30,10 @@ pub fn plan_prepare(saved: &PfState, found: &PfState) -> Vec<PfStep> {
     if let (Some(saved_netdev), Some(found_netdev)) = (saved.netdev.as_set(), found.netdev.as_set()) {
         let needs_up = saved.num_vfs > 0
             && (creates || vfs_need_binding(saved, found) || rates_are_to_be_set(saved, found));
-        let wanted = NetdevState { up: saved_netdev.up || needs_up, ..saved_netdev.clone() };
+        let mut wanted = NetdevState { up: saved_netdev.up || needs_up, ..saved_netdev.clone() };
+        if bond_over_eswitch(saved).is_some() {
+            wanted.master.clone_from(&found_netdev.master);
+        }
         steps.extend(plan_netdev(&wanted, found_netdev).into_iter().map(PfStep::Netdev));
     }
     if creates {
@@ -104,6 +107,27 @@ pub fn plan_eswitch(saved: &PfState, found: &PfState) -> Vec<PfStep> {
         changes.push(EswitchChange::EncapMode(encap));
     }
     changes.into_iter().map(PfStep::Eswitch).collect()
+}
+
+/// The bond that the PF was a port of, where its eswitch was in switchdev mode: then the NIC may have made one switch of both.
+///
+/// A driver that does so (mlx5's lag/lag.c, `mlx5_lag_check_prereq`) takes no bond over PFs that have VFs and are in legacy mode, nor over PFs in different
+/// modes; and its firmware takes none while VFs are bound (`mlx5_create_lag`).
+#[must_use]
+pub(crate) fn bond_over_eswitch(saved: &PfState) -> Option<&LinkName> {
+    let netdev = saved.netdev.as_set().filter(|_| saved.eswitch_mode() == Some(EswitchMode::Switchdev))?;
+    // Only a bond tells what address its port has as such.
+    netdev.master.as_ref().filter(|_| netdev.address_as_port.is_some())
+}
+
+/// [`Stage::Bonds`](crate::Stage::Bonds): the PF joins the bond over its eswitch. Nothing else of its netdev is touched.
+#[must_use]
+pub(crate) fn plan_bond(saved: &PfState, found: &PfState) -> Vec<PfStep> {
+    let (Some(bond), Some(found)) = (bond_over_eswitch(saved), found.netdev.as_set()) else {
+        return Vec::new();
+    };
+    let wanted = NetdevState { master: Some(bond.clone()), ..found.clone() };
+    plan_netdev(&wanted, found).into_iter().map(PfStep::Netdev).collect()
 }
 
 /// The VFs that have to lose their drivers before [`plan_prepare`] or [`plan_eswitch`] changes the mode.

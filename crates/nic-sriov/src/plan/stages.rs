@@ -6,8 +6,8 @@ use nic_netlink::{PhysPortName, VfChange};
 
 use super::netdev::plan_netdev;
 use super::pf::{
-    changes_mode_under_vfs, plan_eswitch, plan_finish, plan_prepare, vfs_need_binding, vfs_to_unbind,
-    without_vfs_to_unbind,
+    changes_mode_under_vfs, plan_bond, plan_eswitch, plan_finish, plan_prepare, vfs_need_binding,
+    vfs_to_unbind, without_vfs_to_unbind,
 };
 use super::users::{VfUsers, is_left_alone};
 use super::vf::{plan_admin_after, plan_admin_before, plan_admin_mac_again, plan_binding, plan_rates_before};
@@ -62,6 +62,9 @@ pub(super) fn plan_stage(
                     push(component.clone(), step);
                 }
             }
+        }
+        Stage::Bonds => {
+            plan_bond(saved, found).into_iter().for_each(|step| push(of_pf(), RestoreStep::Pf(step)));
         }
         Stage::Vfs => {
             if let Some(step) = plan_autoprobe_to_bind(saved, found) {

@@ -5,6 +5,8 @@ use nic_netlink::{
 };
 use proptest::prelude::*;
 
+mod bonds;
+
 use super::*;
 use crate::{
     DeviceUser, Gravity, OfedAttributes, PciAddress, PciId, RepresentorState, Usage, VfNetdev, VfState,

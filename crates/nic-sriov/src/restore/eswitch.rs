@@ -1,4 +1,5 @@
-//! The eswitch: VFs that must not see its mode change lose their drivers first, and its representors are waited for.
+//! The eswitch: VFs that must not see its mode change lose their drivers first, its representors are waited for, and a bond
+//! over eswitches is joined.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use super::stages::Left;
 use super::step_error::StepError;
 use crate::arrivals::{Arrival, ArrivalError};
 use crate::machine::{Machine, MachineError};
-use crate::plan::{BindStep, PfStep, plan_eswitch, plan_netdev, plan_unbinds};
+use crate::plan::{BindStep, PfStep, bond_over_eswitch, plan_bond, plan_eswitch, plan_netdev, plan_unbinds};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
 use crate::{Component, NetdevState, Operation, PciAddress, PfState, Stage};
@@ -77,6 +78,28 @@ impl<M: Machine> Executor<'_, M> {
 
     async fn has_no_driver(&self, vf: PciAddress) -> bool {
         matches!(self.machine.driver(vf).await, Ok(None))
+    }
+
+    /// [`Stage::Bonds`]: the PF joins, and waits for the others of its bond. One that hangs is not waited for beyond what the change of an eswitch's
+    /// mode may take: the bond is then without the NIC's help, and the VFs are there.
+    pub(super) async fn join_bond(&self, saved: &PfState, found: &PfState) -> Left {
+        let Some(bond) = bond_over_eswitch(saved) else { return Left::AsPlanned };
+        let stage = self.begin(saved, Stage::Bonds);
+        let component = Component::Pf(saved.address.clone());
+        for step in plan_bond(saved, found) {
+            self.pf_step(&component, found, &step).await;
+        }
+        self.bonds.pass(&saved.address);
+        let patience = self.patience.of(Operation::EswitchMode { vfs: saved.vfs.len() });
+        tokio::select! {
+            biased;
+            () = self.bonds.await_others(saved) => {}
+            () = self.machine.after(patience) => {
+                tracing::warn!(%component, %bond, "another PF of the bond has not joined it in time; the VFs are bound, and the NIC may not offload the bond");
+            }
+        }
+        self.end(saved, stage);
+        Left::Changed
     }
 
     async fn restore_representors(&self, saved: &PfState) {

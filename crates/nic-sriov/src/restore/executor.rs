@@ -10,6 +10,7 @@ use nic_host::error_chain;
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
+use super::bonds::Bonds;
 use super::event::RestoreEvent;
 use super::ledger::{InProgress, InProgressEntry, Ledger};
 use super::outcome::StepFailure;
@@ -25,6 +26,7 @@ pub(super) struct Executor<'a, M> {
     pub(super) patience: Patience,
     /// Each PF's share of what is bound at the same time.
     pub(super) binds: BTreeMap<DeviceAddress, Semaphore>,
+    pub(super) bonds: Bonds,
     pub(super) ledger: Mutex<Ledger>,
     /// What is being done now, to be named when it comes to no end.
     pub(super) in_progress: InProgress,
@@ -56,6 +58,7 @@ impl<M: Machine> Executor<'_, M> {
     pub(super) async fn restore_pf_in_time(&self, saved: &PfState, vfs: usize) {
         let course = self.restore_pf(saved);
         self.in_time(std::slice::from_ref(saved), self.patience.of_pf(vfs), course).await;
+        self.bonds.pass(&saved.address);
     }
 
     /// What gives names back that wait for all PFs, for as long as it may take.

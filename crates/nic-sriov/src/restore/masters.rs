@@ -6,9 +6,9 @@ use nic_netlink::Links;
 
 use super::executor::Executor;
 use super::ledger::PortOfDaemon;
+use crate::Operation;
 use crate::machine::Machine;
 use crate::plan::NetdevStep;
-use crate::Operation;
 
 /// Between two looks: nobody says when a daemon has got round to its port.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);

@@ -39,6 +39,7 @@ impl<M: Machine> Executor<'_, M> {
                 Stage::Prepare => self.prepare(saved, &found).await,
                 Stage::Admin => self.set_admin(saved, &found).await,
                 Stage::Eswitch => self.change_eswitch(saved, &found).await,
+                Stage::Bonds => self.join_bond(saved, &found).await,
                 Stage::Vfs => self.restore_vfs(saved, &found).await,
                 Stage::Finish => self.finish(saved, &found).await,
                 // It comes when all PFs are back.

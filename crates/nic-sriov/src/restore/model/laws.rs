@@ -1,5 +1,6 @@
 //! What holds on every machine.
 
+mod bonds;
 mod disturbed;
 mod planned;
 

@@ -292,7 +292,7 @@ fn netdev(kind: Kind, wish: &NetdevWish, address: [u8; 6], limit: u32) -> Netdev
         altnames: Vec::new(),
         link_layer: LinkLayer::Ethernet,
         address: LinkAddress(address.to_vec()),
-        address_as_port: None,
+        address_as_port: wish.in_bond.then(|| LinkAddress(address.to_vec())),
         mtu: wish.mtu.min(limit),
         up,
         tx_queue_length: wish.queue,

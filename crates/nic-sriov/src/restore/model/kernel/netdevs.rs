@@ -154,6 +154,7 @@ impl Kernel {
             group: netdev.group,
             promiscuous: netdev.promiscuous,
             all_multicast: netdev.all_multicast,
+            own_address: netdev.address_as_port.is_some().then(|| netdev.address.clone()),
             master: netdev.master.as_ref().and_then(index_of),
             ipoib: netdev.ipoib_mode.as_set().map(|mode| Ipoib {
                 mode: *mode,
@@ -291,8 +292,11 @@ impl Kernel {
             LinkChange::Promiscuous(on) => netdev.promiscuous = *on,
             LinkChange::AllMulticast(on) => netdev.all_multicast = *on,
             LinkChange::Master(Some(_)) if netdev.up => return Err(Errno::BUSY),
-            LinkChange::Master(Some(_)) => netdev.master = Some(master.ok_or(Errno::NODEV)?),
-            LinkChange::Master(None) => netdev.master = None,
+            LinkChange::Master(Some(_)) => {
+                netdev.master = Some(master.ok_or(Errno::NODEV)?);
+                netdev.address_as_port = Some(netdev.address.clone());
+            }
+            LinkChange::Master(None) => (netdev.master, netdev.address_as_port) = (None, None),
             LinkChange::NamespaceOfPid(_) => self.violations.push(format!("{change} is not planned")),
         }
         Ok(())

@@ -73,6 +73,6 @@ pub use symbols::ModuleSymbols;
 pub use unload::{ObserveError, UnloadError, Unloaded, unload};
 pub use unload_plan::{ForeignReferences, UnloadBlocked, UnloadBlocker, UnloadPlan, UnloadPolicy};
 pub use users::{
-    ModuleUser, ModuleUsers, ObserveUsersError, RemoteStorage, RemoteUse, UserKind, observe_remote_storage,
-    observe_users,
+    ModuleUser, ModuleUsers, ObserveUsersError, Peer, RemoteStorage, RemoteUse, UserKind,
+    observe_remote_storage, observe_users,
 };

@@ -3,6 +3,7 @@
 //! The kernel counts references and does not say whose they are. What can be found is found here, each user with the
 //! modules that it keeps. What is not found need not be absent: a container sees its own processes and mounts.
 
+mod ground;
 mod remote;
 mod storage;
 
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use nic_host::{Host, ListError, OpenDevice, ReadError};
 use serde::{Deserialize, Serialize};
 
-pub use self::remote::{RemoteStorage, RemoteUse, observe_remote_storage};
+pub use self::remote::{Peer, RemoteStorage, RemoteUse, observe_remote_storage};
 use crate::ModuleName;
 
 /// A user of modules that is no module.

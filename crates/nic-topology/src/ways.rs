@@ -52,8 +52,9 @@ impl<'a> Ways<'a> {
         answer
     }
 
-    /// Walks down from the interface that a route leads to.
-    fn carried_over(&self, interface: IfIndex) -> Carried {
+    /// Whether what goes over an interface goes through the interfaces that go: walks down from it.
+    #[must_use]
+    pub fn carried_over(&self, interface: IfIndex) -> Carried {
         let (mut seen, mut open) = (BTreeSet::new(), vec![interface]);
         let mut carried = Carried::No;
         while let Some(index) = open.pop() {

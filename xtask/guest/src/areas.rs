@@ -81,6 +81,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("restore-loop", &[Restore]),
     ("idempotent", &[Reload, Restore, Owed]),
     ("network", &[Network]),
+    ("remote-storage", &[Blockers]),
     ("nothing-owed", &[Owed]),
     ("no-driver", &[Owed, Reload, LostPf]),
     ("lost-pf", &[LostPf, Restore, Rollback]),

@@ -381,6 +381,15 @@ pub const SCENARIOS: &[Scenario] = &[
         parameters: &[SET_UP_ONLY],
     },
     Scenario {
+        name: "remote-storage",
+        summary: "A disk over NVMe/TCP through a PF is named, and blocks where the machine needs it; mounted, it outlives a reload",
+        topology: ONE_PF_WIRED,
+        timeout: Duration::from_secs(600),
+        needs: Needs::NicDriver,
+        suite: Suite::TestOnNewest,
+        parameters: &[],
+    },
+    Scenario {
         name: "nothing-owed",
         summary: "What was set after a verified swap is not touched by another start; ready without a swap",
         topology: TWO_PFS_WIRED,

@@ -1,9 +1,10 @@
 //! What of the node's own goes through the NICs that a swap takes away: its ways out, and storage on other machines.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use nic_kmod::{ObserveUsersError, RemoteStorage, observe_remote_storage};
-use nic_netlink::{Netlink, NetworkReadError, Route};
+use nic_kmod::{ObserveUsersError, Peer, RemoteStorage, observe_remote_storage};
+use nic_netlink::{IfIndex, Netlink, NetworkReadError, Route};
 use nic_sriov::{LinkSource, NicState};
 use nic_topology::{Carried, Network, Uplinks, Ways};
 
@@ -35,8 +36,8 @@ pub(crate) struct BehindNics {
 #[derive(Debug)]
 pub(crate) struct StorageBehind {
     pub(crate) storage: RemoteStorage,
-    /// Whether that is so, and not only that nothing tells otherwise.
-    pub(crate) is_certain: bool,
+    /// The ways to it, such as `192.0.2.1 over pf0`, that go through the NICs; empty where only nothing tells otherwise.
+    pub(crate) ways: Vec<String>,
 }
 
 /// Looks what goes through these NICs. A tree's network is not recorded.
@@ -58,18 +59,38 @@ pub(crate) async fn behind_nics(
     let mut storage = Vec::new();
     for remote in observe_remote_storage(&context.host)? {
         // Where it is cannot be told, and so neither whether it is reached.
-        let mut answer = if remote.peers.is_empty() { Some(false) } else { None };
+        let mut may_be = remote.peers.is_empty();
+        let mut over = Vec::new();
         for peer in &remote.peers {
-            let Some(route) = route_to(netlink, *peer).await? else { continue };
-            match ways.carried(&route) {
-                Carried::Yes => answer = Some(true),
-                Carried::CannotBeTold(_) => answer = answer.or(Some(false)),
-                Carried::No => {}
+            let interfaces = interfaces_to(netlink, &network, peer).await?;
+            may_be |= interfaces.is_none();
+            for interface in interfaces.into_iter().flatten() {
+                match ways.carried_over(interface) {
+                    Carried::Yes => over.push(format!("{} over {}", peer.address, network.name(interface))),
+                    Carried::CannotBeTold(_) => may_be = true,
+                    Carried::No => {}
+                }
             }
         }
-        storage.extend(answer.map(|is_certain| StorageBehind { storage: remote, is_certain }));
+        if may_be || !over.is_empty() {
+            storage.push(StorageBehind { storage: remote, ways: over });
+        }
     }
     Ok(BehindNics { ways_out, storage })
+}
+
+/// The interfaces that lead to a peer; `None` where the one that it is bound to is not there, and so not known.
+async fn interfaces_to(
+    netlink: &Netlink,
+    network: &Network,
+    peer: &Peer,
+) -> Result<Option<BTreeSet<IfIndex>>, NetworkReadError> {
+    if let Some(name) = &peer.interface {
+        let link = network.links.values().find(|link| link.link.name.as_str() == name);
+        return Ok(link.map(|link| BTreeSet::from([link.link.index])));
+    }
+    let route = route_to(netlink, peer.address).await?;
+    Ok(Some(route.iter().flat_map(|route| &route.next_hops).filter_map(|hop| hop.index).collect()))
 }
 
 /// `None` for this machine's own addresses, too, to which the kernel's route leads over `lo`, an interface without a NIC.

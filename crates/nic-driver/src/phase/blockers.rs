@@ -78,11 +78,17 @@ async fn what_hangs_on_the_nics(
         }
     }
     let behind = behind_nics(context, &source, &observed.nics).await?;
-    for StorageBehind { storage, is_certain } in behind.storage {
-        let is_certain = if is_certain { "is reached through NICs" } else { "may be reached through NICs" };
-        let what = format!(
-            "storage on another machine {is_certain} that a reload takes away for its time: {storage}"
-        );
+    for StorageBehind { storage, ways } in behind.storage {
+        let what = if ways.is_empty() {
+            format!(
+                "storage on another machine may be reached through NICs that a reload takes away for its time: {storage}"
+            )
+        } else {
+            let ways = ways.join(", ");
+            format!(
+                "storage on another machine is reached through NICs that a reload takes away for its time: {storage}, at {ways}"
+            )
+        };
         if storage.is_needed() {
             block(
                 BlockerKind::RemoteStorage,

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nic_host::{Host, ReadError};
 
+use super::ground::{Ground, MountTable, swap_areas};
 use super::{ModuleUser, ObserveUsersError, UserKind};
 use crate::ModuleName;
-
-/// How deep block devices are followed: a file system on a loop device on a file on a mapped device on…
-pub(super) const DEPTH: usize = 8;
 
 /// The mounts of a namespace that stand on modules. One that cannot be read has gone with its process.
 pub(super) fn mounts(host: &Host, mountinfo: &str) -> Vec<ModuleUser> {
@@ -22,40 +20,24 @@ pub(super) fn mounts(host: &Host, mountinfo: &str) -> Vec<ModuleUser> {
         }
     };
     let table = MountTable::parse(&text);
-    let users = table.0.iter().map(|mount| ModuleUser {
+    let users = table.mounts().map(|mount| ModuleUser {
         kind: UserKind::Mount {
             source: mount.source.clone(),
             target: mount.target.clone(),
             file_system: mount.file_system.clone(),
         },
-        modules: mount.modules(host, &table, DEPTH),
+        modules: modules(host, &table.grounds(host, mount)),
     });
     users.filter(|user| !user.modules.is_empty()).collect()
 }
 
 /// The swap areas (`/proc/swaps`) that stand on modules.
 pub(super) fn swaps(host: &Host) -> Result<Vec<ModuleUser>, ReadError> {
-    let users = swap_areas(host)?;
-    let users =
-        users.into_iter().map(|(device, modules)| ModuleUser { kind: UserKind::Swap { device }, modules });
+    let users = swap_areas(host)?.into_iter().map(|(device, grounds)| ModuleUser {
+        kind: UserKind::Swap { device },
+        modules: modules(host, &grounds),
+    });
     Ok(users.filter(|user| !user.modules.is_empty()).collect())
-}
-
-/// The swap areas, each with the modules that it stands on.
-pub(super) fn swap_areas(host: &Host) -> Result<Vec<(PathBuf, BTreeSet<ModuleName>)>, ReadError> {
-    let Some(text) = host.read_if_exists("/proc/swaps")? else { return Ok(Vec::new()) };
-    let table = MountTable::parse(&host.read_if_exists("/proc/self/mountinfo")?.unwrap_or_default());
-    let area = |line: &str| {
-        let mut fields = line.split_whitespace();
-        let (device, kind) = (PathBuf::from(unescape(fields.next()?)), fields.next()?);
-        let modules = if kind == "partition" {
-            of_device_file(host, &device, &table, DEPTH)
-        } else {
-            table.of_file(host, &device, DEPTH)
-        };
-        Some((device, modules))
-    };
-    Ok(text.lines().skip(1).filter_map(area).collect())
 }
 
 /// The connected controllers of NVMe over fabrics, and the hosts that iSER and SRP have made, each for a session. Whatever is on them, a
@@ -122,60 +104,28 @@ pub(super) fn exports(host: &Host) -> Result<Vec<ModuleUser>, ObserveUsersError>
     Ok(users)
 }
 
-/// One line of `/proc/<pid>/mountinfo` (`show_mountinfo` in `fs/proc_namespace.c`).
-pub(super) struct Mount {
-    /// Major and minor number of the device.
-    device: String,
-    pub(super) target: PathBuf,
-    pub(super) file_system: String,
-    pub(super) source: String,
-    pub(super) options: String,
+/// The modules that carry what storage stands on.
+fn modules(host: &Host, grounds: &[Ground]) -> BTreeSet<ModuleName> {
+    let mut modules = BTreeSet::new();
+    for ground in grounds {
+        match ground {
+            Ground::FileSystem(mount) => {
+                let carrier = rdma_transport(&mount.file_system, &mount.options);
+                modules.extend(carrier.and_then(|module| module.parse().ok()));
+            }
+            Ground::Device(folder) => modules.extend(drivers(host, folder)),
+        }
+    }
+    modules
 }
 
-pub(super) struct MountTable(Vec<Mount>);
-
-impl MountTable {
-    pub(super) fn parse(text: &str) -> Self {
-        let mount = |line: &str| {
-            let (left, right) = line.split_once(" - ")?;
-            let mut left = left.split(' ').skip(2);
-            let (device, _root, target) = (left.next()?, left.next()?, left.next()?);
-            let mut right = right.split(' ');
-            Some(Mount {
-                device: device.to_owned(),
-                target: unescape(target).into(),
-                file_system: right.next()?.to_owned(),
-                source: unescape(right.next()?),
-                options: right.next().unwrap_or_default().to_owned(),
-            })
-        };
-        Self(text.lines().filter_map(mount).collect())
-    }
-
-    pub(super) fn mounts(&self) -> impl Iterator<Item = &Mount> {
-        self.0.iter()
-    }
-
-    /// The modules under the file system that holds a file.
-    fn of_file(&self, host: &Host, path: &Path, depth: usize) -> BTreeSet<ModuleName> {
-        // Of several mounts on one place the last one is seen.
-        let holding = self.0.iter().filter(|mount| path.starts_with(&mount.target));
-        let holding = holding.max_by_key(|mount| mount.target.components().count());
-        holding.map(|mount| mount.modules(host, self, depth)).unwrap_or_default()
-    }
-}
-
-impl Mount {
-    pub(super) fn modules(&self, host: &Host, table: &MountTable, depth: usize) -> BTreeSet<ModuleName> {
-        if let Some(module) = rdma_transport(&self.file_system, &self.options) {
-            return module.parse().into_iter().collect();
-        }
-        if self.device.starts_with("0:") {
-            // btrfs and others have a number of their own, and name their device.
-            return of_device_file(host, Path::new(&self.source), table, depth);
-        }
-        of_block_device(host, &Path::new("/sys/dev/block").join(&self.device), table, depth)
-    }
+/// The modules of the drivers of one device.
+fn drivers(host: &Host, folder: &Path) -> impl Iterator<Item = ModuleName> {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let scsi = host.attribute(folder.join("scsi_host").join(name).join("proc_name")).ok().flatten();
+    let driver = fs::canonicalize(host.path(folder.join("driver")).join("module")).ok();
+    let driver = driver.and_then(|module| module.file_name()?.to_str()?.parse().ok());
+    [nvme_transport(host, folder), scsi.and_then(scsi_module), driver].into_iter().flatten()
 }
 
 /// The module that carries a file system over RDMA, by its options: NFS over both versions of IP (`RPCBIND_NETID_RDMA`,
@@ -189,47 +139,6 @@ fn rdma_transport(file_system: &str, options: &str) -> Option<&'static str> {
         "9p" if has(&["trans=rdma"]) => Some("9pnet_rdma"),
         _ => None,
     }
-}
-
-fn of_device_file(host: &Host, path: &Path, table: &MountTable, depth: usize) -> BTreeSet<ModuleName> {
-    let name = path.strip_prefix("/dev").ok().and_then(Path::file_name);
-    name.map(|name| of_block_device(host, &Path::new("/sys/class/block").join(name), table, depth))
-        .unwrap_or_default()
-}
-
-/// The modules of the drivers that a block device stands on. `device` is its folder in sysfs, or a link to it.
-fn of_block_device(host: &Host, device: &Path, table: &MountTable, depth: usize) -> BTreeSet<ModuleName> {
-    let mut modules = BTreeSet::new();
-    let Ok(device) = fs::canonicalize(host.path(device)) else { return modules };
-    let Some(depth) = depth.checked_sub(1) else { return modules };
-    // As a path of the host again.
-    let root = fs::canonicalize(host.path("/")).unwrap_or_else(|_| host.root().to_path_buf());
-    let Ok(device) = device.strip_prefix(&root) else { return modules };
-    let device = Path::new("/").join(device);
-    let list = |folder: &Path| host.list_if_exists(folder).unwrap_or_default();
-    let attribute = |path: PathBuf| host.attribute(path).ok().flatten();
-
-    for ancestor in device.ancestors().take_while(|path| *path != Path::new("/sys/devices")) {
-        for slave in list(&ancestor.join("slaves")) {
-            modules.extend(of_block_device(host, &ancestor.join("slaves").join(slave), table, depth));
-        }
-        if let Some(file) = attribute(ancestor.join("loop/backing_file")) {
-            modules.extend(table.of_file(host, Path::new(&file), depth));
-        }
-        modules.extend(nvme_transport(host, ancestor));
-        let name = ancestor.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with("nvme-subsys") {
-            let controllers = list(ancestor).into_iter().filter(|entry| entry.starts_with("nvme"));
-            modules.extend(controllers.filter_map(|entry| nvme_transport(host, &ancestor.join(entry))));
-        }
-        modules
-            .extend(attribute(ancestor.join("scsi_host").join(name).join("proc_name")).and_then(scsi_module));
-        let driver = host.path(ancestor.join("driver"));
-        if let Ok(module) = fs::canonicalize(driver.join("module")) {
-            modules.extend(module.file_name().and_then(|name| name.to_str()?.parse().ok()));
-        }
-    }
-    modules
 }
 
 /// The module of an NVMe controller's transport, where it is one of the fabrics.
@@ -247,28 +156,6 @@ fn nvme_transport(host: &Host, controller: &Path) -> Option<ModuleName> {
 fn scsi_module(proc_name: String) -> Option<ModuleName> {
     let module = if proc_name == "iscsi_iser" { "ib_iser".to_owned() } else { proc_name };
     module.parse().ok()
-}
-
-/// Undoes `\040` and its like (`mangle` in `fs/proc_namespace.c`).
-fn unescape(text: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (code, after.get(3..)) {
-            (Some(code), Some(tail)) if code.is_ascii() => {
-                plain.push(char::from(code));
-                rest = tail;
-            }
-            _ => {
-                plain.push('\\');
-                rest = after;
-            }
-        }
-    }
-    plain.push_str(rest);
-    plain
 }
 
 #[cfg(test)]

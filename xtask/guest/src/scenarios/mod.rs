@@ -32,6 +32,7 @@ mod pod_kills;
 mod pod_life;
 mod pod_upgrade;
 mod privileges;
+mod remote_storage;
 mod restore_loop;
 mod rollback;
 mod settings;
@@ -69,6 +70,7 @@ const RUNS: &[(&str, Run)] = &[
     ("restore-loop", restore_loop::run),
     ("idempotent", idempotent::run),
     ("network", network::run),
+    ("remote-storage", remote_storage::run),
     ("nothing-owed", nothing_owed::run),
     ("lost-pf", lost_pf::run),
     ("no-driver", no_driver::run),

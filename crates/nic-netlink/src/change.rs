@@ -186,9 +186,16 @@ fn changed_ipoib(index: IfIndex, number: u16, value: u16) -> RawMessage {
     RawMessage { kind: RTM_NEWLINK, body: body.finish() }
 }
 
-/// The message for a change of a VF: one VF and one attribute, so that a refusal is of exactly that.
-pub(crate) fn vf_message(pf: IfIndex, vf: u32, change: &VfChange) -> RawMessage {
-    let info = match *change {
+/// The message for changes of a VF, which the kernel carries out in their order: each has an entry of its own in the list (`do_setlink` in
+/// `net/core/rtnetlink.c`).
+pub(crate) fn vf_message(pf: IfIndex, vf: u32, changes: &[VfChange]) -> RawMessage {
+    let list = changes.iter().map(|change| LinkVfInfo(vec![vf_info(vf, *change)])).collect();
+    let list = LinkAttribute::VfInfoList(list);
+    raw(RTM_NEWLINK, &LinkUnspec::new_with_index(pf.0).append_extra_attribute(list).build())
+}
+
+fn vf_info(vf: u32, change: VfChange) -> VfInfo {
+    match change {
         VfChange::Mac(mac) => VfInfo::Mac(VfInfoMac::new(vf, &mac.0)),
         // The older attribute has no room for the protocol, and is the only one that old kernels know.
         VfChange::Vlan(VlanTag { id, qos, protocol: VlanProtocol::Ieee8021Q }) => {
@@ -213,9 +220,7 @@ pub(crate) fn vf_message(pf: IfIndex, vf: u32, change: &VfChange) -> RawMessage 
         VfChange::QueryRss(wanted) => VfInfo::RssQueryEn(VfInfoRssQueryEn::new(vf, wanted)),
         VfChange::NodeGuid(guid) => VfInfo::IbNodeGuid(VfInfoGuid::new(vf, u64::from_be_bytes(guid.0))),
         VfChange::PortGuid(guid) => VfInfo::IbPortGuid(VfInfoGuid::new(vf, u64::from_be_bytes(guid.0))),
-    };
-    let list = LinkAttribute::VfInfoList(vec![LinkVfInfo(vec![info])]);
-    raw(RTM_NEWLINK, &LinkUnspec::new_with_index(pf.0).append_extra_attribute(list).build())
+    }
 }
 
 fn raw(kind: u16, message: &LinkMessage) -> RawMessage {
@@ -297,7 +302,7 @@ mod tests {
             compared.push(command);
         };
         for (words, change) in vf_changes() {
-            compare(format!("ip link set dev v0 vf 1 {words}"), vf_message(INDEX, 1, &change), 0);
+            compare(format!("ip link set dev v0 vf 1 {words}"), vf_message(INDEX, 1, &[change]), 0);
         }
         for (words, change) in link_changes() {
             let (message, flags) = link_message(INDEX, &change);
@@ -315,6 +320,20 @@ mod tests {
         let all = CAPTURE.lines().filter_map(|line| line.split_once(" => ")).map(|(command, _)| command);
         let left: Vec<&str> = all.filter(|command| !compared.iter().any(|done| done == command)).collect();
         assert_eq!(left, ["ip link set dev v0 vf 1 rate 1000"]);
+    }
+
+    /// Each change stands in a message of several as it stands in iproute2's message of that one, and in the same order.
+    #[test]
+    fn fault_5_5_several_changes_of_a_vf_are_one_message() {
+        /// The entries of the list, as bytes.
+        fn entries(message: &RawMessage) -> Vec<u8> {
+            const IFLA_VFINFO_LIST: u16 = 22;
+            let attributes = crate::attributes::Attributes::new(&message.body[16..]);
+            attributes.find(IFLA_VFINFO_LIST).unwrap().unwrap().value.to_vec()
+        }
+        let changes: Vec<VfChange> = vf_changes().into_iter().map(|(_, change)| change).collect();
+        let one_by_one = changes.iter().map(|change| entries(&vf_message(INDEX, 1, &[*change])));
+        assert_eq!(entries(&vf_message(INDEX, 1, &changes)), one_by_one.collect::<Vec<_>>().concat());
     }
 
     #[test]

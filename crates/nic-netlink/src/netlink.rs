@@ -66,9 +66,9 @@ impl ChangeError {
     }
 }
 
-/// An attribute of a VF could not be changed.
+/// Attributes of a VF could not be changed. Of several, those before the one that was refused are, and which that was is not told.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set {change} of VF {vf} of {}", shown(*pf, name.as_ref()))]
+#[error("cannot set {} of VF {vf} of {}", listed(changes), shown(*pf, name.as_ref()))]
 pub struct VfChangeError {
     /// The PF's index.
     pub pf: IfIndex,
@@ -77,7 +77,7 @@ pub struct VfChangeError {
     /// The VF's number.
     pub vf: u32,
     /// What was asked for.
-    pub change: VfChange,
+    pub changes: Vec<VfChange>,
     /// Why not.
     #[source]
     pub source: RequestError,
@@ -90,6 +90,10 @@ impl VfChangeError {
     pub fn errno(&self) -> Option<Errno> {
         self.source.errno()
     }
+}
+
+fn listed(changes: &[VfChange]) -> String {
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(index: IfIndex, name: Option<&LinkName>) -> String {
@@ -176,12 +180,26 @@ impl Netlink {
 
     /// Changes one attribute of one VF of the PF with index `pf`.
     pub async fn change_vf(&self, pf: IfIndex, vf: u32, change: &VfChange) -> Result<(), VfChangeError> {
-        tracing::debug!(%pf, vf, %change, "change VF");
-        match self.connection.request(change::vf_message(pf, vf, change), 0, self.deadline).await {
+        self.change_vf_at_once(pf, vf, std::slice::from_ref(change)).await
+    }
+
+    /// Changes attributes of one VF of the PF with index `pf`, in one message and in this order.
+    ///
+    /// # Errors
+    /// The kernel refuses one of them, and does nothing of those behind it; what comes before it is done. Its log then says that a link may be
+    /// inconsistent. To tell which one it was, they are to be tried one by one.
+    pub async fn change_vf_at_once(
+        &self,
+        pf: IfIndex,
+        vf: u32,
+        changes: &[VfChange],
+    ) -> Result<(), VfChangeError> {
+        tracing::debug!(%pf, vf, changes = listed(changes), "change VF");
+        match self.connection.request(change::vf_message(pf, vf, changes), 0, self.deadline).await {
             Ok(_) => Ok(()),
             Err(source) => {
                 let name = self.name_for_error(pf, &source).await;
-                Err(VfChangeError { pf, name, vf, change: *change, source })
+                Err(VfChangeError { pf, name, vf, changes: changes.to_vec(), source })
             }
         }
     }

@@ -87,9 +87,8 @@ fn every_change_of_a_vf_is_carried_out_and_read_back() {
             VfChange::Rate { min: 200, max: 1000 },
             VfChange::QueryRss(true),
         ];
-        for change in &changes {
-            netlink.change_vf(pf, 1, change).await.unwrap();
-        }
+        // In one message.
+        netlink.change_vf_at_once(pf, 1, &changes).await.unwrap();
         let expected = VfAttributes {
             address: mac.into(),
             mac: Setting::Set(mac),
@@ -263,6 +262,14 @@ fn a_driver_that_lacks_a_setting_refuses_exactly_that() {
             let error = netlink.change_vf(pf.index, 0, &change).await.unwrap_err();
             assert_eq!(error.errno(), Some(rustix::io::Errno::OPNOTSUPP), "{error}");
         }
+        // Of several, what comes before the one that is refused is done.
+        let other = MacAddress([2, 0, 0, 0, 0x0d, 2]);
+        let several = [VfChange::Mac(other), VfChange::QueryRss(true), VfChange::Trust(true)];
+        let error = netlink.change_vf_at_once(pf.index, 0, &several).await.unwrap_err();
+        assert_eq!(error.errno(), Some(rustix::io::Errno::OPNOTSUPP), "{error}");
+        let so_far = vf(&netlink, pf.index, 0).await;
+        assert_eq!((so_far.mac.as_set(), so_far.trust.as_set()), (Some(&other), before.trust.as_set()));
+        netlink.change_vf(pf.index, 0, &VfChange::Mac(mac)).await.unwrap();
         let after = vf(&netlink, pf.index, 0).await;
         let expected = VfAttributes { address: mac.into(), mac: Setting::Set(mac), ..before };
         assert_eq!(json(&after), json(&expected));

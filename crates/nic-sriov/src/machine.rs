@@ -68,12 +68,12 @@ pub(crate) trait Machine: Sync {
         change: EswitchChange,
     ) -> impl Future<Output = Result<(), MachineError>> + Send;
 
-    /// Sets something that the PF with the netdev `uplink` holds for a VF.
+    /// Sets what the PF with the netdev `uplink` holds for a VF, at once and in this order. What is refused is refused with all behind it.
     fn set_admin(
         &self,
         uplink: IfIndex,
         vf: u32,
-        change: &VfChange,
+        changes: &[VfChange],
     ) -> impl Future<Output = Result<(), MachineError>> + Send;
 
     /// Sets something that MLNX_OFED's driver holds for a VF beside that.

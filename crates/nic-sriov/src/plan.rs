@@ -92,6 +92,24 @@ pub enum AdminStep {
     Netlink(VfChange),
 }
 
+impl AdminStep {
+    /// The change over netlink, where it is one.
+    pub(crate) fn as_netlink(&self) -> Option<VfChange> {
+        match self {
+            Self::Netlink(change) => Some(*change),
+            Self::Ofed(_) => None,
+        }
+    }
+
+    /// The change by a file, where it is one.
+    pub(crate) fn as_ofed(&self) -> Option<OfedStep> {
+        match self {
+            Self::Ofed(step) => Some(*step),
+            Self::Netlink(_) => None,
+        }
+    }
+}
+
 /// A step of a restore.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

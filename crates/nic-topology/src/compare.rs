@@ -6,7 +6,9 @@ use std::time::Duration;
 use nic_netlink::{Address, IfIndex, StackedLink};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::entries::{RouteNow, RoutesNow, address_now};
+use crate::names::Names;
+use crate::plan::entries::{RouteNow, RoutesNow};
+use crate::plan::entries_now::EntriesNow;
 use crate::{LinkMapping, NetworkState, Place, plan};
 
 /// Something that is not as it was saved.
@@ -83,17 +85,19 @@ pub fn compare(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -
             _ => {}
         }
     }
+    let names = Names::of(saved);
     for step in plan(saved, mapping, age) {
-        note(step.iproute2_text(saved), "missing".to_owned(), Gravity::Wrong);
+        note(step.text(&names), "missing".to_owned(), Gravity::Wrong);
     }
+    let entries = EntriesNow::new(mapping.now);
     for address in &saved.addresses {
-        let Some(found) = address_now(address, mapping) else { continue };
+        let Some(found) = entries.address(address, mapping) else { continue };
         for (attribute, was, is) in address_attributes(address, found) {
-            let what = format!("address {address} dev {}", saved.name(address.index));
+            let what = format!("address {address} dev {}", names.name(address.index));
             note(what, format!("{attribute} is {is}, was {was}"), Gravity::CannotRestore);
         }
     }
-    let name = |index: IfIndex| saved.name(index);
+    let name = |index: IfIndex| names.name(index);
     let routes = RoutesNow::new(saved, mapping);
     for route in &saved.routes {
         let found = match routes.find(route, mapping) {

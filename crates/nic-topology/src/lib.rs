@@ -13,6 +13,7 @@
 //! Start reading at [`NetworkState`] and [`plan`].
 
 mod going;
+mod names;
 mod network;
 mod place;
 mod routing_daemon;

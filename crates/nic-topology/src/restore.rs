@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::awaited::{Attempts, Awaited, Refusal, lacks_link_of_others};
+use crate::names::Names;
 use crate::{
     Action, Difference, LinkMapping, ManagedBy, Network, NetworkState, Progress, Step, compare, plan,
     progress,
@@ -104,6 +105,7 @@ pub async fn restore(
         host,
         netlink,
         saved,
+        names: Names::of(saved),
         start,
         options,
         done: Vec::new(),
@@ -146,6 +148,7 @@ struct Work<'run> {
     host: &'run Host,
     netlink: &'run Netlink,
     saved: &'run NetworkState,
+    names: Names<'run>,
     start: Instant,
     options: RestoreOptions,
     done: Vec<String>,
@@ -164,7 +167,7 @@ impl Work<'_> {
 
     /// The missing steps by their text, in which no lifetimes run down, each with who has to act before it is there.
     fn awaited(&self, steps: &[Step], mapping: &LinkMapping<'_>) -> Vec<(String, Awaited)> {
-        let with_text = steps.iter().map(|step| (step, step.iproute2_text(self.saved)));
+        let with_text = steps.iter().map(|step| (step, step.text(&self.names)));
         with_text
             .map(|(step, text)| {
                 let awaited = self.attempts.awaited(step, &text, mapping);
@@ -219,7 +222,7 @@ impl Work<'_> {
     }
 
     async fn carry_out(&mut self, step: &Step, mapping: &LinkMapping<'_>) -> bool {
-        let text = step.iproute2_text(self.saved);
+        let text = step.text(&self.names);
         if self.attempts.is_left_alone(&text, self.others_time_is_over()) {
             return false;
         }
@@ -261,7 +264,7 @@ impl Work<'_> {
     }
 
     fn outcome(self, missing: &[Step], differences: Vec<Difference>) -> RestoreOutcome {
-        let texts: BTreeSet<String> = missing.iter().map(|step| step.iproute2_text(self.saved)).collect();
+        let texts: BTreeSet<String> = missing.iter().map(|step| step.text(&self.names)).collect();
         let failures = texts.into_iter().filter_map(|step| {
             let cause = self.attempts.refusal(&step)?.cause.clone();
             Some(StepFailure { step, cause })

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use nic_host::{Host, ListError, ReadError};
 use nic_netlink::{
@@ -7,7 +8,7 @@ use nic_netlink::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::going::{depth, links_affected, links_that_go, one_below};
+use crate::going::{Lowers, Ports, depth, links_affected, links_that_go, one_below};
 use crate::network::is_bridge_port;
 use crate::{ManagedBy, Network, Progress, progress};
 
@@ -158,7 +159,7 @@ impl NetworkState {
     /// that the kernel has removed with them, and the routes that had one of these as their only way.
     #[must_use]
     pub fn without_devices(mut self, gone: &[IfIndex]) -> Self {
-        let mut gone = gone.to_vec();
+        let mut gone: BTreeSet<IfIndex> = gone.iter().copied().collect();
         loop {
             let falls = |link: &&LinkState| match &link.place {
                 Place::Child { lower, .. } | Place::LostChild { lower } => {
@@ -172,7 +173,7 @@ impl NetworkState {
             }
             gone.extend(more);
         }
-        let names: Vec<String> = self
+        let names: BTreeSet<String> = self
             .links
             .iter()
             .filter(|link| gone.contains(&link.index))
@@ -214,12 +215,18 @@ impl NetworkState {
     #[must_use]
     pub fn standing_on(network: &Network, devices: &[IfIndex]) -> Self {
         let goes = links_that_go(network, devices);
+        let devices: BTreeSet<IfIndex> = devices.iter().copied().collect();
         let affected = links_affected(network, &goes);
         let links = affected.iter().filter_map(|index| network.links.get(index));
+        let (ports, lowers) = (Ports::of(network), Lowers::of(network));
         let mut links: Vec<LinkState> = links
             .map(|stacked| {
                 let is_device = devices.contains(&stacked.link.index);
-                let place = if is_device { Place::Device } else { place(network, stacked, &goes) };
+                let place = if is_device {
+                    Place::Device
+                } else {
+                    place(stacked, one_below(&ports, &lowers, stacked, &goes), &goes)
+                };
                 LinkState::of(stacked, place)
             })
             .collect();
@@ -234,10 +241,11 @@ impl NetworkState {
             goes.contains(&entry.index)
                 && network.links.get(&entry.index).is_some_and(|link| is_kept_entry(network, link, entry))
         });
-        let routes = network.routes.iter().filter(|route| {
-            let goes = route_goes(route, &goes, network);
-            goes && !comes_by_itself(route, network)
-        });
+        let owners = Owners::of(network, &goes);
+        let routes = network
+            .routes
+            .iter()
+            .filter(|route| route_goes(route, &goes, &owners) && !comes_by_itself(route, &owners));
         let names: BTreeSet<&str> = links.iter().map(|link| link.name.as_str()).collect();
         let rules = network.rules.iter().filter(|rule| {
             [&rule.input_interface, &rule.output_interface]
@@ -305,9 +313,8 @@ impl NetworkState {
     }
 }
 
-/// What becomes of a link that is no device itself.
-fn place(network: &Network, stacked: &StackedLink, goes: &BTreeSet<IfIndex>) -> Place {
-    let below = one_below(network, stacked, goes);
+/// What becomes of a link that is no device itself, and has one that goes below it or not.
+fn place(stacked: &StackedLink, below: Option<IfIndex>, goes: &BTreeSet<IfIndex>) -> Place {
     match (below, &stacked.child, &stacked.standing) {
         (Some(lower), Some(child), Standing::GoesWith(_)) if goes.contains(&stacked.link.index) => {
             Place::Child { lower, child: child.clone() }
@@ -340,36 +347,49 @@ fn is_kept_entry(network: &Network, link: &StackedLink, entry: &ForwardingEntry)
 
 /// Whether the kernel removes it: through a link that goes, or from an address that no other link has
 /// (`fib_sync_down_addr` in `net/ipv4/fib_semantics.c`).
-fn route_goes(route: &Route, goes: &BTreeSet<IfIndex>, network: &Network) -> bool {
+fn route_goes(route: &Route, goes: &BTreeSet<IfIndex>, owners: &Owners) -> bool {
     let through = route.next_hops.iter().filter_map(|hop| hop.index).any(|index| goes.contains(&index));
-    through
-        || route.preferred_source.is_some_and(|source| {
-            let mut owners = network.addresses.iter().filter(|address| address.address == source).peekable();
-            owners.peek().is_some() && owners.all(|owner| goes.contains(&owner.index))
-        })
+    through || route.preferred_source.is_some_and(|source| owners.go.get(&source) == Some(&true))
 }
 
 /// Whether the kernel makes it with an address or with the link, or of a router advertisement, or keepalived does.
-fn comes_by_itself(route: &Route, network: &Network) -> bool {
+fn comes_by_itself(route: &Route, owners: &Owners) -> bool {
     match route.protocol {
         Route::BY_ROUTER_ADVERTISEMENT | KEEPALIVED => true,
         // Local, broadcast, anycast and multicast ones come with each address.
         Route::BY_KERNEL if route.kind != Route::UNICAST => true,
-        Route::BY_KERNEL => comes_with_an_address(route, &network.addresses),
+        Route::BY_KERNEL => owners.have_network(route),
         _ => false,
     }
 }
 
-/// Whether it is the route to an address's own network. Network managers make such routes themselves, too, and mark them
-/// as the kernel's; those are for addresses without [`AddressFlags::NOPREFIXROUTE`] only.
-fn comes_with_an_address(route: &Route, addresses: &[Address]) -> bool {
-    let Some(index) = route.next_hops.first().and_then(|hop| hop.index) else { return false };
-    addresses.iter().any(|address| {
-        let network = Prefix::containing(address.peer.unwrap_or(address.address), address.prefix_length);
-        address.index == index
-            && !address.flags.contains(AddressFlags::NOPREFIXROUTE)
-            && network == route.destination
-    })
+/// What routes want to know of the addresses, of which there may be as many as of them.
+struct Owners {
+    /// Of each address, whether all links that have it go.
+    go: BTreeMap<IpAddr, bool>,
+    /// The networks to which the kernel makes routes with the addresses, each on its link.
+    networks: BTreeSet<(IfIndex, Prefix)>,
+}
+
+impl Owners {
+    fn of(network: &Network, goes: &BTreeSet<IfIndex>) -> Self {
+        let mut owners = Self { go: BTreeMap::new(), networks: BTreeSet::new() };
+        for address in &network.addresses {
+            *owners.go.entry(address.address).or_insert(true) &= goes.contains(&address.index);
+            if !address.flags.contains(AddressFlags::NOPREFIXROUTE) {
+                let far = address.peer.unwrap_or(address.address);
+                owners.networks.insert((address.index, Prefix::containing(far, address.prefix_length)));
+            }
+        }
+        owners
+    }
+
+    /// Whether it is the route to an address's own network. Network managers make such routes themselves, too, and mark them
+    /// as the kernel's; those are for addresses without [`AddressFlags::NOPREFIXROUTE`] only.
+    fn have_network(&self, route: &Route) -> bool {
+        let index = route.next_hops.first().and_then(|hop| hop.index);
+        index.is_some_and(|index| self.networks.contains(&(index, route.destination)))
+    }
 }
 
 /// The first of several links of a name, for looking links up.

@@ -1,12 +1,13 @@
 //! What the kernel shows above links, whatever kind that is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nic_host::{Host, ListError};
-use nic_netlink::{IfIndex, StackedLink};
+use nic_netlink::IfIndex;
 
 use crate::Network;
 use crate::going::links_that_go;
+use crate::state::by_name;
 
 impl Network {
     /// Asks what stands on `devices`, and on what goes with them, whatever its kind: `upper_*` in sysfs
@@ -15,6 +16,8 @@ impl Network {
     /// A link that has no folder in sysfs stays without an answer: it is gone by now, or sysfs is another namespace's.
     pub fn read_uppers(&mut self, host: &Host, devices: &[IfIndex]) -> Result<(), ListError> {
         let mut asked = BTreeSet::new();
+        let by_name: BTreeMap<String, IfIndex> =
+            by_name(self).into_iter().map(|(name, link)| (name.to_owned(), link.link.index)).collect();
         loop {
             let goes = links_that_go(self, devices);
             let to_ask: Vec<(IfIndex, String)> = goes
@@ -30,11 +33,9 @@ impl Network {
                 if entries.is_empty() {
                     continue;
                 }
-                let names: Vec<&str> =
-                    entries.iter().filter_map(|entry| entry.strip_prefix("upper_")).collect();
-                let is_named = |link: &&StackedLink| names.contains(&link.link.name.as_str());
-                let uppers = self.links.values().filter(is_named).map(|link| link.link.index).collect();
-                self.uppers.insert(index, uppers);
+                let names = entries.iter().filter_map(|entry| entry.strip_prefix("upper_"));
+                let uppers = names.filter_map(|name| by_name.get(name).copied());
+                self.uppers.insert(index, uppers.collect());
             }
         }
     }

@@ -9,6 +9,7 @@ mod machine;
 mod management;
 mod names_rule;
 mod network;
+mod nics_look;
 mod observe;
 mod pfs;
 mod readiness;
@@ -28,8 +29,9 @@ pub(crate) use management::{StorageBehind, behind_nics};
 pub use names_rule::{NamesRuleError, NamesRulePlan, plan_names_rule, remove_names_rule, write_names_rule};
 pub use network::NetworkError;
 pub(crate) use network::{network_differs, network_summary, restore_network};
+pub(crate) use nics_look::NicsLook;
 pub use observe::ObserveNodeError;
-pub(crate) use observe::{nics_differ, observe_node, still_lost_modules};
+pub(crate) use observe::{NicsAndNetwork, nics_differ, observe_node, still_lost_modules};
 pub use pfs::PfMissing;
 pub(crate) use pfs::{
     drivers_fault, listen_and_wait_for_pfs, pfs_on_their_way, pfs_with_netdevs, wait_for_pfs,

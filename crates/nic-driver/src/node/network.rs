@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nic_netlink::IfIndex;
-use nic_sriov::{
-    KernelLinks, LinkSource, NetdevState, NicState, ObserveError, Operation, PfState, VfState, observe,
-};
+use nic_sriov::{KernelLinks, LinkSource, NetdevState, NicState, ObserveError, PfState, VfState};
 use nic_topology::{
     Difference, Gravity, LinkMapping, Network, NetworkState, RestoreOptions, RestoreOutcome, TopologyError,
     compare, restore,
 };
 
+use super::nics_look::NicsLook;
 use crate::context::Context;
 use crate::machine::Nics;
 use crate::state::{Entry, PhaseRecord, Snapshot, Step};
@@ -49,11 +48,12 @@ pub(crate) async fn restore_network(
     context: &Context,
     phase: &PhaseRecord,
     nics: &dyn Nics,
+    look: &NicsLook<'_>,
     snapshot: &Snapshot,
 ) -> Result<Option<RestoreOutcome>, NetworkError> {
     let Some(kernel) = nics.kernel().filter(|_| !snapshot.network.is_bare()) else { return Ok(None) };
     let step = phase.step(Step::RestoreNetwork);
-    let result = find_and_restore(context, kernel, snapshot).await;
+    let result = find_and_restore(context, kernel, look, snapshot).await;
     match &result {
         Ok(outcome) => step.ok(Some(network_summary(outcome))),
         Err(error) => step.failed(error),
@@ -67,10 +67,11 @@ pub(crate) async fn restore_network(
 pub(crate) async fn network_differs(
     context: &Context,
     nics: &dyn Nics,
+    look: &NicsLook<'_>,
     snapshot: &Snapshot,
 ) -> Result<bool, NetworkError> {
     let Some(kernel) = nics.kernel().filter(|_| !snapshot.network.is_bare()) else { return Ok(false) };
-    let found = find_netdevs(context, kernel, snapshot).await?;
+    let found = find_netdevs(context, look, snapshot).await?;
     let saved = snapshot.network.clone().without_devices(&found.taken);
     let now = Network::read(&kernel.netlink).await.map_err(TopologyError::from)?;
     let mapping = LinkMapping::new(&saved, &now, &found.here);
@@ -81,6 +82,7 @@ pub(crate) async fn network_differs(
 async fn find_and_restore(
     context: &Context,
     kernel: &KernelLinks,
+    look: &NicsLook<'_>,
     snapshot: &Snapshot,
 ) -> Result<RestoreOutcome, NetworkError> {
     let options = RestoreOptions {
@@ -89,7 +91,7 @@ async fn find_and_restore(
         patience: PATIENCE,
         age: age(snapshot),
     };
-    let found = find_netdevs(context, kernel, snapshot).await?;
+    let found = find_netdevs(context, look, snapshot).await?;
     let saved = snapshot.network.clone().without_devices(&found.taken);
     let mut outcome = restore(&context.host, &kernel.netlink, &saved, &found.here, options).await?;
     let taken = snapshot.network.links.iter().filter(|link| found.taken.contains(&link.index));
@@ -118,14 +120,10 @@ pub(super) struct FoundNetdevs {
 
 pub(super) async fn find_netdevs(
     context: &Context,
-    kernel: &KernelLinks,
+    look: &NicsLook<'_>,
     snapshot: &Snapshot,
 ) -> Result<FoundNetdevs, ObserveError> {
-    let source = LinkSource::Kernel(kernel.clone());
-    let pfs: Vec<_> = snapshot.nics.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let deadline = context.settings.patience().of(Operation::Observe { vfs: snapshot.nics.most_vfs() });
-    let found = observe(&context.host, &source, &context.family.devices, &pfs, deadline).await?;
-    Ok(FoundNetdevs::pair(&snapshot.nics, &found))
+    Ok(FoundNetdevs::pair(&snapshot.nics, look.nics(context, &snapshot.nics).await?))
 }
 
 impl FoundNetdevs {

@@ -1,14 +1,12 @@
 //! The node's NICs and what stands on them, as a snapshot.
 
-use std::time::Duration;
-
 use nic_kmod::{LoadedModules, ModuleName, ReadLoadedError};
 use nic_settings::DeviceSettings;
-use nic_sriov::{
-    DeviceAddress, Difference, LinkSource, NicState, ObserveError, compare, find_pfs, observe, observe_whole,
-};
+use nic_sriov::{Difference, LinkSource, NicState, ObserveError, compare, find_pfs, observe_whole};
+use nic_topology::NetworkState;
 
 use super::network::observe_network;
+use super::nics_look::NicsLook;
 use super::settings::observe_settings;
 use crate::context::Context;
 use crate::state::{ModuleParameters, Observed, SnapshotState};
@@ -27,26 +25,49 @@ pub enum ObserveNodeError {
     Modules(#[from] ReadLoadedError),
 }
 
-/// Observes the node: all that a snapshot is made of. Stores nothing. Where no driver of the family has a device, there are no
-/// PFs, and nothing will be owed.
+/// The node's NICs and what stands on them: what tells whether something is in the way.
+#[derive(Debug)]
+pub(crate) struct NicsAndNetwork {
+    /// Where their links were read.
+    pub(crate) source: LinkSource,
+    /// The NICs.
+    pub(crate) nics: NicState,
+    /// What stands on their netdevs.
+    pub(crate) network: NetworkState,
+}
+
+impl NicsAndNetwork {
+    /// Looks at them. Where no driver of the family has a device, there are no PFs, and nothing will be owed.
+    pub(crate) async fn look(context: &Context) -> Result<Self, ObserveNodeError> {
+        let selector = &context.family.devices;
+        let pfs = find_pfs(&context.host, selector)?;
+        let source = LinkSource::open(&context.host).await?;
+        let nics = observe_whole(&context.host, &source, selector, &pfs, context.settings.timeout).await?;
+        let network = observe_network(context, &source, &nics).await?;
+        Ok(Self { source, nics, network })
+    }
+
+    /// With all else that a snapshot is made of: what is set of the netdevs, and the modules.
+    pub(crate) async fn into_observed(self, context: &Context) -> Result<Observed, ObserveNodeError> {
+        let Self { source, nics, network } = self;
+        let settings = observe_settings(context, &source, &nics, fresh_before(context)).await;
+        Ok(Observed {
+            boot_id: context.boot_id.clone(),
+            kernel: context.kernel.clone(),
+            family: context.family.name.clone(),
+            modules: loaded_stack(context)?,
+            parameters: ModuleParameters::new(),
+            lost: Vec::new(),
+            nics,
+            settings,
+            network,
+        })
+    }
+}
+
+/// Observes the node: all that a snapshot is made of. Stores nothing.
 pub(crate) async fn observe_node(context: &Context) -> Result<Observed, ObserveNodeError> {
-    let selector = &context.family.devices;
-    let pfs = find_pfs(&context.host, selector)?;
-    let source = LinkSource::open(&context.host).await?;
-    let nics = observe_whole(&context.host, &source, selector, &pfs, context.settings.timeout).await?;
-    let network = observe_network(context, &source, &nics).await?;
-    let settings = observe_settings(context, &source, &nics, fresh_before(context)).await;
-    Ok(Observed {
-        boot_id: context.boot_id.clone(),
-        kernel: context.kernel.clone(),
-        family: context.family.name.clone(),
-        modules: loaded_stack(context)?,
-        parameters: ModuleParameters::new(),
-        lost: Vec::new(),
-        nics,
-        settings,
-        network,
-    })
+    NicsAndNetwork::look(context).await?.into_observed(context).await
 }
 
 /// What the netdevs had when they had come up in the last swap of this boot.
@@ -87,11 +108,8 @@ fn loaded_stack(context: &Context) -> Result<Vec<ModuleName>, ReadLoadedError> {
 /// Whether the machine is another than the snapshot says.
 pub(crate) async fn nics_differ(
     context: &Context,
-    source: &LinkSource,
+    look: &NicsLook<'_>,
     saved: &NicState,
-    deadline: Duration,
 ) -> Result<bool, ObserveError> {
-    let pfs: Vec<DeviceAddress> = saved.pfs.iter().map(|pf| pf.address.clone()).collect();
-    let found = observe(&context.host, source, &context.family.devices, &pfs, deadline).await?;
-    Ok(compare(saved, &found).iter().any(Difference::is_wrong))
+    Ok(compare(saved, look.nics(context, saved).await?).iter().any(Difference::is_wrong))
 }

@@ -1,13 +1,12 @@
 //! What is set of the NICs' netdevs: saved with them, and given back when they are back.
 
-use std::time::Duration;
-
 use nic_host::WriteError;
 use nic_netlink::{ConnectError, Ethtool, IfIndex, LinkName, Unread};
 use nic_settings::{DeviceSettings, Owed, SettingsOutcome, observe, plan, restore};
-use nic_sriov::{KernelLinks, LinkSource, NicState, ObserveError};
+use nic_sriov::{LinkSource, NicState, ObserveError, Operation};
 
 use super::network::{find_netdevs, netdevs};
+use super::nics_look::NicsLook;
 use crate::context::Context;
 use crate::machine::Nics;
 use crate::state::{Entry, PhaseRecord, SavedSettings, Snapshot, Step};
@@ -25,9 +24,6 @@ pub enum SettingsError {
     #[error("what the NICs came up with cannot be noted")]
     Write(#[from] WriteError),
 }
-
-/// How long one change may take. Some drivers make all queues of a device anew, with a command to the firmware for each.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What is set of the netdevs of these NICs. A tree's settings are not recorded.
 pub(crate) async fn observe_settings(
@@ -62,10 +58,10 @@ struct Found<'a> {
 
 async fn find<'a>(
     context: &Context,
-    kernel: &KernelLinks,
+    look: &NicsLook<'_>,
     snapshot: &'a Snapshot,
 ) -> Result<Found<'a>, SettingsError> {
-    let found = find_netdevs(context, kernel, snapshot).await?;
+    let found = find_netdevs(context, look, snapshot).await?;
     let here =
         snapshot.settings.devices.iter().filter_map(|saved| Some((saved, *found.here.get(&saved.index)?)));
     let here: Vec<(&DeviceSettings, IfIndex)> = here.collect();
@@ -81,12 +77,13 @@ async fn find<'a>(
 pub(crate) async fn settings_differ(
     context: &Context,
     nics: &dyn Nics,
+    look: &NicsLook<'_>,
     snapshot: &Snapshot,
 ) -> Result<bool, SettingsError> {
-    let Some(kernel) = nics.kernel().filter(|_| !snapshot.settings.devices.is_empty()) else {
+    if !can_be_asked(nics, snapshot) {
         return Ok(false);
-    };
-    let found = find(context, kernel, snapshot).await?;
+    }
+    let found = find(context, look, snapshot).await?;
     let differs = |(saved, now): &(&DeviceSettings, DeviceSettings)| {
         !plan(saved, snapshot.settings.defaults_of(saved.index), now).is_empty()
     };
@@ -99,13 +96,14 @@ pub(crate) async fn restore_settings(
     context: &Context,
     phase: &PhaseRecord,
     nics: &dyn Nics,
+    look: &NicsLook<'_>,
     snapshot: &mut Snapshot,
 ) -> Result<Option<SettingsOutcome>, SettingsError> {
-    let Some(kernel) = nics.kernel().filter(|_| !snapshot.settings.devices.is_empty()) else {
+    if !can_be_asked(nics, snapshot) {
         return Ok(None);
-    };
+    }
     let step = phase.step(Step::RestoreSettings);
-    let result = find_and_restore(context, kernel, snapshot).await;
+    let result = find_and_restore(context, look, snapshot).await;
     match &result {
         Ok(outcome) => step.ok(Some(settings_summary(outcome))),
         Err(error) => step.failed(error),
@@ -118,12 +116,17 @@ pub(crate) async fn restore_settings(
     Ok(Some(outcome))
 }
 
+/// Whether something was set, on netdevs of the kernel that runs: a model's have no settings.
+fn can_be_asked(nics: &dyn Nics, snapshot: &Snapshot) -> bool {
+    nics.kernel().is_some() && !snapshot.settings.devices.is_empty()
+}
+
 async fn find_and_restore(
     context: &Context,
-    kernel: &KernelLinks,
+    look: &NicsLook<'_>,
     snapshot: &mut Snapshot,
 ) -> Result<SettingsOutcome, SettingsError> {
-    let Found { ethtool, devices } = find(context, kernel, snapshot).await?;
+    let Found { ethtool, devices } = find(context, look, snapshot).await?;
     let mut settings = snapshot.settings.clone();
     if snapshot.is_armed() {
         let now: Vec<_> = devices.iter().map(|(_, now)| now.clone()).collect();
@@ -140,7 +143,8 @@ async fn find_and_restore(
         noted.settings.clone_from(&settings);
         context.store.write_snapshot(&noted)?;
     }
-    let outcome = restore(&ethtool, &owed, CHANGE_DEADLINE).await;
+    let deadline = context.settings.patience().of(Operation::Attribute);
+    let outcome = restore(&ethtool, &owed, deadline).await;
     snapshot.settings = settings;
     Ok(outcome)
 }

@@ -1,33 +1,33 @@
 //! Everything that stands in the way of a reload: of its modules, and of what hangs on the NICs.
 
 use nic_kmod::ModuleIndex;
-use nic_sriov::{LinkSource, NicState, unmakeable_ports};
+use nic_sriov::{NicState, unmakeable_ports};
 
 use super::error::PhaseError;
 use crate::context::{Context, Lossy, ManagementNic};
-use crate::node::{StorageBehind, behind_nics, lost_elsewhere, observe_node};
-use crate::state::Observed;
+use crate::node::{NicsAndNetwork, StorageBehind, behind_nics, lost_elsewhere};
 use crate::swap::{Blocker, BlockerKind, FoundBlockers, Look, find_blockers, is_swap_under_way};
 
 /// Looks for everything that stands in the way of a reload from the tree with this index, without asking whether one is due. Changes
 /// nothing.
 ///
-/// Returns the node as it was seen, too. In a swap that is under way, what hung on the NICs is gone already, and is owed to them: then
+/// Returns the NICs as they were seen, too. In a swap that is under way, what hung on the NICs is gone already, and is owed to them: then
 /// the node is not looked at.
 pub(crate) async fn look_for_blockers(
     context: &Context,
     index: &ModuleIndex,
     look: Look,
-) -> Result<(FoundBlockers, Option<Observed>), PhaseError> {
+) -> Result<(FoundBlockers, Option<NicsAndNetwork>), PhaseError> {
     let mut found = find_blockers(context, index, look).await?;
     if is_swap_under_way(context)? {
         return Ok((found, None));
     }
-    let observed = observe_node(context).await?;
-    let mut blockers = not_known(&observed.nics);
-    blockers.extend(what_hangs_on_the_nics(context, &observed, &mut found).await?);
+    // What is set of the NICs stands in nobody's way.
+    let seen = NicsAndNetwork::look(context).await?;
+    let mut blockers = not_known(&seen.nics);
+    blockers.extend(what_hangs_on_the_nics(context, &seen, &mut found).await?);
     found.add(blockers, &context.settings.assume_ok);
-    Ok((found, Some(observed)))
+    Ok((found, Some(seen)))
 }
 
 /// What is not known of the NICs, and would be lost with the driver.
@@ -46,14 +46,14 @@ pub(crate) fn not_known(nics: &NicState) -> Vec<Blocker> {
 /// What blocks; what will be lost, or is away meanwhile, is told in `found`.
 async fn what_hangs_on_the_nics(
     context: &Context,
-    observed: &Observed,
+    seen: &NicsAndNetwork,
     found: &mut FoundBlockers,
 ) -> Result<Vec<Blocker>, PhaseError> {
     let mut blockers = Vec::new();
     let mut block = |kind, what: String, remedy: &str| {
         blockers.push(Blocker { kind, what, modules: Vec::new(), remedy: remedy.to_owned(), user: None });
     };
-    for ports in unmakeable_ports(&context.host, &observed.nics)? {
+    for ports in unmakeable_ports(&context.host, &seen.nics)? {
         block(
             BlockerKind::CannotMakeAgain,
             format!(
@@ -64,9 +64,8 @@ async fn what_hangs_on_the_nics(
             "remove them with `devlink port del` and make them again after the swap",
         );
     }
-    let source = LinkSource::open(&context.host).await?;
-    let elsewhere = lost_elsewhere(&source, &observed.network).await;
-    for link in observed.network.lost().into_iter().chain(elsewhere) {
+    let elsewhere = lost_elsewhere(&seen.source, &seen.network).await;
+    for link in seen.network.lost().into_iter().chain(elsewhere) {
         match context.settings.lossy {
             Lossy::Allow => {}
             Lossy::Warn => found.foreseen.lost.push(link),
@@ -77,7 +76,7 @@ async fn what_hangs_on_the_nics(
             ),
         }
     }
-    let behind = behind_nics(context, &source, &observed.nics).await?;
+    let behind = behind_nics(context, &seen.source, &seen.nics).await?;
     for StorageBehind { storage, ways } in behind.storage {
         let what = if ways.is_empty() {
             format!(

@@ -18,8 +18,9 @@ use super::ready_without_swap::{NotReady, ready_without_swap};
 use crate::Exit;
 use crate::context::Context;
 use crate::node::{
-    give_readiness, listen_and_wait_for_pfs, network_differs, network_summary, nics_differ, pfs_on_their_way,
-    restore_network, restore_settings, settings_differ, settings_summary, take_readiness_away,
+    NicsLook, give_readiness, listen_and_wait_for_pfs, network_differs, network_summary, nics_differ,
+    pfs_on_their_way, restore_network, restore_settings, settings_differ, settings_summary,
+    take_readiness_away,
 };
 use crate::privileges;
 use crate::state::{Entry, Phase, PhaseRecord, RestoreDuty, Snapshot, Step};
@@ -306,13 +307,13 @@ async fn run_restore(
     let nics = nics_to_change(context, "only the running machine can be restored").await?;
     let source = nics.source();
     let options = context.settings.restore_options();
-    let look = options.patience.of(Operation::Observe { vfs: snapshot.nics.most_vfs() });
+    let before = NicsLook::new(&source);
     remove_leftover_blacklist(context, phase)?;
     let was_armed = snapshot.is_armed();
     let changes = was_armed
-        || nics_differ(context, &source, &snapshot.nics, look).await?
-        || settings_differ(context, &*nics, &snapshot).await?
-        || network_differs(context, &*nics, &snapshot).await?;
+        || nics_differ(context, &before, &snapshot.nics).await?
+        || settings_differ(context, &*nics, &before, &snapshot).await?
+        || network_differs(context, &*nics, &before, &snapshot).await?;
     if changes && context.host.exists(&context.settings.readiness_file) {
         take_readiness_away(context, phase).map_err(PhaseError::write(NOT_WRITTEN))?;
     }
@@ -348,8 +349,9 @@ async fn run_restore(
         renamed_after_arrival: restored.outcome.renamed_after_arrival(),
         result: Box::new(restored.outcome.clone()),
     });
-    restored.settings = restore_settings(context, phase, &*nics, &mut snapshot).await?;
-    restored.network = restore_network(context, phase, &*nics, &snapshot).await?;
+    let now = NicsLook::new(&source);
+    restored.settings = restore_settings(context, phase, &*nics, &now, &mut snapshot).await?;
+    restored.network = restore_network(context, phase, &*nics, &now, &snapshot).await?;
     if restored.is_verified() {
         snapshot.lost = snapshot.lost_under(&LoadedModules::read_graph(&context.host)?);
         let record = snapshot.verify();

@@ -120,8 +120,8 @@ impl Machine for RunningMachine<'_> {
         Ok(devlink.set_eswitch(&devlink_handle(pf), change, self.patience.of(operation)).await?)
     }
 
-    async fn set_admin(&self, uplink: IfIndex, vf: u32, change: &VfChange) -> Result<(), MachineError> {
-        Ok(self.kernel.netlink.change_vf(uplink, vf, change).await?)
+    async fn set_admin(&self, uplink: IfIndex, vf: u32, changes: &[VfChange]) -> Result<(), MachineError> {
+        Ok(self.kernel.netlink.change_vf_at_once(uplink, vf, changes).await?)
     }
 
     async fn set_ofed(&self, pf: &DeviceAddress, vf: u32, step: OfedStep) -> Result<(), MachineError> {

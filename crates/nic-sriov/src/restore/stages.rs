@@ -76,13 +76,18 @@ impl<M: Machine> Executor<'_, M> {
         let stage = self.begin(saved, Stage::Admin);
         // Who uses a VF is asked of the one that is there, also where it is to lose its driver.
         let planned = without_vfs_to_unbind(saved, found);
-        for (vf, _) in self.restorable_vfs(saved, found).await {
-            let Some(now) = planned.vf(vf.index) else { continue };
-            for step in plan_admin(saved, found, vf, now) {
-                match step {
-                    AdminStep::Netlink(change) => self.admin_step(saved, found, vf, &change).await,
-                    AdminStep::Ofed(step) => self.ofed_step(saved, vf, step).await,
-                }
+        let vfs = self.restorable_vfs(saved, found).await.into_iter();
+        let steps = vfs.filter_map(|(vf, _)| Some((vf, plan_admin(saved, found, vf, planned.vf(vf.index)?))));
+        let steps: Vec<(&VfState, Vec<AdminStep>)> = steps.collect();
+        let over_netlink = async |vf: &VfState, steps: &[AdminStep]| {
+            let changes: Vec<VfChange> = steps.iter().filter_map(AdminStep::as_netlink).collect();
+            self.admin_steps(saved, found, vf, &changes).await;
+        };
+        // All VFs' messages are under way at once. Files are written one after the other: each write has a thread.
+        join_all(steps.iter().map(|(vf, steps)| over_netlink(vf, steps))).await;
+        for (vf, steps) in &steps {
+            for step in steps.iter().filter_map(AdminStep::as_ofed) {
+                self.ofed_step(saved, vf, step).await;
             }
         }
         self.end(saved, stage);
@@ -105,18 +110,18 @@ impl<M: Machine> Executor<'_, M> {
     async fn finish(&self, saved: &PfState, found: &PfState) -> Left {
         let stage = self.begin(saved, Stage::Finish);
         let component = Component::Pf(saved.address.clone());
-        let mut link_awaited = false;
+        let mut at_end = Vec::new();
         for (vf, now) in self.restorable_vfs(saved, found).await {
             if let (true, VfNetdev::Here(netdev)) = (vf.netdev.is_elsewhere(), &now.netdev) {
                 self.ledger().nameless.push((Component::of_vf(saved, vf), netdev.index));
             }
-            for change in plan_admin_at_end(found, vf, now) {
-                if matches!(change, VfChange::Rate { .. }) && !std::mem::replace(&mut link_awaited, true) {
-                    self.await_link(saved, &component).await;
-                }
-                self.admin_step(saved, found, vf, &change).await;
-            }
+            at_end.push((vf, plan_admin_at_end(found, vf, now)));
         }
+        let is_rate = |change: &VfChange| matches!(change, VfChange::Rate { .. });
+        if at_end.iter().any(|(_, changes)| changes.iter().any(is_rate)) {
+            self.await_link(saved, &component).await;
+        }
+        join_all(at_end.iter().map(|(vf, changes)| self.admin_steps(saved, found, vf, changes))).await;
         for step in plan_finish(saved, found) {
             self.pf_step(&component, found, &step).await;
         }

@@ -56,20 +56,61 @@ impl<M: Machine> Executor<'_, M> {
         Ok(self.machine.set_num_vfs(&found.address, count).await?)
     }
 
-    pub(super) async fn admin_step(&self, pf: &PfState, found: &PfState, vf: &VfState, change: &VfChange) {
+    /// Sets what the PF holds for a VF: all of it at once, and one by one where something of it is refused, so that one refusal is one
+    /// failure.
+    pub(super) async fn admin_steps(
+        &self,
+        pf: &PfState,
+        found: &PfState,
+        vf: &VfState,
+        changes: &[VfChange],
+    ) {
+        match self.try_admin_steps(pf, found, vf, changes).await {
+            Err(error) if changes.len() > 1 && error.errno().is_some() => {
+                for change in changes {
+                    let change = std::slice::from_ref(change);
+                    let result = self.try_admin_steps(pf, found, vf, change).await;
+                    self.note_admin_steps(&Component::of_vf(pf, vf), found, change, result);
+                }
+            }
+            result => self.note_admin_steps(&Component::of_vf(pf, vf), found, changes, result),
+        }
+    }
+
+    async fn try_admin_steps(
+        &self,
+        pf: &PfState,
+        found: &PfState,
+        vf: &VfState,
+        changes: &[VfChange],
+    ) -> Result<(), StepError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         let component = Component::of_vf(pf, vf);
-        let _in_progress = self.in_progress(&component, change);
-        let result = match found.netdev.as_set() {
-            None => Err(StepError::NoUplink),
-            Some(uplink) => {
-                self.machine.set_admin(uplink.index, vf.index, change).await.map_err(StepError::from)
-            }
+        let _in_progress: Vec<_> =
+            changes.iter().map(|change| self.in_progress(&component, change)).collect();
+        let uplink = found.netdev.as_set().ok_or(StepError::NoUplink)?;
+        Ok(self.machine.set_admin(uplink.index, vf.index, changes).await?)
+    }
+
+    fn note_admin_steps(
+        &self,
+        component: &Component,
+        found: &PfState,
+        changes: &[VfChange],
+        result: Result<(), StepError>,
+    ) {
+        let Err(error) = result else {
+            self.ledger().steps += changes.len();
+            return;
         };
-        match result {
-            Err(error) if is_refused_by_mode(found, change) => {
-                self.fail_as(&component, change, &error, false);
+        for change in changes {
+            if is_refused_by_mode(found, change) {
+                self.fail_as(component, change, &error, false);
+            } else {
+                self.fail(component, change, &error);
             }
-            result => self.note_step(&component, change, result),
         }
     }
 

@@ -2,21 +2,22 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use nic_netlink::{
-    Address, ForwardingEntry, IfIndex, IpVersion, NetworkChange, NextHop, Prefix, Route, Rule,
-};
+use nic_netlink::{Address, IfIndex, IpVersion, NetworkChange, NextHop, Prefix, Route, Rule};
 
+use super::entries_now::EntriesNow;
 use super::{Action, LinkMapping, Stage, Step, will_be_there};
 use crate::NetworkState;
 use crate::routing_daemon::routing_daemon;
 
 pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -> Vec<Step> {
     let mut steps = Vec::new();
+    let found = EntriesNow::new(mapping.now);
     let mut step = |stage, link, change| steps.push(Step { stage, link, action: Action::Network(change) });
     for address in in_order(&saved.addresses) {
-        if !will_be_there(saved, mapping, address.index) || address_now(address, mapping).is_some() {
+        if !will_be_there(saved, mapping, address.index) || found.address(address, mapping).is_some() {
             continue;
         }
         if let Some(address) = aged(address, age) {
@@ -24,34 +25,33 @@ pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duratio
         }
     }
     for neighbour in &saved.neighbours {
-        let index = mapping.index(neighbour.index);
-        let is_it = |found: &&nic_netlink::Neighbour| {
-            Some(found.index) == index
-                && found.address == neighbour.address
-                && found.link_address == neighbour.link_address
-        };
-        if will_be_there(saved, mapping, neighbour.index)
-            && !mapping.now.neighbours.iter().any(|found| is_it(&found))
-        {
+        if will_be_there(saved, mapping, neighbour.index) && !found.has_neighbour(neighbour, mapping) {
             step(Stage::Neighbours, neighbour.index, NetworkChange::Neighbour(neighbour.clone()));
         }
     }
     for entry in &saved.forwarding {
-        if will_be_there(saved, mapping, entry.index) && !is_entered(entry, mapping) {
+        if will_be_there(saved, mapping, entry.index) && !found.has_entry(entry, mapping) {
             step(Stage::Neighbours, entry.index, NetworkChange::Forwarding(entry.clone()));
         }
     }
     let (through, direct): (Vec<&Route>, Vec<&Route>) =
         saved.routes.iter().partition(|route| route.has_gateway());
     let now = RoutesNow::new(saved, mapping);
+    let mut owners: BTreeMap<IpAddr, IfIndex> = BTreeMap::new();
+    for address in &saved.addresses {
+        owners.entry(address.address).or_insert(address.index);
+    }
+    let source_link = |route: &Route| owners.get(&route.preferred_source?).copied();
     for route in direct.into_iter().chain(through) {
         let hops = route.next_hops.iter().filter_map(|hop| hop.index);
         if !hops.clone().all(|index| will_be_there(saved, mapping, index)) {
             continue;
         }
         let Some(route_as_aged) = aged_route(route, age) else { continue };
-        let link =
-            hops.clone().find(|index| saved.link(*index).is_some()).or_else(|| source_link(saved, route));
+        let link = hops
+            .clone()
+            .find(|index| mapping.saved_link(saved, *index).is_some())
+            .or_else(|| source_link(route));
         let change = match now.find(route, mapping) {
             RouteNow::Missing => NetworkChange::AppendRoute(route_as_aged),
             RouteNow::LacksNextHops => NetworkChange::ReplaceRoute(route_as_aged),
@@ -59,19 +59,14 @@ pub(super) fn plan(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duratio
         };
         step(Stage::Routes, link.unwrap_or(IfIndex(0)), change);
     }
-    for rule in saved.rules.iter().filter(|rule| !mapping.now.rules.contains(rule)) {
-        if let Some(link) = rule_link(saved, rule) {
+    let links: BTreeMap<&str, IfIndex> =
+        saved.links.iter().rev().map(|link| (link.name.as_str(), link.index)).collect();
+    for rule in saved.rules.iter().filter(|rule| !found.has_rule(rule)) {
+        if let Some(link) = rule_link(&links, rule) {
             step(Stage::Rules, link, NetworkChange::Rule(rule.clone()));
         }
     }
     steps
-}
-
-fn is_entered(entry: &ForwardingEntry, mapping: &LinkMapping<'_>) -> bool {
-    let Some(index) = mapping.index(entry.index) else { return false };
-    let through = entry.through.map(|through| mapping.index(through).unwrap_or(IfIndex(0)));
-    let wanted = ForwardingEntry { index, through, ..entry.clone() };
-    mapping.now.forwarding.iter().any(|found| found.is_same_way(&wanted))
 }
 
 /// The order in which they were added: the kernel lists IPv4 addresses in it, and IPv6 ones of a scope in the reverse
@@ -79,17 +74,6 @@ fn is_entered(entry: &ForwardingEntry, mapping: &LinkMapping<'_>) -> bool {
 fn in_order(addresses: &[Address]) -> impl Iterator<Item = &Address> {
     let of = |v4: bool| move |address: &&Address| address.address.is_ipv4() == v4;
     addresses.iter().filter(of(true)).chain(addresses.iter().rev().filter(of(false)))
-}
-
-/// The address as it is now, on the link that is now its own.
-pub(crate) fn address_now<'now>(address: &Address, mapping: &LinkMapping<'now>) -> Option<&'now Address> {
-    let index = mapping.index(address.index)?;
-    mapping.now.addresses.iter().find(|found| {
-        found.index == index
-            && found.address == address.address
-            && found.prefix_length == address.prefix_length
-            && found.peer == address.peer
-    })
 }
 
 /// With the lifetimes that are left; `None` when it has run out.
@@ -209,15 +193,8 @@ fn has_part_of(found: &Route, wanted: &Route) -> bool {
         })
 }
 
-fn source_link(saved: &NetworkState, route: &Route) -> Option<IfIndex> {
-    let source = route.preferred_source?;
-    saved.addresses.iter().find(|address| address.address == source).map(|address| address.index)
-}
-
 /// The first saved link that the rule names.
-fn rule_link(saved: &NetworkState, rule: &Rule) -> Option<IfIndex> {
+fn rule_link(links: &BTreeMap<&str, IfIndex>, rule: &Rule) -> Option<IfIndex> {
     let names = [&rule.input_interface, &rule.output_interface];
-    let mut links =
-        names.into_iter().flatten().filter_map(|name| saved.links.iter().find(|link| link.name == **name));
-    links.next().map(|link| link.index)
+    names.into_iter().flatten().find_map(|name| links.get(name.as_str()).copied())
 }

@@ -1,13 +1,15 @@
 //! What is missing, as a list of steps in an order that works. Pure.
 
 pub(crate) mod entries;
+pub(crate) mod entries_now;
 mod links;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nic_netlink::{IfIndex, LinkChange, NetworkChange, Standing};
 
+use crate::names::Names;
 use crate::state::by_name;
 use crate::{LinkState, Network, NetworkState, Place};
 
@@ -57,7 +59,12 @@ impl Step {
     /// In the words of iproute2, with the names of `saved`.
     #[must_use]
     pub fn iproute2_text(&self, saved: &NetworkState) -> String {
-        let name = |index: IfIndex| saved.name(index);
+        self.text(&Names::of(saved))
+    }
+
+    /// The same, of one of many steps.
+    pub(crate) fn text(&self, names: &Names<'_>) -> String {
+        let name = |index: IfIndex| names.name(index);
         match &self.action {
             Action::Link(LinkChange::Master(Some(master))) => {
                 format!("link set dev {} master {}", name(self.link), name(*master))
@@ -75,8 +82,8 @@ pub struct LinkMapping<'now> {
     pub now: &'now Network,
     /// From saved to present indexes.
     present: BTreeMap<IfIndex, IfIndex>,
-    /// The saved links.
-    saved: BTreeSet<IfIndex>,
+    /// The saved links, each with its place in the list of them.
+    saved: BTreeMap<IfIndex, usize>,
 }
 
 impl<'now> LinkMapping<'now> {
@@ -88,7 +95,7 @@ impl<'now> LinkMapping<'now> {
         let mut found = Self {
             now,
             present: BTreeMap::new(),
-            saved: saved.links.iter().map(|link| link.index).collect(),
+            saved: saved.links.iter().zip(0..).map(|(link, place)| (link.index, place)).collect(),
         };
         // What a child stands on comes before it.
         for link in &saved.links {
@@ -124,7 +131,16 @@ impl<'now> LinkMapping<'now> {
     /// The present index of a link; `None` where it is not there. One that was not saved is what it was.
     #[must_use]
     pub fn index(&self, saved: IfIndex) -> Option<IfIndex> {
-        if self.saved.contains(&saved) { self.present.get(&saved).copied() } else { Some(saved) }
+        if self.saved.contains_key(&saved) { self.present.get(&saved).copied() } else { Some(saved) }
+    }
+
+    /// The link of `saved`, of which this mapping is, with this saved index.
+    pub(crate) fn saved_link<'saved>(
+        &self,
+        saved: &'saved NetworkState,
+        index: IfIndex,
+    ) -> Option<&'saved LinkState> {
+        saved.links.get(*self.saved.get(&index)?)
     }
 }
 
@@ -146,7 +162,7 @@ fn can_exist(saved: &NetworkState, mapping: &LinkMapping<'_>, link: &LinkState) 
         return true;
     }
     match &link.place {
-        Place::Child { lower, .. } => match saved.link(*lower) {
+        Place::Child { lower, .. } => match mapping.saved_link(saved, *lower) {
             Some(lower) => can_exist(saved, mapping, lower),
             None => true,
         },
@@ -156,7 +172,7 @@ fn can_exist(saved: &NetworkState, mapping: &LinkMapping<'_>, link: &LinkState) 
 
 /// Whether something is to be put on this saved index: a link that is there, or will be after this plan.
 fn will_be_there(saved: &NetworkState, mapping: &LinkMapping<'_>, index: IfIndex) -> bool {
-    saved.link(index).is_none_or(|link| can_exist(saved, mapping, link))
+    mapping.saved_link(saved, index).is_none_or(|link| can_exist(saved, mapping, link))
 }
 
 #[cfg(test)]

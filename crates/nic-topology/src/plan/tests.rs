@@ -3,6 +3,7 @@ use nic_netlink::{
     Port, Prefix, RawAttribute, Route, Rule, StackedLink, VlanProtocol,
 };
 
+mod many;
 mod standing;
 
 use super::*;

@@ -42,13 +42,15 @@ impl Seen {
             Duty::Nothing | Duty::EndRollback { .. } | Duty::Refused(_) => Self::Nothing,
             Duty::LoadMissing => Self::Missing(prepare_missing(context, tree, index, &facts.missing)?),
             Duty::Swap => {
-                let (found, observed) = look_for_blockers(context, index, Look::Whole).await?;
+                let (found, seen) = look_for_blockers(context, index, Look::Whole).await?;
                 if !found.blockers.is_empty() {
                     return Ok(Self::Blocked(found));
                 }
-                let snapshot = match (facts.armed(), observed) {
+                let snapshot = match (facts.armed(), seen) {
                     (Some(armed), _) => armed.clone(),
-                    (None, Some(observed)) => new_snapshot(context, index, facts, observed)?,
+                    (None, Some(seen)) => {
+                        new_snapshot(context, index, facts, seen.into_observed(context).await?)?
+                    }
                     (None, None) => new_snapshot(context, index, facts, observe_node(context).await?)?,
                 };
                 Self::Swap(found, SwapFacts::of_swap(context, tree, index, snapshot)?)

@@ -114,6 +114,8 @@ pub(super) struct Kernel {
     pub(super) observations: usize,
     /// How often all links were read.
     pub(super) dumps: usize,
+    /// How many messages there were about what PFs hold for VFs.
+    pub(super) vf_messages: usize,
     /// What was changed.
     pub(super) changes: Vec<String>,
     /// What must never be tried.
@@ -197,6 +199,7 @@ impl Kernel {
             attempts: 0,
             observations: 0,
             dumps: 0,
+            vf_messages: 0,
             changes: Vec::new(),
             violations: Vec::new(),
             tried: Vec::new(),

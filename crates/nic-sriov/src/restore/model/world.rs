@@ -305,14 +305,19 @@ impl Machine for World {
         self.set_pf(pf, PfStep::Eswitch(change)).await
     }
 
-    async fn set_admin(&self, uplink: IfIndex, vf: u32, change: &VfChange) -> Result<(), MachineError> {
+    async fn set_admin(&self, uplink: IfIndex, vf: u32, changes: &[VfChange]) -> Result<(), MachineError> {
         let whose = |kernel: &Kernel| kernel.pf_of_uplink(uplink);
         let changed = self.act(Operation::Attribute, whose, |kernel| match kernel.pf_of_uplink(uplink) {
-            Some(pf) => kernel.admin_step(pf, vf, change),
+            Some(pf) => kernel.admin_steps(pf, vf, changes),
             None => Err(Errno::NODEV),
         });
         changed.await.map_err(|errno| {
-            VfChangeError { pf: uplink, name: None, vf, change: *change, source: refused(errno) }.into()
+            let source = match errno {
+                // Nobody has refused anything.
+                Errno::TIMEDOUT => RequestError::Deadline { after: Duration::ZERO },
+                errno => refused(errno),
+            };
+            VfChangeError { pf: uplink, name: None, vf, changes: changes.to_vec(), source }.into()
         })
     }
 

@@ -16,7 +16,18 @@ impl Kernel {
         }
     }
 
-    pub(in crate::restore::model) fn admin_step(&mut self, pf: usize, vf: u32, change: &VfChange) -> Attempt {
+    /// One message: the first of the changes that is refused is the last that is tried.
+    pub(in crate::restore::model) fn admin_steps(
+        &mut self,
+        pf: usize,
+        vf: u32,
+        changes: &[VfChange],
+    ) -> Attempt {
+        self.vf_messages += 1;
+        changes.iter().try_for_each(|change| self.admin_step(pf, vf, change))
+    }
+
+    fn admin_step(&mut self, pf: usize, vf: u32, change: &VfChange) -> Attempt {
         let what = format!("PF {pf}, VF {vf}: {change}");
         self.note_vf_try(pf, vf, AdminStep::Netlink(*change));
         self.gate(Some(vf_address(pf, vf)), &what)?;

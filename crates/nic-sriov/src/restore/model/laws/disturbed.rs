@@ -204,7 +204,11 @@ proptest! {
         let told = restore(&mut machine, &saved, Fate { seed, life: None }).unwrap();
         machine.settle();
         prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
-        prop_assert_eq!(unpaired(&told.events), Vec::<String>::new());
+        // VFs under a PF that could not be set up are waited for in vain, one after the other, until the PF's time is over.
+        let total = saved.pfs.iter().map(|pf| options().patience.of_pf(pf.vfs.len())).min().unwrap();
+        if told.took < total {
+            prop_assert_eq!(unpaired(&told.events), Vec::<String>::new());
+        }
 
         machine.faults = Faults::default();
         converges(&mut machine, &saved, seed)?;
@@ -223,6 +227,43 @@ proptest! {
         let with_ports = saved.pfs.iter().filter(|pf| !pf.representors.is_empty()).count();
         prop_assert!(machine.dumps <= joins + with_ports, "{} dumps, {:#?}", machine.dumps, machine.changes);
     }
+}
+
+/// What the PFs are told of a VF is one message in a stage; and where something of it is refused, that alone is named.
+#[test]
+fn fault_5_5_what_is_set_of_a_vf_is_one_message_and_a_refusal_is_of_one_attribute() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut set, mut refused) = (0, 0);
+    for seed in 0..60 {
+        let mut machine = saved_machine(Names::Udevs).new_tree(&mut runner).unwrap().current();
+        machine.rules.rates_need_link = false;
+        machine.rules.legacy_only = false;
+        machine.rules.link_state_refused = false;
+        let saved = machine.state.clone();
+        machine.reload();
+        let mut refusing = machine.clone();
+        refusing.rules.link_state_refused = true;
+
+        machine.changes.clear();
+        let told = run(&mut machine, &saved, seed);
+        assert!(told.wrong().is_empty() && told.outcome.failures.is_empty(), "{}", texts(&told.wrong()));
+        let stages = 2;
+        assert!(machine.vf_messages <= stages * vfs(&saved).len(), "{} messages", machine.vf_messages);
+        let of_vfs = machine.changes.iter().filter(|change| change.contains(", VF ")).count();
+        set += of_vfs.saturating_sub(machine.vf_messages);
+
+        let told = run(&mut refusing, &saved, seed);
+        assert!(told.wrong().is_empty(), "{}", texts(&told.wrong()));
+        for failure in &told.outcome.failures {
+            assert_eq!(
+                (&failure.attributes[..], failure.unsupported),
+                (&[Attribute::AdminLinkState][..], true)
+            );
+            refused += 1;
+        }
+    }
+    assert!(set > 100 && refused > 20, "{set} beyond the first of a message, {refused} refused");
 }
 
 /// Machines whose PFs, VFs and representors have a master that takes ports from its own daemon alone, after a reload.

@@ -74,21 +74,30 @@ fn is_of_new_vf(fresh: &VfAttributes, change: VfChange) -> bool {
     }
 }
 
-/// Without the second time that a rate is set: one that the driver refuses at first is tried once more at the end, and whether it does
-/// nobody can tell beforehand.
+/// Without the second time that something is set of a VF, since whether the driver refuses it nobody can tell beforehand: a rate that it refuses at
+/// first is tried once more at the end, and what is refused of several things at once is tried with the others one by one.
 fn once(steps: Vec<PlannedStep>) -> Vec<PlannedStep> {
-    let is_rate = |step: &PlannedStep| {
-        matches!(step.step, RestoreStep::Admin(AdminStep::Netlink(VfChange::Rate { .. })))
-    };
     let mut set = BTreeSet::new();
-    steps.into_iter().filter(|step| !is_rate(step) || set.insert(step.component.clone())).collect()
+    let mut is_first = |step: &PlannedStep| match &step.step {
+        RestoreStep::Admin(AdminStep::Netlink(VfChange::Rate { .. })) => {
+            set.insert((step.component.clone(), None, String::new()))
+        }
+        RestoreStep::Admin(AdminStep::Netlink(change)) => {
+            set.insert((step.component.clone(), Some(step.stage), change.to_string()))
+        }
+        _ => true,
+    };
+    steps.into_iter().filter(|step| is_first(step)).collect()
 }
 
-/// The steps in the order that is promised: VFs are bound and set up beside one another, PFs likewise.
+/// The steps in the order that is promised: VFs are told of, bound and set up beside one another, PFs likewise.
 fn in_order(steps: impl Iterator<Item = PlannedStep>) -> Vec<PlannedStep> {
     let mut steps: Vec<PlannedStep> = steps.filter(|step| step.stage != Stage::Names).collect();
     steps.sort_by_key(|step| {
-        let own_order = matches!(step.stage, Stage::Vfs).then(|| step.component.clone());
+        let beside = matches!(step.stage, Stage::Admin | Stage::Vfs | Stage::Finish);
+        let own_order = Some(step.component.clone()).filter(|component| {
+            step.stage == Stage::Vfs || (beside && matches!(component, Component::Vf { .. }))
+        });
         (step.component.pf().clone(), step.stage, own_order)
     });
     steps

@@ -5,7 +5,7 @@ use nic_sriov::{LinkSource, NicState, unmakeable_ports};
 
 use super::error::PhaseError;
 use crate::context::{Context, Lossy, ManagementNic};
-use crate::node::{StorageBehind, behind_nics, lost_elsewhere, observe_node};
+use crate::node::{StorageBehind, behind_nics, lost_elsewhere, lost_uses, observe_node};
 use crate::state::Observed;
 use crate::swap::{Blocker, BlockerKind, FoundBlockers, Look, find_blockers, is_swap_under_way};
 
@@ -66,13 +66,14 @@ async fn what_hangs_on_the_nics(
     }
     let source = LinkSource::open(&context.host).await?;
     let elsewhere = lost_elsewhere(&source, &observed.network).await;
-    for link in observed.network.lost().into_iter().chain(elsewhere) {
+    let uses = lost_uses(context, &source, &observed.nics).await;
+    for lost in observed.network.lost().into_iter().chain(elsewhere).chain(uses) {
         match context.settings.lossy {
             Lossy::Allow => {}
-            Lossy::Warn => found.foreseen.lost.push(link),
+            Lossy::Warn => found.foreseen.lost.push(lost),
             Lossy::Refuse => block(
                 BlockerKind::Lossy,
-                link,
+                lost,
                 "remove it and make it again after the swap, or let it go with --lossy warn",
             ),
         }

@@ -130,6 +130,16 @@ impl Host {
         devices
     }
 
+    /// The inodes of the sockets that a process has open; none when it has ended, or may not be looked at.
+    #[must_use]
+    pub fn open_sockets(&self, pid: u32) -> Vec<u64> {
+        let folder = format!("/proc/{pid}/fd");
+        let open = self.list(&folder).unwrap_or_default().into_iter();
+        let links = open.filter_map(|fd| fs::read_link(self.path(format!("{folder}/{fd}"))).ok());
+        let inode = |link: PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+        links.filter_map(inode).collect()
+    }
+
     /// The number of the mount that an open file is on (`seq_show` in `fs/proc/fd.c`).
     fn mount_of(&self, pid: u32, fd: &str) -> Option<u32> {
         let text = self.read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
@@ -166,6 +176,19 @@ mod tests {
         assert_eq!(number.to_string(), "231:192");
         for wrong in ["", "231", "231:", "a:1", "231:192:1"] {
             assert_eq!(wrong.parse::<DeviceNumber>(), Err(ParseDeviceNumberError), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sockets_are_known_by_their_inodes() {
+        let host = Host::running();
+        let ours = host.open_sockets(std::process::id());
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut new = host.open_sockets(std::process::id());
+        new.retain(|inode| !ours.contains(inode));
+        let inode = |socket| File::from(std::os::fd::OwnedFd::from(socket)).metadata().unwrap().ino();
+        for inode in [inode(one), inode(other)] {
+            assert!(new.contains(&inode), "{inode} is not among {new:?}");
         }
     }
 

@@ -45,6 +45,7 @@ mod link;
 mod links;
 mod vf;
 mod vf_list;
+mod xdp_sockets;
 
 mod change;
 
@@ -102,3 +103,4 @@ pub use udev_monitor::{UdevEvent, UdevMonitor, UdevMonitorError};
 pub use udev_state::{UdevEntry, UdevState, UdevStateError, udev_is_hidden, udev_queue_is_empty, udev_state};
 pub use vf::{VfAttributes, VfLinkState, VlanProtocol, VlanTag};
 pub use vf_list::{UnreadVf, VfList};
+pub use xdp_sockets::{XdpSocket, XdpSocketsError};

@@ -54,10 +54,10 @@ pub use observe::{BusDevice, DeviceSelector, bus_devices, find_pfs, observe, obs
 pub use ofed::{OfedAttributes, OfedStep, plan_ofed};
 pub use patience::{Operation, Patience};
 pub use plan::{
-    AdminStep, BindStep, NetdevStep, PfStep, PlannedStep, RdmaRename, RestoreObstacle, RestorePlan,
-    RestoreStep, SkippedPf, VfLeftAlone, VfUsers, obstacles, obstacles_in_use, plan_admin_after,
-    plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev, plan_prepare, plan_rates_before,
-    plan_rdma_names, plan_restore, vfs_need_binding, vfs_to_ask, vfs_to_unbind,
+    AdminStep, BindStep, DeviceUsers, LeftAlone, NetdevStep, PfStep, PlannedStep, RdmaRename,
+    RestoreObstacle, RestorePlan, RestoreStep, SkippedPf, devices_to_ask, obstacles, obstacles_in_use,
+    plan_admin_after, plan_admin_before, plan_binding, plan_eswitch, plan_finish, plan_netdev, plan_prepare,
+    plan_rates_before, plan_rdma_names, plan_restore, vfs_need_binding, vfs_to_unbind,
 };
 pub use restore::{
     RestoreError, RestoreEvent, RestoreOptions, RestoreOutcome, StepFailure, VfOutcome, restore,

@@ -39,9 +39,9 @@ pub(crate) trait Machine: Sync {
     /// The driver that a VF has now.
     fn driver(&self, vf: PciAddress) -> impl Future<Output = Result<Option<String>, ObserveError>> + Send;
 
-    /// Whether somebody uses the VF, in any way that the kernel has; right before a write. A netdev in another network namespace comes
-    /// before all other ways.
-    fn usage(&self, vf: PciAddress) -> impl Future<Output = Usage> + Send;
+    /// Whether somebody uses the PF or VF itself, in any way that the kernel has; right before a write. A netdev in another network namespace
+    /// comes before all other ways.
+    fn usage(&self, device: &DeviceAddress) -> impl Future<Output = Usage> + Send;
 
     /// Whether the device has netdevs, and all of them are in other network namespaces.
     fn is_elsewhere(&self, device: &DeviceAddress)

@@ -31,7 +31,7 @@ pub use self::rdma::{RdmaRename, plan_rdma_names};
 pub(crate) use self::rdma::{rdma_names, rdma_renames};
 use self::stages::plan_stage;
 pub(crate) use self::stages::{plan_admin, plan_admin_at_end, plan_autoprobe_to_bind, plan_unbinds};
-pub use self::users::{VfLeftAlone, VfUsers, obstacles_in_use, vfs_to_ask};
+pub use self::users::{DeviceUsers, LeftAlone, devices_to_ask, obstacles_in_use};
 pub(crate) use self::users::{is_left_alone, vfs_to_lose};
 pub use self::vf::{plan_admin_after, plan_admin_before, plan_binding, plan_rates_before};
 use crate::ofed::OfedStep;
@@ -152,9 +152,16 @@ pub struct RestorePlan {
     /// What stands in the way. A PF of which something does is left alone; the others are restored.
     pub obstacles: Vec<RestoreObstacle>,
     /// VFs that differ from what they were and are left alone, because somebody uses them.
-    pub left_alone: Vec<VfLeftAlone>,
+    pub left_alone: Vec<LeftAlone>,
     /// The steps, stage by stage, PF by PF within a stage. The PFs go through their stages beside one another, and the VFs of a PF too.
     pub steps: Vec<PlannedStep>,
+}
+
+impl PlannedStep {
+    /// Whether the eswitch's mode changes with it.
+    fn changes_mode(&self) -> bool {
+        matches!(&self.step, RestoreStep::Pf(step) if step.changes_mode())
+    }
 }
 
 impl RestorePlan {
@@ -165,9 +172,9 @@ impl RestorePlan {
     }
 }
 
-/// The whole plan, as far as it can be seen from here. `users` says of the VFs of [`vfs_to_ask`] whether somebody uses them.
+/// The whole plan, as far as it can be seen from here. `users` says of the PFs and VFs of [`devices_to_ask`] whether somebody uses them.
 #[must_use]
-pub fn plan_restore(saved: &NicState, found: &NicState, users: &VfUsers) -> RestorePlan {
+pub fn plan_restore(saved: &NicState, found: &NicState, users: &DeviceUsers) -> RestorePlan {
     let mut in_the_way = obstacles(saved, found);
     in_the_way.extend(obstacles_in_use(saved, found, users));
     let (restorable, _) = without_blocked_pfs(saved, &in_the_way);
@@ -175,14 +182,24 @@ pub fn plan_restore(saved: &NicState, found: &NicState, users: &VfUsers) -> Rest
     if !differences.iter().any(Difference::is_wrong) {
         return RestorePlan { obstacles: in_the_way, ..RestorePlan::default() };
     }
-    let left_alone = left_alone(&restorable, found, users, &differences);
+    let mut left_alone = left_alone(&restorable, found, users, &differences);
     let pairs =
         restorable.pfs.iter().filter_map(|saved| Some((saved, found.pf(&saved.address).here()?.clone())));
     let mut pfs: Vec<(&PfState, PfState)> = pairs.collect();
     let mut steps = Vec::new();
     for stage in Stage::OF_A_PF {
         for (saved, now) in &mut pfs {
+            let component = Component::Pf(saved.address.clone());
+            if left_alone.iter().any(|left| left.component == component) {
+                continue;
+            }
             let planned = plan_stage(stage, saved, now, users);
+            if planned.iter().any(PlannedStep::changes_mode)
+                && let Some(usage) = users::usage_of_pf(now, users)
+            {
+                left_alone.push(LeftAlone { component, usage });
+                continue;
+            }
             planned.iter().for_each(|step| predict::apply(now, saved, step));
             steps.extend(planned);
         }
@@ -196,9 +213,9 @@ pub fn plan_restore(saved: &NicState, found: &NicState, users: &VfUsers) -> Rest
 fn left_alone(
     saved: &NicState,
     found: &NicState,
-    users: &VfUsers,
+    users: &DeviceUsers,
     differences: &[Difference],
-) -> Vec<VfLeftAlone> {
+) -> Vec<LeftAlone> {
     let differing: HashSet<&Component> = differences.iter().map(|difference| &difference.component).collect();
     let mut left_alone = Vec::new();
     for pf in &saved.pfs {
@@ -208,7 +225,7 @@ fn left_alone(
             if let Some(usage) = users::usage(vf, users).filter(is_left_alone)
                 && differing.contains(&component)
             {
-                left_alone.push(VfLeftAlone { component, usage });
+                left_alone.push(LeftAlone { component, usage });
             }
         }
     }

@@ -37,7 +37,7 @@ use self::ledger::{InProgress, Ledger};
 use self::verify::{excuse_unsupported, outcome};
 use crate::arrivals::ArrivalError;
 use crate::machine::{Machine, RunningMachine};
-use crate::plan::{VfUsers, obstacles, obstacles_in_use, vfs_to_lose, without_blocked_pfs};
+use crate::plan::{DeviceUsers, obstacles, obstacles_in_use, vfs_to_lose, without_blocked_pfs};
 use crate::{
     DeviceAddress, DeviceSelector, Difference, KernelLinks, NicState, ObserveError, Patience, PfState,
     UnreadPf, compare,
@@ -97,9 +97,11 @@ async fn restore_on<M: Machine>(
 ) -> Result<RestoreOutcome, RestoreError> {
     let found = observe_each(machine, saved).await;
     let mut in_the_way = obstacles(saved, &found);
-    let mut users = VfUsers::new();
+    let mut users = DeviceUsers::new();
     for vf in vfs_to_lose(saved, &found) {
-        users.insert(vf, machine.usage(vf).await);
+        let device = DeviceAddress::from(vf);
+        let usage = machine.usage(&device).await;
+        users.insert(device, usage);
     }
     in_the_way.extend(obstacles_in_use(saved, &found, &users));
     let (restorable, skipped) = without_blocked_pfs(saved, &in_the_way);

@@ -12,8 +12,8 @@ mod tests {
     use nic_host::{Host, Replay};
     use nic_netlink::{Guid, IfIndex, IpoibMode, LinkLayer, Setting, VfChange};
     use nic_sriov::{
-        Attribute, Component, DeviceSelector, LinkSource, NicState, ObserveError, PfStep, PlannedStep,
-        RepresentorState, VfNetdev, VfState, VfUsers, compare, find_pfs, observe, observe_whole,
+        Attribute, Component, DeviceSelector, DeviceUsers, LinkSource, NicState, ObserveError, PfStep,
+        PlannedStep, RepresentorState, VfNetdev, VfState, compare, find_pfs, observe, observe_whole,
         plan_admin_before, plan_binding, plan_netdev, plan_prepare, plan_restore,
     };
     use serde_json::{Value, json};
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!((state.pfs.len(), state.pfs[0].vfs.len(), state.pfs[1].vfs.len()), (2, 50, 0));
         assert_eq!(state.pfs[1].netdev.as_set().unwrap().mtu, 9000);
         assert_eq!(compare(&state, &state), []);
-        assert!(plan_restore(&state, &state, &VfUsers::new()).is_empty());
+        assert!(plan_restore(&state, &state, &DeviceUsers::new()).is_empty());
         let kinds = |kind: fn(&VfNetdev) -> bool| {
             let vfs = state.pfs[0].vfs.iter().filter(|vf| kind(&vf.netdev));
             vfs.map(|vf| vf.index).collect::<Vec<_>>()
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(absent, 50);
         let steps = plan_prepare(&saved.pfs[0], &found.pfs[0]);
         assert!(steps.contains(&PfStep::NumVfs(50)), "{steps:?}");
-        let plan = plan_restore(&saved, &found, &VfUsers::new());
+        let plan = plan_restore(&saved, &found, &DeviceUsers::new());
         let is_vf = |step: &&PlannedStep| matches!(step.component, Component::Vf { .. });
         let vfs: BTreeSet<_> = plan.steps.iter().filter(is_vf).map(|step| &step.component).collect();
         assert_eq!(vfs.len(), 50);
@@ -253,7 +253,7 @@ mod tests {
         let state = fixture("infiniband");
         assert_eq!(state.pfs[0].vfs.len(), 4);
         assert_eq!(compare(&state, &state), []);
-        assert!(plan_restore(&state, &state, &VfUsers::new()).is_empty());
+        assert!(plan_restore(&state, &state, &DeviceUsers::new()).is_empty());
         for saved in &state.pfs[0].vfs[..3] {
             let last = u8::try_from(saved.index).unwrap();
             let guid = |end| Guid([0x00, 0x11, 0x22, 0x33, 0x44, 0x55, last, end]);
@@ -298,7 +298,7 @@ mod tests {
         // The number of the queue pair is another after every probe.
         renumber(&mut after.pfs[0].vfs[0], 3);
         assert_eq!(compare(&before, &after), []);
-        assert!(plan_restore(&before, &after, &VfUsers::new()).is_empty());
+        assert!(plan_restore(&before, &after, &DeviceUsers::new()).is_empty());
         // Another GUID is another address. It is the PF's to give, and is taken with a new probe.
         renumber(&mut after.pfs[0].vfs[0], 19);
         assert_eq!(compare(&before, &after).len(), 1);
@@ -321,7 +321,7 @@ mod tests {
         let port = found.pfs[0].netdev.as_set_mut().unwrap();
         (port.ipoib_mode, port.mtu) = (Setting::Set(IpoibMode::Datagram), 2044);
         (found.pfs[0].num_vfs, found.pfs[0].vfs) = (0, Vec::new());
-        let plan = plan_restore(&saved, &found, &VfUsers::new());
+        let plan = plan_restore(&saved, &found, &DeviceUsers::new());
         let steps: Vec<String> = plan.steps.iter().map(|planned| planned.step.to_string()).collect();
         assert_eq!(steps[..2], ["type ipoib mode connected", "mtu 65520"], "{plan}");
         let promised: Vec<&String> =

@@ -9,8 +9,8 @@ mod tests {
     use nic_host::Host;
     use nic_netlink::Setting;
     use nic_sriov::{
-        DeviceSelector, Difference, Gravity, LinkSource, NicState, PfSeen, RestoreObstacle, Stage, VfState,
-        VfUsers, compare, find_pfs, observe_whole, obstacles, plan_restore,
+        DeviceSelector, DeviceUsers, Difference, Gravity, LinkSource, NicState, PfSeen, RestoreObstacle,
+        Stage, VfState, compare, find_pfs, observe_whole, obstacles, plan_restore,
     };
     use serde_json::{Value, json};
 
@@ -101,9 +101,9 @@ mod tests {
             assert!(differences.len() == 1 && differences[0].is_wrong(), "{differences:?}");
         }
         // What is wanted is known, and right whatever is there now.
-        let plan = plan_restore(&whole, &cut, &VfUsers::new());
+        let plan = plan_restore(&whole, &cut, &DeviceUsers::new());
         assert!(plan.steps.iter().any(|step| step.stage == Stage::Admin), "{plan}");
-        assert!(plan_restore(&cut, &whole, &VfUsers::new()).is_empty());
+        assert!(plan_restore(&cut, &whole, &DeviceUsers::new()).is_empty());
     }
 
     #[test]

@@ -110,6 +110,7 @@ const SCENARIOS: &[(&str, &[Area])] = &[
     ("signals", &[Stopped]),
     ("disk", &[StateFiles]),
     ("deadlines", &[Deadlines]),
+    ("hanging-numvfs", &[Deadlines]),
     ("soak", &[Killed]),
     ("bench", &[]),
     ("bench-reload", &[]),

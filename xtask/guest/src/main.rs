@@ -32,6 +32,7 @@ mod untouched;
 mod vfio;
 mod vfs;
 mod wait;
+mod xdp;
 
 use std::io::Write as _;
 use std::path::Path;

@@ -628,6 +628,15 @@ pub const SCENARIOS: &[Scenario] = &[
         }],
     },
     Scenario {
+        name: "hanging-numvfs",
+        summary: "A PF's sriov_numvfs hangs: status, preflight, plan reload and snapshot name it in time, and tell the rest",
+        topology: ONE_PF,
+        timeout: Duration::from_secs(600),
+        needs: Needs::NicDriver,
+        suite: Suite::TestOnOldest,
+        parameters: &[],
+    },
+    Scenario {
         name: "soak",
         summary: "Killed at random moments for some minutes; see `cargo xtask soak`",
         topology: TWO_PFS,

@@ -1,6 +1,7 @@
 //! A VF given to user space through VFIO, and a process that has it open, as a virtual machine has.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -47,6 +48,11 @@ pub(crate) fn group_of(vf: &str) -> anyhow::Result<PathBuf> {
 pub(crate) fn open_file(file: &Path) -> anyhow::Result<Opened> {
     let open = fs::File::options().read(true).write(true).open(file);
     let open = open.with_context(|| format!("cannot open {}", file.display()))?;
+    hold(open.into(), file)
+}
+
+/// Gives what is open, called `file`, to a process of its own, and closes it here.
+pub(crate) fn hold(open: OwnedFd, file: &Path) -> anyhow::Result<Opened> {
     let file = file.to_owned();
     let user = Command::new("sleep").arg("3600").stdin(Stdio::from(open)).spawn();
     let user = user.context("cannot start the VF's user")?;

@@ -5,7 +5,7 @@ use nic_sriov::{NicState, unmakeable_ports};
 
 use super::error::PhaseError;
 use crate::context::{Context, Lossy, ManagementNic};
-use crate::node::{NicsAndNetwork, StorageBehind, behind_nics, lost_elsewhere};
+use crate::node::{NicsAndNetwork, StorageBehind, behind_nics, lost_elsewhere, lost_uses};
 use crate::swap::{Blocker, BlockerKind, FoundBlockers, Look, find_blockers, is_swap_under_way};
 
 /// Looks for everything that stands in the way of a reload from the tree with this index, without asking whether one is due. Changes
@@ -65,13 +65,14 @@ async fn what_hangs_on_the_nics(
         );
     }
     let elsewhere = lost_elsewhere(&seen.source, &seen.network).await;
-    for link in seen.network.lost().into_iter().chain(elsewhere) {
+    let uses = lost_uses(context, &seen.source, &seen.nics).await;
+    for lost in seen.network.lost().into_iter().chain(elsewhere).chain(uses) {
         match context.settings.lossy {
             Lossy::Allow => {}
-            Lossy::Warn => found.foreseen.lost.push(link),
+            Lossy::Warn => found.foreseen.lost.push(lost),
             Lossy::Refuse => block(
                 BlockerKind::Lossy,
-                link,
+                lost,
                 "remove it and make it again after the swap, or let it go with --lossy warn",
             ),
         }

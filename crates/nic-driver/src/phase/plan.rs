@@ -3,7 +3,7 @@
 use std::fmt;
 
 use nic_sriov::{
-    DeviceAddress, Inquiry, LinkSource, Operation, RestorePlan, VfUsers, observe, plan_restore, vfs_to_ask,
+    DeviceUsers, Inquiry, LinkSource, Operation, RestorePlan, devices_to_ask, observe, plan_restore,
 };
 use serde::Serialize;
 
@@ -67,9 +67,8 @@ pub async fn plan_restore_sriov(context: &Context, from_record: bool) -> Result<
     let selector = &context.family.devices;
     let deadline = context.settings.patience().of(Operation::Observe { vfs: saved.most_vfs() });
     let found = observe(&context.host, &source, selector, &pfs, deadline).await?;
-    let vfs = vfs_to_ask(saved, &found);
-    let devices: Vec<DeviceAddress> = vfs.iter().map(|vf| (*vf).into()).collect();
+    let devices = devices_to_ask(saved, &found);
     let usages = Inquiry::gentle(&context.host, selector).usages(&devices, deadline).await;
-    let users: VfUsers = vfs.into_iter().zip(usages).collect();
+    let users: DeviceUsers = devices.into_iter().zip(usages).collect();
     Ok(PlannedRestore::Steps(plan_restore(saved, &found, &users)))
 }

@@ -57,7 +57,7 @@ fn not_known() -> Value {
 #[cfg(test)]
 mod tests {
     use nic_netlink::Setting;
-    use nic_sriov::{BindStep, Gravity, NicState, PfStep, RestoreStep, VfUsers, compare, plan_restore};
+    use nic_sriov::{BindStep, DeviceUsers, Gravity, NicState, PfStep, RestoreStep, compare, plan_restore};
 
     use super::*;
     use crate::state::{Snapshot, StateStore};
@@ -91,7 +91,7 @@ mod tests {
         for pf in &mut reloaded.pfs {
             (pf.num_vfs, pf.vfs) = (0, Vec::new());
         }
-        let plan = plan_restore(&snapshot.nics, &reloaded, &VfUsers::new());
+        let plan = plan_restore(&snapshot.nics, &reloaded, &DeviceUsers::new());
         let steps = || plan.steps.iter().map(|planned| &planned.step);
         assert!(steps().any(|step| matches!(step, RestoreStep::Pf(PfStep::NumVfs(50)))), "{plan}");
         let binds = steps().filter(|step| matches!(step, RestoreStep::Bind(BindStep::Bind(_))));

@@ -86,13 +86,12 @@ impl Machine for RunningMachine<'_> {
         driver_of(self.host, &vf.into())
     }
 
-    async fn usage(&self, vf: PciAddress) -> Usage {
-        let device = DeviceAddress::from(vf);
-        match is_elsewhere(self.host, &device).await {
+    async fn usage(&self, device: &DeviceAddress) -> Usage {
+        match is_elsewhere(self.host, device).await {
             Ok(true) => Usage::InUse(DeviceUser::Namespace),
             Ok(false) => {
                 let deadline = self.patience.of(Operation::Attribute);
-                Inquiry::before_write(self.host, self.selector).usage_within(&device, deadline).await
+                Inquiry::before_write(self.host, self.selector).usage_within(device, deadline).await
             }
             Err(error) => Usage::CannotBeTold(Untold::Device(error_chain(&error))),
         }

@@ -141,6 +141,11 @@ pub fn vfs_to_unbind<'found>(saved: &PfState, found: &'found PfState) -> Vec<&'f
     found.vfs.iter().filter(|vf| vf.driver.is_some()).collect()
 }
 
+/// Whether the eswitch changes its mode on the way, in whichever stage.
+pub(crate) fn changes_mode(saved: &PfState, found: &PfState) -> bool {
+    plan_prepare(saved, found).into_iter().chain(plan_eswitch(saved, found)).any(|step| step.changes_mode())
+}
+
 /// The PF as its VFs' attributes are planned for: VFs that lose their drivers to the eswitch will probe again.
 pub(crate) fn without_vfs_to_unbind(saved: &PfState, found: &PfState) -> PfState {
     let mut state = found.clone();

@@ -9,7 +9,7 @@ use super::pf::{
     changes_mode_under_vfs, plan_bond, plan_eswitch, plan_finish, plan_prepare, vfs_need_binding,
     vfs_to_unbind, without_vfs_to_unbind,
 };
-use super::users::{VfUsers, is_left_alone};
+use super::users::{DeviceUsers, is_left_alone};
 use super::vf::{plan_admin_after, plan_admin_before, plan_admin_mac_again, plan_binding, plan_rates_before};
 use super::{AdminStep, BindStep, PfStep, PlannedStep, RestoreStep};
 use crate::ofed::{OfedStep, plan_ofed};
@@ -21,7 +21,7 @@ pub(super) fn plan_stage(
     stage: Stage,
     saved: &PfState,
     found: &PfState,
-    users: &VfUsers,
+    users: &DeviceUsers,
 ) -> Vec<PlannedStep> {
     let mut steps = Vec::new();
     let mut push =
@@ -94,12 +94,12 @@ pub(super) fn plan_stage(
 fn restorable<'s>(
     saved: &'s PfState,
     found: &'s PfState,
-    users: &VfUsers,
+    users: &DeviceUsers,
 ) -> Vec<(&'s VfState, &'s VfState)> {
     let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
     let used = |now: &VfState| {
         matches!(now.netdev, VfNetdev::OtherDriver)
-            && now.address.and_then(|vf| users.get(&vf)).is_some_and(is_left_alone)
+            && now.address.and_then(|vf| users.get(&vf.into())).is_some_and(is_left_alone)
     };
     pairs.filter(|(_, now)| !now.is_in_use() && !used(now)).collect()
 }

@@ -107,7 +107,7 @@ fn after_a_reload_everything_is_planned_in_the_kernels_order() {
     saved.vfs[3].driver = None;
     saved.vfs[3].netdev = VfNetdev::Unbound;
     let found = reloaded(&saved);
-    assert_snapshot!(plan_restore(&state(saved), &state(found), &VfUsers::new()));
+    assert_snapshot!(plan_restore(&state(saved), &state(found), &DeviceUsers::new()));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn switchdev_is_entered_with_all_vfs_there_and_before_they_are_bound() {
     }];
     let mut found = reloaded(&saved);
     found.eswitch = eswitch(EswitchMode::Legacy);
-    assert_snapshot!(plan_restore(&state(saved.clone()), &state(found), &VfUsers::new()));
+    assert_snapshot!(plan_restore(&state(saved.clone()), &state(found), &DeviceUsers::new()));
 
     // The mode alone is lost: VFs that are bound must not see it change.
     let mut found = saved.clone();
@@ -169,7 +169,7 @@ fn a_vf_that_somebody_uses_in_another_namespace_is_left_alone() {
     // As a container's network plugin does.
     admin(used).mac = Setting::Set(MacAddress([2, 0, 0, 0, 0, 9]));
     admin(used).vlan = Setting::Set(VlanTag { id: 7, qos: 0, protocol: VlanProtocol::Ieee8021Q });
-    let plan = plan_restore(&state(saved.clone()), &state(found.clone()), &VfUsers::new());
+    let plan = plan_restore(&state(saved.clone()), &state(found.clone()), &DeviceUsers::new());
     assert!(plan.is_empty(), "{plan}");
     assert!(!vfs_need_binding(&saved, &found));
     let differences = compare(&state(saved.clone()), &state(found.clone()));
@@ -457,7 +457,7 @@ proptest! {
     #[test]
     fn nothing_is_planned_for_what_already_is(pf in any_pf()) {
         let state = state(pf);
-        let plan = plan_restore(&state, &state, &VfUsers::new());
+        let plan = plan_restore(&state, &state, &DeviceUsers::new());
         prop_assert!(plan.is_empty(), "{plan}");
         prop_assert!(compare(&state, &state).is_empty());
     }
@@ -469,7 +469,7 @@ proptest! {
             // What only a new probe in another namespace could bring, or a driver that cannot tell, has no step.
             difference.gravity == Gravity::Wrong
         });
-        prop_assert!(!wrong || !plan_restore(&saved, &found, &VfUsers::new()).is_empty());
+        prop_assert!(!wrong || !plan_restore(&saved, &found, &DeviceUsers::new()).is_empty());
     }
 
     #[test]
@@ -573,10 +573,10 @@ fn all_that_stands_in_the_way_is_told_and_the_other_pf_is_planned_for() {
     found.pfs[0].total_vfs = Some(1);
     found.pfs[0].vfs[1].netdev = VfNetdev::InNamespace;
     found.pfs[1].netdev.as_set_mut().unwrap().mtu = 1400;
-    assert_eq!(vfs_to_ask(&saved, &found).len(), 3);
+    assert_eq!(devices_to_ask(&saved, &found).len(), 3);
     let open = Usage::InUse(DeviceUser::Open("/dev/vfio/7".to_owned()));
-    let free = (found.pfs[0].vfs[2].address.unwrap(), Usage::Free);
-    let users = VfUsers::from([(found.pfs[0].vfs[0].address.unwrap(), open.clone()), free]);
+    let free = (found.pfs[0].vfs[2].address.unwrap().into(), Usage::Free);
+    let users = DeviceUsers::from([(found.pfs[0].vfs[0].address.unwrap().into(), open.clone()), free]);
     let plan = plan_restore(&saved, &found, &users);
     let kinds: Vec<_> = plan.obstacles.iter().map(RestoreObstacle::kind).collect();
     assert_eq!(kinds, ["too_few_vfs", "vf_in_use", "vf_in_use"], "{plan}");
@@ -589,7 +589,7 @@ fn all_that_stands_in_the_way_is_told_and_the_other_pf_is_planned_for() {
         vf.driver = Some("vfio-pci".to_owned());
         vf.netdev = VfNetdev::OtherDriver;
     }
-    let users = VfUsers::from([(found.pfs[0].vfs[0].address.unwrap(), open)]);
+    let users = DeviceUsers::from([(found.pfs[0].vfs[0].address.unwrap().into(), open)]);
     let plan = plan_restore(&saved, &found, &users);
     assert!(plan.obstacles.is_empty(), "{plan}");
     let left_alone: Vec<_> = plan.left_alone.iter().map(|vf| vf.component.clone()).collect();

@@ -7,8 +7,8 @@ use nic_netlink::PhysPortName;
 use serde::Serialize;
 
 use super::{
-    AdminStep, BindStep, NetdevStep, PfStep, PlannedStep, RdmaRename, RestoreObstacle, RestorePlan,
-    RestoreStep, VfLeftAlone,
+    AdminStep, BindStep, LeftAlone, NetdevStep, PfStep, PlannedStep, RdmaRename, RestoreObstacle,
+    RestorePlan, RestoreStep,
 };
 use crate::{Component, DeviceAddress, PciAddress, Stage};
 
@@ -82,7 +82,7 @@ impl fmt::Display for RestoreStep {
     }
 }
 
-impl fmt::Display for VfLeftAlone {
+impl fmt::Display for LeftAlone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.component, self.usage)
     }
@@ -96,8 +96,8 @@ impl fmt::Display for RestorePlan {
         for obstacle in &self.obstacles {
             writeln!(f, "left alone: {obstacle}")?;
         }
-        for vf in &self.left_alone {
-            writeln!(f, "left alone: {vf}")?;
+        for left in &self.left_alone {
+            writeln!(f, "left alone: {left}")?;
         }
         for stage in self.steps.chunk_by(|one, other| one.stage == other.stage) {
             if let Some(first) = stage.first() {
@@ -121,13 +121,17 @@ impl RestorePlan {
         let components: HashSet<&Component> = self.steps.iter().map(|step| &step.component).collect();
         let pfs: HashSet<&DeviceAddress> = components.iter().map(|component| component.pf()).collect();
         let vfs = components.iter().filter(|component| matches!(component, Component::Vf { .. })).count();
-        let blocked: HashSet<&DeviceAddress> = self.obstacles.iter().map(RestoreObstacle::pf).collect();
+        let (left_pfs, left_vfs): (Vec<_>, Vec<_>) =
+            self.left_alone.iter().partition(|left| matches!(left.component, Component::Pf(_)));
+        let left_pfs = left_pfs.into_iter().map(|left| left.component.pf());
+        let blocked: HashSet<&DeviceAddress> =
+            self.obstacles.iter().map(RestoreObstacle::pf).chain(left_pfs).collect();
         let count =
             |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let (all, of_pfs) = (count(self.steps.len(), "step"), count(pfs.len(), "PF"));
         write!(f, "in all {all}, on {of_pfs} and {}", count(vfs, "VF"))?;
-        if !blocked.is_empty() || !self.left_alone.is_empty() {
-            let (pfs, vfs) = (count(blocked.len(), "PF"), count(self.left_alone.len(), "VF"));
+        if !blocked.is_empty() || !left_vfs.is_empty() {
+            let (pfs, vfs) = (count(blocked.len(), "PF"), count(left_vfs.len(), "VF"));
             write!(f, "; left alone: {pfs} and {vfs}")?;
         }
         writeln!(f)
@@ -156,7 +160,7 @@ impl Serialize for RestorePlan {
         let left_alone = self
             .left_alone
             .iter()
-            .map(|vf| LeftAloneRow { place: Place::of(&vf.component), reason: vf.usage.to_string() });
+            .map(|left| LeftAloneRow { place: Place::of(&left.component), reason: left.usage.to_string() });
         let steps = self.steps.iter().map(|planned| StepRow {
             stage: planned.stage,
             place: Place::of(&planned.component),

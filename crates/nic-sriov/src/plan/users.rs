@@ -1,30 +1,32 @@
-//! Who uses VFs that a restore would touch: of which that has to be asked, and what the answers stand in the way of.
+//! Who uses PFs and VFs that a restore would touch: of which that has to be asked, and what the answers stand in the way of.
 
 use std::collections::BTreeMap;
 
-use super::pf::{attribute_for_legacy, plan_prepare, vfs_to_unbind};
+use super::pf::{attribute_for_legacy, changes_mode, plan_prepare, vfs_to_unbind};
 use super::{PfStep, RestoreObstacle};
-use crate::{Component, NicState, PciAddress, PfState, Untold, Usage, VfNetdev, VfState};
+use crate::{Component, DeviceAddress, NicState, PciAddress, PfState, Untold, Usage, VfNetdev, VfState};
 
-/// What was answered of VFs. One that is not among them is used by nobody.
-pub type VfUsers = BTreeMap<PciAddress, Usage>;
+/// What was answered of PFs and VFs. One that is not among them is used by nobody.
+pub type DeviceUsers = BTreeMap<DeviceAddress, Usage>;
 
-/// A VF that a restore leaves alone, because somebody uses it, or because that cannot be told.
+/// A VF that a restore leaves alone, or a PF that it leaves alone from where its eswitch would change its mode, because somebody uses it, or
+/// because that cannot be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VfLeftAlone {
-    /// The VF.
+pub struct LeftAlone {
+    /// The PF or VF.
     pub component: Component,
     /// By whom, or why that cannot be told.
     pub usage: Usage,
 }
 
-/// The VFs of which a restore has to know whether somebody uses them.
+/// The PFs and VFs of which a restore has to know whether somebody uses them.
 #[must_use]
-pub fn vfs_to_ask(saved: &NicState, found: &NicState) -> Vec<PciAddress> {
+pub fn devices_to_ask(saved: &NicState, found: &NicState) -> Vec<DeviceAddress> {
     let of_pf = |(saved, found): (&PfState, &PfState)| {
+        let own = changes_mode(saved, found).then(|| found.address.clone());
         let all = loses_vfs(saved, found);
         let vfs = found.vfs.iter().filter(|vf| all || matches!(vf.netdev, VfNetdev::OtherDriver));
-        vfs.filter_map(|vf| vf.address).collect::<Vec<_>>()
+        own.into_iter().chain(vfs.filter_map(|vf| vf.address.map(DeviceAddress::from))).collect::<Vec<_>>()
     };
     pairs(saved, found).flat_map(of_pf).collect()
 }
@@ -50,7 +52,7 @@ fn removes_vfs(saved: &PfState, found: &PfState) -> bool {
 
 /// VFs that the restore would remove, or take the driver from, although somebody uses them.
 #[must_use]
-pub fn obstacles_in_use(saved: &NicState, found: &NicState, users: &VfUsers) -> Vec<RestoreObstacle> {
+pub fn obstacles_in_use(saved: &NicState, found: &NicState, users: &DeviceUsers) -> Vec<RestoreObstacle> {
     let mut obstacles = Vec::new();
     for (saved, found) in pairs(saved, found).filter(|(saved, found)| loses_vfs(saved, found)) {
         let removes = removes_vfs(saved, found);
@@ -70,12 +72,18 @@ pub fn obstacles_in_use(saved: &NicState, found: &NicState, users: &VfUsers) -> 
 }
 
 /// Who uses the VF, or why that cannot be told; `None` where nobody does.
-pub(super) fn usage(vf: &VfState, users: &VfUsers) -> Option<Usage> {
-    let told = vf.address.and_then(|address| users.get(&address)).filter(|usage| **usage != Usage::Free);
+pub(super) fn usage(vf: &VfState, users: &DeviceUsers) -> Option<Usage> {
+    let told =
+        vf.address.and_then(|address| users.get(&address.into())).filter(|usage| **usage != Usage::Free);
     match told {
         Some(usage) => Some(usage.clone()),
         None => vf.is_in_use().then_some(Usage::InUse(crate::DeviceUser::Namespace)),
     }
+}
+
+/// Who uses the PF itself, or why that cannot be told; `None` where nobody does.
+pub(super) fn usage_of_pf(pf: &PfState, users: &DeviceUsers) -> Option<Usage> {
+    users.get(&pf.address).filter(|usage| **usage != Usage::Free).cloned()
 }
 
 /// Whether a VF whose driver makes no netdevs is left alone. What its PF holds for it may be set although nothing but its driver keeps it from

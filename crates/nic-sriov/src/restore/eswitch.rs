@@ -13,7 +13,7 @@ use crate::machine::{Machine, MachineError};
 use crate::plan::{BindStep, PfStep, bond_over_eswitch, plan_bond, plan_eswitch, plan_netdev, plan_unbinds};
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
-use crate::{Component, NetdevState, Operation, PciAddress, PfState, Stage};
+use crate::{Component, DeviceAddress, NetdevState, Operation, PciAddress, PfState, Stage};
 
 impl<M: Machine> Executor<'_, M> {
     /// [`Stage::Eswitch`]: the eswitch as saved, and its representors.
@@ -32,6 +32,10 @@ impl<M: Machine> Executor<'_, M> {
     }
 
     async fn eswitch_steps(&self, saved: &PfState, found: &PfState, steps: Vec<PfStep>) -> Left {
+        let changes_mode = steps.iter().any(PfStep::changes_mode);
+        if changes_mode && self.is_used_below_mode(&saved.address).await {
+            return Left::Ended;
+        }
         if self.unbind_for_mode(saved, found).await {
             return Left::Ended;
         }
@@ -50,7 +54,7 @@ impl<M: Machine> Executor<'_, M> {
         let bound = plan_unbinds(saved, found);
         let mut is_used = false;
         for (component, address, step) in &bound {
-            if let Err(in_use) = self.check_is_unused(*address).await {
+            if let Err(in_use) = self.check_is_unused(&DeviceAddress::from(*address)).await {
                 is_used = true;
                 self.note_step(component, step, Err(in_use.into()));
             }
@@ -68,7 +72,7 @@ impl<M: Machine> Executor<'_, M> {
     }
 
     async fn unbind(&self, vf: PciAddress, step: &BindStep) -> Result<(), StepError> {
-        self.check_is_unused(vf).await?;
+        self.check_is_unused(&vf.into()).await?;
         match self.machine.bind(vf, step).await {
             // One that somebody else has unbound meanwhile refuses.
             Err(MachineError::Vf(VfWriteError::Write(_))) if self.has_no_driver(vf).await => Ok(()),

@@ -10,8 +10,8 @@ use nic_netlink::VfChange;
 use super::executor::Executor;
 use crate::machine::Machine;
 use crate::plan::{
-    AdminStep, changes_mode_under_vfs, is_left_alone, plan_admin, plan_admin_at_end, plan_autoprobe_to_bind,
-    plan_finish, plan_prepare, without_vfs_to_unbind,
+    AdminStep, PfStep, changes_mode_under_vfs, is_left_alone, plan_admin, plan_admin_at_end,
+    plan_autoprobe_to_bind, plan_finish, plan_prepare, without_vfs_to_unbind,
 };
 use crate::step::Activity;
 use crate::sysfs::VfWriteError;
@@ -61,14 +61,16 @@ impl<M: Machine> Executor<'_, M> {
         let stage = self.begin(saved, Stage::Prepare);
         let component = Component::Pf(saved.address.clone());
         let steps = plan_prepare(saved, found);
-        let goes_on = !changes_mode_under_vfs(&steps) || !self.unbind_for_mode(saved, found).await;
-        if goes_on {
+        let changes_mode = steps.iter().any(PfStep::changes_mode);
+        let is_used = changes_mode && self.is_used_below_mode(&saved.address).await
+            || changes_mode_under_vfs(&steps) && self.unbind_for_mode(saved, found).await;
+        if !is_used {
             for step in steps {
                 self.pf_step(&component, found, &step).await;
             }
         }
         self.end(saved, stage);
-        if goes_on { Left::Changed } else { Left::Ended }
+        if is_used { Left::Ended } else { Left::Changed }
     }
 
     /// [`Stage::Admin`].
@@ -142,7 +144,7 @@ impl<M: Machine> Executor<'_, M> {
         let pairs = saved.vfs.iter().filter_map(|vf| Some((vf, found.vf(vf.index)?)));
         for (vf, now) in pairs.filter(|(_, now)| !now.is_in_use()) {
             if let (VfNetdev::OtherDriver, Some(address)) = (&now.netdev, now.address)
-                && let Err(in_use) = self.check_is_unused(address).await
+                && let Err(in_use) = self.check_is_unused(&address.into()).await
                 && keeps_from_vf(&in_use)
             {
                 let component = Component::of_vf(saved, vf);

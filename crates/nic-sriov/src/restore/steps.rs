@@ -44,6 +44,7 @@ impl<M: Machine> Executor<'_, M> {
 
     async fn set_eswitch(&self, found: &PfState, change: EswitchChange) -> Result<(), StepError> {
         if matches!(change, EswitchChange::Mode(_)) {
+            self.check_is_unused(&found.address).await?;
             self.check_nobody_uses_vfs(&found.address).await?;
         }
         Ok(self.machine.set_eswitch(&found.address, change).await?)
@@ -129,7 +130,7 @@ impl<M: Machine> Executor<'_, M> {
     ) -> Result<(), StepError> {
         let address = saved.address.ok_or(StepError::NoAddress)?;
         if matches!(step, BindStep::Unbind(_)) {
-            self.check_is_unused(address).await?;
+            self.check_is_unused(&address.into()).await?;
         }
         self.machine.bind(address, step).await?;
         if matches!(step, BindStep::Bind(_)) {

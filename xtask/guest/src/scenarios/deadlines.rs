@@ -13,18 +13,21 @@ use rustix::process::Signal;
 
 use super::faults::{fault, load_faulty_drivers};
 use crate::command::run as command;
+use crate::drivers::{Flow, pretend_distribution};
 use crate::guest::Guest;
-use crate::installed::set_up;
+use crate::installed::{install, set_up};
 use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
 use crate::program::{NicDriver, Outcome, Running};
 use crate::readiness::READY;
-use crate::vfs::VF_DRIVER;
+use crate::vfs::{self, VF_DRIVER};
 use crate::{boot, drivers, journal, report, say, wait, write};
 
 /// What one operation may take, as it is given to the program, which adds 2 s for each VF of the PF where it makes them.
 const TIMEOUT: [&str; 2] = ["--timeout", "4"];
 /// For how many seconds the kernel hangs in `sriov_numvfs`: for longer than an operation may take.
 const NUM_VFS_HANGS: &str = "16";
+/// The same while all look at it, of whom each has to tell so before it is over.
+const LOOKED_AT_HANGS: &str = "24";
 /// For how many seconds it hangs in a probe: for longer than all of a restore may take.
 const PROBE_HANGS: &str = "40";
 /// Makes modprobe hang.
@@ -39,19 +42,38 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     command_hangs(&before)?;
     command_hangs_and_is_left(&before)?;
 
-    let pf = igb_pfs()?.into_iter().next().context("there is no PF")?;
-    let (_, vf) = vfs_of(&pf)?.into_iter().nth(1).context("there is no VF 1")?;
-    NicDriver::new(["snapshot"]).quietly().run()?.expect(Exit::Success)?;
-    command("rmmod", [VF_DRIVER])?;
-    load_faulty_drivers()?;
-    recovers(&before)?;
-    looks_beside_a_hang(guest, &before, &pf, &vf)?;
+    let (pf, vf) = with_faults(&before)?;
+    // The newest kernel takes no lock for what is read here.
+    if guest.kernel().starts_with("6.1.") {
+        looks_beside_a_probe(&before, &pf, &vf)?;
+        looks_beside_num_vfs(&before, &pf)?;
+    }
     num_vfs_hangs(&before, &pf)?;
     num_vfs_hangs_and_is_left(&before, &pf)?;
     if guest.parameter("bind")? {
         bind_hangs(&before, &pf, &vf)?;
     }
     Ok(())
+}
+
+/// The part that is quick.
+pub(crate) fn run_looks(guest: &Guest) -> anyhow::Result<()> {
+    ensure!(guest.kernel().starts_with("6.1."), "this kernel takes no lock to read `sriov_numvfs`");
+    pretend_distribution(Flow::Rpm)?;
+    let before = vfs::configure_each(2)?;
+    let (pf, _) = with_faults(&before)?;
+    looks_beside_num_vfs(&before, &pf)
+}
+
+/// The PF and one of its VFs, under drivers with faults that can be switched on.
+fn with_faults(before: &Nics) -> anyhow::Result<(String, String)> {
+    let pf = igb_pfs()?.into_iter().next().context("there is no PF")?;
+    let (_, vf) = vfs_of(&pf)?.into_iter().nth(1).context("there is no VF 1")?;
+    NicDriver::new(["snapshot"]).quietly().run()?.expect(Exit::Success)?;
+    command("rmmod", [VF_DRIVER])?;
+    load_faulty_drivers()?;
+    recovers(before)?;
+    Ok((pf, vf))
 }
 
 /// modprobe does not return: it is ended with all it has started, and the driver taken back.
@@ -91,25 +113,24 @@ fn command_hangs_and_is_left(before: &Nics) -> anyhow::Result<()> {
     drivers::expect_loaded(&drivers::version("A")?)
 }
 
-/// Attributes that are read under a lock that somebody else's write holds: whoever looks tells which, and tells the rest.
-fn looks_beside_a_hang(guest: &Guest, before: &Nics, pf: &str, vf: &str) -> anyhow::Result<()> {
+/// A VF's lock is its probe's: whoever looks tells what cannot be read, and tells the rest.
+fn looks_beside_a_probe(before: &Nics, pf: &str, vf: &str) -> anyhow::Result<()> {
     NicDriver::new(["snapshot"]).quietly().run()?.expect(Exit::Success)?;
-    // The VF's lock is its probe's, on each kernel.
-    fault(VF_DRIVER, "slow_probe_s", NUM_VFS_HANGS)?;
+    fault(VF_DRIVER, "slow_probe_s", LOOKED_AT_HANGS)?;
     fault(VF_DRIVER, "slow_probe", vf)?;
     write(pci_device(vf).join("driver/unbind"), vf)?;
     let bind = format!("/sys/bus/pci/drivers/{VF_DRIVER}/bind");
     looks_end(pf, &pci_device(vf).join("driver_override"), Path::new(&bind), vf)?;
-    recovers(before)?;
-    // The PF's lock is taken to read how many VFs it has, until 6.8.
-    if guest.kernel().starts_with("6.1.") {
-        NicDriver::new(["snapshot"]).quietly().run()?.expect(Exit::Success)?;
-        fault("igb", "hang_numvfs", NUM_VFS_HANGS)?;
-        let num_vfs = pci_device(pf).join("sriov_numvfs");
-        looks_end(pf, &num_vfs, &num_vfs, "0")?;
-        recovers(before)?;
-    }
-    Ok(())
+    recovers(before)
+}
+
+/// The PF's lock is taken to read how many VFs it has, until 6.8.
+fn looks_beside_num_vfs(before: &Nics, pf: &str) -> anyhow::Result<()> {
+    NicDriver::new(["snapshot"]).quietly().run()?.expect(Exit::Success)?;
+    fault("igb", "hang_numvfs", LOOKED_AT_HANGS)?;
+    let num_vfs = pci_device(pf).join("sriov_numvfs");
+    looks_end(pf, &num_vfs, &num_vfs, "0")?;
+    recovers(before)
 }
 
 /// `read` hangs while `value` is written to `written`: all who look at the PF say so in time.
@@ -186,7 +207,8 @@ fn num_vfs_hangs_and_is_left(before: &Nics, pf: &str) -> anyhow::Result<()> {
     let restore = start(&["restore-sriov"])?;
     wait::until("the write hangs", Duration::from_secs(20), || in_the_kernel(&restore))?;
     let took = told_twice(&restore)?;
-    NicDriver::new(["terminate"]).run()?.expect(Exit::Success)?;
+    // It takes the lock, and does not look at the PF.
+    install("A")?;
     ensure!(in_the_kernel(&restore)?.is_some(), "the write did not hang any more: nothing was shown");
     restore.wait()?.expect_ended_by(Signal::TERM)?;
     report(&format!(

@@ -1,5 +1,5 @@
 //! Whoever uses a VF keeps it, whichever way, and whenever he has come: the driver is not swapped under him, and nothing is written to the
-//! PF. Whoever only begins to use one is not hindered by looks.
+//! PF. Whoever only begins to use one is not hindered by looks. From whom the kernel takes what he has, he is named.
 
 use std::fs;
 use std::path::Path;
@@ -20,6 +20,7 @@ use crate::observe::{Nics, igb_pfs, netdev, pci_device, vfs_of};
 use crate::program::NicDriver;
 use crate::restored::{ByHand, Restored};
 use crate::vfio::{bind_to, bind_to_vfio, group_of, open_file, open_group};
+use crate::xdp::open_xdp;
 use crate::{boot, drivers, journal, read, report, say, wait, write};
 
 const UIO: &str = "uio_pci_generic";
@@ -46,6 +47,7 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     let node = Node { pf, vfs, before };
     taken_while_it_is_waited_for(&node)?;
     stands_on_it_elsewhere(&node)?;
+    goes_with_it(guest, &node)?;
     through_uio(&node)?;
 
     bind_to_vfio(node.vf(2)?)?;
@@ -133,6 +135,39 @@ fn stands_on_it_elsewhere(node: &Node) -> anyhow::Result<()> {
     boot::settle_udev()?;
     node.before.expect_unchanged()?;
     report("a container's macvlan on the PF is named before a reload");
+    Ok(())
+}
+
+/// The kernel takes a socket of AF_XDP and a PTP clock from their programs, and waits for nobody: they are named, and the reload goes on.
+fn goes_with_it(guest: &Guest, node: &Node) -> anyhow::Result<()> {
+    say("== a socket of AF_XDP on the PF, and its clock");
+    let netdev = netdev(&pci_device(&node.pf))?.context("the PF has no netdev")?;
+    let mut clocks = fs::read_dir(pci_device(&node.pf).join("ptp")).context("the PF has no clock")?;
+    let clock = clocks.next().transpose()?.context("the PF has no clock")?.file_name();
+    let clock = Path::new("/dev").join(clock);
+    let (clock_user, socket_user) = (open_file(&clock)?, open_xdp(&netdev)?);
+    // Debian's 6.1 has no xsk_diag.
+    let socket = if guest.kernel().starts_with("6.1.") {
+        "sockets of AF_XDP are open, and whether they are on the NICs cannot be told".to_owned()
+    } else {
+        format!("process {} (sleep) has a socket of AF_XDP on queue 0 of {netdev}", socket_user.id())
+    };
+    let clock =
+        format!("process {} (sleep) has {} open, the clock of {}", clock_user.id(), clock.display(), node.pf);
+    let named = [socket.as_str(), clock.as_str()];
+    NicDriver::new(["preflight", "--force"]).run()?.expect(Exit::Success)?.expect_words(&named)?;
+    let refused = NicDriver::new(["--lossy", "refuse", "preflight", "--force"]).run()?;
+    refused.expect(Exit::Blocked)?.expect_words(&named)?;
+    NicDriver::new(["reload", "--force"]).run()?.expect(Exit::Success)?.expect_words(&named)?;
+    NicDriver::new(["restore-sriov"]).quietly().run()?.expect(Exit::Success)?;
+    node.before.expect_unchanged()?;
+    clock_user.let_go()?;
+    socket_user.let_go()?;
+    let silent = NicDriver::new(["preflight", "--force"]).run()?.expect(Exit::Success)?;
+    ensure!(!silent.says_any(&["af_xdp", "/dev/ptp"]), "somebody is named who has gone");
+    report(
+        "a socket of AF_XDP and a PTP clock of the PF are named before a reload, which does not wait for them",
+    );
     Ok(())
 }
 

@@ -93,6 +93,7 @@ const RUNS: &[(&str, Run)] = &[
     ("signals", signals::run),
     ("disk", disk::run),
     ("deadlines", deadlines::run),
+    ("hanging-numvfs", deadlines::run_looks),
     ("soak", soak::run),
     ("bench", bench::run),
     ("bench-reload", bench_reload::run),

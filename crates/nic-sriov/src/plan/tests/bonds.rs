@@ -23,7 +23,7 @@ fn alone(saved: &PfState) -> PfState {
 }
 
 fn stages_that_join(saved: PfState, found: PfState) -> Vec<Stage> {
-    let plan = plan_restore(&state(saved), &state(found), &VfUsers::new());
+    let plan = plan_restore(&state(saved), &state(found), &DeviceUsers::new());
     let joins = |step: &&PlannedStep| {
         matches!(&step.step, RestoreStep::Pf(PfStep::Netdev(NetdevStep::Master(Some(_)))))
     };
@@ -33,7 +33,7 @@ fn stages_that_join(saved: PfState, found: PfState) -> Vec<Stage> {
 #[test]
 fn fault_6_7_a_bond_over_eswitches_is_joined_in_switchdev_mode_and_before_vfs_are_bound() {
     let saved = port(EswitchMode::Switchdev);
-    assert_snapshot!(plan_restore(&state(saved.clone()), &state(alone(&saved)), &VfUsers::new()));
+    assert_snapshot!(plan_restore(&state(saved.clone()), &state(alone(&saved)), &DeviceUsers::new()));
     assert_eq!(stages_that_join(saved.clone(), alone(&saved)), [Stage::Bonds]);
 }
 

@@ -101,6 +101,10 @@ pub(super) struct Kernel {
     pub(super) in_use: BTreeSet<PciAddress>,
     /// After which question each of them was opened.
     opened: BTreeMap<PciAddress, usize>,
+    /// PFs of which somebody has the device itself open, and after which question.
+    pub(super) pf_users: BTreeMap<usize, usize>,
+    /// When it was last told of each PF that nobody has.
+    looked_at_pf: BTreeMap<usize, usize>,
     /// The mode that each PF's eswitch is to get, by PF: until then its VFs lose their drivers all together or not at all.
     pub(super) wanted_modes: BTreeMap<usize, EswitchMode>,
     /// The ports that a daemon is to take back, since their master takes them from it alone; `None` where masters take ports from anybody.
@@ -191,6 +195,8 @@ impl Kernel {
             fresh,
             faults: Faults::default(),
             in_use: BTreeSet::new(),
+            pf_users: BTreeMap::new(),
+            looked_at_pf: BTreeMap::new(),
             opened: BTreeMap::new(),
             wanted_modes: BTreeMap::new(),
             daemon: None,
@@ -350,6 +356,7 @@ impl Kernel {
 
     fn set_eswitch(&mut self, pf: usize, change: EswitchChange) -> Result<(), Errno> {
         if matches!(change, EswitchChange::Mode(_)) {
+            self.expect_pf_unused(pf);
             self.expect_unused(pf, "see the eswitch's mode change");
         }
         let bound = self.state.pfs[pf].vfs.iter().any(|vf| vf.driver.is_some());

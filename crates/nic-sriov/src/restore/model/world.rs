@@ -279,11 +279,11 @@ impl Machine for World {
         Ok(self.ask(driver).await)
     }
 
-    async fn usage(&self, vf: PciAddress) -> Usage {
-        if self.ask(|kernel| kernel.is_in_namespace(&vf.into())).await {
+    async fn usage(&self, device: &DeviceAddress) -> Usage {
+        if self.ask(|kernel| kernel.is_in_namespace(device)).await {
             return Usage::InUse(DeviceUser::Namespace);
         }
-        if self.ask(|kernel| kernel.is_open(vf)).await {
+        if self.ask(|kernel| kernel.is_open(device)).await {
             return Usage::InUse(DeviceUser::Open("/dev/vfio/7".to_owned()));
         }
         Usage::Free

@@ -30,6 +30,8 @@ pub(in crate::restore::model) struct HungPf {
 pub(in crate::restore::model) enum Disturbance {
     /// A virtual machine opens a VF, where that has a driver for it.
     Opens(PciAddress),
+    /// Somebody opens the PF's own device.
+    OpensPf(usize),
     /// A pod takes a VF's netdev into its network namespace.
     Takes(PciAddress),
 }
@@ -61,6 +63,7 @@ impl Kernel {
         let netdev = |vf| self.place(vf).map(|(pf, vf)| &self.state.pfs[pf].vfs[vf].netdev);
         match other {
             Disturbance::Opens(vf) => matches!(netdev(vf), Some(VfNetdev::OtherDriver)),
+            Disturbance::OpensPf(pf) => pf < self.state.pfs.len(),
             Disturbance::Takes(vf) => netdev(vf).is_some_and(|netdev| netdev.here().is_some()),
         }
     }
@@ -74,6 +77,9 @@ impl Kernel {
                 Disturbance::Opens(vf) => {
                     self.in_use.insert(vf);
                     self.opened.insert(vf, self.questions);
+                }
+                Disturbance::OpensPf(pf) => {
+                    self.pf_users.insert(pf, self.questions);
                 }
                 Disturbance::Takes(vf) => {
                     if let Some((pf, at)) = self.place(vf) {
@@ -90,6 +96,7 @@ impl Kernel {
     pub(in crate::restore::model) fn users_leave(&mut self) {
         self.others.clear();
         self.in_use.clear();
+        self.pf_users.clear();
         for (vf, address) in std::mem::take(&mut self.taken) {
             if let Some((pf, at)) = self.place(vf)
                 && self.state.pfs[pf].vfs[at].is_in_use()
@@ -126,9 +133,18 @@ impl Kernel {
         self.state.pfs.iter().position(|now| now.address == *pf)
     }
 
-    /// Whether somebody uses the VF through VFIO.
-    pub(in crate::restore::model) fn is_open(&mut self, vf: PciAddress) -> bool {
+    /// Whether somebody uses the VF through VFIO, or has the PF's own device open.
+    pub(in crate::restore::model) fn is_open(&mut self, device: &DeviceAddress) -> bool {
         self.questions += 1;
+        if let Some(pf) = self.pf_at(device) {
+            let open = self.pf_users.contains_key(&pf);
+            if !open {
+                self.looked_at_pf.insert(pf, self.questions);
+            }
+            return open;
+        }
+        let vfs = self.state.pfs.iter().flat_map(|pf| &pf.vfs).filter_map(|vf| vf.address);
+        let Some(vf) = vfs.into_iter().find(|vf| DeviceAddress::from(*vf) == *device) else { return false };
         let open = self.in_use.contains(&vf);
         if open {
             self.looked.remove(&vf);
@@ -165,6 +181,14 @@ impl Kernel {
             if open || (matches!(netdev, VfNetdev::InNamespace) && unseen(&self.looked_away)) {
                 self.violations.push(format!("the VFs of PF {pf} {what} while {vf} is in use"));
             }
+        }
+    }
+
+    /// Of the PF itself it must have been told that nobody uses it since it was observed, unless its user came after that.
+    pub(super) fn expect_pf_unused(&mut self, pf: usize) {
+        let looked = self.looked_at_pf.get(&pf).copied();
+        if self.pf_users.contains_key(&pf) && looked < self.observed.get(&pf).copied() {
+            self.violations.push(format!("the eswitch of PF {pf} changes its mode while the PF is in use"));
         }
     }
 

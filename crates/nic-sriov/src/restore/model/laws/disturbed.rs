@@ -7,14 +7,15 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::{converges, run, saved_machine, texts, two_machines};
-use crate::plan::{bond_over_eswitch, obstacles};
+use crate::plan::{DeviceUsers, PlannedStep, bond_over_eswitch, obstacles, plan_restore};
 use crate::restore::StepFailure;
 use crate::restore::model::kernel::{Daemon, Disturbance, Faults, Hang, HungPf, Kernel};
 use crate::restore::model::scheduler::Fate;
 use crate::restore::model::states::{Kind, Names, any_kind, any_machine};
 use crate::restore::model::told::{options, restore};
 use crate::{
-    Attribute, Component, DeviceAddress, Difference, NicState, Operation, PciAddress, RestoreEvent, VfNetdev,
+    Attribute, Component, DeviceAddress, DeviceUser, Difference, NicState, Operation, PciAddress,
+    RestoreEvent, Stage, Usage, VfNetdev,
 };
 
 fn pf_of(component: &Component) -> &DeviceAddress {
@@ -51,24 +52,34 @@ fn unpaired(events: &[RestoreEvent]) -> Vec<String> {
     wrong
 }
 
-/// VFs to be picked, and whether somebody opens them; else somebody takes their netdevs.
-fn any_others() -> impl Strategy<Value = Vec<(prop::sample::Index, bool)>> {
-    prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..4)
+/// What somebody else does.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    OpensVf,
+    OpensPf,
+    TakesNetdev,
+}
+
+/// VFs to be picked, and what somebody does with them or their PF.
+fn any_others() -> impl Strategy<Value = Vec<(prop::sample::Index, Act)>> {
+    let act = prop::sample::select(vec![Act::OpensVf, Act::OpensPf, Act::TakesNetdev]);
+    prop::collection::vec((any::<prop::sample::Index>(), act), 1..4)
 }
 
 /// Nothing is taken from whoever comes at some moment of the restore; and when they have gone, the next restore does the rest.
 fn takes_nothing(
     saved: &NicState,
     mut machine: Kernel,
-    others: &[(prop::sample::Index, bool)],
+    others: &[(prop::sample::Index, Act)],
     seed: u64,
 ) -> TestCaseResult {
     let all: BTreeSet<PciAddress> = vfs(saved).into_iter().chain(vfs(&machine.state)).collect();
     prop_assume!(!all.is_empty());
     let all: Vec<PciAddress> = all.into_iter().collect();
-    let others = others.iter().map(|(which, opens)| {
-        let vf = *which.get(&all);
-        if *opens { Disturbance::Opens(vf) } else { Disturbance::Takes(vf) }
+    let others = others.iter().map(|(which, act)| match act {
+        Act::OpensVf => Disturbance::Opens(*which.get(&all)),
+        Act::OpensPf => Disturbance::OpensPf(which.index(saved.pfs.len())),
+        Act::TakesNetdev => Disturbance::Takes(*which.get(&all)),
     });
     machine.others = others.collect();
     let modes = saved.pfs.iter().enumerate().filter_map(|(pf, state)| Some((pf, state.eswitch_mode()?)));
@@ -105,6 +116,41 @@ proptest! {
         seed: u64,
     ) {
         takes_nothing(&saved.state, machine, &others, seed)?;
+    }
+
+    #[test]
+    fn fault_4_2_the_eswitchs_mode_stays_while_somebody_uses_the_pf_itself_and_the_other_pf_is_restored(
+        machine in any_kind()
+            .prop_map(|kind| Kind { has_eswitch: true, ..kind })
+            .prop_flat_map(|kind| any_machine(kind, 2, Names::Udevs)),
+        pf in 0..2usize,
+        seed: u64,
+    ) {
+        let (saved, mut machine) = (machine.state.clone(), machine);
+        machine.reload();
+        let mode = machine.state.pfs[pf].eswitch_mode();
+        prop_assume!(saved.pfs[pf].eswitch_mode() != mode);
+        machine.pf_users.insert(pf, 0);
+        let users = DeviceUsers::from([(
+            saved.pfs[pf].address.clone(),
+            Usage::InUse(DeviceUser::Open("/dev/vfio/7".to_owned())),
+        )]);
+        let plan = plan_restore(&saved, &machine.state, &users);
+        let told = run(&mut machine, &saved, seed);
+        prop_assert!(machine.violations.is_empty(), "{:?}", machine.violations);
+        prop_assert_eq!(machine.state.pfs[pf].eswitch_mode(), mode);
+        let own = Component::Pf(saved.pfs[pf].address.clone());
+        let named = |failure: &StepFailure| failure.component == own && failure.cause.contains("is in use");
+        prop_assert!(told.outcome.failures.iter().any(named), "{:?}", told.outcome.failures);
+        prop_assert!(plan.left_alone.iter().any(|left| left.component == own), "{plan}");
+        let after = [Stage::Eswitch, Stage::Bonds, Stage::Vfs, Stage::Finish];
+        let changes = |step: &PlannedStep| *step.component.pf() == saved.pfs[pf].address && after.contains(&step.stage);
+        prop_assert!(!plan.steps.iter().any(changes), "{plan}");
+        let mut wrong = told.wrong();
+        wrong.retain(|wrong| *pf_of(&wrong.component) != saved.pfs[pf].address && wrong.attribute != Attribute::Rdma);
+        prop_assert!(wrong.is_empty(), "{}", texts(&wrong));
+        machine.users_leave();
+        converges(&mut machine, &saved, seed)?;
     }
 
     #[test]

@@ -8,7 +8,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 
 use super::run;
-use crate::plan::{AdminStep, PfStep, PlannedStep, RestoreStep, VfUsers, plan_restore};
+use crate::plan::{AdminStep, DeviceUsers, PfStep, PlannedStep, RestoreStep, plan_restore};
 use crate::restore::model::kernel::{Kernel, Rules, Tried};
 use crate::restore::model::states::{Kind, Names, any_kind, any_machine};
 use crate::{Component, DeviceAddress, NicState, Stage, VfNetdev};
@@ -106,7 +106,7 @@ fn in_order(steps: impl Iterator<Item = PlannedStep>) -> Vec<PlannedStep> {
 /// Restores the machine, and compares what was planned of it. How many steps that were.
 fn is_done_as_planned(saved: &NicState, machine: &mut Kernel, seed: u64) -> Result<usize, TestCaseError> {
     let from = format!("{machine:?}");
-    let plan = plan_restore(saved, &machine.state, &VfUsers::new());
+    let plan = plan_restore(saved, &machine.state, &DeviceUsers::new());
     machine.tried.clear();
     run(machine, saved, seed);
     let makes_vfs =
@@ -172,7 +172,7 @@ fn plans_have_steps_in_every_stage() {
     let mut steps = 0;
     for seed in 0..60 {
         let (saved, mut machine) = any_quiet_machines().new_tree(&mut runner).unwrap().current();
-        let plan = plan_restore(&saved.state, &machine.state, &VfUsers::new());
+        let plan = plan_restore(&saved.state, &machine.state, &DeviceUsers::new());
         stages.extend(plan.steps.iter().map(|step| step.stage));
         steps += is_done_as_planned(&saved.state, &mut machine, seed).unwrap();
     }

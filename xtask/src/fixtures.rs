@@ -3,6 +3,7 @@
 //! They are generated, so that what they say of a machine is read in a table of some hundred lines and not in as many
 //! files, and committed, so that tests and people need nothing to use them. `cargo xtask check` compares the two.
 
+mod documented_night;
 mod documented_node;
 mod infiniband;
 mod module;
@@ -14,11 +15,17 @@ use std::path::Path;
 use crate::workspace;
 use tree::Tree;
 
+/// The journal of a night like the documented one, with so many VFs of each PF.
+pub(crate) fn night(vfs: &[usize]) -> anyhow::Result<String> {
+    documented_night::journal(vfs)
+}
+
 /// Every tree, by its folder below the workspace's root.
 fn trees() -> anyhow::Result<Vec<(&'static str, Tree)>> {
     Ok(vec![
         ("fixtures/documented-node/before", documented_node::before().tree()?),
         ("fixtures/documented-node/after-reload", documented_node::after_reload().tree()?),
+        ("fixtures/documented-night/state", documented_night::state()?),
         ("fixtures/infiniband", infiniband::node().tree()?),
     ])
 }

@@ -10,6 +10,7 @@ mod fixtures;
 mod lab;
 mod lab_verb;
 mod needs;
+mod pictures;
 mod pipeline;
 mod pod;
 mod sidecar;
@@ -50,6 +51,8 @@ enum Verb {
     Lab(lab_verb::Arguments),
     /// Say which crates' tests and which scenarios a change touches, and how to run them
     Touched(touched::Arguments),
+    /// Show the pages that people look at in a browser, take pictures of them, and fail when it complains
+    Pictures(pictures::Arguments),
     /// Check the rules that the workspace keeps
     Check,
     /// Write the fixture trees anew
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Verb::Dist(arguments) => dist::run(&arguments),
         Verb::Lab(arguments) => lab_verb::run(&arguments),
         Verb::Touched(arguments) => touched::run(&arguments),
+        Verb::Pictures(arguments) => pictures::run(&arguments),
         Verb::Check => check::run(),
         Verb::Fixtures => fixtures::run(),
     };

@@ -16,6 +16,8 @@ mod output;
 mod paths;
 mod pid_1;
 mod probe;
+mod report;
+mod report_arguments;
 mod run;
 mod setting;
 mod settings;
@@ -36,6 +38,7 @@ pub use debugging::DebuggingArguments;
 pub use in_force::{ConfigArguments, Origin, SettingInForce};
 pub use install::{InstallArguments, InstallMode, SourcesArguments};
 pub use modules::ModuleArguments;
+pub use report_arguments::{Nights, ReportArguments, ReportFormat};
 pub use run::{RunArguments, RunMode};
 
 use build::SettingError;
@@ -52,8 +55,6 @@ use crate::node::tell_machine;
 use crate::phase::{
     self, BuildPackagesRequest, DriverAfterwards, InstallRequest, PhaseError, RunEnded, RunRequest,
 };
-use crate::report::Report;
-use crate::state::Journal;
 use crate::swap::ModuleTree;
 
 /// Carries out this process's command line: results go to stdout, logs and errors to stderr.
@@ -117,12 +118,7 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
                 return dtk_build::dtk_build(cli).await;
             }
         }
-        Command::Report => {
-            return match Journal::read(&store(cli)) {
-                Ok(events) => show(cli, &Report::of(&events), Exit::Success),
-                Err(error) => fail(cli, &error, Exit::Failed),
-            };
-        }
+        Command::Report(arguments) => return report::report(cli, arguments),
         _ => {}
     }
     let request = match request(cli) {
@@ -271,7 +267,7 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
         Command::Config(_)
         | Command::DtkBuild
         | Command::Probe { .. }
-        | Command::Report
+        | Command::Report(_)
         | Command::Completions { .. }
         | Command::Man => Exit::Success,
     }

@@ -15,7 +15,7 @@ use crate::family::NicFamily;
 use crate::lock::{InstanceLock, LockError, LockHeld};
 use crate::machine::{Machine, RunningMachine};
 use crate::privileges::{PrivilegeError, Privileged};
-use crate::state::{Journal, SnapshotError, SnapshotState, StateStore};
+use crate::state::{Journal, NodeFacts, SnapshotError, SnapshotState, StateStore};
 use crate::stop::{Interrupted, StopRequest};
 
 /// What every phase is given.
@@ -205,7 +205,11 @@ impl Context {
         store.ensure_trusted()?;
         let boot_id = host.boot_id()?;
         let kernel = host.kernel_release()?;
-        let journal = Journal::open(&store, &boot_id);
+        // `(none)` is what the kernel is called before anybody has named it (include/linux/uts.h).
+        let host_name = host.attribute("/proc/sys/kernel/hostname").ok().flatten();
+        let host_name = host_name.filter(|name| !name.is_empty() && name != "(none)");
+        let node = NodeFacts { host: host_name, kernel: kernel.clone(), family: family.name.clone() };
+        let journal = Journal::open(&store, &boot_id).of_node(node);
         let lock = InstanceLock::new(host.path(&settings.lock_file));
         let stop = StopRequest::default();
         let distribution = distribution(&host);

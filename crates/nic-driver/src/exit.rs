@@ -37,6 +37,12 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The one with this number.
+    #[must_use]
+    pub fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| *exit as u8 == number)
+    }
+
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 15] = [
         Self::Success,

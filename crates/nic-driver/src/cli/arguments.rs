@@ -9,6 +9,7 @@ use super::debugging::DEFAULT_FILTER;
 use super::in_force::ConfigArguments;
 use super::install::InstallArguments;
 use super::modules::{ModuleArguments, parse_bool};
+use super::report_arguments::ReportArguments;
 use super::run::RunArguments;
 use crate::context::{Assumption, Lossy, ManagementNic, ReloadWith};
 use crate::default_paths;
@@ -177,9 +178,9 @@ pub enum Command {
         after_help = "Example: nic-driver config --output json | jq '.settings[] | select(.from != \"default\")'"
     )]
     Config(ConfigArguments),
-    /// Tell what happened, from the journal: timeline, srcversions, VFs, and how long the NIC was away.
-    #[command(after_help = "Example: nic-driver report")]
-    Report,
+    /// Tell what happened, from the journal: how it ended, swaps, srcversions, VFs, what was in the way, and how long what was away.
+    #[command(after_help = "Example: nic-driver report --last --format html --file night.html")]
+    Report(ReportArguments),
     /// Print completions for a shell.
     #[command(after_help = "Example: nic-driver completions bash > /etc/bash_completion.d/nic-driver")]
     Completions {
@@ -200,7 +201,7 @@ impl Command {
             | Self::Status
             | Self::Probe { .. }
             | Self::Config(_)
-            | Self::Report
+            | Self::Report(_)
             | Self::Completions { .. }
             | Self::Man => true,
             Self::Install(_)

@@ -39,7 +39,7 @@ fn last_reload_and_restore(events: &[JournalEvent]) -> Option<Duration> {
     let mut worked = false;
     for event in events {
         match &event.entry {
-            Entry::PhaseBegan { phase: Named::Known(Phase::Reload | Phase::RestoreSriov) } => {
+            Entry::PhaseBegan { phase: Named::Known(Phase::Reload | Phase::RestoreSriov), .. } => {
                 (began, worked) = (Some(event), false);
             }
             Entry::StepBegan { step, .. } => {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     fn phase(pid: u32, from: u64, to: u64, phase: Phase, work: Option<Entry>) -> Vec<JournalEvent> {
-        let mut events = vec![event(pid, from, Entry::PhaseBegan { phase: phase.into() })];
+        let mut events = vec![event(pid, from, Entry::PhaseBegan { phase: phase.into(), node: None })];
         events.extend(work.map(|entry| event(pid, from, entry)));
         events.push(event(
             pid,
@@ -121,7 +121,7 @@ mod tests {
         events.extend(phase(4, 21_000, 21_100, Phase::RestoreSriov, result(0)));
         assert_eq!(last_reload_and_restore(&events), Some(Duration::from_secs(13)));
         // Cut off: what it would have taken is not known.
-        events.push(event(5, 30_000, Entry::PhaseBegan { phase: Phase::Reload.into() }));
+        events.push(event(5, 30_000, Entry::PhaseBegan { phase: Phase::Reload.into(), node: None }));
         assert_eq!(last_reload_and_restore(&events), Some(Duration::from_secs(13)));
     }
 

@@ -17,7 +17,7 @@ use crate::node::{
 };
 use crate::state::{RecordError, SnapshotError};
 use crate::swap::{
-    BackupError, BlockersFound, CompareModulesError, DriverError, FindBlockersError, InboxTreeError,
+    BackupError, Blocker, BlockersFound, CompareModulesError, DriverError, FindBlockersError, InboxTreeError,
     RollbackError, SwapError,
 };
 
@@ -290,6 +290,14 @@ fn which_driver(error: &DriverError) -> &'static str {
 }
 
 impl PhaseError {
+    /// What stands in the way, where it says that.
+    pub(super) fn blockers(&self) -> &[Blocker] {
+        match self {
+            Self::Blocked(found) => &found.blockers,
+            _ => &[],
+        }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {

@@ -6,9 +6,10 @@ use serde::Serialize;
 use crate::state::{Effect, Entry, JournalEvent, Named, Phase, Step, StepOutcome};
 
 /// The time from a driver container's request to stop until the node was ready under the next one, which has swapped the driver.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Handover {
     /// When the first one was told to stop.
+    #[schemars(with = "String")]
     pub from: Timestamp,
     /// Until readiness was given under the second, in milliseconds.
     pub took_ms: u64,
@@ -52,7 +53,7 @@ pub(super) fn of(events: &[JournalEvent]) -> Vec<Handover> {
     let mut phase_since: Option<(&Named<Phase>, &JournalEvent)> = None;
     for event in events {
         match &event.entry {
-            Entry::PhaseBegan { phase } => match phase.known() {
+            Entry::PhaseBegan { phase, .. } => match phase.known() {
                 Some(Phase::Terminate) => begun = Some(Begun::at(readiness_away.unwrap_or(event))),
                 Some(Phase::Run) => {}
                 Some(Phase::Install | Phase::Build | Phase::Reload | Phase::RestoreSriov) | None => {

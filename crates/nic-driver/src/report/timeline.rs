@@ -1,170 +1,246 @@
 //! What took how long: phases, their steps, and the stages of restores.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use nic_sriov::{DeviceAddress, RestoreEvent, Stage};
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use crate::state::{JournalEvent, Named, Phase, Step, StepForm};
+use crate::Exit;
+use crate::state::{Entry, JournalEvent, Named, Phase, Step, StepForm, StepOutcome};
 
-/// A row of the timeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A row of the timeline: a phase, a step of one, or a stage of a PF's restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TimelineRow {
     /// When it began.
+    #[schemars(with = "String")]
     pub at: Timestamp,
     /// The phase.
-    pub phase: Named<Phase>,
-    /// The step; `None` for the phase as a whole. In JSON its text, and beside it, as `does`, what a step of a phase is as data.
-    #[serde(flatten, serialize_with = "step_form")]
-    pub step: Option<RowStep>,
+    pub phase: String,
+    /// The step, as people read it; `None` for the phase as a whole.
+    pub step: Option<String>,
+    /// The step as data, where it is one of a phase that this version knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub does: Option<serde_json::Value>,
+    /// The stage, where it is one of a PF's restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<PfStage>,
     /// How long it took, in milliseconds; `None` when its end is not in the journal.
     pub took_ms: Option<u64>,
     /// How it ended.
+    pub ended: Ended,
+    /// The same, in a sentence.
     pub outcome: String,
+    /// The exit code, of a phase that has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<u8>,
+    /// The exit code's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_name: Option<String>,
+    /// The run that it is of; `None` where an earlier version did not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// The process.
+    pub pid: u32,
+    /// The version of this program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
+}
+
+/// How something has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// Well.
+    Ok,
+    /// It has failed.
+    Failed,
+    /// Something stood in the way, and nothing was changed.
+    Blocked,
+    /// It was cut off: a process has died, or the machine was booted.
+    CutOff,
+    /// It is under way, or was cut off and nothing has come after it.
+    NotOver,
+}
+
+/// A stage of a PF's restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct PfStage {
+    /// The PF.
+    pub pf: String,
+    /// The stage.
+    pub stage: String,
+}
+
+/// The rows, each with the position of the event that begins it, in order.
+pub(super) fn rows(events: &[JournalEvent]) -> Vec<(usize, TimelineRow)> {
+    let mut open = OpenRows::default();
+    for (position, event) in events.iter().enumerate() {
+        open.cut_off_by_boot(event);
+        match &event.entry {
+            Entry::PhaseBegan { phase, .. } => open.begin(position, event, phase, None),
+            Entry::StepBegan { phase, step } => {
+                open.begin(position, event, phase, Some(Within::Step(step.clone())));
+            }
+            Entry::PhaseEnded { phase, outcome, exit } => {
+                let exit_name = Exit::of(*exit).map(|exit| format!("{exit:?}"));
+                let ended = match Exit::of(*exit) {
+                    Some(Exit::Success) => Ended::Ok,
+                    Some(Exit::Blocked) => Ended::Blocked,
+                    _ => Ended::Failed,
+                };
+                let row = open.end(event, phase, None, ended, outcome.clone());
+                if let Some(row) = row {
+                    (row.exit, row.exit_name) = (Some(*exit), exit_name);
+                }
+            }
+            Entry::StepEnded { phase, step, outcome, detail, blockers, .. } => {
+                let failed = if blockers.is_empty() { Ended::Failed } else { Ended::Blocked };
+                let (ended, text) = match (outcome, detail) {
+                    (StepOutcome::Ok, None) => (Ended::Ok, "ok".to_owned()),
+                    (StepOutcome::Ok, Some(detail)) => (Ended::Ok, detail.clone()),
+                    (StepOutcome::Failed, detail) => {
+                        (failed, detail.clone().unwrap_or_else(|| "no reason given".to_owned()))
+                    }
+                };
+                open.end(event, phase, Some(&Within::Step(step.clone())), ended, text);
+            }
+            Entry::Restore { restore } => open.stage(position, event, restore),
+            Entry::Checkpoint { .. }
+            | Entry::RestoreResult { .. }
+            | Entry::SettingsResult { .. }
+            | Entry::NetworkResult { .. }
+            | Entry::Unknown(_) => {}
+        }
+    }
+    open.end_of_journal();
+    open.done
 }
 
 /// What a row within a phase is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RowStep {
-    /// A step of the phase.
+enum Within {
     Step(Named<Step>),
-    /// A stage of a PF's restore.
-    Stage {
-        /// The PF.
-        pf: DeviceAddress,
-        /// The stage.
-        stage: Stage,
-    },
+    Stage { pf: DeviceAddress, stage: Stage },
 }
 
-impl From<Named<Step>> for RowStep {
-    fn from(step: Named<Step>) -> Self {
-        Self::Step(step)
-    }
-}
-
-impl fmt::Display for RowStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Step(step) => step.fmt(f),
-            Self::Stage { pf, stage } => write!(f, "  {pf} {}", stage_text(*stage)),
-        }
-    }
-}
-
-fn step_form<S: Serializer>(step: &Option<RowStep>, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct TextAlone {
-        step: Option<String>,
-    }
-    match step {
-        Some(RowStep::Step(step)) => StepForm::of(step).serialize(serializer),
-        Some(stage @ RowStep::Stage { .. }) => {
-            TextAlone { step: Some(stage.to_string()) }.serialize(serializer)
-        }
-        None => TextAlone { step: None }.serialize(serializer),
-    }
-}
-
-/// The rows whose end has not been read yet.
+/// The rows, and those of them whose end has not been read yet.
 #[derive(Default)]
-pub(super) struct OpenRows<'a> {
-    rows: Vec<OpenRow<'a>>,
+struct OpenRows<'a> {
+    done: Vec<(usize, TimelineRow)>,
+    open: Vec<OpenRow<'a>>,
 }
 
 struct OpenRow<'a> {
     /// What its end is known by, beside the process.
     phase: Named<Phase>,
-    step: Option<RowStep>,
+    within: Option<Within>,
     began: &'a JournalEvent,
-    /// Where it stands in the timeline.
-    position: usize,
+    /// Where it stands among the rows.
+    place: usize,
 }
 
 impl OpenRow<'_> {
-    fn is(&self, pid: u32, phase: &Named<Phase>, step: Option<&RowStep>) -> bool {
-        self.began.pid == pid && self.phase == *phase && self.step.as_ref() == step
+    fn is(&self, event: &JournalEvent, phase: &Named<Phase>, within: Option<&Within>) -> bool {
+        is_same_process(self.began, event) && self.phase == *phase && self.within.as_ref() == within
     }
+}
+
+fn is_same_process(one: &JournalEvent, other: &JournalEvent) -> bool {
+    one.pid == other.pid && one.origin.run == other.origin.run
 }
 
 impl<'a> OpenRows<'a> {
     /// What was open in an earlier boot than the event's was cut off by it.
-    pub(super) fn cut_off_by_boot(&mut self, timeline: &mut [TimelineRow], event: &JournalEvent) {
-        self.rows.retain(|open| {
+    fn cut_off_by_boot(&mut self, event: &JournalEvent) {
+        let done = &mut self.done;
+        self.open.retain(|open| {
             let is_of_this_boot = open.began.boot_id == event.boot_id;
-            if let (false, Some(row)) = (is_of_this_boot, timeline.get_mut(open.position)) {
+            if let (false, Some((_, row))) = (is_of_this_boot, done.get_mut(open.place)) {
                 row.outcome = "CUT OFF: the machine was booted".to_owned();
             }
             is_of_this_boot
         });
     }
 
-    pub(super) fn begin(
+    fn begin(
         &mut self,
-        timeline: &mut Vec<TimelineRow>,
+        position: usize,
         event: &'a JournalEvent,
         phase: &Named<Phase>,
-        step: Option<RowStep>,
+        within: Option<Within>,
     ) {
-        let (pid, known) = (event.pid, self.rows.len());
-        self.rows.retain(|open| !open.is(pid, phase, step.as_ref()));
+        let known = self.open.len();
+        self.open.retain(|open| !open.is(event, phase, within.as_ref()));
         // One process at a time changes the machine: where another one begins, the one before it has ended.
-        let is_of_another = || self.rows.len() < known || self.rows.iter().all(|open| open.began.pid != pid);
-        if step.is_none() && is_of_another() {
-            self.rows.clear();
+        let is_of_another =
+            || self.open.len() < known || self.open.iter().all(|open| !is_same_process(open.began, event));
+        if within.is_none() && is_of_another() {
+            self.open.clear();
         }
-        let (phase, position) = (phase.clone(), timeline.len());
-        self.rows.push(OpenRow { phase: phase.clone(), step: step.clone(), began: event, position });
-        timeline.push(TimelineRow {
+        let (step, does, stage) = match &within {
+            None => (None, None, None),
+            Some(Within::Step(step)) => (Some(step.to_string()), StepForm::of(step).data(), None),
+            Some(Within::Stage { pf, stage }) => {
+                let (pf, stage) = (pf.to_string(), stage_text(*stage).to_owned());
+                (Some(format!("{pf}: {stage}")), None, Some(PfStage { pf, stage }))
+            }
+        };
+        let row = TimelineRow {
             at: event.at,
-            phase,
+            phase: phase.to_string(),
             step,
+            does,
+            stage,
             took_ms: None,
+            ended: Ended::CutOff,
             outcome: "CUT OFF: its end is not in the journal".to_owned(),
-        });
+            exit: None,
+            exit_name: None,
+            run: event.origin.run.as_ref().map(ToString::to_string),
+            pid: event.pid,
+            writer: event.origin.writer.clone(),
+        };
+        self.open.push(OpenRow { phase: phase.clone(), within, began: event, place: self.done.len() });
+        self.done.push((position, row));
     }
 
     /// What is open at the end of the journal may still be under way.
-    pub(super) fn end_of_journal(&self, timeline: &mut [TimelineRow]) {
-        for open in &self.rows {
-            if let Some(row) = timeline.get_mut(open.position) {
+    fn end_of_journal(&mut self) {
+        for open in &self.open {
+            if let Some((_, row)) = self.done.get_mut(open.place) {
+                row.ended = Ended::NotOver;
                 row.outcome = "not over, or cut off: its end is not in the journal".to_owned();
             }
         }
     }
 
-    pub(super) fn end(
+    fn end(
         &mut self,
-        timeline: &mut [TimelineRow],
         event: &JournalEvent,
         phase: &Named<Phase>,
-        step: Option<&RowStep>,
+        within: Option<&Within>,
+        ended: Ended,
         outcome: String,
-    ) {
-        let Some(open) = self.rows.iter().position(|open| open.is(event.pid, phase, step)) else { return };
-        let open = self.rows.remove(open);
-        if let Some(row) = timeline.get_mut(open.position) {
-            row.took_ms = Some(open.began.ms_until(event));
-            row.outcome = outcome;
-        }
+    ) -> Option<&mut TimelineRow> {
+        let open = self.open.iter().position(|open| open.is(event, phase, within))?;
+        let open = self.open.remove(open);
+        let (_, row) = self.done.get_mut(open.place)?;
+        row.took_ms = Some(open.began.ms_until(event));
+        row.ended = ended;
+        row.outcome = outcome;
+        Some(row)
     }
 
     /// What a restore tells of a PF's stages.
-    pub(super) fn stage(
-        &mut self,
-        timeline: &mut Vec<TimelineRow>,
-        event: &'a JournalEvent,
-        restore: &RestoreEvent,
-    ) {
+    fn stage(&mut self, position: usize, event: &'a JournalEvent, restore: &RestoreEvent) {
         let phase = Named::Known(Phase::RestoreSriov);
-        let row = |pf: &DeviceAddress, stage: &Stage| RowStep::Stage { pf: pf.clone(), stage: *stage };
+        let within = |pf: &DeviceAddress, stage: &Stage| Within::Stage { pf: pf.clone(), stage: *stage };
         match restore {
             RestoreEvent::StageBegan { pf, stage } => {
-                self.begin(timeline, event, &phase, Some(row(pf, stage)));
+                self.begin(position, event, &phase, Some(within(pf, stage)));
             }
             RestoreEvent::StageEnded { pf, stage } => {
-                self.end(timeline, event, &phase, Some(&row(pf, stage)), "ok".to_owned());
+                self.end(event, &phase, Some(&within(pf, stage)), Ended::Ok, "ok".to_owned());
             }
             RestoreEvent::PfStepBegan { .. }
             | RestoreEvent::PfStep { .. }

@@ -7,6 +7,7 @@ use nic_host::{BootId, ReadError};
 
 use super::failpoint;
 use super::journal_entry::{Entry, StepOutcome};
+use super::journal_facts::{BlockerSeen, NodeFacts};
 use super::journal_line::{JournalEvent, LineNumbers, Uptime};
 use super::step::{Phase, Step};
 use super::store::StateStore;
@@ -38,6 +39,7 @@ pub enum JournalError {
 pub struct Journal {
     store: StateStore,
     boot_id: BootId,
+    node: Option<NodeFacts>,
     lines: LineNumbers,
     lost: Arc<Mutex<usize>>,
 }
@@ -49,9 +51,16 @@ impl Journal {
         Self {
             store: store.clone(),
             boot_id: boot_id.clone(),
+            node: None,
             lines: LineNumbers::begin(),
             lost: Arc::default(),
         }
+    }
+
+    /// The same journal, whose phases tell where they are.
+    #[must_use]
+    pub fn of_node(self, node: NodeFacts) -> Self {
+        Self { node: Some(node), ..self }
     }
 
     /// Writes one line.
@@ -85,7 +94,7 @@ impl Journal {
     #[must_use]
     pub fn phase(&self, phase: Phase) -> PhaseRecord {
         tracing::info!(%phase, "phase begins");
-        self.write(Entry::PhaseBegan { phase: phase.into() });
+        self.write(Entry::PhaseBegan { phase: phase.into(), node: self.node.clone() });
         PhaseRecord { journal: self.clone(), phase }
     }
 }
@@ -130,12 +139,17 @@ pub struct StepRecord<'phase> {
 impl StepRecord<'_> {
     /// Ends the step well.
     pub fn ok(self, detail: impl Into<Option<String>>) {
-        self.end(StepOutcome::Ok, detail.into());
+        self.end(StepOutcome::Ok, detail.into(), Vec::new());
     }
 
     /// Ends the step with its failure.
     pub fn failed(self, error: &dyn std::error::Error) {
-        self.end(StepOutcome::Failed, Some(crate::error_chain(error)));
+        self.blocked(error, Vec::new());
+    }
+
+    /// Ends the step with its failure, and with all that was found in the way.
+    pub fn blocked(self, error: &dyn std::error::Error, blockers: Vec<BlockerSeen>) {
+        self.end(StepOutcome::Failed, Some(crate::error_chain(error)), blockers);
     }
 
     /// Ends the step as `result` says, and hands it on.
@@ -147,11 +161,11 @@ impl StepRecord<'_> {
         result
     }
 
-    fn end(self, outcome: StepOutcome, detail: Option<String>) {
+    fn end(self, outcome: StepOutcome, detail: Option<String>, blockers: Vec<BlockerSeen>) {
         let took_ms = milliseconds(self.began.elapsed());
         tracing::info!(phase = %self.phase.phase, step = %self.step, ?outcome, took_ms, detail, "step ended");
         let (phase, step) = (self.phase.phase.into(), self.step.into());
-        self.phase.journal.write(Entry::StepEnded { phase, step, outcome, detail, took_ms });
+        self.phase.journal.write(Entry::StepEnded { phase, step, outcome, detail, blockers, took_ms });
     }
 }
 

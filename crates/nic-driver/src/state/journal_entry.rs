@@ -9,6 +9,7 @@ use nic_topology::RestoreOutcome as NetworkOutcome;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::journal_facts::{BlockerSeen, NodeFacts, PfCheckpoint};
 use super::named::Named;
 use super::step::{Phase, Step, form};
 
@@ -20,6 +21,9 @@ pub enum Entry {
     PhaseBegan {
         /// The phase.
         phase: Named<Phase>,
+        /// Where, and for what. An earlier version did not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<NodeFacts>,
     },
     /// A phase has ended.
     PhaseEnded {
@@ -50,6 +54,9 @@ pub enum Entry {
         /// What is worth knowing of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
+        /// What stands in the way, of a step that looks for that.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        blockers: Vec<BlockerSeen>,
         /// How long it took, in milliseconds.
         took_ms: u64,
     },
@@ -59,6 +66,9 @@ pub enum Entry {
         label: Named<Moment>,
         /// The modules.
         modules: Vec<ModuleCheckpoint>,
+        /// The PFs that are about to go, and what stands on them, when the snapshot is armed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        nics: Vec<PfCheckpoint>,
     },
     /// Something within a restore.
     Restore {
@@ -146,6 +156,9 @@ pub enum Moment {
     /// After its last one.
     #[serde(rename = "after the reload")]
     AfterReload,
+    /// When the snapshot is armed: what is about to go.
+    #[serde(rename = "when the snapshot is armed")]
+    Armed,
 }
 
 impl fmt::Display for Moment {
@@ -153,6 +166,7 @@ impl fmt::Display for Moment {
         f.write_str(match self {
             Self::BeforeReload => "before the reload",
             Self::AfterReload => "after the reload",
+            Self::Armed => "when the snapshot is armed",
         })
     }
 }

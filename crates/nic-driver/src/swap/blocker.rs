@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::context::{Assumption, MayUnload};
 use crate::family::FamilyModules;
+use crate::state::BlockerSeen;
 
 /// One thing that stands in the way of a reload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,6 +25,15 @@ pub struct Blocker {
     /// The user, where it is one that was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<UserKind>,
+}
+
+impl Blocker {
+    /// As the journal has it.
+    pub(crate) fn seen(&self) -> BlockerSeen {
+        let kind = serde_json::to_value(self.kind).ok();
+        let kind = kind.and_then(|kind| kind.as_str().map(str::to_owned));
+        BlockerSeen { kind, what: self.what.clone() }
+    }
 }
 
 /// The kinds of what stands in the way.

@@ -29,5 +29,5 @@ pub(crate) fn checkpoint(context: &Context, phase: &PhaseRecord, moment: Moment)
         }
     };
     let modules = context.family.modules.identity.iter().map(of_module).collect();
-    phase.write(Entry::Checkpoint { label: moment.into(), modules });
+    phase.write(Entry::Checkpoint { label: moment.into(), modules, nics: Vec::new() });
 }

@@ -57,7 +57,7 @@ fn packages_are_built_once_and_installed_from_the_inventory_afterwards() {
     );
     let inputs = fs::read_to_string(beside("sha256")).unwrap();
     assert!(inputs.contains("GCC 13.2.0, which built the kernel"), "{inputs}");
-    let report = root.run(&[], &["report"]);
+    let report = root.run(&[], &["--output", "json", "report"]);
     for step in [
         "look for packages in /inventory",
         "build packages from",

@@ -43,6 +43,8 @@ mod reload_options;
 #[cfg(test)]
 mod reload_plan;
 #[cfg(test)]
+mod report;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod source_links;

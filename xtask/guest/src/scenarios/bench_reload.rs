@@ -128,7 +128,10 @@ mod tests {
             .collect();
         modules_part(&journal).unwrap_err();
         let (step, outcome) = (Step::AwaitPfs { pfs: Vec::new() }.into(), StepOutcome::Ok);
-        journal.push(line(90, &Entry::StepEnded { phase, step, outcome, detail: None, took_ms: 60 }));
+        journal.push(line(
+            90,
+            &Entry::StepEnded { phase, step, outcome, detail: None, blockers: Vec::new(), took_ms: 60 },
+        ));
         assert_eq!(modules_part(&journal).unwrap(), Duration::from_millis(70));
     }
 }

@@ -39,8 +39,8 @@ pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
 
     let text = NicDriver::new(["report"]).quietly().run()?.expect(Exit::Success)?.stdout;
     report(&text);
-    let told_by_program = Report::of(&journal::lines()?).handovers;
-    let handover = told_by_program.last().context("the report tells of no handover")?;
+    let told_by_program = Report::of(&journal::lines()?);
+    let handover = told_by_program.handovers().last().context("the report tells of no handover")?;
     report(&format!(
         "From the first container's SIGTERM to ready under the second: {:.1} s; the kubelet saw it after {:.1} s; documented: {} s",
         seconds(handover.took_ms),

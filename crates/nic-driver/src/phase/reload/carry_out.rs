@@ -15,7 +15,7 @@ use crate::machine::PfsToCome;
 use crate::node::{drivers_fault, give_readiness, take_readiness_away, wait_for_pfs};
 use crate::phase::error::PhaseError;
 use crate::phase::rollback::roll_back;
-use crate::state::{PhaseRecord, Snapshot, Step};
+use crate::state::{Entry, Moment, PhaseRecord, Snapshot, Step, pfs_about_to_go};
 use crate::swap::{
     Leaving, Look, ModuleTree, SwapError, blacklist_of_swap, ensure_swapped, load_beforehand,
     load_latecomers, remove_all_vfs, restart_by_init_script, run_script, size_of_next_backup, unload_stack,
@@ -127,6 +127,8 @@ impl<'a> Swapping<'a> {
             PlannedStep::RemoveVfs(going) => {
                 // From here on it is finished, whoever asks to stop.
                 self.reached = Reached::Away { asked_for: false };
+                let nics = pfs_about_to_go(self.snapshot);
+                phase.write(Entry::Checkpoint { label: Moment::Armed.into(), modules: Vec::new(), nics });
                 let removed = remove_all_vfs(context, phase, Leaving::Running, &pfs(going)).await;
                 removed.map_err(SwapError::from)?;
             }

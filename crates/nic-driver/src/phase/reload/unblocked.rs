@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::phase::blockers::look_for_blockers;
 use crate::phase::error::PhaseError;
 use crate::state::{PhaseRecord, Step};
-use crate::swap::{BlockersFound, FoundBlockers, Look};
+use crate::swap::{Blocker, BlockersFound, FoundBlockers, Look};
 
 /// Blockers are looked for at the start and again right before the first change: an hour may lie between the two. What is passed over
 /// and what will be lost is in the journal.
@@ -35,7 +35,7 @@ pub(super) async fn ensure_unblocked(
             Ok(found)
         }
         Err(error) => {
-            step.failed(&error);
+            step.blocked(&error, error.blockers().iter().map(Blocker::seen).collect());
             Err(error)
         }
     }

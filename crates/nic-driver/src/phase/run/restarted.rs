@@ -16,7 +16,7 @@ pub(super) fn is_restarted(context: &Context) -> bool {
 fn was_cut_off(events: &[JournalEvent], boot_id: &BootId) -> bool {
     let of_this_boot = events.iter().filter(|event| event.boot_id == *boot_id);
     let last = of_this_boot.rev().find_map(|event| match &event.entry {
-        Entry::PhaseBegan { phase } if phase.is(&Phase::Run) => Some(true),
+        Entry::PhaseBegan { phase, .. } if phase.is(&Phase::Run) => Some(true),
         Entry::PhaseEnded { phase, exit, .. } if phase.is(&Phase::Run) => Some(*exit != 0),
         _ => None,
     });
@@ -53,7 +53,7 @@ mod tests {
             origin: LineOrigin::default(),
             entry,
         };
-        let began = |boot, phase: Phase| event(boot, Entry::PhaseBegan { phase: phase.into() });
+        let began = |boot, phase: Phase| event(boot, Entry::PhaseBegan { phase: phase.into(), node: None });
         let ended =
             |exit| event(&this, Entry::PhaseEnded { phase: Phase::Run.into(), outcome: String::new(), exit });
         let run = || began(&this, Phase::Run);

@@ -25,7 +25,7 @@ fn phases_and_steps_are_read_back_in_order() {
     phase.end("degraded", crate::Exit::Degraded);
     let entries: Vec<Entry> = Journal::read(&store).unwrap().into_iter().map(|event| event.entry).collect();
     assert_eq!(entries.len(), 6);
-    assert_eq!(entries[0], Entry::PhaseBegan { phase: Phase::Reload.into() });
+    assert_eq!(entries[0], Entry::PhaseBegan { phase: Phase::Reload.into(), node: None });
     let begins: Vec<bool> = entries.iter().map(Entry::begins_any_step).collect();
     assert_eq!(begins, [false, true, false, true, false, false]);
     let load = Step::Load { module: "igb".parse().unwrap() };
@@ -93,16 +93,16 @@ fn all_entries() -> Vec<Entry> {
         let (began, outcome) = (step.clone(), StepOutcome::Failed);
         [
             Entry::StepBegan { phase: Named::Told("levitate".into()), step: began },
-            Entry::StepEnded { phase, step, outcome, detail, took_ms: u64::MAX },
+            Entry::StepEnded { phase, step, outcome, detail, blockers: Vec::new(), took_ms: u64::MAX },
         ]
     });
     let module = "igb".parse().unwrap();
     let module = ModuleCheckpoint { module, loaded: false, version: None, srcversion: None, build_id: None };
     let others = [
-        Entry::PhaseBegan { phase: Named::Told("levitate".into()) },
+        Entry::PhaseBegan { phase: Named::Told("levitate".into()), node: None },
         Entry::PhaseEnded { phase: Phase::Run.into(), outcome: "done".into(), exit: 7 },
-        Entry::Checkpoint { label: Moment::AfterReload.into(), modules: vec![module] },
-        Entry::Checkpoint { label: Named::Told("meanwhile".into()), modules: Vec::new() },
+        Entry::Checkpoint { label: Moment::AfterReload.into(), modules: vec![module], nics: Vec::new() },
+        Entry::Checkpoint { label: Named::Told("meanwhile".into()), modules: Vec::new(), nics: Vec::new() },
     ];
     entries.chain(others).collect()
 }
@@ -201,7 +201,7 @@ fn what_a_later_version_wrote_is_told_and_no_damage() {
     ];
     assert_eq!(steps, expected);
     let report = Report::of(&events);
-    assert_eq!(report.outages, []);
+    assert_eq!(report.nights[0].swaps, []);
     for told in ["levitate", "remove the VFs", "unload igb", "run it", "meanwhile"] {
         assert!(report.to_string().contains(told), "{told}: {report}");
     }
@@ -253,15 +253,15 @@ fn the_kinds_are_those_that_are_written() {
 #[test]
 fn a_line_that_cannot_be_written_leaves_a_gap_in_the_numbers() {
     let (_folder, store, journal) = journal();
-    journal.write(Entry::PhaseBegan { phase: Phase::Run.into() });
+    journal.write(Entry::PhaseBegan { phase: Phase::Run.into(), node: None });
     let path = store.journal_path();
     let kept = std::fs::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    journal.write(Entry::PhaseBegan { phase: Phase::Reload.into() });
+    journal.write(Entry::PhaseBegan { phase: Phase::Reload.into(), node: None });
     std::fs::remove_dir(&path).unwrap();
     std::fs::write(&path, kept).unwrap();
-    journal.write(Entry::PhaseBegan { phase: Phase::Install.into() });
+    journal.write(Entry::PhaseBegan { phase: Phase::Install.into(), node: None });
     let numbers: Vec<_> = Journal::read(&store).unwrap().iter().map(|event| event.origin.seq).collect();
     assert_eq!(numbers, [Some(1), Some(3)]);
 }

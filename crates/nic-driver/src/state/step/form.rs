@@ -23,6 +23,11 @@ impl StepForm {
         Self { step: step.to_string(), does }
     }
 
+    /// The data, where there is any.
+    pub(crate) fn data(self) -> Option<Value> {
+        self.does
+    }
+
     /// The step: by its data, where there is any, and else by the text of the time when there was none. Whatever this version does not
     /// know is a text.
     fn into_step(self) -> Named<Step> {

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod dist;
 mod fixtures;
+mod fleet;
 mod lab;
 mod lab_verb;
 mod needs;
@@ -52,6 +53,8 @@ enum Verb {
     Touched(touched::Arguments),
     /// Check the rules that the workspace keeps
     Check,
+    /// Play an upgrade of many nodes from what reports of few tell
+    Fleet(fleet::Arguments),
     /// Write the fixture trees anew
     Fixtures,
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Lab(arguments) => lab_verb::run(&arguments),
         Verb::Touched(arguments) => touched::run(&arguments),
         Verb::Check => check::run(),
+        Verb::Fleet(arguments) => fleet::run(&arguments),
         Verb::Fixtures => fixtures::run(),
     };
     match done {

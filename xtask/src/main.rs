@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod dist;
 mod fixtures;
+mod fleet;
 mod lab;
 mod lab_verb;
 mod needs;
@@ -55,6 +56,8 @@ enum Verb {
     Pictures(pictures::Arguments),
     /// Check the rules that the workspace keeps
     Check,
+    /// Play an upgrade of many nodes from what reports of few tell
+    Fleet(fleet::Arguments),
     /// Write the fixture trees anew
     Fixtures,
 }
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Touched(arguments) => touched::run(&arguments),
         Verb::Pictures(arguments) => pictures::run(&arguments),
         Verb::Check => check::run(),
+        Verb::Fleet(arguments) => fleet::run(&arguments),
         Verb::Fixtures => fixtures::run(),
     };
     match done {

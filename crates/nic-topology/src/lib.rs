@@ -12,6 +12,7 @@
 //!
 //! Start reading at [`NetworkState`] and [`plan`].
 
+mod check;
 mod going;
 mod network;
 mod place;
@@ -28,6 +29,7 @@ mod restore;
 mod uplinks;
 mod ways;
 
+pub use check::Contradiction;
 pub use compare::{Difference, Gravity, compare};
 pub use manager::{ManagedBy, Progress, progress};
 pub use network::Network;

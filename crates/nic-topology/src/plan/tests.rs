@@ -3,6 +3,7 @@ use nic_netlink::{
     Port, Prefix, RawAttribute, Route, Rule, StackedLink, VlanProtocol,
 };
 
+mod check;
 mod standing;
 
 use super::*;

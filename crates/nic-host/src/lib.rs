@@ -18,7 +18,7 @@
 //!   for those whose output is followed line by line; package managers are left to their end: [`transactions_ended`];
 //! - [`ProgramEnvironment`], what all programs get and hide;
 //! - [`Secret`], a text that is handed to programs and written nowhere;
-//! - [`error_chain`], an error with its causes in one line; [`Foreign`], text of others in a message;
+//! - [`error_chain`], an error with its causes in one line; [`Foreign`] and [`ForeignWord`], text of others in a message;
 //! - facts: [`KernelRelease`], [`BootId`], [`OsRelease`], and the [`DriverVersion`] that names files.
 //!
 //! What it is not: it knows nothing of NICs, modules or packages, and nothing of netlink, which does not go
@@ -61,7 +61,7 @@ pub use replay::Replay;
 pub use secret::{HIDDEN, Secret};
 pub use selinux::LabelError;
 pub use stream::CommandEnd;
-pub use text::{Foreign, LONGEST_FOREIGN, in_one_line, printable};
+pub use text::{Foreign, ForeignWord, ForeignWords, LONGEST_FOREIGN, MOST_FOREIGN, in_one_line, printable};
 pub use trust::{TrustError, Writer};
 pub use within::LookError;
 pub use write::{DeadlineWriteError, WriteError, open_own};

@@ -5,6 +5,8 @@ use std::fmt;
 
 /// How many characters of a foreign text a message shows.
 pub const LONGEST_FOREIGN: usize = 100;
+/// How many foreign words of a list a message shows.
+pub const MOST_FOREIGN: usize = 20;
 
 /// Text that others have written, as a message shows it: in quotes, control characters and quotes escaped, and cut after
 /// [`LONGEST_FOREIGN`] characters. A terminal, a log and a line stay what they are, whatever a file or a device says.
@@ -17,6 +19,46 @@ impl fmt::Display for Foreign<'_> {
             None => write!(f, "{:?}", self.0),
             Some((end, _)) => write!(f, "{:?}…", self.0.get(..end).unwrap_or_default()),
         }
+    }
+}
+
+/// Text that others have written, as [`Foreign`] and without quotes: a name, where the sentence tells by itself where it ends.
+#[derive(Debug, Clone, Copy)]
+pub struct ForeignWord<'a>(pub &'a str);
+
+impl fmt::Display for ForeignWord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut characters = self.0.chars();
+        for character in characters.by_ref().take(LONGEST_FOREIGN) {
+            if is_harmless(character) {
+                write!(f, "{character}")?
+            } else {
+                write!(f, "{}", character.escape_debug())?
+            }
+        }
+        if characters.next().is_some() { f.write_str("…") } else { Ok(()) }
+    }
+}
+
+/// Several of them, of which a message shows the first [`MOST_FOREIGN`].
+#[derive(Debug, Clone, Copy)]
+pub struct ForeignWords<'a>(pub &'a [String]);
+
+impl ForeignWords<'_> {
+    /// With something else than a comma between them.
+    #[must_use]
+    pub fn joined(self, between: &str) -> String {
+        let mut words: Vec<String> =
+            self.0.iter().take(MOST_FOREIGN).map(|word| ForeignWord(word).to_string()).collect();
+        let more = self.0.len().saturating_sub(MOST_FOREIGN);
+        words.extend((more > 0).then(|| format!("{more} more")));
+        words.join(between)
+    }
+}
+
+impl fmt::Display for ForeignWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.joined(", "))
     }
 }
 
@@ -81,6 +123,17 @@ mod tests {
         assert_eq!(Foreign("a\n\u{1b}[31mb\"").to_string(), r#""a\n\u{1b}[31mb\"""#);
         assert_eq!(Foreign(&"é".repeat(100)).to_string(), format!("\"{}\"", "é".repeat(100)));
         assert_eq!(Foreign(&"é".repeat(101)).to_string(), format!("\"{}\"…", "é".repeat(100)));
+    }
+
+    #[test]
+    fn trial_w14_foreign_words_are_escaped_cut_and_few() {
+        assert_eq!(ForeignWord("mlx5_core").to_string(), "mlx5_core");
+        assert_eq!(ForeignWord("a b\n\u{1b}[31m\u{202e}").to_string(), r"a b\n\u{1b}[31m\u{202e}");
+        assert_eq!(ForeignWord(&"é".repeat(101)).to_string(), format!("{}…", "é".repeat(100)));
+        let words: Vec<String> = (0..22).map(|number| format!("m{number}\n")).collect();
+        assert_eq!(ForeignWords(&words[..2]).to_string(), r"m0\n, m1\n");
+        assert_eq!(ForeignWords(&words[..2]).joined(" or "), r"m0\n or m1\n");
+        assert!(ForeignWords(&words).to_string().ends_with(r"m19\n, 2 more"));
     }
 
     #[test]

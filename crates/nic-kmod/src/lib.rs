@@ -65,7 +65,7 @@ pub use loaded::{LoadedModule, LoadedModules, ModuleState, ParseModulesError, Re
 pub use name::{
     BuildId, ModuleName, ParseBuildIdError, ParseModuleNameError, ParseSrcVersionError, SrcVersion,
 };
-pub use parameter::{ParameterDifference, UnsayableParameter, not_taken};
+pub use parameter::{ParameterDifference, UnsayableParameter, is_parameter_name, not_taken};
 pub use parameters::ParameterDefaults;
 pub use previous::{LONGEST_WHOLE, file_of_loaded, find_module_files, load_file, read_unpacked};
 pub use signature::ModuleSignature;

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use nic_host::{Host, ReadError};
+use nic_host::{Foreign, ForeignWord, Host, ReadError};
 
 use crate::ModuleName;
 use crate::loaded::folder;
 
 /// A parameter that cannot be said to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the parameter {name} cannot have the value {value:?}: {why}")]
+#[error("the parameter {} cannot have the value {}: {why}", ForeignWord(name), Foreign(value))]
 pub struct UnsayableParameter {
     /// Its name.
     pub name: String,
@@ -17,6 +17,14 @@ pub struct UnsayableParameter {
     pub value: String,
     /// What is wrong with it.
     pub why: &'static str,
+}
+
+/// Whether a text can be the name of a parameter: it becomes an argument of modprobe, where one that begins with `-` is an option, and part
+/// of a path in sysfs.
+#[must_use]
+pub fn is_parameter_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    !text.is_empty() && text.chars().all(is_plain) && !text.starts_with(['-', '.'])
 }
 
 /// `NAME=VALUE` as the kernel takes it, with quotation marks where the value has white space (`next_arg` in `lib/cmdline.c`).
@@ -28,9 +36,10 @@ pub struct UnsayableParameter {
 /// When the kernel would take it for something else.
 fn argument(name: &str, value: &str) -> Result<String, UnsayableParameter> {
     let unsayable = |why| Err(UnsayableParameter { name: name.to_owned(), value: value.to_owned(), why });
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.is_empty() || !name.chars().all(is_plain) {
-        return unsayable("its name has other characters than letters, digits, _, - and .");
+    if !is_parameter_name(name) {
+        return unsayable(
+            "its name has other characters than letters, digits, _, - and ., or begins with - or .",
+        );
     }
     if value.contains('"') {
         return unsayable("a quotation mark within a value ends it");
@@ -65,8 +74,16 @@ pub struct ParameterDifference {
 impl fmt::Display for ParameterDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.found {
-            Some(found) => write!(f, "{} is {found:?} and not {:?}", self.name, self.wanted),
-            None => write!(f, "{} is not shown, and was to be {:?}", self.name, self.wanted),
+            Some(found) => write!(
+                f,
+                "{} is {} and not {}",
+                ForeignWord(&self.name),
+                Foreign(found),
+                Foreign(&self.wanted)
+            ),
+            None => {
+                write!(f, "{} is not shown, and was to be {}", ForeignWord(&self.name), Foreign(&self.wanted))
+            }
         }
     }
 }
@@ -103,9 +120,15 @@ mod tests {
         for value in ["a b", "a\tb", "a\nb", " a", "straß à"] {
             assert_eq!(argument("text", value).unwrap(), format!("text=\"{value}\""));
         }
-        for (name, value) in
-            [("text", "a\"b"), ("text", "\"a b\""), ("text", "a\0b"), ("a b", "1"), ("", "1")]
-        {
+        for (name, value) in [
+            ("text", "a\"b"),
+            ("text", "\"a b\""),
+            ("text", "a\0b"),
+            ("a b", "1"),
+            ("", "1"),
+            ("--remove", "1"),
+            ("..", "1"),
+        ] {
             let error = argument(name, value).unwrap_err();
             assert!(error.to_string().starts_with(&format!("the parameter {name} cannot have")), "{error}");
         }

@@ -42,6 +42,11 @@ impl ParameterDefaults {
         self.0.is_empty()
     }
 
+    /// The parameters whose default is known.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// A parameter's default, where it is known.
     #[must_use]
     pub fn get(&self, parameter: &str) -> Option<&str> {

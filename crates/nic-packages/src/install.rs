@@ -2,7 +2,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use nic_host::{CommandError, Host, KernelRelease, WriteError};
+use nic_host::{CommandError, ForeignWords, Host, KernelRelease, WriteError};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::dkms::source_folders;
@@ -114,7 +115,13 @@ pub struct InstallRecord {
 
 /// A record as it was stored, by whomever.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StoredRecord {
+    /// Whoever stores it may say in what form, and by whom.
+    #[serde(default, rename = "schema")]
+    _schema: IgnoredAny,
+    #[serde(default, rename = "writer")]
+    _writer: IgnoredAny,
     format: PackageFormat,
     packages: Vec<RecordedPackage>,
     kernel: KernelRelease,
@@ -127,7 +134,7 @@ impl TryFrom<StoredRecord> for InstallRecord {
     type Error = ParsePackageError;
 
     fn try_from(stored: StoredRecord) -> Result<Self, Self::Error> {
-        let StoredRecord { format, packages, kernel, files, dkms_sources } = stored;
+        let StoredRecord { format, packages, kernel, files, dkms_sources, .. } = stored;
         for RecordedPackage { name, version } in &packages {
             check_field(format, "name", name, FieldKind::Name)?;
             check_field(format, "version", version, FieldKind::FullVersion)?;
@@ -332,7 +339,7 @@ pub enum InstallError {
     #[error(
         "the package manager reported success, and yet {} {} is not installed{}",
         package.name, package.version,
-        if found.is_empty() { String::new() } else { format!(", but {}", found.join(", ")) }
+        if found.is_empty() { String::new() } else { format!(", but {}", ForeignWords(found)) }
     )]
     NotInstalled {
         /// The package.

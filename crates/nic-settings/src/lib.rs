@@ -13,6 +13,7 @@
 //!
 //! Start reading at [`DeviceSettings`] and [`plan`].
 
+mod check;
 mod compare;
 mod device;
 mod observe;
@@ -22,6 +23,7 @@ mod restore;
 #[cfg(test)]
 mod tests;
 
+pub use check::Contradiction;
 pub use compare::{Gravity, SettingDifference, compare};
 pub use device::DeviceSettings;
 pub use observe::observe;

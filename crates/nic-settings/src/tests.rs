@@ -165,3 +165,21 @@ fn what_is_not_known_is_never_the_same() {
         );
     }
 }
+
+#[test]
+fn trial_w12_devices_that_cannot_be_are_named() {
+    let rings = |value| with(EthtoolGroup::Rings, &[("rx", value)]);
+    let at = |index| DeviceSettings { index: IfIndex(index), ..rings(EthtoolValue::Number(512)) };
+    assert_eq!(DeviceSettings::check(&[at(7), at(8)]), Ok(()));
+    for (devices, told) in [
+        (vec![at(7), at(7)], "[1].index (enp1s0f0np0): 7 is there twice"),
+        (vec![at(0)], "[0].index (enp1s0f0np0): 0 is no interface's index"),
+        (vec![at(u32::MAX)], "[0].index (enp1s0f0np0): 4294967295 is no interface's index"),
+        (
+            vec![at(8), rings(EthtoolValue::Switch(true))],
+            "[1].ethtool.rings (enp1s0f0np0): rx: the value is no number",
+        ),
+    ] {
+        assert_eq!(DeviceSettings::check(&devices).unwrap_err().to_string(), told);
+    }
+}

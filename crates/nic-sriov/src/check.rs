@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use nic_host::Foreign;
-use nic_netlink::VlanTag;
+use nic_netlink::{IfIndex, VlanTag};
 
-use crate::{Component, NicState, PfState, VfState};
+use crate::{Component, NetdevState, NicState, PfState, VfState};
 
 /// The most VFs that a PF can have: `TotalVFs` has 16 bits (PCI Express, SR-IOV extended capability).
 pub const MOST_VFS: u32 = 65_535;
@@ -16,6 +16,16 @@ const HIGHEST_VLAN: u16 = 4095;
 const HIGHEST_PRIORITY: u8 = 7;
 /// The longest name of a driver that is taken. Names are file names in sysfs.
 const LONGEST_DRIVER: usize = 64;
+/// The longest name of an RDMA device: `IB_DEVICE_NAME_MAX` less the closing NUL (`include/rdma/ib_verbs.h`).
+const LONGEST_RDMA: usize = 63;
+/// The kernel counts MTUs and indexes as signed numbers.
+const HIGHEST_INT: u32 = i32::MAX.unsigned_abs();
+/// The longest hardware address, in bytes (`MAX_ADDR_LEN` in `include/linux/netdevice.h`).
+const LONGEST_ADDRESS: usize = 32;
+/// The longest alternative name, in bytes: `ALTIFNAMSIZ` less the closing NUL (`include/uapi/linux/if.h`).
+const LONGEST_ALTNAME: usize = 127;
+/// The longest description: `IFALIASZ` less the closing NUL (`include/uapi/linux/if.h`).
+const LONGEST_ALIAS: usize = 255;
 
 /// Two statements that cannot both be true, or one that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +52,8 @@ impl NicState {
                 return Err(wrong("address: the device is there twice".to_owned()));
             }
             check_pf(pf).map_err(wrong)?;
-            seen.names(pf.netdev.as_set().map(|netdev| netdev.name.as_str()).into_iter()).map_err(wrong)?;
+            pf.netdev.as_set().map_or(Ok(()), |netdev| seen.netdev(netdev)).map_err(wrong)?;
+            pf.rdma.as_set().map_or(Ok(()), |names| seen.rdma(names)).map_err(wrong)?;
             for (number, vf) in (0_u32..).zip(&pf.vfs) {
                 let component = Component::of_vf(pf, vf);
                 let wrong = |what| Contradiction { component: component.clone(), what };
@@ -52,12 +63,13 @@ impl NicState {
                 {
                     return Err(wrong("address: the device is there twice".to_owned()));
                 }
-                seen.names(vf.netdev.here().map(|netdev| netdev.name.as_str()).into_iter()).map_err(wrong)?;
+                vf.netdev.here().map_or(Ok(()), |netdev| seen.netdev(netdev)).map_err(wrong)?;
+                vf.rdma.as_set().map_or(Ok(()), |names| seen.rdma(names)).map_err(wrong)?;
             }
             for representor in &pf.representors {
                 let component = Component::Representor { pf: pf.address.clone(), port: representor.port };
                 let wrong = |what| Contradiction { component, what };
-                seen.names(std::iter::once(representor.netdev.name.as_str())).map_err(wrong)?;
+                seen.netdev(&representor.netdev).map_err(wrong)?;
             }
         }
         for pf in &self.unread {
@@ -72,18 +84,76 @@ impl NicState {
 
 /// What may be there once.
 #[derive(Default)]
-struct Seen {
+struct Seen<'a> {
     devices: HashSet<String>,
-    names: HashSet<String>,
+    indexes: HashSet<IfIndex>,
+    /// Names and alternative names are of one space (`netdev_name_in_use` in `net/core/dev.c`).
+    names: HashSet<&'a str>,
+    rdma: HashSet<&'a str>,
 }
 
-impl Seen {
-    fn names<'n>(&mut self, mut names: impl Iterator<Item = &'n str>) -> Result<(), String> {
-        match names.find(|name| !self.names.insert((*name).to_owned())) {
-            Some(name) => Err(format!("netdev.name: {} is there twice", Foreign(name))),
+impl<'a> Seen<'a> {
+    fn netdev(&mut self, netdev: &'a NetdevState) -> Result<(), String> {
+        check_netdev(netdev)?;
+        if !self.indexes.insert(netdev.index) {
+            return Err(format!("netdev.index: {} is there twice", netdev.index));
+        }
+        if !self.names.insert(netdev.name.as_str()) {
+            return Err(format!("netdev.name: {} is there twice", Foreign(netdev.name.as_str())));
+        }
+        match netdev.altnames.iter().find(|name| !self.names.insert(name.as_str())) {
+            Some(name) => Err(format!("netdev.altnames: {} is there twice", Foreign(name))),
             None => Ok(()),
         }
     }
+
+    fn rdma(&mut self, names: &'a [String]) -> Result<(), String> {
+        for name in names {
+            if !is_file_name(name, LONGEST_RDMA) {
+                return Err(format!("rdma: {} is no name of an RDMA device", Foreign(name)));
+            }
+            if !self.rdma.insert(name) {
+                return Err(format!("rdma: {} is there twice", Foreign(name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_netdev(netdev: &NetdevState) -> Result<(), String> {
+    for (field, value) in [("index", netdev.index.0), ("mtu", netdev.mtu)] {
+        if value > HIGHEST_INT {
+            return Err(format!("netdev.{field}: {value} is above {HIGHEST_INT}"));
+        }
+    }
+    if netdev.index.0 == 0 {
+        return Err("netdev.index: 0 is no interface's index".to_owned());
+    }
+    for (field, address) in
+        [("address", Some(&netdev.address)), ("address_as_port", netdev.address_as_port.as_ref())]
+    {
+        let length = address.map_or(0, |address| address.0.len());
+        if length > LONGEST_ADDRESS {
+            return Err(format!(
+                "netdev.{field}: {length} bytes are more than the {LONGEST_ADDRESS} of an address"
+            ));
+        }
+    }
+    // The kernel takes nearly any alternative name.
+    let is_name = |name: &String| {
+        (1..=LONGEST_ALTNAME).contains(&name.len())
+            && !name.chars().any(|character| character == '/' || character.is_control())
+    };
+    if let Some(name) = netdev.altnames.iter().find(|name| !is_name(name)) {
+        return Err(format!("netdev.altnames: {} is no name of an interface", Foreign(name)));
+    }
+    let told = netdev.alias.as_ref().map_or(0, |alias| alias.chars().count());
+    if told > LONGEST_ALIAS {
+        return Err(format!(
+            "netdev.alias: {told} characters are more than the {LONGEST_ALIAS} of a description"
+        ));
+    }
+    Ok(())
 }
 
 fn check_pf(pf: &PfState) -> Result<(), String> {
@@ -104,6 +174,11 @@ fn check_vf(number: u32, vf: &VfState) -> Result<(), String> {
     }
     check_driver("driver", vf.driver.as_deref())?;
     check_driver("driver_override", vf.driver_override.as_deref())?;
+    if let Some(vlan) =
+        vf.ofed.trunk.as_set().and_then(|vlans| vlans.iter().find(|vlan| **vlan > HIGHEST_VLAN))
+    {
+        return Err(format!("ofed.trunk: {vlan} is above {HIGHEST_VLAN}"));
+    }
     let Some(admin) = vf.admin.as_set() else { return Ok(()) };
     if admin.index != vf.index {
         return Err(format!("admin.index: {} are the attributes of another VF", admin.index));
@@ -124,9 +199,13 @@ fn check_vlan(vlan: &VlanTag) -> Result<(), String> {
 /// A driver's name becomes part of a path in sysfs.
 fn check_driver(field: &str, name: Option<&str>) -> Result<(), String> {
     let Some(name) = name else { return Ok(()) };
-    let is_name = !name.is_empty()
-        && name.len() <= LONGEST_DRIVER
-        && name.chars().all(|character| character.is_ascii_graphic() && character != '/')
-        && !name.starts_with('.');
+    let is_name = is_file_name(name, LONGEST_DRIVER);
     if is_name { Ok(()) } else { Err(format!("{field}: {} is no driver's name", Foreign(name))) }
+}
+
+/// A word that becomes part of a path.
+fn is_file_name(name: &str, longest: usize) -> bool {
+    (1..=longest).contains(&name.len())
+        && name.chars().all(|character| character.is_ascii_graphic() && character != '/')
+        && !name.starts_with('.')
 }

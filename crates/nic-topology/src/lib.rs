@@ -12,6 +12,7 @@
 //!
 //! Start reading at [`NetworkState`] and [`plan`].
 
+mod check;
 mod going;
 mod names;
 mod network;
@@ -30,6 +31,7 @@ mod restore;
 mod uplinks;
 mod ways;
 
+pub use check::Contradiction;
 pub use compare::{Difference, Gravity, compare};
 pub use manager::{ManagedBy, Progress, progress};
 pub use network::Network;

@@ -182,6 +182,15 @@ impl NetworkState {
         let is_gone = |index: &IfIndex| gone.contains(index);
         let names_gone = |name: &Option<String>| name.as_ref().is_some_and(|name| names.contains(name));
         self.links.retain(|link| !is_gone(&link.index));
+        for link in &mut self.links {
+            // It stays, and nothing comes that it could be bound to.
+            if matches!(&link.place, Place::Bound { lower, .. } if is_gone(lower)) {
+                link.place = Place::Stays { lower: None };
+            }
+            if link.master.as_ref().is_some_and(is_gone) {
+                (link.master, link.port) = (None, None);
+            }
+        }
         self.addresses.retain(|address| !is_gone(&address.index));
         self.neighbours.retain(|neighbour| !is_gone(&neighbour.index));
         self.forwarding.retain(|entry| !is_gone(&entry.index));
@@ -236,7 +245,11 @@ impl NetworkState {
             goes.contains(&address.index) && !address.is_made_by_kernel() && address.origin != KEEPALIVED
         };
         let addresses: Vec<Address> = network.addresses.iter().filter(is_kept).cloned().collect();
-        let neighbours = network.neighbours.iter().filter(|neighbour| goes.contains(&neighbour.index));
+        // The kernel's list is not of one moment (`neigh_dump_table` in `net/core/neighbour.c`): one may be there twice.
+        let mut seen = BTreeSet::new();
+        let neighbours = network.neighbours.iter().filter(|neighbour| {
+            goes.contains(&neighbour.index) && seen.insert((neighbour.index, neighbour.address))
+        });
         let forwarding = network.forwarding.iter().filter(|entry| {
             goes.contains(&entry.index)
                 && network.links.get(&entry.index).is_some_and(|link| is_kept_entry(network, link, entry))

@@ -4,10 +4,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nic_host::{BootId, Host, KernelRelease, ReadError, WriteError};
+use nic_host::{BootId, Foreign, Host, KernelRelease, ReadError, WriteError};
 use nic_kmod::{BuildId, LONGEST_WHOLE, LoadedModule, ModuleFile, ModuleName, ParameterDefaults, SrcVersion};
 use serde::{Deserialize, Serialize};
 
+use super::contradiction::{Checked, Contradiction, below, digest, once, parameter};
 use super::record::RecordError;
 use super::schema_error::VERSION;
 use super::store::StateStore;
@@ -135,6 +136,32 @@ impl ModuleBackups {
     fn all(&self) -> impl Iterator<Item = &ModuleBackup> {
         self.modules.iter().chain(&self.inbox)
     }
+}
+
+impl Checked for ModuleBackups {
+    fn check(&self) -> Result<(), Contradiction> {
+        for (list, kept) in [("modules", &self.modules), ("inbox", &self.inbox)] {
+            once(list, kept.iter().map(|ModuleBackup { module, .. }| module))?;
+            for (place, kept) in kept.iter().enumerate() {
+                check_backup(&format!("{list}[{place}]"), kept)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_backup(field: &str, kept: &ModuleBackup) -> Result<(), Contradiction> {
+    if let Some(file) = &kept.file
+        && Path::new(file).file_name() != Some(file.as_ref())
+    {
+        let what = format!("{} is no name of a file", Foreign(file));
+        return Err(Contradiction { field: format!("{field}.file"), what });
+    }
+    digest(&format!("{field}.sha256"), kept.sha256.as_ref())?;
+    if let Some(found_at) = &kept.found_at {
+        below(&format!("{field}.found_at"), found_at, "/")?;
+    }
+    kept.defaults.names().try_for_each(|name| parameter(&format!("{field}.defaults"), name))
 }
 
 /// A kept file that is not loaded.

@@ -3,6 +3,7 @@
 use nic_host::WriteError;
 use nic_packages::InstallRecord;
 
+use super::contradiction::{Checked, Contradiction, below};
 use super::record::RecordError;
 use super::schema_error::VERSION;
 use super::store::StateStore;
@@ -17,6 +18,18 @@ struct WrittenInstallRecord<'a> {
     writer: &'static str,
     #[serde(flatten)]
     record: &'a InstallRecord,
+}
+
+impl Checked for InstallRecord {
+    fn check(&self) -> Result<(), Contradiction> {
+        for (place, file) in self.files.iter().enumerate() {
+            below(&format!("files[{place}]"), file, "/")?;
+        }
+        for (place, folder) in self.dkms_sources.iter().enumerate() {
+            below(&format!("dkms_sources[{place}]"), folder, "/")?;
+        }
+        Ok(())
+    }
 }
 
 impl StateStore {

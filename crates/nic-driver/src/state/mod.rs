@@ -1,6 +1,8 @@
 //! What is kept on disk between processes: the snapshot, the journal, and what was installed.
 
 mod backups;
+mod check;
+mod contradiction;
 mod failpoint;
 mod installed;
 mod journal;
@@ -21,9 +23,11 @@ mod schema_error;
 mod snapshot;
 mod step;
 mod store;
+mod unique_keys;
 
 pub use backups::{BackupFileError, ModuleBackup, ModuleBackups};
 pub(crate) use backups::{sha256, sha256_of_file};
+pub use contradiction::{Contradiction, SnapshotContradiction};
 pub use failpoint::KILL_AT_LINE;
 #[cfg(test)]
 pub(crate) use failpoint::kill_after_lines;

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use nic_host::ReadError;
 
+use super::contradiction::{Checked, Contradiction};
 use super::schema::{LONGEST_RECORD, Schema};
 use super::schema_error::{Readable, SchemaError};
-use super::store::StateStore;
+use super::store::{StateStore, keys_are_unique};
 
 /// A record that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,24 @@ pub enum RecordError {
         #[source]
         source: serde_json::Error,
     },
+    /// A field is missing, unknown, there twice, or holds something else than it may.
+    #[error("{} cannot be read", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// Which field, and why.
+        #[source]
+        source: Box<serde_path_to_error::Error<serde_json::Error>>,
+    },
+    /// What it tells of cannot be.
+    #[error("{} contradicts itself", path.display())]
+    Contradiction {
+        /// The file.
+        path: PathBuf,
+        /// Which field, and why.
+        #[source]
+        source: Contradiction,
+    },
     /// The file is of another version of this program.
     #[error("{} is of another version of this program", path.display())]
     Schema {
@@ -36,7 +55,7 @@ pub enum RecordError {
 
 impl StateStore {
     /// The record at `path`, of a form from the first to the `newest`; `None` where there is none.
-    pub(super) fn record<T: serde::de::DeserializeOwned>(
+    pub(super) fn record<T: serde::de::DeserializeOwned + Checked>(
         &self,
         path: PathBuf,
         newest: u32,
@@ -48,7 +67,13 @@ impl StateStore {
         if let Err(source) = schema.ensure_readable(Readable { oldest: 1, newest }) {
             return Err(RecordError::Schema { path, source });
         }
-        serde_json::from_str(&text).map(Some).map_err(parse_error)
+        let record: T = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
+            .and_then(|record| keys_are_unique(&text).map(|()| record))
+            .map_err(|source| RecordError::Field { path: path.clone(), source: Box::new(source) })?;
+        match record.check() {
+            Ok(()) => Ok(Some(record)),
+            Err(source) => Err(RecordError::Contradiction { path, source }),
+        }
     }
 }
 
@@ -59,6 +84,12 @@ mod tests {
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Record {
         schema: u32,
+    }
+
+    impl Checked for Record {
+        fn check(&self) -> Result<(), Contradiction> {
+            Ok(())
+        }
     }
 
     #[test]
@@ -97,7 +128,8 @@ mod tests {
         }
         for text in ["{}", "{", "[]"] {
             let error = read(text).unwrap_err();
-            assert!(matches!(error, RecordError::Parse { .. }), "{text}: {error}");
+            let is_damage = matches!(error, RecordError::Parse { .. } | RecordError::Field { .. });
+            assert!(is_damage, "{text}: {error}");
         }
         std::fs::remove_file(&path).unwrap();
         assert_eq!(store.record::<Record>(path, 2).unwrap(), None);

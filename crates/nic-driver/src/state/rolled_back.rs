@@ -7,6 +7,7 @@ use nic_host::{BootId, WriteError};
 use nic_kmod::ModuleName;
 use serde::{Deserialize, Serialize};
 
+use super::contradiction::{Checked, Contradiction, once};
 use super::record::RecordError;
 use super::schema_error::VERSION;
 use super::snapshot::Snapshot;
@@ -108,6 +109,13 @@ impl RolledBack {
     #[must_use]
     pub fn is_same_attempt(&self, boot_id: &BootId, attempt: &Attempt) -> bool {
         self.boot_id == *boot_id && self.attempt == *attempt
+    }
+}
+
+impl Checked for RolledBack {
+    /// Its digests are compared alone.
+    fn check(&self) -> Result<(), Contradiction> {
+        once("attempt.modules", self.attempt.modules.iter().map(|AttemptedModule { module, .. }| module))
     }
 }
 

@@ -3,15 +3,17 @@ use std::fmt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use nic_host::{BootId, KernelRelease, ReadError};
+use nic_host::{BootId, ForeignWord, KernelRelease, ReadError};
 use nic_kmod::{LoadedModules, ModuleName};
 use nic_sriov::{DeviceAddress, NicState, PfState};
 use nic_topology::NetworkState;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::contradiction::SnapshotContradiction;
 use super::saved_settings::SavedSettings;
 use super::schema_error::{Readable, SchemaError, VERSION};
+use super::unique_keys;
 
 /// The version of the snapshot file's form.
 pub const SNAPSHOT_SCHEMA: u32 = 4;
@@ -50,7 +52,7 @@ pub struct Snapshot {
     /// The modules of the family's stack that were loaded, for loading them again.
     pub modules: Vec<ModuleName>,
     /// The parameters that these were given: those with another value than their file's default.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "unique_keys::map")]
     pub parameters: ModuleParameters,
     /// Modules that were loaded before an earlier swap and that the driver which came then lacks: for loading them
     /// again when one comes that has them.
@@ -243,14 +245,14 @@ pub enum SnapshotError {
         #[source]
         source: Box<serde_path_to_error::Error<serde_json::Error>>,
     },
-    /// The NICs that it tells of cannot be.
+    /// What it tells of cannot be.
     #[error("{} contradicts itself", path.display())]
     Contradiction {
         /// The file.
         path: PathBuf,
-        /// Which component, and why.
+        /// Which component or field, and why.
         #[source]
-        source: nic_sriov::Contradiction,
+        source: Box<SnapshotContradiction>,
     },
     /// The content is not what was written.
     #[error("{} is damaged: its content does not fit its checksum", path.display())]
@@ -268,7 +270,7 @@ pub enum SnapshotError {
         source: SchemaError,
     },
     /// The file is of another NIC family.
-    #[error("{} is of the NIC family {found}, and {asked} was asked for", path.display())]
+    #[error("{} is of the NIC family {}, and {} was asked for", path.display(), ForeignWord(found), ForeignWord(asked))]
     OtherFamily {
         /// The file.
         path: PathBuf,

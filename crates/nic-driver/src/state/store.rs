@@ -7,6 +7,7 @@ use nic_host::{Host, TrustError, WriteError};
 use super::schema::{LONGEST_RECORD, Schema};
 use super::schema_2;
 use super::snapshot::{READABLE, Snapshot, SnapshotError};
+use super::unique_keys::UniqueKeys;
 
 /// How many snapshots that could not be used stay.
 const SNAPSHOTS_ASIDE: usize = 16;
@@ -112,9 +113,10 @@ impl StateStore {
             // whatever it holds.
             serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
         }
+        .and_then(|snapshot| keys_are_unique(&text).map(|()| snapshot))
         .map_err(|source| SnapshotError::Field { path: path.clone(), source: Box::new(source) })?;
-        if let Err(contradiction) = snapshot.nics.check() {
-            return Err(SnapshotError::Contradiction { path, source: contradiction });
+        if let Err(contradiction) = snapshot.check() {
+            return Err(SnapshotError::Contradiction { path, source: Box::new(contradiction) });
         }
         match &snapshot.checksum {
             Some(written) => {
@@ -229,10 +231,17 @@ fn text_of<T: serde::Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, Write
     Ok(text)
 }
 
+/// Makes sure that no object of the text has a key twice.
+pub(super) fn keys_are_unique(text: &str) -> Result<(), serde_path_to_error::Error<serde_json::Error>> {
+    let read: Result<UniqueKeys, _> =
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text));
+    read.map(|UniqueKeys| ())
+}
+
 /// A snapshot's text, of which [`StateStore::snapshot`] asks no more than this.
 fn readable_text(path: &Path, snapshot: &Snapshot) -> Result<Vec<u8>, WriteError> {
     let text = text_of(path, snapshot)?;
-    let checked = snapshot.nics.check().map_err(io::Error::other).and_then(|()| {
+    let checked = snapshot.check().map_err(io::Error::other).and_then(|()| {
         if u64::try_from(text.len()).is_ok_and(|length| length <= LONGEST_RECORD) {
             return Ok(());
         }

@@ -11,6 +11,8 @@ mod config;
 #[cfg(test)]
 mod container;
 #[cfg(test)]
+mod contradictions;
+#[cfg(test)]
 mod deploy;
 #[cfg(test)]
 mod documented_node;

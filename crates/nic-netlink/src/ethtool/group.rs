@@ -56,11 +56,11 @@ pub(super) struct Field {
     pub(super) number: u16,
     /// What ethtool(8) calls it.
     pub(super) name: &'static str,
-    kind: Kind,
+    pub(super) kind: Kind,
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     U8,
     U32,
     /// One byte, 0 or 1.

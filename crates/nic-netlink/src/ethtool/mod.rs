@@ -6,6 +6,7 @@
 
 mod bitset;
 mod feature;
+mod fits;
 mod group;
 mod outcome;
 mod value;

@@ -3,6 +3,7 @@ use nic_netlink::{
     Port, Prefix, RawAttribute, Route, Rule, StackedLink, VlanProtocol,
 };
 
+mod check;
 mod many;
 mod standing;
 

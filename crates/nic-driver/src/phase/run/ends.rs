@@ -14,6 +14,8 @@ use crate::context::Context;
 
 /// How many times in a row a container ends for one reason. After that it stays, and tries again by itself.
 const MOST: u32 = 3;
+/// The longest count with its reason that is read, in bytes.
+const LONGEST: u64 = 64 << 10;
 
 /// Whether this is wrong with the container, and not with the node.
 pub(super) fn is_of_container(error: &PhaseError) -> bool {
@@ -62,7 +64,8 @@ fn file(context: &Context) -> PathBuf {
 
 /// The count in the first line, the reason in the others.
 fn read(context: &Context) -> Option<(u32, String)> {
-    let text = std::fs::read_to_string(file(context)).ok()?;
+    // What cannot be read is counted anew, and replaced.
+    let text = context.host.read_up_to_if_exists(file(context), LONGEST).ok()??;
     let (count, reason) = text.split_once('\n')?;
     Some((count.parse().ok()?, reason.to_owned()))
 }

@@ -23,7 +23,9 @@ fn with(before: StackedLink, after: Option<StackedLink>) -> (NetworkState, Netwo
     node.links.insert(before.link.index, before);
     let mut now = restored();
     now.links.extend(after.map(|after| (after.link.index, after)));
-    (NetworkState::standing_on(&node, &PFS), now)
+    let saved = NetworkState::standing_on(&node, &PFS);
+    assert_eq!(saved.check(), Ok(()));
+    (saved, now)
 }
 
 fn place(saved: &NetworkState) -> &Place {

@@ -66,7 +66,7 @@ async fn what_hangs_on_the_nics(
     }
     let source = LinkSource::open(&context.host).await?;
     let elsewhere = lost_elsewhere(&source, &observed.network).await;
-    let uses = lost_uses(context, &source, &observed.nics).await;
+    let uses = lost_uses(context, &source, &observed.nics, &observed.network).await;
     for lost in observed.network.lost().into_iter().chain(elsewhere).chain(uses) {
         match context.settings.lossy {
             Lossy::Allow => {}

@@ -69,11 +69,13 @@ mod generic;
 
 mod connection;
 
+mod attached;
 mod attributes;
 mod body;
 mod decode;
 mod decode_vf;
 
+pub use attached::{Attached, AttachedError};
 pub use attributes::MalformedError;
 pub use change::{LinkChange, VfChange};
 pub use changes::{Change, Changes, SubscribeError};

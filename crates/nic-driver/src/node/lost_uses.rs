@@ -1,8 +1,10 @@
-//! What programs have of the NICs that the kernel takes from them with the driver, without waiting for them: they have to open it again.
+//! What the kernel takes away with the driver, without waiting for anybody: what programs have of the NICs, and what was attached to them.
+//! Whoever has made it has to make it again.
 //!
 //! | what | what the kernel does |
 //! |---|---|
 //! | a socket of AF_XDP | takes it off the interface, and tells its program ENETDOWN (`xsk_notifier` in `net/xdp/xsk.c`) |
+//! | a queueing discipline with its filters, an XDP program | ends it with the netdev (`dev_shutdown` in `net/sched/sch_generic.c`, `dev_xdp_uninstall` in `net/core/dev.c`) |
 //! | a PTP clock's file | keeps it, and answers ENODEV from then on (`posix_clock_unregister` in `kernel/time/posix-clock.c`); an open file keeps the module of the PTP core alone, and not the driver's (`ptp_clock_ops` in `drivers/ptp/ptp_clock.c`) |
 //!
 //! A mapped `resourceN` is not asked for: a mapping keeps neither the device nor a module (`kernfs_fop_mmap` in `fs/kernfs/file.c`), so that
@@ -14,26 +16,37 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nic_host::{DeviceNumber, Host, error_chain};
-use nic_netlink::XdpSocket;
+use nic_netlink::{Attached, IfIndex, XdpSocket};
 use nic_sriov::{DeviceAddress, LinkSource, NicState};
+use nic_topology::NetworkState;
 
-use super::network::netdevs;
 use crate::context::Context;
 
-/// What programs lose, a line each. What cannot be told is a line, too.
-pub(crate) async fn lost_uses(context: &Context, source: &LinkSource, nics: &NicState) -> Vec<String> {
+/// What is lost so, a line each. What cannot be told is a line, too.
+pub(crate) async fn lost_uses(
+    context: &Context,
+    source: &LinkSource,
+    nics: &NicState,
+    network: &NetworkState,
+) -> Vec<String> {
     let mut lost = Vec::new();
-    match source {
-        LinkSource::Kernel(kernel) if has_xdp_sockets(&context.host) => {
+    let goes = |index| network.link(index).filter(|link| link.goes()).map(|link| link.name.to_string());
+    if let LinkSource::Kernel(kernel) = source {
+        match kernel.netlink.attached().await {
+            Ok(attached) => lost.extend(of_attached(&attached, goes)),
+            Err(error) => {
+                lost.push(format!("what is attached to the NICs cannot be told: {}", error_chain(&error)));
+            }
+        }
+        if has_xdp_sockets(&context.host) {
             match kernel.netlink.xdp_sockets().await {
-                Ok(sockets) => lost.extend(of_sockets(&context.host, &sockets, nics)),
+                Ok(sockets) => lost.extend(of_sockets(&context.host, &sockets, goes)),
                 Err(error) => lost.push(format!(
                     "sockets of AF_XDP are open, and whether they are on the NICs cannot be told: {}",
                     error_chain(&error)
                 )),
             }
         }
-        LinkSource::Kernel(_) | LinkSource::Recorded(_) => {}
     }
     let devices = nics.pfs.iter().flat_map(|pf| {
         let vfs = pf.vfs.iter().filter_map(|vf| vf.address.map(DeviceAddress::from));
@@ -51,12 +64,22 @@ fn has_xdp_sockets(host: &Host) -> bool {
     text.lines().any(|line| line.starts_with("XDP ") && count(line).is_some_and(|count| count > 0))
 }
 
-fn of_sockets(host: &Host, sockets: &[XdpSocket], nics: &NicState) -> Vec<String> {
-    let netdevs = netdevs(nics);
-    let on_nics = sockets.iter().filter_map(|socket| {
-        let netdev = netdevs.values().find(|netdev| netdev.index == socket.interface)?;
-        Some((socket, &netdev.name))
+/// `goes` has the names of the links that go.
+fn of_attached(
+    attached: &BTreeMap<IfIndex, Vec<Attached>>,
+    goes: impl Fn(IfIndex) -> Option<String>,
+) -> Vec<String> {
+    let on_nics = attached.iter().filter_map(|(index, attached)| Some((goes(*index)?, attached)));
+    let lines = on_nics.flat_map(|(netdev, attached)| {
+        attached
+            .iter()
+            .map(move |what| format!("{what} on {netdev} goes with it, and is made again by nobody here"))
     });
+    lines.collect()
+}
+
+fn of_sockets(host: &Host, sockets: &[XdpSocket], goes: impl Fn(IfIndex) -> Option<String>) -> Vec<String> {
+    let on_nics = sockets.iter().filter_map(|socket| Some((socket, goes(socket.interface)?)));
     let on_nics: Vec<_> = on_nics.collect();
     if on_nics.is_empty() {
         return Vec::new();
@@ -65,7 +88,7 @@ fn of_sockets(host: &Host, sockets: &[XdpSocket], nics: &NicState) -> Vec<String
         .into_iter()
         .flat_map(|pid| host.open_sockets(pid).into_iter().map(move |inode| (inode, pid)))
         .collect();
-    let line = |(socket, netdev): (&XdpSocket, &nic_netlink::LinkName)| {
+    let line = |(socket, netdev): (&XdpSocket, String)| {
         let user = users.get(&socket.inode).map_or_else(
             || "a process that is not seen".to_owned(),
             |pid| format!("process {pid} ({})", host.command_of(*pid)),
@@ -154,6 +177,22 @@ mod tests {
             [
                 "process 7 (ptp4l) has /dev/ptp3 open, the clock of 0000:01:00.0, which goes: it has to open the one that comes",
                 "process 8 (phc2sys) has /dev/ptp12 open, the clock of 0000:01:00.0, which goes: it has to open the one that comes",
+            ]
+        );
+    }
+
+    #[test]
+    fn fault_3_4_what_is_attached_to_netdevs_that_go_is_named() {
+        let clsact = Attached::Discipline { kind: "clsact".to_owned(), handle: 0xffff_0000 };
+        let attached = BTreeMap::from([
+            (IfIndex(3), vec![clsact.clone(), Attached::XdpProgram { id: 42 }]),
+            (IfIndex(4), vec![clsact]),
+        ]);
+        assert_eq!(
+            of_attached(&attached, |index| (index == IfIndex(3)).then(|| "enp1s0np0".to_owned())),
+            [
+                "the queueing discipline clsact ffff: with its filters on enp1s0np0 goes with it, and is made again by nobody here",
+                "the XDP program 42 on enp1s0np0 goes with it, and is made again by nobody here",
             ]
         );
     }

@@ -65,7 +65,7 @@ async fn what_hangs_on_the_nics(
         );
     }
     let elsewhere = lost_elsewhere(&seen.source, &seen.network).await;
-    let uses = lost_uses(context, &seen.source, &seen.nics).await;
+    let uses = lost_uses(context, &seen.source, &seen.nics, &seen.network).await;
     for lost in seen.network.lost().into_iter().chain(elsewhere).chain(uses) {
         match context.settings.lossy {
             Lossy::Allow => {}

@@ -138,7 +138,8 @@ fn stands_on_it_elsewhere(node: &Node) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kernel takes a socket of AF_XDP and a PTP clock from their programs, and waits for nobody: they are named, and the reload goes on.
+/// The kernel takes a socket of AF_XDP and a PTP clock from their programs, and what filters packets on the PF, and waits for nobody: they are
+/// named, and the reload goes on.
 fn goes_with_it(guest: &Guest, node: &Node) -> anyhow::Result<()> {
     say("== a socket of AF_XDP on the PF, and its clock");
     let netdev = netdev(&pci_device(&node.pf))?.context("the PF has no netdev")?;
@@ -146,6 +147,8 @@ fn goes_with_it(guest: &Guest, node: &Node) -> anyhow::Result<()> {
     let clock = clocks.next().transpose()?.context("the PF has no clock")?.file_name();
     let clock = Path::new("/dev").join(clock);
     let (clock_user, socket_user) = (open_file(&clock)?, open_xdp(&netdev)?);
+    command("tc", ["qdisc", "add", "dev", &netdev, "clsact"])?;
+    let filters = format!("the queueing discipline clsact ffff: with its filters on {netdev}");
     // Debian's 6.1 has no xsk_diag.
     let socket = if guest.kernel().starts_with("6.1.") {
         "sockets of AF_XDP are open, and whether they are on the NICs cannot be told".to_owned()
@@ -154,7 +157,7 @@ fn goes_with_it(guest: &Guest, node: &Node) -> anyhow::Result<()> {
     };
     let clock =
         format!("process {} (sleep) has {} open, the clock of {}", clock_user.id(), clock.display(), node.pf);
-    let named = [socket.as_str(), clock.as_str()];
+    let named = [socket.as_str(), clock.as_str(), filters.as_str()];
     NicDriver::new(["preflight", "--force"]).run()?.expect(Exit::Success)?.expect_words(&named)?;
     let refused = NicDriver::new(["--lossy", "refuse", "preflight", "--force"]).run()?;
     refused.expect(Exit::Blocked)?.expect_words(&named)?;
@@ -164,9 +167,9 @@ fn goes_with_it(guest: &Guest, node: &Node) -> anyhow::Result<()> {
     clock_user.let_go()?;
     socket_user.let_go()?;
     let silent = NicDriver::new(["preflight", "--force"]).run()?.expect(Exit::Success)?;
-    ensure!(!silent.says_any(&["af_xdp", "/dev/ptp"]), "somebody is named who has gone");
+    ensure!(!silent.says_any(&["af_xdp", "/dev/ptp", "clsact"]), "somebody is named who has gone");
     report(
-        "a socket of AF_XDP and a PTP clock of the PF are named before a reload, which does not wait for them",
+        "a socket of AF_XDP, a PTP clock and filters on the PF are named before a reload, which does not wait for them",
     );
     Ok(())
 }

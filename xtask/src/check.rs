@@ -2,6 +2,7 @@
 
 mod circles;
 mod deploy;
+mod foreign;
 mod messages;
 mod pages;
 mod parity;
@@ -78,6 +79,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             let found = circles::find(sources.as_std_path())?;
             violations.extend(found.into_iter().map(|circle| format!("{}: {circle}", package.name)));
             violations.extend(messages::find(sources.as_std_path(), root)?);
+            violations.extend(foreign::find(sources.as_std_path(), root)?);
         }
     }
     violations.extend(forbidden_text(root)?);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nic_host::{Foreign, Host, ReadError};
+use nic_host::{Foreign, ForeignWord, Host, ReadError};
 use nic_kmod::ModuleName;
 use nic_sriov::DeviceSelector;
 use serde::{Deserialize, Serialize};
@@ -172,7 +172,7 @@ pub enum FamilyError {
         name: String,
     },
     /// A value that no device, driver or file can have.
-    #[error("{}: {field} of the family {name} is {}, which is not {expected}", path.display(), Foreign(value))]
+    #[error("{}: {field} of the family {} is {}, which is not {expected}", path.display(), ForeignWord(name), Foreign(value))]
     Value {
         /// The file.
         path: PathBuf,
@@ -186,7 +186,7 @@ pub enum FamilyError {
         expected: &'static str,
     },
     /// The description is incomplete.
-    #[error("{}: the family {name} lists no module under {list}", path.display())]
+    #[error("{}: the family {} lists no module under {list}", path.display(), ForeignWord(name))]
     Empty {
         /// The file.
         path: PathBuf,

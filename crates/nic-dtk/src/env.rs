@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nic_host::{DriverVersion, ParseDriverVersionError};
+use nic_host::{DriverVersion, Foreign, ParseDriverVersionError};
 
 use crate::SharedFolder;
 
@@ -36,7 +36,7 @@ pub enum DtkEnvError {
     #[error("dtk.env: a quote is not closed")]
     Quote,
     /// A word of the text is neither `export` nor an assignment.
-    #[error("dtk.env: {0:?} is not an assignment")]
+    #[error("dtk.env: {} is not an assignment", Foreign(.0))]
     Word(String),
     /// A variable that the build cannot do without is not set, or empty.
     #[error("{0} is not set")]
@@ -52,7 +52,7 @@ pub enum DtkEnvError {
         folder: PathBuf,
     },
     /// A variable that is true or false is neither.
-    #[error("{variable}={value:?} is neither true nor false")]
+    #[error("{variable}={} is neither true nor false", Foreign(value))]
     Boolean {
         /// The variable.
         variable: &'static str,

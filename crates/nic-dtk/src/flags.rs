@@ -1,6 +1,6 @@
 //! What the build is asked for, as words: no program is run here.
 
-use nic_host::KernelRelease;
+use nic_host::{Foreign, KernelRelease};
 use serde::{Deserialize, Serialize};
 
 use crate::DtkEnv;
@@ -58,7 +58,7 @@ pub fn appended_flags(
 
 /// The appended flags of a `dtk.env` are not quoted as for a shell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("APPEND_DRIVER_BUILD_FLAGS={0:?}: a quote is not closed")]
+#[error("APPEND_DRIVER_BUILD_FLAGS={}: a quote is not closed", Foreign(.0))]
 pub struct AppendedFlagsError(pub String);
 
 /// The arguments of `install.pl` in the sidecar.

@@ -3,6 +3,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Foreign;
+
 /// A driver's version, e.g. `25.10-1.2.8.0`.
 ///
 /// It names files and folders, so it is of ASCII letters, digits and `.-_+~`, and begins with a letter or digit.
@@ -13,7 +15,8 @@ pub struct DriverVersion(String);
 /// A text that is no driver version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a driver version: it must be of letters, digits and .-_+~, and begin with a letter or digit"
+    "{} is not a driver version: it must be of letters, digits and .-_+~, and begin with a letter or digit",
+    Foreign(.0)
 )]
 pub struct ParseDriverVersionError(pub String);
 

@@ -15,7 +15,7 @@ pub struct KernelRelease(String);
 
 /// A text that is no kernel release.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a kernel release")]
+#[error("{} is not a kernel release", Foreign(.0))]
 pub struct ParseKernelReleaseError(pub String);
 
 impl KernelRelease {

@@ -31,9 +31,9 @@ impl fmt::Display for ForeignWord<'_> {
         let mut characters = self.0.chars();
         for character in characters.by_ref().take(LONGEST_FOREIGN) {
             if is_harmless(character) {
-                write!(f, "{character}")?
+                write!(f, "{character}")?;
             } else {
-                write!(f, "{}", character.escape_debug())?
+                write!(f, "{}", character.escape_debug())?;
             }
         }
         if characters.next().is_some() { f.write_str("…") } else { Ok(()) }

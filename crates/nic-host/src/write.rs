@@ -8,6 +8,7 @@ use atomic_write_file::AtomicWriteFile;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::Foreign;
 use crate::Host;
 use crate::within::in_thread;
 
@@ -26,7 +27,7 @@ pub struct WriteError {
 
 impl WriteError {
     fn of_attribute(path: PathBuf, value: &str, source: io::Error) -> Self {
-        Self { path, action: format!("write {:?} to", value.trim_end()), source }
+        Self { path, action: format!("write {} to", Foreign(value.trim_end())), source }
     }
 
     /// The kernel's errno, where the failure came from it.
@@ -43,7 +44,7 @@ pub enum DeadlineWriteError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// The write has not returned. The kernel may still carry it out: the thread that waits for it is left behind.
-    #[error("writing {value:?} to {} has not returned after {after:?}", path.display())]
+    #[error("writing {} to {} has not returned after {after:?}", Foreign(value), path.display())]
     Deadline {
         /// The path as this process sees it.
         path: PathBuf,

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use nic_host::{Host, KernelRelease, ReadError};
+use nic_host::{Foreign, ForeignWord, Host, KernelRelease, ReadError};
 use object::ReadRef;
 use serde::{Deserialize, Serialize};
 
@@ -243,7 +243,7 @@ pub enum ParseModuleError {
     #[error("the file does not say which module it is")]
     NoName,
     /// An entry of `.modinfo` has an impossible value.
-    #[error("the section .modinfo has the entry {key}={value:?}")]
+    #[error("the section .modinfo has the entry {}={}", ForeignWord(key), Foreign(value))]
     Entry {
         /// The entry's key.
         key: String,

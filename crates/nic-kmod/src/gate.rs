@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use nic_host::{Host, KernelRelease};
+use nic_host::{Foreign, ForeignWords, Host, KernelRelease};
 
 pub use self::kernel_symbols::KernelSymbols;
 use self::lockdown::lockdown;
@@ -276,20 +276,21 @@ impl fmt::Display for LoadRefusal {
             }
             Self::UnknownSigner { signer, enforcement } => write!(
                 f,
-                "the file is signed by {signer:?}, of whom the kernel has no key, and {enforcement} asks for a signature that it trusts"
+                "the file is signed by {}, of whom the kernel has no key, and {enforcement} asks for a signature that it trusts",
+                Foreign(signer)
             ),
             Self::Release(built_for) => {
                 write!(f, "the file is for the kernel {built_for}, and has no versions of symbols to compare")
             }
             Self::Flags { file, kernel } => write!(
                 f,
-                "the file is for a kernel of another configuration: its vermagic has {:?}, and the running kernel's {:?}",
-                file.join(" "),
-                kernel.join(" ")
+                "the file is for a kernel of another configuration: its vermagic has {}, and the running kernel's {}",
+                Foreign(&file.join(" ")),
+                Foreign(&kernel.join(" "))
             ),
             Self::UnknownSymbols(symbols) => {
                 const TOLD: usize = 5;
-                let told = symbols.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
+                let told = ForeignWords(symbols.get(..TOLD).unwrap_or(symbols));
                 let more = symbols.len().saturating_sub(TOLD);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 write!(

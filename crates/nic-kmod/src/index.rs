@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use nic_host::{Host, KernelRelease, ReadError};
+use nic_host::{Foreign, Host, KernelRelease, ReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::{ModuleName, SoftDeps};
@@ -220,7 +220,7 @@ pub enum ModuleIndexError {
 
 /// A line that depmod does not write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unexpected line in {}: {line:?}", file.display())]
+#[error("unexpected line in {}: {}", file.display(), Foreign(line))]
 pub struct ParseIndexError {
     /// The file, as a path of the host.
     pub file: PathBuf,

@@ -3,7 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nic_host::{CommandError, Host, Invocation, ReadError};
+use nic_host::{CommandError, Foreign, Host, Invocation, ReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::ModuleName;
@@ -112,7 +112,7 @@ pub enum LoadError {
         module: ModuleName,
     },
     /// Somebody else's loading of it has not ended.
-    #[error("{module} is in state {state:?} after {after:?}")]
+    #[error("{module} is in state {} after {after:?}", Foreign(state))]
     NotLive {
         /// The module.
         module: ModuleName,

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use nic_host::{Host, ListError, ReadError};
+use nic_host::{Foreign, Host, ListError, ReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::{BuildId, ModuleName, SrcVersion};
@@ -254,7 +254,7 @@ pub enum ReadLoadedError {
 
 /// A line that no kernel writes to `/proc/modules`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unexpected line in /proc/modules: {line:?}")]
+#[error("unexpected line in /proc/modules: {}", Foreign(line))]
 pub struct ParseModulesError {
     /// The line.
     pub line: String,

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use nic_host::Foreign;
 use serde::{Deserialize, Serialize};
 
 /// The kernel's name of a module, e.g. `mlx5_core`.
@@ -14,7 +15,7 @@ pub struct ModuleName(String);
 
 /// A text that is no module's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the name of a kernel module")]
+#[error("{} is not the name of a kernel module", Foreign(.0))]
 pub struct ParseModuleNameError(pub String);
 
 impl ModuleName {
@@ -94,7 +95,7 @@ pub struct SrcVersion(String);
 
 /// A text that is no srcversion.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a srcversion")]
+#[error("{} is not a srcversion", Foreign(.0))]
 pub struct ParseSrcVersionError(pub String);
 
 impl SrcVersion {
@@ -146,7 +147,7 @@ pub struct BuildId(String);
 
 /// A text that is no build-id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a build-id")]
+#[error("{} is not a build-id", Foreign(.0))]
 pub struct ParseBuildIdError(pub String);
 
 impl BuildId {
@@ -245,6 +246,24 @@ mod tests {
             assert_eq!(bad.parse::<ModuleName>(), Err(ParseModuleNameError(bad.to_owned())));
         }
         assert!("a".repeat(55).parse::<ModuleName>().is_ok());
+    }
+
+    #[test]
+    fn trial_w14_a_long_or_hostile_text_is_told_escaped_and_cut() {
+        let hostile = format!("a\n\u{1b}[31m{}", "x".repeat(1 << 20));
+        let mut told = vec![
+            hostile.parse::<ModuleName>().unwrap_err().to_string(),
+            hostile.parse::<SrcVersion>().unwrap_err().to_string(),
+            hostile.parse::<BuildId>().unwrap_err().to_string(),
+            crate::LoadedModules::parse(&hostile.replace('\n', "\r")).unwrap_err().to_string(),
+        ];
+        let holders = vec![hostile.clone(); 1000];
+        let source = std::io::Error::other("busy");
+        let held = crate::UnloadError::Held { module: "igb".parse().unwrap(), holders, source };
+        told.push(held.to_string());
+        for told in told {
+            assert!(told.len() < 3000 && !told.contains(char::is_control), "{} {told:.200}", told.len());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use cms::content_info::ContentInfo;
 use cms::signed_data::{SignedData, SignerIdentifier};
 use der::asn1::ObjectIdentifier;
 use der::{Decode as _, Encode as _};
+use nic_host::Foreign;
 use serde::{Deserialize, Serialize};
 use x509_cert::name::Name;
 
@@ -71,7 +72,7 @@ impl fmt::Display for ModuleSignature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsigned => f.write_str("unsigned"),
-            Self::By(signer) => write!(f, "signed by {signer:?}"),
+            Self::By(signer) => write!(f, "signed by {}", Foreign(signer)),
             Self::ByUnknown => f.write_str("signed by a signer without a name"),
         }
     }

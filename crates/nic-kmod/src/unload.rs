@@ -2,7 +2,7 @@ use std::ffi::CString;
 use std::io;
 use std::time::{Duration, Instant};
 
-use nic_host::{Host, ListError, ReadError};
+use nic_host::{ForeignWord, ForeignWords, Host, ListError, ReadError};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ pub enum UnloadError {
         root: std::path::PathBuf,
     },
     /// Other modules use it. That does not end by waiting.
-    #[error("cannot unload {module}: it is used by {}", holders.join(", "))]
+    #[error("cannot unload {module}: it is used by {}", ForeignWords(holders))]
     Held {
         /// The module.
         module: ModuleName,
@@ -48,7 +48,10 @@ pub enum UnloadError {
         source: io::Error,
     },
     /// It was in use until the deadline, by users that are no modules.
-    #[error("cannot unload {module}: after {after:?} it is still in use ({references} references)")]
+    #[error(
+        "cannot unload {module}: after {after:?} it is still in use ({} references)",
+        ForeignWord(references)
+    )]
     InUse {
         /// The module.
         module: ModuleName,

@@ -7,6 +7,7 @@ use netlink_packet_route::link::{
     LinkAttribute, LinkMessage, LinkVfInfo, Prop, VfInfo, VfInfoGuid, VfInfoLinkState, VfInfoMac, VfInfoRate,
     VfInfoRssQueryEn, VfInfoSpoofCheck, VfInfoTrust, VfInfoVlan, VfVlan, VfVlanInfo,
 };
+use nic_host::Foreign;
 use rtnetlink::LinkUnspec;
 use serde::{Deserialize, Serialize};
 
@@ -66,14 +67,14 @@ impl fmt::Display for LinkChange {
             Self::Up(up) => f.write_str(if *up { "up" } else { "down" }),
             Self::Address(address) => write!(f, "address {address}"),
             Self::TxQueueLength(length) => write!(f, "txqueuelen {length}"),
-            Self::Alias(alias) => write!(f, "alias {alias:?}"),
+            Self::Alias(alias) => write!(f, "alias {}", Foreign(alias)),
             Self::Group(group) => write!(f, "group {group}"),
             Self::Promiscuous(wanted) => write!(f, "promisc {}", on(*wanted)),
             Self::AllMulticast(wanted) => write!(f, "allmulticast {}", on(*wanted)),
             Self::Master(Some(master)) => write!(f, "master {master}"),
             Self::Master(None) => f.write_str("nomaster"),
-            Self::AddAltName(name) => write!(f, "additional name {name:?}"),
-            Self::RemoveAltName(name) => write!(f, "removal of the additional name {name:?}"),
+            Self::AddAltName(name) => write!(f, "additional name {}", Foreign(name)),
+            Self::RemoveAltName(name) => write!(f, "removal of the additional name {}", Foreign(name)),
             Self::NamespaceOfPid(pid) => write!(f, "network namespace of process {pid}"),
         }
     }

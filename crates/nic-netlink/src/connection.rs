@@ -27,6 +27,7 @@ use netlink_packet_core::{
 use netlink_proto::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use netlink_proto::{ConnectionHandle, NetlinkCodec};
 use netlink_sys::Socket;
+use nic_host::ForeignWord;
 use rustix::io::Errno;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -48,7 +49,7 @@ pub struct ConnectError {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The kernel's answer is an errno, and since 4.12 often a sentence (extended acknowledgement).
-    #[error("{}{}", errno_text(*.errno), message.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
+    #[error("{}{}", errno_text(*.errno), message.as_ref().map(|text| format!(": {}", ForeignWord(text))).unwrap_or_default())]
     Refused {
         /// The errno.
         errno: Errno,

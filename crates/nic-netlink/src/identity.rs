@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use nic_host::Foreign;
 use serde::{Deserialize, Serialize};
 
 /// A network interface's index: what the kernel itself calls it by.
@@ -16,7 +17,7 @@ pub struct IfIndex(pub u32);
 
 /// A text that is not of the form its type wants.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not {expected}")]
+#[error("{} is not {expected}", Foreign(text))]
 pub struct ParseIdentityError {
     /// The text.
     pub text: String,

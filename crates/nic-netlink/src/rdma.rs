@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use nic_host::ForeignWord;
 use rustix::io::Errno;
 
 use crate::attributes::{Attributes, MalformedError};
@@ -34,13 +35,13 @@ pub enum RdmaError {
     #[error("cannot list the RDMA devices")]
     List(#[source] RequestError),
     /// There is no device of this name.
-    #[error("there is no RDMA device {name}")]
+    #[error("there is no RDMA device {}", ForeignWord(name))]
     Gone {
         /// The name.
         name: String,
     },
     /// The kernel does not give the name.
-    #[error("cannot give the RDMA device {from} the name {to}")]
+    #[error("cannot give the RDMA device {} the name {}", ForeignWord(from), ForeignWord(to))]
     Rename {
         /// The device's name.
         from: String,

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use nic_host::OsRelease;
+use nic_host::{Foreign, OsRelease};
 use serde::{Deserialize, Serialize};
 
 /// Distributions that share a package format and package names.
@@ -18,8 +18,9 @@ pub enum DistributionFamily {
 /// A distribution that belongs to no known family.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the distribution {id:?} (ID of os-release{}) belongs to no known family (Red Hat, Debian, SUSE)",
-    if id_like.is_empty() { String::new() } else { format!(", ID_LIKE {:?}", id_like.join(" ")) }
+    "the distribution {} (ID of os-release{}) belongs to no known family (Red Hat, Debian, SUSE)",
+    Foreign(id),
+    if id_like.is_empty() { String::new() } else { format!(", ID_LIKE {}", Foreign(&id_like.join(" "))) }
 )]
 pub struct UnknownDistributionError {
     /// Its `ID`; empty where os-release has none.

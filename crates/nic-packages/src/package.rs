@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nic_host::{Foreign, KernelRelease};
+use nic_host::{Foreign, ForeignWord, KernelRelease};
 use serde::{Deserialize, Serialize};
 
 use crate::PackageFormat;
@@ -84,7 +84,7 @@ pub enum ParsePackageError {
         reason: &'static str,
     },
     /// A library of others that reads packed data has panicked.
-    #[error("a library that reads packed data failed on the package: {message}")]
+    #[error("a library that reads packed data failed on the package: {}", ForeignWord(message))]
     Panicked {
         /// What it said.
         message: String,

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use nic_host::{Host, KernelRelease, ListError};
+use nic_host::{ForeignWord, Host, KernelRelease, ListError};
 use serde::{Deserialize, Serialize};
 
 use crate::dkms::source_folders;
@@ -69,7 +69,7 @@ pub enum ReadSetError {
         found: PackageFormat,
     },
     /// Two files hold a package of the same name, so they cannot be installed together.
-    #[error("{} and {} both hold the package {name}", first.display(), second.display())]
+    #[error("{} and {} both hold the package {}", first.display(), second.display(), ForeignWord(name))]
     Twice {
         /// The package's name.
         name: String,
@@ -85,7 +85,8 @@ pub enum ReadSetError {
 pub enum CheckError {
     /// A package holds modules, and none of them for the running kernel.
     #[error(
-        "the package {package} is for the kernel {}, and this machine runs {running}",
+        "the package {} is for the kernel {}, and this machine runs {running}",
+        ForeignWord(package),
         kernels.iter().map(KernelRelease::as_str).collect::<Vec<_>>().join(", ")
     )]
     OtherKernel {
@@ -98,8 +99,9 @@ pub enum CheckError {
     },
     /// A package's modules could be used through links, and there is no program that makes them.
     #[error(
-        "the package {package} is for the kernel {built}, whose modules the running {running} could use through links, \
-         and this machine has no weak-modules to make them"
+        "the package {} is for the kernel {built}, whose modules the running {running} could use through links, \
+         and this machine has no weak-modules to make them",
+        ForeignWord(package)
     )]
     NoWeakModules {
         /// The package's name.
@@ -110,7 +112,11 @@ pub enum CheckError {
         running: KernelRelease,
     },
     /// A package is for another architecture.
-    #[error("the package {package} is for the architecture {architecture}, and this machine is {machine}")]
+    #[error(
+        "the package {} is for the architecture {}, and this machine is {machine}",
+        ForeignWord(package),
+        ForeignWord(architecture)
+    )]
     OtherArchitecture {
         /// The package's name.
         package: String,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use nic_build::{Proxies, programs_of_this_process};
 use nic_dtk::{DtkEnv, DtkEnvError};
-use nic_host::{Host, error_chain};
+use nic_host::{Foreign, Host, error_chain};
 use nic_sidecar::{ServeError, dtk_build};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -43,15 +43,15 @@ enum Asked {
 enum UsageError {
     #[error("no command is given; {NAME} has dtk-build")]
     NoCommand,
-    #[error("{0:?} is not a command of {NAME}, which has dtk-build alone; all others are nic-driver's")]
+    #[error("{} is not a command of {NAME}, which has dtk-build alone; all others are nic-driver's", Foreign(&.0.to_string_lossy()))]
     OtherCommand(OsString),
-    #[error("{0:?} is superfluous: the settings of {NAME} are variables")]
+    #[error("{} is superfluous: the settings of {NAME} are variables", Foreign(&.0.to_string_lossy()))]
     Superfluous(OsString),
     #[error(transparent)]
     DtkEnv(#[from] DtkEnvError),
-    #[error("{FORMAT}={0:?} is neither text nor json")]
+    #[error("{FORMAT}={} is neither text nor json", Foreign(.0))]
     Format(String),
-    #[error("{FILTER}={text:?} is no filter for logs")]
+    #[error("{FILTER}={} is no filter for logs", Foreign(text))]
     Filter {
         text: String,
         #[source]

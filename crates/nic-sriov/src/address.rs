@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use nic_host::Foreign;
 use serde::{Deserialize, Serialize};
 
 /// A PCI function's address, `domain:bus:device.function` in hexadecimal: `0000:01:00.2`.
@@ -19,7 +20,7 @@ pub struct PciAddress {
 
 /// A text that is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {expected}")]
+#[error("{} is not a {expected}", Foreign(text))]
 pub struct ParseAddressError {
     /// The text.
     pub text: String,

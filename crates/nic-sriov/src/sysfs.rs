@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nic_host::{DeadlineWriteError, Host};
+use nic_host::{DeadlineWriteError, ForeignWord, Host};
 
 use crate::observe::driver_of;
 use crate::{DeviceAddress, ObserveError, PciAddress, Usage};
@@ -22,7 +22,7 @@ pub enum VfWriteError {
         usage: Usage,
     },
     /// The device is bound to a driver, and was to have none by now.
-    #[error("{address} is still bound to {driver}")]
+    #[error("{address} is still bound to {}", ForeignWord(driver))]
     StillBound {
         /// The device.
         address: PciAddress,

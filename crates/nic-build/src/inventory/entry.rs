@@ -3,7 +3,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nic_host::{DriverVersion, Host, KernelRelease};
+use nic_host::{DriverVersion, Foreign, Host, KernelRelease};
 
 use super::build_config::BuildKey;
 use super::checksums::Checksums;
@@ -101,7 +101,7 @@ pub enum Outdated {
         difference: String,
     },
     /// They were built with other settings.
-    #[error("the packages were built with {stored:?}, and now {wanted:?} is asked for")]
+    #[error("the packages were built with {}, and now {} is asked for", Foreign(stored), Foreign(wanted))]
     Settings {
         /// What is stored.
         stored: String,
@@ -109,7 +109,7 @@ pub enum Outdated {
         wanted: String,
     },
     /// They were built from other sources, by another compiler, with other flags or for another kernel.
-    #[error("the packages were built with \"{stored}\", and now it is \"{wanted}\"")]
+    #[error("the packages were built with {}, and now it is {}", Foreign(stored), Foreign(wanted))]
     Input {
         /// The first line that differs, as stored; empty where there is none.
         stored: String,

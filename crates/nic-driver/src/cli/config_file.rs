@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
-use nic_host::Host;
+use nic_host::{Foreign, Host};
 use toml::de::{DeTable, DeValue};
 
 use super::setting::{CONFIG, all_arguments, check, may_be_empty, nearest, settings};
@@ -118,8 +118,8 @@ fn no_setting(key: &str, known: &[&Arg], declared: &Command) -> String {
         return format!("--{key} is asked of one command at a time, and is no setting");
     }
     match nearest(key, known.iter().filter_map(|arg| arg.get_long())) {
-        Some(name) => format!("there is no setting {key:?}; the nearest is {name}"),
-        None => format!("there is no setting {key:?}"),
+        Some(name) => format!("there is no setting {}; the nearest is {name}", Foreign(key)),
+        None => format!("there is no setting {}", Foreign(key)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use nic_host::printable;
+use nic_host::{Foreign, printable};
 use serde::Serialize;
 
 use super::arguments::{Cli, Command, LogFormat, Output};
@@ -15,7 +15,7 @@ use crate::{Exit, error_chain};
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LogError {
     /// What is to be logged cannot be told.
-    #[error("cannot log with the filter {filter:?} (--log, NIC_DRIVER_LOG)")]
+    #[error("cannot log with the filter {} (--log, NIC_DRIVER_LOG)", Foreign(filter))]
     Filter {
         filter: String,
         #[source]

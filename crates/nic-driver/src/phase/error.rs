@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use nic_host::WriteError;
+use nic_host::{ForeignWord, ForeignWords, WriteError};
 use nic_kmod::{BlacklistError, IdentityError, LoadError, ModuleIndexError, ModuleName, ReadLoadedError};
 use nic_sriov::{ArrivalError, DeviceAddress, ObserveError, RestoreError};
 
@@ -38,7 +38,7 @@ pub enum PhaseError {
     #[error(transparent)]
     Compare(#[from] CompareModulesError),
     /// The driver itself is not installed.
-    #[error("the module {module} is not installed for kernel {kernel} (looked in {})", folder.display())]
+    #[error("the module {module} is not installed for kernel {} (looked in {})", ForeignWord(kernel), folder.display())]
     NoModule {
         /// The module.
         module: ModuleName,
@@ -134,9 +134,10 @@ pub enum PhaseError {
 
     /// There is nothing to take a snapshot of.
     #[error(
-        "there is no PF of the NIC family {family}: no device on the bus {bus}{} is bound to {}",
-        vendor.as_ref().map(|vendor| format!(" of vendor {vendor}")).unwrap_or_default(),
-        drivers.join(" or ")
+        "there is no PF of the NIC family {}: no device on the bus {}{} is bound to {}",
+        ForeignWord(family), ForeignWord(bus),
+        vendor.as_ref().map(|vendor| format!(" of vendor {}", ForeignWord(vendor))).unwrap_or_default(),
+        ForeignWords(drivers).joined(" or ")
     )]
     NoPf {
         /// The family.

@@ -169,7 +169,7 @@ mod tests {
                 ("/modules/0/sha256", json!("abc"), r#"modules[0].sha256: "abc" is no SHA-256"#),
                 ("/modules/0/found_at", json!("x"), r#"modules[0].found_at: "x" is no path"#),
                 ("/modules/0/found_at", json!("/lib/../x"), "modules[0].found_at: "),
-                ("/modules/0/defaults", json!({"-r": "1"}), r#"modules[0].defaults: "-r" is no name"#),
+                ("/modules/0/defaults", json!({"a b": "1"}), r#"modules[0].defaults: "a b" is no name"#),
                 ("/modules/0/module", json!("../x"), "modules[0].module: "),
                 ("/modules/0/srcversion", json!(7), "modules[0].srcversion: "),
                 ("/modules/0/other", json!(7), "modules[0]"),

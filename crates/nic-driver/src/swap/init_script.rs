@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nic_host::{CommandError, HOST_MOUNT, Invocation, ListError};
+use nic_host::{CommandError, ForeignWord, HOST_MOUNT, Invocation, ListError};
 use nic_kmod::{IdentityError, IdentityReport, IdentityVerdict, ModuleIndex, ReadLoadedError};
 use nic_packages::DistributionFamily;
 
@@ -25,7 +25,7 @@ const INTERFACES: &str = "/etc/network/interfaces";
 #[derive(Debug, thiserror::Error)]
 pub enum InitScriptError {
     /// The family has no init script.
-    #[error("the NIC family {family} has no init script")]
+    #[error("the NIC family {} has no init script", ForeignWord(family))]
     NoScript {
         /// The family.
         family: String,

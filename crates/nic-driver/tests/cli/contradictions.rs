@@ -224,8 +224,8 @@ fn trial_w12_contradictions_of_settings_and_parameters_are_named() {
         ),
         (
             "an option",
-            |s| s["parameters"] = json!({"mlx5_core": {"-r": "7"}}),
-            r#"parameters.mlx5_core: "-r" is no name"#,
+            |s| s["parameters"] = json!({"mlx5_core": {"-r -f": "7"}}),
+            r#"parameters.mlx5_core: "-r -f" is no name"#,
         ),
         (
             "a path",

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use nic_host::Host;
+use nic_host::{Foreign, Host};
 
 use crate::beneath::{Folder, FolderError};
 use crate::driver_side::Prepared;
@@ -203,7 +203,7 @@ impl Observer {
         match &self.told {
             Some((state, progress)) if progress.last_line.is_empty() => format!("{state:?}").to_lowercase(),
             Some((state, progress)) => {
-                format!("{}, at {:?}", format!("{state:?}").to_lowercase(), progress.last_line)
+                format!("{}, at {}", format!("{state:?}").to_lowercase(), Foreign(&progress.last_line))
             }
             None => "there before this process looked".to_owned(),
         }

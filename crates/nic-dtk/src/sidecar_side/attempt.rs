@@ -1,6 +1,6 @@
 //! One build: checked before, recorded after.
 
-use nic_host::Host;
+use nic_host::{ForeignWord, Host};
 
 use crate::beneath::{Folder, FolderError, absent_is_none};
 use crate::blocking::{Abort, Blocking};
@@ -29,14 +29,19 @@ pub(super) enum AttemptError {
     Flags(#[from] AppendedFlagsError),
     #[error(transparent)]
     Packages(#[from] FindPackagesError),
-    #[error("the driver container asks for kernel {asked}, this node runs {running}")]
+    #[error(
+        "the driver container asks for kernel {}, this node runs {}",
+        ForeignWord(asked),
+        ForeignWord(running)
+    )]
     Kernel { asked: String, running: String },
     #[error("the driver container's request is not of its own digest")]
     Digest,
     #[error("what dtk.env says is not what the driver container's request says")]
     Env,
     #[error(
-        "{0} is not as the driver container's request says; it was not copied whole, or was changed since"
+        "{} is not as the driver container's request says; it was not copied whole, or was changed since",
+        ForeignWord(.0)
     )]
     Sources(String),
 }

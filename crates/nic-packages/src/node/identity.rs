@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use nic_host::{Host, KernelRelease, OsRelease, ReadError};
+use nic_host::{Foreign, Host, KernelRelease, OsRelease, ReadError};
 use serde::Serialize;
 
 use super::distribution::Distribution;
@@ -43,9 +43,9 @@ pub enum NodeError {
 /// A node that is none of those known, with what was read where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this node is none of those known: ID={:?}, VERSION_ID={:?} in {}{}; kernel {kernel}, {architecture}",
-    own_os.1.id, own_os.1.version_id, own_os.0.display(),
-    host_os.as_ref().map(|(path, os)| format!("; ID={:?}, VERSION_ID={:?} in {}", os.id, os.version_id, path.display())).unwrap_or_default()
+    "this node is none of those known: ID={}, VERSION_ID={} in {}{}; kernel {kernel}, {architecture}",
+    Foreign(&own_os.1.id), Foreign(&own_os.1.version_id), own_os.0.display(),
+    host_os.as_ref().map(|(path, os)| format!("; ID={}, VERSION_ID={} in {}", Foreign(&os.id), Foreign(&os.version_id), path.display())).unwrap_or_default()
 )]
 pub struct UnknownNodeError {
     /// os-release of where this program runs, and its place.

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use nic_host::{KernelRelease, OsRelease};
+use nic_host::{Foreign, KernelRelease, OsRelease};
 use serde::Serialize;
 
 /// A release of Red Hat Enterprise Linux, `X.Y`, or `X` where no more is told (CentOS Stream).
@@ -17,12 +17,14 @@ pub struct RhelRelease {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RhelReleaseError {
     /// os-release has a `RHEL_VERSION` that is no release.
-    #[error("RHEL_VERSION={0:?} in os-release is not of the form X.Y")]
+    #[error("RHEL_VERSION={} in os-release is not of the form X.Y", Foreign(.0))]
     Malformed(String),
     /// Neither os-release nor the kernel release says it.
     #[error(
-        "cannot tell the RHEL release: the host's os-release has ID={id:?}, no RHEL_VERSION, and VERSION_ID={version_id:?}, \
-         which is no release of RHEL; the kernel {kernel} has no .elX_Y and no .elX"
+        "cannot tell the RHEL release: the host's os-release has ID={}, no RHEL_VERSION, and VERSION_ID={}, \
+         which is no release of RHEL; the kernel {kernel} has no .elX_Y and no .elX",
+        Foreign(id),
+        Foreign(version_id)
     )]
     Unknown {
         /// `ID`.

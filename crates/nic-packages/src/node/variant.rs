@@ -1,4 +1,4 @@
-use nic_host::KernelRelease;
+use nic_host::{Foreign, KernelRelease};
 use serde::Serialize;
 
 use crate::DistributionFamily;
@@ -32,7 +32,7 @@ pub struct KernelVariant {
 
 /// A variant of a kernel whose packages are not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel {kernel} is of the variant {variant:?}, which is none of those known ({KNOWN})")]
+#[error("the kernel {kernel} is of the variant {}, which is none of those known ({KNOWN})", Foreign(variant))]
 pub struct UnknownVariantError {
     /// The kernel release.
     pub kernel: KernelRelease,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use nic_host::ForeignWord;
 use serde::{Deserialize, Serialize};
 
 use crate::{DeviceAddress, NicState, PciAddress, PciId, PfSeen, PfState, Usage};
@@ -10,7 +11,11 @@ use crate::{DeviceAddress, NicState, PciAddress, PciId, PfSeen, PfState, Usage};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreObstacle {
     /// The PF is gone, or another driver has it.
-    #[error("PF {pf} had the driver {driver} when the snapshot was taken; now {found}")]
+    #[error(
+        "PF {pf} had the driver {} when the snapshot was taken; now {}",
+        ForeignWord(driver),
+        ForeignWord(found)
+    )]
     PfUnavailable {
         /// The PF.
         pf: DeviceAddress,

@@ -3,6 +3,7 @@
 mod circles;
 mod deploy;
 mod foreign;
+mod links;
 mod messages;
 mod pages;
 mod parity;
@@ -84,6 +85,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     violations.extend(forbidden_text(root)?);
     violations.extend(deploy::find(root)?);
+    violations.extend(links::find(root)?);
     violations.extend(pages::find(root)?);
     violations.extend(parity::find(root)?);
     violations.extend(fixtures::differences(root)?);

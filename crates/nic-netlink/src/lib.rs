@@ -91,12 +91,12 @@ pub use identity::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, ParseIdenti
 pub use ipoib::{Ipoib, IpoibMode};
 pub use link::{Link, LinkLayer, OperState};
 pub use links::{Links, RecordedLinksError};
-pub use namespaces::LinkElsewhere;
+pub use namespaces::{Elsewhere, LinkElsewhere};
 pub use netlink::{ChangeError, LinkError, LinksError, Netlink, VfChangeError};
 pub use network::{
-    Address, AddressFlags, ChildKind, Encapsulation, ForwardingEntry, HexBytes, IpVersion, Neighbour,
-    NetworkChange, NetworkChangeError, NetworkEvents, NetworkReadError, NewChild, NextHop, Port, Prefix,
-    QosMapping, RawAttribute, Rebinding, Route, Rule, StackedLink, Standing, Tunnel,
+    About, Address, AddressFlags, ChildKind, Encapsulation, ForwardingEntry, HexBytes, IpVersion, Listed,
+    Neighbour, NetworkChange, NetworkChangeError, NetworkEvents, NetworkReadError, NewChild, NextHop, Port,
+    Prefix, QosMapping, RawAttribute, Rebinding, Route, Rule, StackedLink, Standing, Tunnel, UnreadEntry,
 };
 pub use phys_port::{PhysPort, PhysPortName};
 pub use rdma::{Rdma, RdmaError};

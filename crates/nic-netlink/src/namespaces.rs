@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use nic_host::error_chain;
 use rustix::io::Errno;
 
 use crate::attributes::{Attributes, MalformedError};
 use crate::body::Body;
+use crate::change::RTM_NEWLINK;
 use crate::connection::{RawMessage, RequestError};
-use crate::netlink::{LinksError, Netlink, VfMask, decode_all, get_link};
+use crate::decode;
+use crate::netlink::{LinksError, Netlink, VfMask, get_link};
 use crate::{IfIndex, LinkName};
 
 const RTM_NEWNSID: u16 = 88;
@@ -29,6 +32,15 @@ pub struct LinkElsewhere {
     pub lower: IfIndex,
 }
 
+/// What is found in other network namespaces.
+#[derive(Debug, Clone, Default)]
+pub struct Elsewhere {
+    /// The links that stand on one of this namespace.
+    pub links: Vec<LinkElsewhere>,
+    /// What could not be told, in a line each: a namespace, or a link of one. It may stand on one of this.
+    pub not_known: Vec<String>,
+}
+
 impl Netlink {
     /// The links in other network namespaces that stand on links of this one. The kernel removes them with these.
     ///
@@ -36,31 +48,33 @@ impl Netlink {
     /// was moved from here (`dev_change_net_namespace` in `net/core/dev.c`). They are asked once each, all at once.
     ///
     /// # Errors
-    /// What the kernel said to one of the questions. A namespace that has ended meanwhile is none.
-    pub async fn links_elsewhere(&self) -> Result<Vec<LinkElsewhere>, LinksError> {
+    /// What the kernel said when it was asked for the namespaces. What it says of one of them is no error here, and a namespace that has ended meanwhile is
+    /// none.
+    pub async fn links_elsewhere(&self) -> Result<Elsewhere, LinksError> {
         self.find_elsewhere().await.map_err(|source| LinksError { source })
     }
 
-    async fn find_elsewhere(&self) -> Result<Vec<LinkElsewhere>, RequestError> {
+    async fn find_elsewhere(&self) -> Result<Elsewhere, RequestError> {
         let request = RawMessage { kind: RTM_GETNSID, body: vec![0; HEADER] };
         let messages = self.connection.dump(request, self.deadline).await?;
         let ids = ids(&messages)?;
         let dump = async |id: i32| match self.connection.dump(get_link_in(id), self.deadline).await {
             // It has ended since (net/core/rtnetlink.c, `rtnl_get_net_ns_capable`).
-            Err(refused) if refused.errno() == Some(Errno::INVAL) => Ok((id, Vec::new())),
-            answer => answer.map(|messages| (id, messages)),
+            Err(refused) if refused.errno() == Some(Errno::INVAL) => (id, Ok(Vec::new())),
+            answer => (id, answer),
         };
         let dumps = futures_util::future::join_all(ids.into_iter().map(dump)).await;
         // A link names the namespace of the one below it by the id that this has here: asked for afterwards, since the kernel may have given
         // it with these answers (`rtnl_fill_link_netnsid` in net/core/rtnetlink.c).
-        let Some(own) = self.own_id().await? else { return Ok(Vec::new()) };
-        let mut elsewhere = Vec::new();
-        for answer in dumps {
-            let (id, messages) = answer?;
-            let links = if id == own { Vec::new() } else { decode_all(&messages)? };
-            elsewhere.extend(links.into_iter().filter(|link| link.link_netns_id == Some(own)).filter_map(
-                |link| Some(LinkElsewhere { name: link.name, kind: link.kind, lower: link.link? }),
-            ));
+        let Some(own) = self.own_id().await? else { return Ok(Elsewhere::default()) };
+        let mut elsewhere = Elsewhere::default();
+        for (id, answer) in dumps.into_iter().filter(|(id, _)| *id != own) {
+            match answer {
+                Ok(messages) => elsewhere.read_namespace(id, own, &messages),
+                Err(error) => elsewhere
+                    .not_known
+                    .push(format!("the network namespace with the id {id}: {}", error_chain(&error))),
+            }
         }
         Ok(elsewhere)
     }
@@ -72,6 +86,25 @@ impl Netlink {
         let question = RawMessage { kind: RTM_GETNSID, body: body.finish() };
         let messages = self.connection.request(question, 0, self.deadline).await?;
         Ok(ids(&messages)?.into_iter().next())
+    }
+}
+
+impl Elsewhere {
+    /// The links of the namespace with the id `id` that stand on one of `own`, each by itself.
+    fn read_namespace(&mut self, id: i32, own: i32, messages: &[RawMessage]) {
+        for message in messages.iter().filter(|message| message.kind == RTM_NEWLINK) {
+            match decode::link(&message.body) {
+                Ok(link) => {
+                    self.links.extend(link.filter(|link| link.link_netns_id == Some(own)).and_then(|link| {
+                        Some(LinkElsewhere { name: link.name, kind: link.kind, lower: link.link? })
+                    }));
+                }
+                Err(malformed) => {
+                    self.not_known
+                        .push(format!("a link of the network namespace with the id {id}: {malformed}"));
+                }
+            }
+        }
     }
 }
 
@@ -112,6 +145,26 @@ mod tests {
         assert_eq!(ids(&[of(7), of(-1), of(0)]).unwrap(), BTreeSet::from([0, 7]));
         assert_eq!(ids(&[RawMessage { kind: RTM_NEWNSID, body: Vec::new() }]).unwrap(), BTreeSet::new());
         ids(&[message(&[7])]).unwrap_err();
+    }
+
+    #[test]
+    fn fault_2_a_link_of_another_namespace_that_cannot_be_read_is_not_known_and_the_others_are() {
+        const IFLA_IFNAME: u16 = 3;
+        const IFLA_LINK: u16 = 5;
+        const IFLA_LINK_NETNSID: u16 = 37;
+        let message = |index: u32, name: &[u8]| {
+            let mut body = Body::new(&[[0; 4], index.to_ne_bytes(), [0; 4], [0; 4]].concat());
+            body.bytes(IFLA_IFNAME, name);
+            body.u32(IFLA_LINK, 9);
+            body.u32(IFLA_LINK_NETNSID, 0);
+            RawMessage { kind: RTM_NEWLINK, body: body.finish() }
+        };
+        let mut elsewhere = Elsewhere::default();
+        elsewhere.read_namespace(4, 0, &[message(2, b"a name/of nobody\0"), message(3, b"net1\0")]);
+        let links: Vec<_> = elsewhere.links.iter().map(|link| (link.name.as_str(), link.lower.0)).collect();
+        assert_eq!(links, [("net1", 9)]);
+        let [not_known] = &elsewhere.not_known[..] else { panic!("{elsewhere:?}") };
+        assert!(not_known.starts_with("a link of the network namespace with the id 4: "), "{not_known}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn configure() {
 }
 
 async fn stacked(netlink: &Netlink, name: &str) -> StackedLink {
-    let links = netlink.stacked_links().await.unwrap();
+    let links = netlink.stacked_links().await.unwrap().entries;
     links.into_iter().find(|link| link.link.name == *name).unwrap_or_else(|| panic!("no {name}"))
 }
 
@@ -120,15 +120,17 @@ fn what_stood_on_a_link_stands_on_it_again() {
             let before = seen();
             let netlink = Netlink::connect().unwrap();
             let (below, child) = (stacked(&netlink, "test0").await, stacked(&netlink, "child0").await);
-            let addresses = netlink.addresses().await.unwrap();
-            let routes = netlink.routes().await.unwrap();
-            let rules = netlink.rules().await.unwrap();
-            let neighbours = netlink.permanent_neighbours().await.unwrap();
+            let addresses = netlink.addresses().await.unwrap().entries;
+            let routes = netlink.routes().await.unwrap().entries;
+            let rules = netlink.rules().await.unwrap().entries;
+            let neighbours = netlink.permanent_neighbours().await.unwrap().entries;
 
             ip("link delete test0");
             ip("rule delete priority 100");
             ip("-6 rule delete priority 101");
-            assert!(netlink.stacked_links().await.unwrap().iter().all(|link| link.link.name != "child0"));
+            assert!(
+                netlink.stacked_links().await.unwrap().entries.iter().all(|link| link.link.name != "child0")
+            );
             ip("link add test0 type veth peer name test1");
             ip(&format!("link set test0 address {}", below.link.address));
             ip("link set test1 up");
@@ -237,7 +239,7 @@ fn a_refusal_names_the_change_and_the_kernels_reason() {
             ip("address add 192.0.2.1/24 dev test0");
             ip("route add 10.0.0.0/8 via 192.0.2.9");
             let netlink = Netlink::connect().unwrap();
-            let routes = netlink.routes().await.unwrap();
+            let routes = netlink.routes().await.unwrap().entries;
             let mut route = routes.into_iter().find(Route::has_gateway).unwrap();
             route.next_hops[0].gateway = Some("203.0.113.1".parse().unwrap());
             let index = route.next_hops[0].index.unwrap();

@@ -112,6 +112,10 @@ pub fn compare(saved: &NetworkState, mapping: &LinkMapping<'_>, age: Duration) -
         };
         note(format!("route {}", route.iproute2_text(&name)), found, Gravity::CannotRestore);
     }
+    for entry in &saved.not_known {
+        let gravity = if entry.not_known.is_accepted() { Gravity::CannotRestore } else { Gravity::Wrong };
+        note(entry.what.clone(), format!("what it was is not known: {}", entry.not_known), gravity);
+    }
     differences
 }
 

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
 use nic_netlink::{
-    Address, ForwardingEntry, IfIndex, Neighbour, Netlink, NetworkReadError, Route, Rule, StackedLink,
+    Address, ForwardingEntry, IfIndex, Listed, Neighbour, Netlink, NetworkReadError, Route, Rule,
+    StackedLink, UnreadEntry,
 };
 
 /// The network of one namespace at one moment, as far as it matters here.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Network {
     /// The links.
     pub links: BTreeMap<IfIndex, StackedLink>,
@@ -21,24 +22,34 @@ pub struct Network {
     pub routes: Vec<Route>,
     /// The rules.
     pub rules: Vec<Rule>,
+    /// What could not be read of these lists.
+    pub unread: Vec<UnreadEntry>,
+    /// The links that the kernel shows on one that was asked for it, by name, and that are not known.
+    pub unread_uppers: BTreeMap<IfIndex, Vec<String>>,
 }
 
 impl Network {
     /// Reads it. The lists are read one after the other: what changes in between shows in the later ones only.
     pub async fn read(netlink: &Netlink) -> Result<Self, NetworkReadError> {
-        let links = netlink.stacked_links().await?;
+        let mut unread = Vec::new();
+        let links = known(netlink.stacked_links().await?, &mut unread);
         let has_forwarding =
             |link: &StackedLink| link.link.kind.as_deref() == Some("vxlan") || is_bridge_port(link);
-        let forwarding =
-            if links.iter().any(has_forwarding) { netlink.forwarding_entries().await? } else { Vec::new() };
+        let forwarding = if links.iter().any(has_forwarding) {
+            known(netlink.forwarding_entries().await?, &mut unread)
+        } else {
+            Vec::new()
+        };
         Ok(Self {
             links: links.into_iter().map(|link| (link.link.index, link)).collect(),
             uppers: BTreeMap::new(),
-            addresses: netlink.addresses().await?,
-            neighbours: netlink.permanent_neighbours().await?,
+            unread_uppers: BTreeMap::new(),
+            addresses: known(netlink.addresses().await?, &mut unread),
+            neighbours: known(netlink.permanent_neighbours().await?, &mut unread),
             forwarding,
-            routes: netlink.routes().await?,
-            rules: netlink.rules().await?,
+            routes: known(netlink.routes().await?, &mut unread),
+            rules: known(netlink.rules().await?, &mut unread),
+            unread,
         })
     }
 
@@ -47,6 +58,12 @@ impl Network {
     pub fn name(&self, index: IfIndex) -> String {
         self.links.get(&index).map_or_else(|| index.to_string(), |link| link.link.name.to_string())
     }
+}
+
+/// What was read of a list; what was not goes to `unread`.
+fn known<T>(listed: Listed<T>, unread: &mut Vec<UnreadEntry>) -> Vec<T> {
+    unread.extend(listed.unread);
+    listed.entries
 }
 
 /// Whether it is in a bridge.

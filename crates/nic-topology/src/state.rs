@@ -1,19 +1,20 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use nic_host::{Host, ListError, ReadError};
 use nic_netlink::{
-    Address, AddressFlags, ChildKind, ForwardingEntry, IfIndex, LinkAddress, LinkName, Neighbour, Netlink,
-    NetworkReadError, Port, Prefix, Route, Rule, StackedLink, Standing, Tunnel,
+    Address, ChildKind, ForwardingEntry, IfIndex, LinkAddress, LinkName, Neighbour, Netlink,
+    NetworkReadError, Port, Route, Rule, StackedLink, Standing, Tunnel,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::going::{Lowers, Ports, depth, links_affected, links_that_go, one_below};
 use crate::network::is_bridge_port;
-use crate::{ManagedBy, Network, Progress, progress};
+use crate::not_known::unknown_entries;
+use crate::routes::{KEEPALIVED, Owners, comes_by_itself, route_goes};
+use crate::{ManagedBy, Network, Progress, UnknownEntry, progress};
 
 /// What stands on interfaces that go away: all that the kernel removes with them, and what they are ports of.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkState {
     /// The interfaces that go, those that go with them, and those that stay and have or stand on one of them.
@@ -29,6 +30,9 @@ pub struct NetworkState {
     pub routes: Vec<Route>,
     /// The rules that name such an interface. The kernel keeps them; a network manager may not.
     pub rules: Vec<Rule>,
+    /// What stands on those that go, or may, and is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_known: Vec<UnknownEntry>,
 }
 
 /// A link that goes, or has to do with one that does.
@@ -135,10 +139,6 @@ impl LinkState {
         }
     }
 }
-
-/// `IFAPROT_*` and `RTPROT_*` share their numbers: what keepalived moves from machine to machine. It has moved to
-/// another one, perhaps, and is not put back.
-const KEEPALIVED: u8 = 18;
 
 /// What stands on interfaces could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -266,7 +266,9 @@ impl NetworkState {
                 .flatten()
                 .any(|name| names.contains(name.as_str()))
         });
+        let not_known = unknown_entries(network, &goes, &names);
         Self {
+            not_known,
             neighbours: neighbours.cloned().collect(),
             forwarding: forwarding.cloned().collect(),
             routes: routes.cloned().collect(),
@@ -314,6 +316,20 @@ impl NetworkState {
         lost.collect()
     }
 
+    /// What is not known and was not taken into account yet ([`NetworkState::accepting_not_known`]).
+    pub fn not_known(&self) -> impl Iterator<Item = &UnknownEntry> {
+        self.not_known.iter().filter(|entry| !entry.not_known.is_accepted())
+    }
+
+    /// The same state, with all that is not known taken into account: it is lost then, and that is said.
+    #[must_use]
+    pub fn accepting_not_known(mut self) -> Self {
+        for entry in &mut self.not_known {
+            entry.not_known = entry.not_known.clone().accepted();
+        }
+        self
+    }
+
     /// Whether nothing stands on the interfaces but they themselves.
     #[must_use]
     pub fn is_bare(&self) -> bool {
@@ -323,6 +339,7 @@ impl NetworkState {
             && self.forwarding.is_empty()
             && self.routes.is_empty()
             && self.rules.is_empty()
+            && self.not_known.is_empty()
     }
 }
 
@@ -356,53 +373,6 @@ fn is_kept_entry(network: &Network, link: &StackedLink, entry: &ForwardingEntry)
     let bridge = link.link.master.and_then(|master| network.links.get(&master));
     let is_of = |link: &StackedLink| link.link.address.0 == entry.link_address.0;
     is_bridge_port(link) && !is_of(link) && !bridge.is_some_and(is_of)
-}
-
-/// Whether the kernel removes it: through a link that goes, or from an address that no other link has
-/// (`fib_sync_down_addr` in `net/ipv4/fib_semantics.c`).
-fn route_goes(route: &Route, goes: &BTreeSet<IfIndex>, owners: &Owners) -> bool {
-    let through = route.next_hops.iter().filter_map(|hop| hop.index).any(|index| goes.contains(&index));
-    through || route.preferred_source.is_some_and(|source| owners.go.get(&source) == Some(&true))
-}
-
-/// Whether the kernel makes it with an address or with the link, or of a router advertisement, or keepalived does.
-fn comes_by_itself(route: &Route, owners: &Owners) -> bool {
-    match route.protocol {
-        Route::BY_ROUTER_ADVERTISEMENT | KEEPALIVED => true,
-        // Local, broadcast, anycast and multicast ones come with each address.
-        Route::BY_KERNEL if route.kind != Route::UNICAST => true,
-        Route::BY_KERNEL => owners.have_network(route),
-        _ => false,
-    }
-}
-
-/// What routes want to know of the addresses, of which there may be as many as of them.
-struct Owners {
-    /// Of each address, whether all links that have it go.
-    go: BTreeMap<IpAddr, bool>,
-    /// The networks to which the kernel makes routes with the addresses, each on its link.
-    networks: BTreeSet<(IfIndex, Prefix)>,
-}
-
-impl Owners {
-    fn of(network: &Network, goes: &BTreeSet<IfIndex>) -> Self {
-        let mut owners = Self { go: BTreeMap::new(), networks: BTreeSet::new() };
-        for address in &network.addresses {
-            *owners.go.entry(address.address).or_insert(true) &= goes.contains(&address.index);
-            if !address.flags.contains(AddressFlags::NOPREFIXROUTE) {
-                let far = address.peer.unwrap_or(address.address);
-                owners.networks.insert((address.index, Prefix::containing(far, address.prefix_length)));
-            }
-        }
-        owners
-    }
-
-    /// Whether it is the route to an address's own network. Network managers make such routes themselves, too, and mark them
-    /// as the kernel's; those are for addresses without [`AddressFlags::NOPREFIXROUTE`] only.
-    fn have_network(&self, route: &Route) -> bool {
-        let index = route.next_hops.first().and_then(|hop| hop.index);
-        index.is_some_and(|index| self.networks.contains(&(index, route.destination)))
-    }
 }
 
 /// The first of several links of a name, for looking links up.

@@ -18,6 +18,7 @@ impl Network {
         let mut asked = BTreeSet::new();
         let by_name: BTreeMap<String, IfIndex> =
             by_name(self).into_iter().map(|(name, link)| (name.to_owned(), link.link.index)).collect();
+        let lacks_links = self.unread.iter().any(|entry| entry.list == "links");
         loop {
             let goes = links_that_go(self, devices);
             let to_ask: Vec<(IfIndex, String)> = goes
@@ -34,8 +35,16 @@ impl Network {
                     continue;
                 }
                 let names = entries.iter().filter_map(|entry| entry.strip_prefix("upper_"));
-                let uppers = names.filter_map(|name| by_name.get(name).copied());
-                self.uppers.insert(index, uppers.collect());
+                let mut uppers = Vec::new();
+                for name in names {
+                    match by_name.get(name) {
+                        Some(upper) => uppers.push(*upper),
+                        // It may have come or gone since the links were listed.
+                        None if !lacks_links => {}
+                        None => self.unread_uppers.entry(index).or_default().push(name.to_owned()),
+                    }
+                }
+                self.uppers.insert(index, uppers);
             }
         }
     }

@@ -9,9 +9,16 @@ use nic_topology::NetworkState;
 pub(crate) async fn lost_elsewhere(source: &LinkSource, network: &NetworkState) -> Vec<String> {
     let LinkSource::Kernel(kernel) = source else { return Vec::new() };
     match kernel.netlink.links_elsewhere().await {
-        Ok(links) => lost(&links, |lower| {
-            network.link(lower).filter(|link| link.goes()).map(|link| link.name.to_string())
-        }),
+        Ok(elsewhere) => {
+            let goes = |lower: IfIndex| {
+                network.link(lower).filter(|link| link.goes()).map(|link| link.name.to_string())
+            };
+            let not_known = elsewhere
+                .not_known
+                .iter()
+                .map(|line| format!("what containers have on the interfaces cannot be told of {line}"));
+            lost(&elsewhere.links, goes).into_iter().chain(not_known).collect()
+        }
         Err(error) => vec![format!(
             "what containers have on the interfaces cannot be told: {}",
             crate::error_chain(&error)

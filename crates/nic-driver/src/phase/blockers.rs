@@ -2,6 +2,7 @@
 
 use nic_kmod::ModuleIndex;
 use nic_sriov::{NicState, unmakeable_ports};
+use nic_topology::NetworkState;
 
 use super::error::PhaseError;
 use crate::context::{Context, Lossy, ManagementNic};
@@ -24,15 +25,15 @@ pub(crate) async fn look_for_blockers(
     }
     // What is set of the NICs stands in nobody's way.
     let seen = NicsAndNetwork::look(context).await?;
-    let mut blockers = not_known(&seen.nics);
+    let mut blockers = not_known(&seen.nics, &seen.network);
     blockers.extend(what_hangs_on_the_nics(context, &seen, &mut found).await?);
     found.add(blockers, &context.settings.assume_ok);
     Ok((found, Some(seen)))
 }
 
 /// What is not known of the NICs, and would be lost with the driver.
-pub(crate) fn not_known(nics: &NicState) -> Vec<Blocker> {
-    let block = |not_known: nic_sriov::NotKnown| Blocker {
+pub(crate) fn not_known(nics: &NicState, network: &NetworkState) -> Vec<Blocker> {
+    let block = |not_known: String| Blocker {
         kind: BlockerKind::NotKnown,
         what: format!("what the NICs are to be given back is not known: {not_known}"),
         modules: Vec::new(),
@@ -40,7 +41,9 @@ pub(crate) fn not_known(nics: &NicState) -> Vec<Blocker> {
             .to_owned(),
         user: None,
     };
-    nics.not_known().into_iter().map(block).collect()
+    let of_nics = nics.not_known().into_iter().map(|not_known| not_known.to_string());
+    let on_them = network.not_known().map(|entry| format!("{}: {}", entry.what, entry.not_known));
+    of_nics.chain(on_them).map(block).collect()
 }
 
 /// What blocks; what will be lost, or is away meanwhile, is told in `found`.
@@ -125,11 +128,27 @@ mod tests {
     use std::time::Instant;
 
     use nic_host::{Host, Replay};
+    use nic_netlink::Unread;
+    use nic_topology::UnknownEntry;
 
+    use super::*;
     use crate::fixture::context;
     use crate::phase::{plan_reload, preflight, snapshot, status};
 
     const BEFORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/documented-node/before");
+
+    #[test]
+    fn fault_2_what_is_not_known_of_what_stands_on_the_nics_blocks() {
+        let entry = UnknownEntry {
+            what: "one of the routes".to_owned(),
+            not_known: Unread::because("it is cut off"),
+        };
+        let network = NetworkState { not_known: vec![entry], ..NetworkState::default() };
+        let [blocker] = &not_known(&NicState::default(), &network)[..] else { panic!("it does not block") };
+        assert_eq!(blocker.kind, BlockerKind::NotKnown);
+        assert!(blocker.what.ends_with("one of the routes: it is cut off"), "{}", blocker.what);
+        assert!(not_known(&NicState::default(), &network.accepting_not_known()).is_empty());
+    }
 
     #[tokio::test]
     async fn fault_5_2_commands_that_look_beside_a_pf_that_hangs_end_and_name_it() {

@@ -31,9 +31,12 @@ pub async fn snapshot(context: &Context) -> Result<TakenSnapshot, PhaseError> {
     let set_aside = make_room(context)?;
     ensure_pf(context)?;
     let mut observed = observe_node(context).await?;
-    let not_known = observed.nics.not_known();
+    let mut not_known = observed.nics.not_known();
+    let on_them = observed.network.not_known();
+    not_known
+        .extend(on_them.map(|entry| NotKnown { path: entry.what.clone(), why: entry.not_known.to_string() }));
     if context.settings.assume_ok.contains(&Assumption::NotKnown) {
-        observed.nics = observed.nics.accepting_not_known();
+        observed.accept_not_known();
     }
     let snapshot = Snapshot::by_hand(observed);
     context.store.write_snapshot(&snapshot)?;

@@ -93,6 +93,14 @@ pub struct Observed {
     pub network: NetworkState,
 }
 
+impl Observed {
+    /// Takes all that is not known into account: it is lost then, and that is said.
+    pub(crate) fn accept_not_known(&mut self) {
+        self.nics = std::mem::take(&mut self.nics).accepting_not_known();
+        self.network = std::mem::take(&mut self.network).accepting_not_known();
+    }
+}
+
 impl Snapshot {
     /// A snapshot that is taken now, by hand.
     #[must_use]

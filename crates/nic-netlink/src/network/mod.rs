@@ -4,6 +4,7 @@ mod ip;
 mod raw;
 
 mod events;
+mod listed;
 
 mod address;
 mod forwarding;
@@ -27,6 +28,8 @@ pub use self::address::{Address, AddressFlags};
 pub use self::events::NetworkEvents;
 pub use self::forwarding::ForwardingEntry;
 pub use self::ip::{IpVersion, Prefix};
+pub use self::listed::{About, Listed, UnreadEntry};
+use self::listed::{Subject, decode_each};
 pub use self::neighbour::Neighbour;
 pub use self::raw::{HexBytes, RawAttribute};
 pub use self::route::{Encapsulation, NextHop, Route};
@@ -145,23 +148,37 @@ impl NetworkChangeError {
 
 impl Netlink {
     /// Every link of the namespace with what it stands on and what it is to its master, without VF attributes.
-    pub async fn stacked_links(&self) -> Result<Vec<StackedLink>, NetworkReadError> {
+    pub async fn stacked_links(&self) -> Result<Listed<StackedLink>, NetworkReadError> {
         const IFLA_EXT_MASK: u16 = 29;
         const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
         let mut body = Body::new(&[0; 16]);
         body.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
         let request = RawMessage { kind: RTM_GETLINK, body: body.finish() };
-        self.list("links", request, RTM_NEWLINK, stacked::decode).await
+        self.list(Subject::InHeader, "links", request, RTM_NEWLINK, stacked::decode).await
     }
 
     /// The IP addresses of all interfaces, of each in the kernel's order.
-    pub async fn addresses(&self) -> Result<Vec<Address>, NetworkReadError> {
-        self.list("IP addresses", of_all_families(RTM_GETADDR, 8), RTM_NEWADDR, address::decode).await
+    pub async fn addresses(&self) -> Result<Listed<Address>, NetworkReadError> {
+        self.list(
+            Subject::InHeader,
+            "IP addresses",
+            of_all_families(RTM_GETADDR, 8),
+            RTM_NEWADDR,
+            address::decode,
+        )
+        .await
     }
 
     /// The IP routes of all tables, of each in the kernel's order, without cached ones.
-    pub async fn routes(&self) -> Result<Vec<Route>, NetworkReadError> {
-        self.list("routes", of_all_families(RTM_GETROUTE, 12), RTM_NEWROUTE, route::decode).await
+    pub async fn routes(&self) -> Result<Listed<Route>, NetworkReadError> {
+        self.list(
+            Subject::OutOfRoute,
+            "routes",
+            of_all_families(RTM_GETROUTE, 12),
+            RTM_NEWROUTE,
+            route::decode,
+        )
+        .await
     }
 
     /// The route by which a packet to this address would leave; `None` where there is none.
@@ -182,19 +199,27 @@ impl Netlink {
     }
 
     /// The IP rules.
-    pub async fn rules(&self) -> Result<Vec<Rule>, NetworkReadError> {
-        self.list("rules", of_all_families(RTM_GETRULE, 12), RTM_NEWRULE, rule::decode).await
+    pub async fn rules(&self) -> Result<Listed<Rule>, NetworkReadError> {
+        self.list(Subject::NamesOfRule, "rules", of_all_families(RTM_GETRULE, 12), RTM_NEWRULE, rule::decode)
+            .await
     }
 
     /// The permanent neighbour entries, without those that a proxy answers for.
-    pub async fn permanent_neighbours(&self) -> Result<Vec<Neighbour>, NetworkReadError> {
-        self.list("neighbours", of_all_families(RTM_GETNEIGH, 12), RTM_NEWNEIGH, neighbour::decode).await
+    pub async fn permanent_neighbours(&self) -> Result<Listed<Neighbour>, NetworkReadError> {
+        self.list(
+            Subject::InHeader,
+            "neighbours",
+            of_all_families(RTM_GETNEIGH, 12),
+            RTM_NEWNEIGH,
+            neighbour::decode,
+        )
+        .await
     }
 
     /// The forwarding entries that somebody made, of VXLANs, of bridges, and of what else has such a table.
-    pub async fn forwarding_entries(&self) -> Result<Vec<ForwardingEntry>, NetworkReadError> {
+    pub async fn forwarding_entries(&self) -> Result<Listed<ForwardingEntry>, NetworkReadError> {
         let request = RawMessage { kind: RTM_GETNEIGH, body: forwarding::question() };
-        self.list("forwarding entries", request, RTM_NEWNEIGH, forwarding::decode).await
+        self.list(Subject::InHeader, "forwarding entries", request, RTM_NEWNEIGH, forwarding::decode).await
     }
 
     /// Carries out a change.
@@ -207,18 +232,18 @@ impl Netlink {
         }
     }
 
+    /// A list, each entry of it by itself: one that cannot be read is not known.
     async fn list<T>(
         &self,
+        subject: Subject,
         what: &'static str,
         request: RawMessage,
         answer: u16,
         decode: impl Fn(&[u8]) -> Result<Option<T>, MalformedError>,
-    ) -> Result<Vec<T>, NetworkReadError> {
+    ) -> Result<Listed<T>, NetworkReadError> {
         let error = |source| NetworkReadError { what, source };
         let messages = self.connection.dump(request, self.deadline).await.map_err(error)?;
-        let of_kind = messages.iter().filter(|message| message.kind == answer);
-        let decoded = of_kind.filter_map(|message| decode(&message.body).transpose());
-        decoded.collect::<Result<_, _>>().map_err(|malformed| error(malformed.into()))
+        Ok(decode_each(what, subject, messages.iter().filter(|message| message.kind == answer), decode))
     }
 }
 

@@ -64,10 +64,10 @@ impl fmt::Display for Rule {
 
 const FRA_DST: u16 = 1;
 const FRA_SRC: u16 = 2;
-const FRA_IIFNAME: u16 = 3;
+pub(super) const FRA_IIFNAME: u16 = 3;
 const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
-const FRA_OIFNAME: u16 = 17;
+pub(super) const FRA_OIFNAME: u16 = 17;
 const FRA_PAD: u16 = 18;
 const FIB_RULE_INVERT: u32 = 2;
 

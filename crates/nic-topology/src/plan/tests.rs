@@ -5,6 +5,7 @@ use nic_netlink::{
 
 mod check;
 mod many;
+mod not_known;
 mod standing;
 
 use super::*;
@@ -127,6 +128,10 @@ fn neighbour(index: u32, address: &str) -> Neighbour {
         flags: 0,
         protocol: 0,
     }
+}
+
+fn json(state: &NetworkState) -> serde_json::Value {
+    serde_json::to_value(state).unwrap()
 }
 
 fn links(links: Vec<StackedLink>) -> BTreeMap<IfIndex, StackedLink> {
@@ -546,7 +551,7 @@ fn the_ways_out_are_found_through_bonds_and_vlans() {
 fn a_snapshot_is_what_serde_writes() {
     let saved = NetworkState::standing_on(&node(), &PFS);
     let text = serde_json::to_string(&saved).unwrap();
-    assert_eq!(serde_json::from_str::<NetworkState>(&text).unwrap(), saved);
+    assert_eq!(json(&serde_json::from_str(&text).unwrap()), json(&saved));
     assert!(!saved.is_bare());
     assert!(NetworkState::standing_on(&node(), &[]).is_bare());
 }
@@ -569,7 +574,7 @@ fn what_stood_on_a_device_that_is_lost_goes_with_it() {
     let only_way = |route: &Route| route.next_hops.iter().all(|hop| hop.index.is_some_and(on_lost));
     assert!(without.routes.iter().all(|route| route.next_hops.is_empty() || !only_way(route)));
     assert!(without.routes.len() < saved.routes.len() && !without.routes.is_empty());
-    assert_eq!(saved.clone().without_devices(&[IfIndex(99)]), saved);
+    assert_eq!(json(&saved.clone().without_devices(&[IfIndex(99)])), json(&saved));
 }
 
 /// One comparison of each with each would be 10¹⁰ of them, and would not end while somebody waits.

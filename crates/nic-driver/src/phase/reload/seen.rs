@@ -1,7 +1,7 @@
 //! What else a reload goes by, once it is known what is due: it is read here, and nothing is decided.
 
 use nic_kmod::{LoadedModules, ModuleIndex};
-use nic_sriov::{DeviceAddress, NicState, ObserveError};
+use nic_sriov::{DeviceAddress, ObserveError};
 
 use super::duty::{Duty, duty};
 use super::facts::Facts;
@@ -133,7 +133,7 @@ pub(super) fn new_snapshot(
     facts: &Facts,
     mut observed: Observed,
 ) -> Result<Snapshot, PhaseError> {
-    observed.nics = accept_not_known(context, observed.nics)?;
+    accept_not_known(context, &mut observed)?;
     observed.parameters = given_parameters(context, index, &observed.modules)?;
     observed.lost = still_lost_modules(context, facts.state.clone())?;
     Ok(Snapshot::by_hand(observed).arm())
@@ -141,13 +141,14 @@ pub(super) fn new_snapshot(
 
 /// What is not known of the NICs blocks also where it has become so since the blockers were looked for; where it is passed over, the
 /// snapshot says so, for whoever restores from it.
-fn accept_not_known(context: &Context, nics: NicState) -> Result<NicState, PhaseError> {
-    let blockers = not_known(&nics);
+fn accept_not_known(context: &Context, observed: &mut Observed) -> Result<(), PhaseError> {
+    let blockers = not_known(&observed.nics, &observed.network);
     if blockers.is_empty() {
-        return Ok(nics);
+        return Ok(());
     }
     if context.settings.assume_ok.contains(&Assumption::NotKnown) {
-        return Ok(nics.accepting_not_known());
+        observed.accept_not_known();
+        return Ok(());
     }
     Err(BlockersFound { blockers }.into())
 }

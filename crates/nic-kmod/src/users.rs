@@ -182,14 +182,20 @@ fn open_devices(host: &Host, pid: u32) -> Vec<ModuleUser> {
     devices.into_iter().map(user).collect()
 }
 
-/// The module that serves a device file of the RDMA subsystem. That of a class of devices stands nowhere in sysfs.
+/// The module that serves a device file of the RDMA subsystem, or a NIC's pulses. That of a class of devices stands nowhere in sysfs.
 ///
 /// A container may have the file under any name: by the device's number the kernel tells its own (`/sys/dev/char`).
 fn module_of_device(host: &Host, open: &OpenDevice) -> Option<ModuleName> {
     let number = open.number.map(|number| format!("/sys/dev/char/{number}"));
     let by_number = number.and_then(|link| host.link_name(link).ok().flatten());
-    let by_path = || Some(open.file.strip_prefix("/dev/infiniband").ok()?.to_str()?.to_owned());
+    let by_path = || {
+        let below = |folder| open.file.strip_prefix(folder).ok()?.to_str().map(str::to_owned);
+        below("/dev/infiniband").or_else(|| below("/dev").filter(|name| name.starts_with("pps")))
+    };
     let name = by_number.or_else(by_path)?;
+    if name.starts_with("pps") {
+        return module_of_pulses(host, &name);
+    }
     let module = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
         "uverbs" => "ib_uverbs",
         "umad" | "issm" => "ib_umad",
@@ -198,6 +204,14 @@ fn module_of_device(host: &Host, open: &OpenDevice) -> Option<ModuleName> {
         _ => return None,
     };
     module.parse().ok()
+}
+
+/// The module of the driver whose PTP clock gives these pulses: to have them open keeps it (`pps_register_cdev` in `drivers/pps/pps.c`, with
+/// the owner and the name that `ptp_clock_register` in `drivers/ptp/ptp_clock.c` gives). `None` for pulses of anything else.
+fn module_of_pulses(host: &Host, name: &str) -> Option<ModuleName> {
+    let clock = host.attribute(format!("/sys/class/pps/{name}/name")).ok()??;
+    let driver = host.path(format!("/sys/class/ptp/{clock}/device/driver"));
+    std::fs::canonicalize(driver.join("module")).ok()?.file_name()?.to_str()?.parse().ok()
 }
 
 /// Protocols with open sockets, from `/proc/net/protocols` (`proto_seq_printf` in `net/core/sock.c`): name, size, number
@@ -295,6 +309,26 @@ mod tests {
         // A kernel that does not tell it, and a tree.
         assert_eq!(module("/dev/infiniband/uverbs7", Some("7:7")).as_deref(), Some("ib_uverbs"));
         assert_eq!(module("/dev/infiniband/umad7", None).as_deref(), Some("ib_umad"));
+    }
+
+    #[test]
+    fn fault_4_who_has_the_pulses_of_a_nics_clock_keeps_its_driver() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let device = "sys/devices/pci0000:00/0000:01:00.0";
+        std::fs::create_dir_all(root.join("sys/module/igb")).unwrap();
+        link(root, "sys/bus/pci/drivers/igb/module", "../../../../module/igb");
+        link(root, &format!("{device}/driver"), "../../../bus/pci/drivers/igb");
+        std::fs::create_dir_all(root.join(device).join("ptp/ptp3")).unwrap();
+        link(root, &format!("{device}/ptp/ptp3/device"), "../..");
+        link(root, "sys/class/ptp/ptp3", "../../devices/pci0000:00/0000:01:00.0/ptp/ptp3");
+        for (pulses, of) in [("pps1", "ptp3\n"), ("pps0", "serial0\n")] {
+            file(root, &format!("sys/class/pps/{pulses}/name"), of);
+        }
+        file(root, "proc/42/comm", "chronyd\n");
+        link(root, "proc/42/fd/5", "/dev/pps0");
+        link(root, "proc/42/fd/6", "/dev/pps1");
+        assert_eq!(told(&Host::at(root)), ["igb: process 42 (chronyd) has /dev/pps1 open"]);
     }
 
     #[test]

@@ -238,12 +238,14 @@ pub(super) fn remedy_for(user: &UserKind) -> String {
 }
 
 pub(super) fn unknown_user(module: &ModuleName, count: u32, sees_all: bool) -> Blocker {
+    // A tracepoint of a module that is counted or attached to keeps it (`perf_trace_event_init` in kernel/trace/trace_event_perf.c), and so
+    // does a BPF program on a function of its (`bpf_check_attach_target` in kernel/bpf/verifier.c).
     let (what, remedy) = if sees_all {
         (
             format!(
                 "an unknown user of {module} ({count} references): no process, mount or socket explains it"
             ),
-            "stop what uses RDMA on this node; what only the kernel holds goes with a reboot",
+            "stop what uses RDMA on this node, or traces the driver (perf, bpftrace); what only the kernel holds goes with a reboot",
         )
     } else {
         (

@@ -315,7 +315,7 @@ igb 1 3 - Live 0x0
         another vendor's RDMA module rdma_rxe is loaded, which keeps ib_uverbs, ib_core (allow its unloading with UNLOAD_THIRD_PARTY_RDMA_MODULES=true (--unload-third-party-rdma-modules), or `modprobe -r rdma_rxe`)
         process 42 (ib_write_bw) has /dev/infiniband/uverbs0 open, which keeps rdma_rxe, ib_uverbs (stop the process 42, or the pod that it runs in)
         /dev/nvme1n1 (xfs) is mounted on /data, which keeps nvme_rdma (`umount /data`: what backs it is never unloaded)
-        an unknown user of ib_core (1 references): no process, mount or socket explains it (stop what uses RDMA on this node; what only the kernel holds goes with a reboot)
+        an unknown user of ib_core (1 references): no process, mount or socket explains it (stop what uses RDMA on this node, or traces the driver (perf, bpftrace); what only the kernel holds goes with a reboot)
         ");
     }
 
@@ -326,7 +326,7 @@ igb 1 3 - Live 0x0
         the unknown out-of-tree module vendor_mod is loaded, which keeps ib_core (`modprobe -r vendor_mod`, or describe it in the NIC family if it belongs to the driver)
         process 42 (ib_write_bw) has /dev/infiniband/uverbs0 open, which keeps rdma_rxe, ib_uverbs (stop the process 42, or the pod that it runs in)
         /dev/nvme1n1 (xfs) is mounted on /data, which keeps nvme_rdma (`umount /data`: what backs it is never unloaded)
-        an unknown user of ib_core (1 references): no process, mount or socket explains it (stop what uses RDMA on this node; what only the kernel holds goes with a reboot)
+        an unknown user of ib_core (1 references): no process, mount or socket explains it (stop what uses RDMA on this node, or traces the driver (perf, bpftrace); what only the kernel holds goes with a reboot)
         ");
     }
 

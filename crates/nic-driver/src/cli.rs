@@ -26,6 +26,7 @@ mod status;
 mod status_arguments;
 mod terminal;
 mod text;
+mod usage_error;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -46,14 +47,13 @@ pub use status_arguments::StatusArguments;
 
 use build::SettingError;
 use output::{fail, print, set_up_logs, show};
-use settings::{machine, settings, store};
+use settings::{family, machine, settings, store};
 use terminal::Terminal;
 use text::{BuiltText, InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
 
 use crate::Exit;
 use crate::build_progress::BuildObserver;
 use crate::context::Context;
-use crate::family::NicFamily;
 use crate::node::tell_machine;
 use crate::phase::{
     self, BuildPackagesRequest, DriverAfterwards, InstallRequest, PhaseError, RunEnded, RunRequest,
@@ -128,7 +128,7 @@ async fn dispatch(cli: &Cli, terminal: Option<Terminal>) -> Exit {
         Ok(request) => request,
         Err(error) => return fail(cli, &error, Exit::Usage),
     };
-    let mut family = match NicFamily::open(&cli.family) {
+    let mut family = match family(cli) {
         Ok(family) => family,
         Err(error) => return fail(cli, &error, Exit::Usage),
     };

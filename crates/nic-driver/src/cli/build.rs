@@ -105,8 +105,10 @@ impl SidecarArguments {
     }
 
     /// Paths of the machine.
-    pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        [&mut self.shared_folder].into_iter().chain(&mut self.sidecar_program)
+    pub(super) fn paths(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
+        let program = self.sidecar_program.iter_mut();
+        let program = program.map(|path| ("NIC_DRIVER_SIDECAR_PROGRAM (--sidecar-program)", path));
+        [("DTK_OCP_NIC_SHARED_DIR (--shared-folder)", &mut self.shared_folder)].into_iter().chain(program)
     }
 }
 
@@ -138,10 +140,17 @@ impl BuildArguments {
         })
     }
 
-    pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.driver_sources.iter_mut().chain(&mut self.inventory)
+    pub(super) fn paths(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
+        let sources = self.driver_sources.iter_mut();
+        let inventory = self.inventory.iter_mut();
+        sources
+            .map(|path| ("NVIDIA_NIC_DRIVER_PATH (--driver-sources)", path))
+            .chain(inventory.map(|path| ("NVIDIA_NIC_DRIVERS_INVENTORY_PATH (--inventory)", path)))
     }
 }
+
+/// What a path is called that no variable can name.
+pub(super) const ON_COMMAND_LINE: &str = "a path on the command line";
 
 /// The token for Ubuntu Pro. A variable only: what stands on a command line everybody on the machine can read.
 pub(super) fn token() -> Result<Option<Secret>, SettingError> {

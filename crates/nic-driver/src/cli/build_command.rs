@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nic_build::Proxies;
 use nic_host::KernelRelease;
 
-use super::build::{BuildArguments, DkmsArguments, SettingError, token};
+use super::build::{BuildArguments, DkmsArguments, ON_COMMAND_LINE, SettingError, token};
 use crate::phase::{BuildPackagesRequest, InstallRequest, Layer, LayerKind, LayerTarget, PackageOrigin};
 
 /// What is built, and as what.
@@ -60,7 +60,9 @@ impl BuildCommand {
     }
 
     /// Paths of the machine.
-    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
-        self.build.paths().chain(&mut self.into).chain(&mut self.archive).collect()
+    pub(super) fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        let into = self.into.iter_mut().map(|path| (ON_COMMAND_LINE, path));
+        let archive = self.archive.iter_mut().map(|path| (ON_COMMAND_LINE, path));
+        self.build.paths().chain(into).chain(archive).collect()
     }
 }

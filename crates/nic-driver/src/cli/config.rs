@@ -12,9 +12,9 @@ use super::build::{SettingError, token};
 use super::in_force::{ConfigArguments, Origin, SettingInForce};
 use super::modules::ModuleListError;
 use super::output::{fail, show};
-use super::settings::{KUBERNETES_API, settings, store};
+use super::settings::{FamilySettingError, KUBERNETES_API, family, settings, store};
 use crate::Exit;
-use crate::family::{FamilyError, FamilyModules, NicFamily};
+use crate::family::FamilyModules;
 
 const NOT_SET: &str = "-";
 
@@ -41,7 +41,7 @@ struct VariableInForce {
 #[derive(Debug, thiserror::Error)]
 enum InForceError {
     #[error(transparent)]
-    Family(#[from] FamilyError),
+    Family(#[from] FamilySettingError),
     #[error(transparent)]
     Modules(#[from] ModuleListError),
     #[error(transparent)]
@@ -72,7 +72,7 @@ pub(super) fn tell(cli: &Cli, settings: &[SettingInForce]) {
 }
 
 fn in_force(cli: &Cli, settings: &[SettingInForce]) -> Result<InForce, InForceError> {
-    let mut family = NicFamily::open(&cli.family)?;
+    let mut family = family(cli)?;
     cli.modules.apply(&mut family)?;
     let variables = variables(token()?.is_some());
     let settings = settings.iter().cloned();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
-use nic_host::{Foreign, Host};
+use nic_host::{Foreign, ForeignWord, Host};
 use toml::de::{DeTable, DeValue};
 
 use super::setting::{CONFIG, all_arguments, check, may_be_empty, nearest, settings};
@@ -37,8 +37,8 @@ impl ConfigFile {
     pub(super) fn read(path: &Path, declared: &Command) -> Result<Self, Error> {
         let text = Host::running().read(path).map_err(|error| {
             let why = format!(
-                "cannot read the file of settings {}: {}\n",
-                path.display(),
+                "NIC_DRIVER_CONFIG (--config): cannot read the file of settings {}: {}\n",
+                ForeignWord(&path.to_string_lossy()),
                 error_chain(&error.source)
             );
             Error::raw(ErrorKind::Io, why).with_cmd(declared)

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, Error, FromArgMatches as _};
+use nic_host::ForeignWord;
 
 use super::arguments::{self, Cli};
 use super::config_file::ConfigFile;
 use super::in_force::SettingInForce;
 use super::run::{RUN, is_entrypoint};
 use super::setting::{CONFIG, all_arguments, check, may_be_empty, nearest, with_all_settings};
+use super::usage_error;
 use crate::state::KILL_AT_LINE;
 
 /// How the names of variables begin that are this program's alone.
@@ -26,7 +28,7 @@ impl Cli {
         if command_line.first().is_some_and(|program| is_entrypoint(program)) {
             command_line.insert(1, RUN.into());
         }
-        Self::of_command_line(&command_line).unwrap_or_else(|error| error.exit())
+        Self::of_command_line(&command_line).unwrap_or_else(|error| usage_error::end(error, &command_line))
     }
 
     fn of_command_line(command_line: &[OsString]) -> Result<Self, Error> {
@@ -103,7 +105,7 @@ fn with_variable(mut error: Error, command: &Command) -> Error {
         .into_iter()
         .filter(|arg| arg.get_long() == long)
         .filter_map(|arg| long.and(arg.get_env()))
-        .find(|name| std::env::var_os(name).is_some_and(|set| set == *value));
+        .find(|name| std::env::var_os(name).is_some_and(|set| set.to_string_lossy() == *value));
     if let Some(variable) = variable {
         let named = format!("{} ({option})", variable.display());
         error.insert(ContextKind::InvalidArg, ContextValue::String(named));
@@ -127,8 +129,8 @@ fn refuse_unknown_variables(command: &Command) -> Result<(), Error> {
     let lines: Vec<String> = unknown
         .into_iter()
         .map(|name| match nearest(name, known.iter().copied()) {
-            Some(near) => format!("there is no variable {name}; the nearest is {near}"),
-            None => format!("there is no variable {name}"),
+            Some(near) => format!("there is no variable {}; the nearest is {near}", ForeignWord(name)),
+            None => format!("there is no variable {}", ForeignWord(name)),
         })
         .collect();
     Err(Error::raw(ErrorKind::UnknownArgument, format!("{}\n", lines.join("\n"))).with_cmd(command))

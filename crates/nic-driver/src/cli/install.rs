@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nic_build::Proxies;
 
-use super::build::{BuildArguments, DkmsArguments, SettingError, SidecarArguments, token};
+use super::build::{BuildArguments, DkmsArguments, ON_COMMAND_LINE, SettingError, SidecarArguments, token};
 use super::modules::parse_bool;
 use crate::phase::{InstallRequest, PackageOrigin};
 
@@ -69,7 +69,7 @@ pub enum InstallMode {
 
 impl SourcesArguments {
     /// Paths of the machine.
-    pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+    pub(super) fn paths(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
         self.build.paths().chain(self.sidecar.paths())
     }
 }
@@ -111,11 +111,11 @@ impl InstallArguments {
     }
 
     /// Paths of the machine.
-    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
-        let mut paths: Vec<&mut PathBuf> = self.packages.iter_mut().collect();
+    pub(super) fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        let mut paths: Vec<_> = self.packages.iter_mut().map(|path| (ON_COMMAND_LINE, path)).collect();
         match &mut self.mode {
             None | Some(InstallMode::Precompiled) => {}
-            Some(InstallMode::Packages { folder }) => paths.push(folder),
+            Some(InstallMode::Packages { folder }) => paths.push((ON_COMMAND_LINE, folder)),
             Some(InstallMode::Sources(sources)) => paths.extend(sources.paths()),
             Some(InstallMode::Dtk { build, sidecar }) => {
                 paths.extend(build.paths());

@@ -90,13 +90,17 @@ pub(super) fn print(cli: &Cli, text: &[u8], exit: Exit) -> Exit {
 
 pub(super) fn fail(cli: &Cli, error: &dyn std::error::Error, exit: Exit) -> Exit {
     if cli.output == Output::Json {
-        let object = serde_json::json!({ "error": error_chain(error), "exit": exit as u8 });
-        // Errors are results too: a program that reads JSON finds them where it reads.
-        if let Err(error) = writeln!(io::stdout(), "{object}") {
-            tracing::debug!(%error, "stdout is closed");
-        }
+        tell_as_json(error, exit);
     }
     tell(error, exit)
+}
+
+/// Errors are results too: a program that reads JSON finds them where it reads.
+pub(super) fn tell_as_json(error: &dyn std::error::Error, exit: Exit) {
+    let object = serde_json::json!({ "error": error_chain(error), "exit": exit as u8 });
+    if let Err(error) = writeln!(io::stdout(), "{object}") {
+        tracing::debug!(%error, "stdout is closed");
+    }
 }
 
 /// Tells an error on stderr, whatever the command line asks for.

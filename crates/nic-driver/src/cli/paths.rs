@@ -55,8 +55,8 @@ pub(super) fn make_absolute(cli: &mut Cli) -> Result<(), PathError> {
         Command::Run(run) => run.paths(),
         _ => Vec::new(),
     };
-    for path in of_command {
-        *path = of_machine("a path on the command line", &cli.root, path)?;
+    for (setting, path) in of_command {
+        *path = of_machine(setting, &cli.root, path)?;
     }
     Ok(())
 }

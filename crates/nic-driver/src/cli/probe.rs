@@ -2,13 +2,12 @@
 
 use super::arguments::Cli;
 use super::output::{fail, show};
-use super::settings::{machine, store};
+use super::settings::{family, machine, store};
 use crate::Exit;
-use crate::family::NicFamily;
 use crate::phase::{self, Probe};
 
 pub(super) fn probe(cli: &Cli, asked: Probe) -> Exit {
-    let family = match NicFamily::open(&cli.family) {
+    let family = match family(cli) {
         Ok(family) => family,
         Err(error) => return fail(cli, &error, Exit::Usage),
     };

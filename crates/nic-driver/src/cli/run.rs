@@ -90,8 +90,12 @@ impl RunArguments {
     }
 
     /// Paths of the machine.
-    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
-        let mut paths = vec![&mut self.termination_log, &mut self.names_rule, &mut self.headers];
+    pub(super) fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        let mut paths = vec![
+            ("NIC_DRIVER_TERMINATION_LOG (--termination-log)", &mut self.termination_log),
+            ("MLX_UDEV_RULES_FILE (--names-rule)", &mut self.names_rule),
+            ("SHARED_KERNEL_HEADERS_DIR (--headers)", &mut self.headers),
+        ];
         if let RunMode::Sources(sources) = &mut self.mode {
             paths.extend(sources.paths());
         }

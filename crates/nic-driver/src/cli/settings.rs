@@ -9,11 +9,31 @@ use nic_host::{HOST_MOUNT, Host};
 use super::arguments::{Cli, Command, Planned};
 use crate::context::Settings;
 use crate::default_paths;
+use crate::family::{FamilyError, NicFamily};
 use crate::phase::OTHERS_BUILD_DEADLINE;
 use crate::state::StateStore;
 
 /// The variable in which every container of a cluster is told the Kubernetes API's address.
 pub(super) const KUBERNETES_API: &str = "KUBERNETES_SERVICE_HOST";
+
+/// The NIC family that is asked for cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FamilySettingError {
+    /// The variable names it.
+    #[error("NIC_DRIVER_FAMILY (--family)")]
+    Variable(#[source] FamilyError),
+    /// The command line does, or the file of settings.
+    #[error(transparent)]
+    Option(FamilyError),
+}
+
+/// The NIC family that is asked for.
+pub(super) fn family(cli: &Cli) -> Result<NicFamily, FamilySettingError> {
+    let is_variable = std::env::var_os("NIC_DRIVER_FAMILY").is_some_and(|set| set == *cli.family);
+    NicFamily::open(&cli.family).map_err(|error| {
+        if is_variable { FamilySettingError::Variable(error) } else { FamilySettingError::Option(error) }
+    })
+}
 
 fn host(cli: &Cli) -> Host {
     Host::at(&cli.root)

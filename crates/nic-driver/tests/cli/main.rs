@@ -57,6 +57,8 @@ mod terminal;
 #[cfg(test)]
 mod together;
 #[cfg(test)]
+mod usage;
+#[cfg(test)]
 mod way_back;
 #[cfg(test)]
 mod whole_life;

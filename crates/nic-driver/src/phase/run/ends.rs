@@ -73,3 +73,30 @@ fn read(context: &Context) -> Option<(u32, String)> {
 fn write(context: &Context, count: u32, reason: &str) -> Result<(), WriteError> {
     context.host.write_durably(file(context), format!("{count}\n{reason}").as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use nic_host::Host;
+
+    use super::*;
+    use crate::fixture;
+
+    /// Who waits for a FIFO waits for ever.
+    #[test]
+    fn trial_w3_a_count_that_is_no_file_or_has_no_end_is_counted_anew() {
+        let tree = tempfile::tempdir().unwrap();
+        let context = fixture::context(Host::running(), tree.path());
+        write(&context, 2, "why").unwrap();
+        assert_eq!(read(&context), Some((2, "why".to_owned())));
+        let path = context.host.path(file(&context));
+        std::fs::File::options().append(true).open(&path).unwrap().write_all(&vec![b'x'; 1 << 20]).unwrap();
+        assert_eq!(read(&context), None);
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert_eq!(read(&context), None);
+        write(&context, 1, "why").unwrap();
+        assert_eq!(read(&context), Some((1, "why".to_owned())));
+    }
+}

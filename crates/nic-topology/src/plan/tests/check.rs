@@ -41,6 +41,12 @@ fn trial_w12_whatever_is_observed_can_be_with_any_of_its_devices_lost() {
     for lost in [&PFS[..1], &PFS[1..2], &PFS[2..], &PFS[1..], &PFS] {
         assert_eq!(saved.clone().without_devices(lost).check(), Ok(()), "{lost:?}");
     }
+    // A bond that the kernel removes with its last port goes with the first here, and the other is nobody's port then.
+    let mut node = node();
+    node.links.get_mut(&IfIndex(20)).unwrap().link.link_layer = nic_netlink::LinkLayer::InfiniBand;
+    let bonded = NetworkState::standing_on(&node, &PFS);
+    assert!(matches!(bonded.link(IfIndex(20)).unwrap().place, Place::LostChild { .. }));
+    assert_eq!(bonded.without_devices(&[IfIndex(2)]).check(), Ok(()));
     // Nothing is bound to a device that does not come.
     let without = saved.without_devices(&[IfIndex(4)]);
     let tunnel = without.links.iter().find(|link| link.name == "gre1").unwrap();

@@ -209,7 +209,11 @@ mod tests {
             ("Cargo.lock", [&all, &[], &[]]),
             (
                 "crates/nic-kmod/src/users/sockets.rs",
-                [&["nic-kmod"], &["nic-driver", "lab-guest", "xtask"], &["blockers", "signed-modules"]],
+                [
+                    &["nic-kmod"],
+                    &["nic-driver", "lab-guest", "xtask"],
+                    &["remote-storage", "blockers", "signed-modules"],
+                ],
             ),
             (
                 "crates/nic-topology/src/plan.rs",
@@ -246,7 +250,7 @@ mod tests {
         assert_eq!(touched.on_demand, ["deadlines"]);
         let text = describe(&touched);
         assert!(text.contains("on demand, they take hours: deadlines\n"), "{text}");
-        assert!(text.ends_with("cargo xtask test --scenario signals\n"), "{text}");
+        assert!(text.ends_with("cargo xtask test --scenario signals --scenario hanging-numvfs\n"), "{text}");
     }
 
     #[test]

@@ -22,6 +22,8 @@ mod run;
 mod setting;
 mod settings;
 mod signals;
+mod status;
+mod status_arguments;
 mod terminal;
 mod text;
 
@@ -40,6 +42,7 @@ pub use install::{InstallArguments, InstallMode, SourcesArguments};
 pub use modules::ModuleArguments;
 pub use report_arguments::{Nights, ReportArguments, ReportFormat};
 pub use run::{RunArguments, RunMode};
+pub use status_arguments::StatusArguments;
 
 use build::SettingError;
 use output::{fail, print, set_up_logs, show};
@@ -242,10 +245,7 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
             Ok(forecast) => show(cli, &forecast, Exit::Success),
             Err(error) => fail(cli, &error, error.exit()),
         },
-        Command::Status => match phase::status(context).await {
-            Ok(status) => show(cli, &status, Exit::Success),
-            Err(error) => fail(cli, &error, error.exit()),
-        },
+        Command::Status(arguments) => status::status(cli, arguments, context).await,
         Command::Build(_) | Command::Install(_) | Command::Plan { of: Planned::Install(_) } => {
             match request {
                 Some(PackagesRequest::Install(request)) => run_install(cli, context, request).await,

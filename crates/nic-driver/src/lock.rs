@@ -78,6 +78,20 @@ fn holder(held_by: &str) -> String {
     if held_by.is_empty() { String::new() } else { format!(" ({held_by})") }
 }
 
+/// What a lock's holder has written, in one line.
+fn held_by(file: &File) -> io::Result<String> {
+    let mut text = Vec::new();
+    file.take(LONGEST_TEXT).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(if text.starts_with("pid ") {
+        text.lines().collect::<Vec<_>>().join(", ")
+    } else if text.trim().is_empty() {
+        String::new()
+    } else {
+        Foreign(text.trim()).to_string()
+    })
+}
+
 fn after(waited: Duration) -> String {
     if waited.is_zero() { String::new() } else { format!(" and has not ended within {waited:?}") }
 }
@@ -139,6 +153,17 @@ impl InstanceLock {
         Ok(new)
     }
 
+    /// What another process has written that holds the lock; `None` where nobody does, or it cannot be told. Nothing is written, and the lock is
+    /// shared for a moment, for which whoever wants it waits.
+    #[must_use]
+    pub fn holder(&self) -> Option<String> {
+        let file = File::open(&self.path).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(held_by(&file).unwrap_or_default()),
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
+    }
+
     /// Lets go of the lock, whoever still holds it in this process: for a process that ends now.
     ///
     /// The end of a process lifts the lock only with its last thread, and a thread that hangs in the kernel ends when
@@ -158,16 +183,7 @@ impl InstanceLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = Vec::new();
-                (&mut file).take(LONGEST_TEXT).read_to_end(&mut text).map_err(failed)?;
-                let text = String::from_utf8_lossy(&text);
-                let held_by = if text.starts_with("pid ") {
-                    text.lines().collect::<Vec<_>>().join(", ")
-                } else if text.trim().is_empty() {
-                    String::new()
-                } else {
-                    Foreign(text.trim()).to_string()
-                };
+                let held_by = held_by(&file).map_err(failed)?;
                 return Err(LockError::Held { path: self.path.clone(), held_by, waited: Duration::ZERO });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -256,6 +272,21 @@ mod tests {
         let held = InstanceLock::new(&notes).acquire("reload").unwrap();
         assert!(std::fs::read_to_string(&notes).unwrap().contains("command reload"));
         drop(held);
+    }
+
+    #[test]
+    fn who_holds_the_lock_is_told_to_whoever_asks_and_nothing_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert_eq!(InstanceLock::new(&path).holder(), None);
+        assert!(!path.exists());
+        let lock = InstanceLock::new(&path);
+        let held = lock.acquire("reload").unwrap();
+        let holder = InstanceLock::new(&path).holder().unwrap();
+        assert!(holder.contains("command reload"), "{holder}");
+        drop(held);
+        assert_eq!(InstanceLock::new(&path).holder(), None);
+        lock.acquire("restore-sriov").unwrap();
     }
 
     #[test]

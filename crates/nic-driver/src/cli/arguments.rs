@@ -11,6 +11,7 @@ use super::install::InstallArguments;
 use super::modules::{ModuleArguments, parse_bool};
 use super::report_arguments::ReportArguments;
 use super::run::RunArguments;
+use super::status_arguments::StatusArguments;
 use crate::context::{Assumption, Lossy, ManagementNic, ReloadWith};
 use crate::default_paths;
 use crate::phase::Probe;
@@ -163,9 +164,9 @@ pub enum Command {
         #[command(subcommand)]
         of: Planned,
     },
-    /// Show NICs, modules and stored state.
-    #[command(after_help = "Example: nic-driver status --output json")]
-    Status,
+    /// Tell how the node is and what to do next: NICs, modules, what is owed, the way back, the last night.
+    #[command(after_help = "Example: nic-driver status --output json | jq .verdict")]
+    Status(StatusArguments),
     /// Answer a probe of the kubelet, within milliseconds: 0 when it passes, 1 when it does not.
     #[command(after_help = "Example: nic-driver probe ready")]
     Probe {
@@ -198,7 +199,7 @@ impl Command {
         match self {
             Self::Preflight { .. }
             | Self::Plan { .. }
-            | Self::Status
+            | Self::Status(_)
             | Self::Probe { .. }
             | Self::Config(_)
             | Self::Report(_)

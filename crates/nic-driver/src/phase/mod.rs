@@ -37,5 +37,8 @@ pub use reload::{ReloadDuty, ReloadPlan, Reloaded, plan_reload, reload};
 pub use restore::{NothingOwed, RestoreOrNothing, Restored, restore_sriov};
 pub use run::{NamesRule, RunEnded, RunRequest, SharedHeaders, run};
 pub use snapshot::{TakenSnapshot, snapshot};
-pub use status::{ModulesStatus, PfStatus, SnapshotStatus, Status, status};
+pub use status::{
+    LastNight, ModulesStatus, PfStatus, RolledBackStatus, SnapshotStatus, Status, StatusLevel, StatusSeen,
+    StatusVerdict, status,
+};
 pub use terminate::{DriverAfterwards, Terminated, terminate};

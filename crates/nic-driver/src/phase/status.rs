@@ -1,4 +1,9 @@
-//! `status`: what there is, on one screen. Nothing is changed.
+//! `status`: how the node is, and what to do next, on one screen. Nothing is changed.
+//!
+//! What is seen is data; `verdict.rs` says what it means, `text.rs` what people read.
+
+mod text;
+mod verdict;
 
 use std::fmt;
 use std::time::Duration;
@@ -8,18 +13,38 @@ use nic_netlink::Setting;
 use nic_sriov::{Difference, LinkSource, NicState, NotKnown, ObserveError, compare, find_pfs, observe};
 use serde::Serialize;
 
+pub use self::verdict::{StatusLevel, StatusVerdict};
 use super::error::PhaseError;
 use crate::context::Context;
 use crate::node::{MachineStatus, ReportedVersion, reported_versions, still_lost_modules};
-use crate::state::SnapshotStage;
-use crate::swap::{WayBack, decide, find_way_back, list, read_identity};
+use crate::report::{self, Report};
+use crate::state::{Journal, SnapshotStage};
+use crate::swap::{WayBack, decide, find_way_back, read_identity};
 
 /// How long the NICs are looked at, at most: who asks for the status wants an answer, not least when something hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What there is.
+/// How the node is.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
+    /// What it means.
+    pub verdict: StatusVerdict,
+    /// What there is.
+    #[serde(flatten)]
+    pub seen: StatusSeen,
+}
+
+impl Status {
+    /// As text; with `all`, each module and each VF, and not only what is wrong.
+    #[must_use]
+    pub fn text(&self, all: bool) -> String {
+        text::write(self, all)
+    }
+}
+
+/// What there is.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatusSeen {
     /// The machine looked at.
     pub machine: MachineStatus,
     /// The NIC family looked at.
@@ -48,6 +73,42 @@ pub struct Status {
     pub lost: Vec<ModuleName>,
     /// What is gone back to when an installed driver does not come up.
     pub way_back: WayBack,
+    /// Which other nic-driver is at work: its process, its command and since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_work: Option<String>,
+    /// A driver that was tried in this boot, and rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBackStatus>,
+    /// The last night in the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_night: Option<LastNight>,
+    /// Why the journal tells nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_unread: Option<String>,
+}
+
+/// A driver that was tried, and rolled back.
+#[derive(Debug, Clone, Serialize)]
+pub struct RolledBackStatus {
+    /// When.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The last night, in a line.
+#[derive(Debug, Clone, Serialize)]
+pub struct LastNight {
+    /// When it began.
+    pub from: String,
+    /// When its last line was written.
+    pub until: String,
+    /// How it has ended.
+    #[serde(flatten)]
+    pub verdict: report::Verdict,
+    /// What was in the way at the last look.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub in_the_way: Vec<String>,
 }
 
 /// A PF in a line.
@@ -169,7 +230,23 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
             stage: snapshot.stage().clone(),
         },
     };
-    Ok(Status {
+    let rolled_back = match context.store.rolled_back() {
+        Ok(record) => record
+            .filter(|record| record.boot_id == context.boot_id)
+            .map(|record| RolledBackStatus { at: format!("{:.0}", record.at), reason: record.reason }),
+        Err(error) => {
+            tracing::warn!(
+                error = crate::error_chain(&error),
+                "whether a driver was rolled back is not known"
+            );
+            None
+        }
+    };
+    let (last_night, journal_unread) = match Journal::read(&context.store) {
+        Ok(events) => (Report::of(&events).nights.pop().map(LastNight::of), None),
+        Err(error) => (None, Some(crate::error_chain(&error))),
+    };
+    let seen = StatusSeen {
         machine: MachineStatus::read(host),
         family: context.family.name.clone(),
         kernel: context.kernel.to_string(),
@@ -182,7 +259,24 @@ pub async fn status(context: &Context) -> Result<Status, PhaseError> {
         reported,
         snapshot,
         way_back: find_way_back(context)?,
-    })
+        at_work: context.lock.holder(),
+        rolled_back,
+        last_night,
+        journal_unread,
+    };
+    Ok(Status { verdict: verdict::of(&seen), seen })
+}
+
+impl LastNight {
+    fn of(night: report::Night) -> Self {
+        let in_the_way = night.blocked.iter().filter(|blocked| blocked.until.is_none());
+        Self {
+            from: format!("{:.0}", night.from),
+            until: format!("{:.0}", night.until),
+            in_the_way: in_the_way.map(|blocked| blocked.what.clone()).collect(),
+            verdict: night.verdict,
+        }
+    }
 }
 
 fn modules_status(context: &Context) -> ModulesStatus {
@@ -198,76 +292,6 @@ fn modules_status(context: &Context) -> ModulesStatus {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.machine)?;
-        writeln!(
-            f,
-            "family {}, kernel {}, {}",
-            self.family,
-            self.kernel,
-            if self.ready { "ready" } else { "not ready" }
-        )?;
-        for not_known in &self.not_known {
-            writeln!(f, "not known: {not_known}")?;
-        }
-        match &self.pfs_not_known {
-            Some(why) => writeln!(f, "PFs: {why}")?,
-            None if self.pfs.is_empty() && self.not_known.is_empty() => writeln!(f, "no PF of this family")?,
-            None => {}
-        }
-        for pf in &self.pfs {
-            let netdev = pf.netdev.as_deref().unwrap_or("no netdev");
-            let total =
-                pf.total_vfs.map_or_else(|| "no SR-IOV".to_owned(), |total| format!("of at most {total}"));
-            let mode = pf.eswitch_mode.as_ref().map(|mode| format!(", eswitch {mode}")).unwrap_or_default();
-            writeln!(
-                f,
-                "PF {} ({netdev}, {}): {} VFs {total}, {} with a netdev here{mode}",
-                pf.address, pf.driver, pf.num_vfs, pf.vf_netdevs
-            )?;
-        }
-        match &self.modules {
-            ModulesStatus::Unknown(why) => writeln!(f, "modules: cannot be compared: {why}")?,
-            ModulesStatus::Compared { reload_due, missing, identity } => {
-                let due = match (reload_due, missing.as_slice()) {
-                    (true, _) => "a reload is due".to_owned(),
-                    (false, []) => "no reload is due".to_owned(),
-                    (false, missing) => {
-                        format!("no swap is due; a reload would load {}, and unload nothing", list(missing))
-                    }
-                };
-                writeln!(f, "modules: {due}")?;
-                for module in &identity.modules {
-                    writeln!(f, "  {}: {}", module.module, module.verdict)?;
-                }
-            }
-        }
-        for module in &self.lost {
-            writeln!(
-                f,
-                "  {module}: not loaded any more since a swap; it comes with the next driver that has it, or with whoever brings it"
-            )?;
-        }
-        for reported in &self.reported {
-            let ReportedVersion { driver, version, netdevs } = reported;
-            writeln!(f, "  {driver} reports version {version} on {} netdevs", netdevs.len())?;
-        }
-        writeln!(f, "way back: {}", self.way_back)?;
-        match &self.snapshot {
-            SnapshotStatus::Absent => writeln!(f, "snapshot: none"),
-            SnapshotStatus::Unusable(why) => writeln!(f, "snapshot: cannot be used: {why}"),
-            SnapshotStatus::OtherBoot { taken_at } => {
-                writeln!(f, "snapshot: none of this boot; one of another boot was taken at {taken_at}")
-            }
-            SnapshotStatus::Present { taken_at, stage, differences } => {
-                let Some(differences) = differences else {
-                    return writeln!(
-                        f,
-                        "snapshot: taken at {taken_at}, {stage}; whether the NICs differ is not known"
-                    );
-                };
-                writeln!(f, "snapshot: taken at {taken_at}, {stage}; {} differences", differences.len())?;
-                differences.iter().try_for_each(|difference| writeln!(f, "  {difference}"))
-            }
-        }
+        f.write_str(&self.text(false))
     }
 }

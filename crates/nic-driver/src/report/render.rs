@@ -29,6 +29,12 @@ pub fn text(report: &Report, detail: Detail) -> String {
     text::write(&sections::of_report(report), detail)
 }
 
+/// A text whose lines take at most this many columns; what goes on in another line stands below its beginning.
+#[must_use]
+pub fn wrapped(text: &str, columns: usize) -> String {
+    text::wrapped(text, columns)
+}
+
 /// As Markdown: tables that can be pasted into a ticket.
 #[must_use]
 pub fn markdown(report: &Report) -> String {

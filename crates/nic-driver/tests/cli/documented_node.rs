@@ -1,6 +1,10 @@
 //! The documented night, as far as it can be seen without a kernel: 50 VFs, the modules swapped, the VFs gone.
 
+use std::path::Path;
+
 use insta::{assert_json_snapshot, assert_snapshot, with_settings};
+
+use nic_driver::Exit;
 
 use crate::program::{AFTER, BEFORE, Sandbox};
 
@@ -67,6 +71,57 @@ fn status_before_and_after() {
         let json = sandbox.on(AFTER, &["status", "--output", "json"]).json();
         assert_json_snapshot!("status_after_reload_json", json);
     });
+}
+
+/// A swap that was cut off, on a node whose journal tells of a night before.
+#[test]
+fn status_says_what_is_wrong_and_what_to_do_next() {
+    let sandbox = Sandbox::new();
+    sandbox.on(BEFORE, &["snapshot"]).succeeded();
+    let json = |tree: &str| sandbox.on(tree, &["status", "--output", "json"]).json();
+    assert_eq!(json(BEFORE)["verdict"]["level"], "reload_due");
+    assert_eq!(json(AFTER)["verdict"]["level"], "not_ready");
+    sandbox
+        .change_snapshot("\"stage\": \"by_hand\"", "\"stage\": \"armed\", \"at\": \"2026-01-02T03:04:05Z\"");
+    let night =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/documented-night/state/journal.jsonl");
+    std::fs::copy(night, sandbox.state().join("journal.jsonl")).unwrap();
+    with_settings!({ filters => TIMES }, {
+        assert_snapshot!("status_of_a_swap_that_was_cut_off", sandbox.on(AFTER, &["status"]).succeeded());
+    });
+    assert_eq!(json(AFTER)["verdict"]["next"], "nic-driver restore-sriov");
+    // The driver is not the installed one yet.
+    assert!(json(BEFORE)["verdict"]["next"].as_str().unwrap().starts_with("nic-driver reload"));
+    assert_eq!(json(AFTER)["last_night"]["level"], "ready");
+    assert_eq!(sandbox.on(AFTER, &["status", "--check"]).code, Exit::Failed as i32);
+    let all = sandbox.on(AFTER, &["status", "--all"]);
+    assert!(all.succeeded().contains("VF 7 of 0000:01:00.0"), "{}", all.text());
+}
+
+#[test]
+fn a_node_that_is_ready_passes_a_check_and_one_at_work_does_not() {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.copy(AFTER);
+    let run = tree.join("run/mellanox/drivers");
+    std::fs::create_dir_all(&run).unwrap();
+    let status = || sandbox.on(&tree, &["status", "--check"]);
+    assert_eq!(status().code, Exit::Failed as i32);
+    std::fs::write(run.join(".driver-ready"), "").unwrap();
+    assert!(status().succeeded().starts_with("● READY: the installed driver runs"), "{}", status().text());
+    let lock = run.join(".lock");
+    std::fs::write(&lock, "pid 7\ncommand reload\nsince 2026-01-02T03:04:05Z\n").unwrap();
+    assert!(status().succeeded().starts_with("● READY"), "a lock that nobody holds");
+    let held = std::fs::File::open(&lock).unwrap();
+    held.lock().unwrap();
+    let at_work = status();
+    assert_eq!(at_work.code, Exit::Failed as i32);
+    assert!(
+        at_work
+            .stdout
+            .starts_with("● AT WORK: another nic-driver is at work (pid 7, command reload, since 2026"),
+        "{}",
+        at_work.text()
+    );
 }
 
 #[test]

@@ -124,6 +124,14 @@ fn write_lines(text: &mut String, cells: &[Vec<String>], widths: &[usize]) {
     }
 }
 
+pub(super) fn wrapped(text: &str, columns: usize) -> String {
+    let broken = text.lines().flat_map(|line| {
+        let indent = line.len() - line.trim_start_matches(' ').len();
+        lines(line, columns, indent + HANGING)
+    });
+    broken.collect::<Vec<_>>().join("\n") + "\n"
+}
+
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r', '\t'], " ")
 }
@@ -196,6 +204,12 @@ mod tests {
         let told = drawn(vec![["-".into(), "w".repeat(250).into(), "-".into()]]);
         assert!(told.lines().all(|line| line.width() <= WIDTH), "{told}");
         assert_eq!(told.matches('w').count(), 251);
+    }
+
+    #[test]
+    fn lines_are_as_wide_as_a_terminal() {
+        let told = wrapped("one line\n  in the way: a process that has something open\n", 20);
+        assert_eq!(told, "one line\n  in the way: a\n    process that has\n    something open\n");
     }
 
     /// Two columns each, on a terminal.

@@ -46,7 +46,7 @@ pub use run::{RunArguments, RunMode};
 pub use status_arguments::StatusArguments;
 
 use build::SettingError;
-use output::{fail, print, set_up_logs, show};
+use output::{fail, print, set_up_logs, show, show_outcome};
 use settings::{family, machine, settings, store};
 use terminal::Terminal;
 use text::{BuiltText, InstalledText, ReloadedText, RestoredText, SnapshotText, TerminatedText};
@@ -205,11 +205,13 @@ fn request(cli: &Cli) -> Result<Option<PackagesRequest>, SettingError> {
 async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequest>) -> Exit {
     match &cli.command {
         Command::Reload(_) => match phase::reload(context, &ModuleTree::Own).await {
-            Ok(reloaded) => show(cli, &ReloadedText(&reloaded), reloaded.exit()),
+            Ok(reloaded) => {
+                show_outcome(cli, &ReloadedText(&reloaded), reloaded.exit(), reloaded.why_not().as_deref())
+            }
             Err(error) => fail(cli, &error, error.exit()),
         },
         Command::Preflight(_) => match phase::preflight(context).await {
-            Ok(found) => show(cli, &found, found.exit()),
+            Ok(found) => show_outcome(cli, &found, found.exit(), found.why_not().as_deref()),
             Err(error) => fail(cli, &error, error.exit()),
         },
         Command::RestoreSriov { from_record, forget_pf } => {
@@ -221,13 +223,23 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
                 Err(error) => return fail(cli, &error, Exit::Usage),
             };
             match phase::restore_sriov(context, *from_record, &forget).await {
-                Ok(restored) => show(cli, &RestoredText(&restored), restored.exit()),
+                Ok(restored) => show_outcome(
+                    cli,
+                    &RestoredText(&restored),
+                    restored.exit(),
+                    restored.why_not().as_deref(),
+                ),
                 Err(error) => fail(cli, &error, error.exit()),
             }
         }
         Command::Terminate { restore_driver } => {
             match phase::terminate(context, DriverAfterwards::of(*restore_driver)).await {
-                Ok(terminated) => show(cli, &TerminatedText(&terminated), terminated.exit()),
+                Ok(terminated) => show_outcome(
+                    cli,
+                    &TerminatedText(&terminated),
+                    terminated.exit(),
+                    terminated.why_not().as_deref(),
+                ),
                 Err(error) => fail(cli, &error, error.exit()),
             }
         }
@@ -237,7 +249,7 @@ async fn run_command(cli: &Cli, context: &Context, request: Option<&PackagesRequ
         },
         Command::Plan { of: Planned::RestoreSriov { from_record } } => {
             match phase::plan_restore_sriov(context, *from_record).await {
-                Ok(plan) => show(cli, &plan, plan.exit()),
+                Ok(plan) => show_outcome(cli, &plan, plan.exit(), plan.why_not().as_deref()),
                 Err(error) => fail(cli, &error, error.exit()),
             }
         }
@@ -279,7 +291,7 @@ async fn run_container(cli: &Cli, arguments: &RunArguments, context: &Context, r
     arguments.debugging.pause(exit, &context.stop, context.settings.grace).await;
     match &ended {
         Ok(RunEnded { failure: None, terminated: Ok(terminated) }) => {
-            show(cli, &TerminatedText(terminated), exit)
+            show_outcome(cli, &TerminatedText(terminated), exit, terminated.why_not().as_deref())
         }
         Ok(RunEnded { failure: Some(error), .. } | RunEnded { terminated: Err(error), .. }) | Err(error) => {
             fail(cli, error, exit)

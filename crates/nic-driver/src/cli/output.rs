@@ -3,13 +3,16 @@
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use nic_host::{Foreign, printable};
+use nic_host::{Foreign, in_one_line, printable};
 use serde::Serialize;
 
 use super::arguments::{Cli, Command, LogFormat, Output};
 use super::debugging::DebuggingArguments;
 use super::terminal::{LineForm, LogWriter, Terminal};
 use crate::{Exit, error_chain};
+
+/// How many bytes of a reason are told; all of it is in the result.
+const LONGEST_REASON: usize = 4000;
 
 /// Logs that could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,21 @@ pub(super) fn show<T: Serialize + std::fmt::Display>(cli: &Cli, result: &T, exit
     }
 }
 
+/// Shows what came of a command, and tells on stderr why it is no success: whoever keeps stderr alone has the reason there.
+pub(super) fn show_outcome<T: Serialize + std::fmt::Display>(
+    cli: &Cli,
+    result: &T,
+    exit: Exit,
+    why_not: Option<&str>,
+) -> Exit {
+    let exit = show(cli, result, exit);
+    if let Some(why_not) = why_not {
+        // What files and devices say is in it, too.
+        tell_line(&in_one_line(why_not, LONGEST_REASON));
+    }
+    exit
+}
+
 /// A result that nobody could be shown.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the result to stdout; the exit code is the command's own")]
@@ -105,9 +123,13 @@ pub(super) fn tell_as_json(error: &dyn std::error::Error, exit: Exit) {
 
 /// Tells an error on stderr, whatever the command line asks for.
 pub(super) fn tell(error: &dyn std::error::Error, exit: Exit) -> Exit {
-    let text = format!("nic-driver: {}\n", error_chain(error));
-    if let Err(error) = io::stderr().write_all(text.as_bytes()) {
+    tell_line(&error_chain(error));
+    exit
+}
+
+fn tell_line(text: &str) {
+    let line = format!("nic-driver: {text}\n");
+    if let Err(error) = io::stderr().write_all(line.as_bytes()) {
         tracing::debug!(%error, "stderr is closed");
     }
-    exit
 }

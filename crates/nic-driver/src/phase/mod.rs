@@ -3,6 +3,7 @@
 mod blockers;
 mod build_packages;
 mod error;
+mod first_of;
 mod install;
 mod nics_to_change;
 mod obtain_error;

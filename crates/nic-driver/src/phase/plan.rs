@@ -8,6 +8,7 @@ use nic_sriov::{
 use serde::Serialize;
 
 use super::error::PhaseError;
+use super::first_of::first_of;
 use crate::Exit;
 use crate::context::Context;
 use crate::state::RestoreDuty;
@@ -32,6 +33,15 @@ impl PlannedRestore {
         match self {
             Self::Steps(plan) if !plan.obstacles.is_empty() => Exit::PfUnsuitable,
             Self::Steps(_) | Self::NothingOwed { .. } => Exit::Success,
+        }
+    }
+
+    /// What a restore would leave alone, in one sentence; `None` when nothing.
+    #[must_use]
+    pub fn why_not(&self) -> Option<String> {
+        match self {
+            Self::Steps(plan) => first_of("left alone", plan.obstacles.iter()),
+            Self::NothingOwed { .. } => None,
         }
     }
 }

@@ -7,6 +7,7 @@ use nic_kmod::ModuleName;
 use serde::Serialize;
 
 use super::error::PhaseError;
+use super::first_of::first_of;
 use super::reload::{ReloadDuty, plan_reload};
 use crate::Exit;
 use crate::context::Context;
@@ -41,6 +42,15 @@ impl Preflight {
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.blockers.is_empty() && self.taken_back.is_none() { Exit::Success } else { Exit::Blocked }
+    }
+
+    /// Why a reload would not be begun, in one sentence; `None` when it would.
+    #[must_use]
+    pub fn why_not(&self) -> Option<String> {
+        if let Some(taken_back) = &self.taken_back {
+            return Some(format!("the installed driver was tried and taken back {taken_back}"));
+        }
+        first_of("in the way", self.blockers.iter().map(|blocker| &blocker.what))
     }
 }
 

@@ -55,6 +55,12 @@ impl Restored {
         if self.is_verified() && pfs_are_up { Exit::Success } else { Exit::Degraded }
     }
 
+    /// What is not as it was, in one sentence; `None` when all is.
+    #[must_use]
+    pub fn why_not(&self) -> Option<String> {
+        (self.exit() != Exit::Success).then(|| format!("the node is degraded: {}", self.summary()))
+    }
+
     /// Whether the NICs, what was set of them and what stood on them are what the snapshot says.
     #[must_use]
     pub fn is_verified(&self) -> bool {
@@ -130,6 +136,15 @@ impl RestoreOrNothing {
                 Exit::Degraded
             }
             Self::NothingOwed(_) => Exit::Success,
+        }
+    }
+
+    /// Why the exit code is no success, in one sentence; `None` when it is one.
+    #[must_use]
+    pub fn why_not(&self) -> Option<String> {
+        match self {
+            Self::Restored(restored) => restored.why_not(),
+            Self::NothingOwed(nothing) => (self.exit() != Exit::Success).then(|| nothing.summary()),
         }
     }
 

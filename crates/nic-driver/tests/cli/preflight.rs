@@ -45,6 +45,10 @@ fn fault_3_1_what_the_kernel_would_refuse_is_found_before_the_first_change() {
         "{}",
         ran.text()
     );
+    // Whoever keeps stderr alone has the reason, in one line.
+    let reason =
+        ran.stderr.strip_prefix("nic-driver: in the way: ").unwrap_or_else(|| panic!("{}", ran.text()));
+    assert!(reason.contains("the file is not signed") && reason.lines().count() == 1, "{reason}");
     // `plan reload` and `preflight` tell the same.
     let plan = sandbox.on(&tree, &["plan", "reload", "--output", "json"]);
     let preflight = sandbox.on(&tree, &["preflight", "--force", "--output", "json"]);

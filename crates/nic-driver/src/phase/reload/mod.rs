@@ -77,6 +77,12 @@ impl Reloaded {
     pub fn exit(&self) -> Exit {
         self.restored.as_ref().map_or(Exit::Success, Restored::exit)
     }
+
+    /// Why the exit code is no success, in one sentence; `None` when it is one.
+    #[must_use]
+    pub fn why_not(&self) -> Option<String> {
+        self.restored.as_ref().and_then(Restored::why_not)
+    }
 }
 
 /// Compares the loaded modules with the installed ones and, only when they differ, swaps them; loads what is missing.

@@ -1,6 +1,6 @@
 //! What people read of a report: text, Markdown, a page with a picture. All of it is made of the model alone.
 //!
-//! [`sections`] says what is told in which order, once; [`text()`], [`markdown()`] and [`html()`] say what that looks like.
+//! `sections.rs` says what is told in which order, once; [`text()`], [`markdown()`] and [`html()`] say what that looks like.
 
 mod block;
 mod escaped;

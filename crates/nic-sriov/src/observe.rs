@@ -234,7 +234,7 @@ async fn observe_pf(
 ) -> Result<PfState, ObserveError> {
     let sysfs = address.sysfs();
     let of_device = links_of_device(host, address, links)?;
-    let uplink = own_netdev(address, &of_device)?;
+    let uplink = of_device.iter().copied().find(|link| is_uplink(link));
     let total_vfs = total_vfs(host, address)?;
     let num_vfs = num_vfs(host, address, total_vfs)?;
     let driver = driver_of(host, address)?;
@@ -330,7 +330,7 @@ fn observe_vf(
     let device = DeviceAddress::from(address);
     let sysfs = device.sysfs();
     let driver = driver_of(host, &device)?;
-    let netdev = match own_netdev(&device, &links_of_device(host, &device, links)?)? {
+    let netdev = match links_of_device(host, &device, links)?.first() {
         Some(link) => VfNetdev::Here(NetdevState::of(link, links)),
         None => match &driver {
             None => VfNetdev::Unbound,
@@ -369,26 +369,6 @@ pub(crate) fn links_of_device<'links>(
         return Ok(named);
     }
     Ok(ifindexes_of_device(host, device)?.into_iter().filter_map(|index| links.get(index)).collect())
-}
-
-/// The netdev that is a device's own port. Some drivers make several for one device, a port each (`mlx4_en_add` in
-/// drivers/net/ethernet/mellanox/mlx4/en_main.c): which of them would have the saved settings cannot be told, so that they are an error, and
-/// not the first. What stands on another of them is none, such as a partition of IP over InfiniBand, which has its parent's device.
-fn own_netdev<'links>(
-    device: &DeviceAddress,
-    of_device: &[&'links Link],
-) -> Result<Option<&'links Link>, ObserveError> {
-    let stands_on_another = |link: &Link| of_device.iter().any(|other| link.link == Some(other.index));
-    let own: Vec<&Link> =
-        of_device.iter().copied().filter(|link| is_uplink(link) && !stands_on_another(link)).collect();
-    match own[..] {
-        [] => Ok(None),
-        [link] => Ok(Some(link)),
-        _ => {
-            let names = own.iter().map(|link| link.name.to_string()).collect();
-            Err(ObserveError::SeveralNetdevs { device: device.clone(), names })
-        }
-    }
 }
 
 /// The ifindexes of a device's netdevs in this network namespace, from its `net` folder.

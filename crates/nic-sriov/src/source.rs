@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nic_host::{Foreign, ForeignWords, Host, ListError, LookError, ReadError};
+use nic_host::{Foreign, Host, ListError, LookError, ReadError};
 use nic_netlink::{Devlink, DevlinkHandle, Eswitch, IfIndex, Links, Netlink, Setting, Unread, VfList};
 use serde::Deserialize;
 
@@ -44,17 +44,6 @@ pub enum ObserveError {
         index: IfIndex,
         /// What is wrong with the message.
         why: String,
-    },
-    /// A device has several netdevs that are ports of its own.
-    #[error(
-        "the device {device} has several netdevs of its own ({}), and settings of one alone are saved",
-        ForeignWords(names)
-    )]
-    SeveralNetdevs {
-        /// The device.
-        device: DeviceAddress,
-        /// The names of its netdevs.
-        names: Vec<String>,
     },
     /// A tree's recording of the eswitches is none.
     #[error("{} is not a list of eswitches", path.display())]

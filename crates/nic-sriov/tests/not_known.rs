@@ -123,35 +123,6 @@ mod tests {
     }
 
     #[test]
-    fn fault_2_a_device_with_several_netdevs_is_not_known_by_its_first() {
-        for (device, name, index) in [(PF, "enp1s0f0np0", 2), ("0000:01:00.2", "enp1s0f0v0", 10)] {
-            let tree = Tree::documented();
-            let add = |change: &dyn Fn(&mut Value)| {
-                tree.edit("netlink/links.json", |links| {
-                    let links = links.as_array_mut().unwrap();
-                    let mut second = links.iter().find(|link| link["name"] == name).unwrap().clone();
-                    assert_eq!(second["parent_device"], device);
-                    second["name"] = json!("second");
-                    second["index"] = json!(990);
-                    change(&mut second);
-                    links.retain(|link| link["name"] != "second");
-                    links.push(second);
-                });
-            };
-            // A partition of IP over InfiniBand is another matter: it stands on the port.
-            add(&|second| second["link"] = json!(index));
-            assert!(not_known(&tree.look()).is_empty(), "{name}");
-            add(&|_| {});
-            let found = tree.look();
-            let expected =
-                format!("PF {PF}: the device {device} has several netdevs of its own ({name}, second)");
-            let [one] = &not_known(&found)[..] else { panic!("{:?}", not_known(&found)) };
-            assert!(one.starts_with(&expected), "{one}");
-            assert_eq!(found.pfs.len(), 1, "the other PF is known");
-        }
-    }
-
-    #[test]
     fn fault_2_3_a_pf_that_cannot_be_read_is_no_other_pfs_matter() {
         let tree = Tree::documented();
         let whole = tree.look();

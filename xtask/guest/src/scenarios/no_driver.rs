@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use nic_driver::Exit;
@@ -82,6 +84,8 @@ fn reset_in_mid_swap() -> anyhow::Result<()> {
     journal::wait_for_step(&reload, journal::loads("igb"))?;
     reload.signal("KILL")?;
     ensure!(reload.wait()?.was_killed(), "it was not killed");
+    // What it had started lives on, and a reset would have ended it, too.
+    await_end_of_modprobe()?;
     unload()?;
     fs::symlink_metadata(BLACKLIST_FILE).context("nothing was left on the disk")?;
     // The state directory, the readiness file, the lock.
@@ -90,6 +94,24 @@ fn reset_in_mid_swap() -> anyhow::Result<()> {
     command("udevadm", ["trigger", "--action=add", "--subsystem-match=pci"])?;
     boot::settle_udev()?;
     unload()
+}
+
+fn await_end_of_modprobe() -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while runs("modprobe")? {
+        ensure!(Instant::now() < deadline, "modprobe has not ended");
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Whether a process of this name is there that has not ended (proc_pid_stat(5): its name in parentheses, and its state).
+fn runs(program: &str) -> anyhow::Result<bool> {
+    let processes = fs::read_dir("/proc").context("cannot list /proc")?.filter_map(Result::ok);
+    // A process that ends meanwhile has none any more.
+    let mut stats = processes.filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
+    let (named, ended) = (format!("({program}) "), format!("({program}) Z"));
+    Ok(stats.any(|stat| stat.contains(&named) && !stat.contains(&ended)))
 }
 
 fn unload() -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 use crate::text::in_one_line;
 
-/// How many bytes of an error and its causes are told. More is what somebody else has written.
-const LONGEST_MESSAGE: usize = 4000;
+/// How many bytes of a message are told, such as an error with its causes. More is what somebody else has written.
+pub const LONGEST_MESSAGE: usize = 4000;
 
 /// An error with its causes, in one line of bounded length, whatever foreign text is in it. A cause whose text its error repeats
 /// is not told twice.

@@ -50,7 +50,7 @@ mod write;
 pub use attended::{running_transactions, transactions_ended};
 pub use command::{Captured, CommandError, Invocation};
 pub use driver_version::{DriverVersion, ParseDriverVersionError};
-pub use error_chain::error_chain;
+pub use error_chain::{LONGEST_MESSAGE, error_chain};
 pub use facts::{BootId, KernelRelease, OsRelease, ParseKernelReleaseError};
 pub use host::{HOST_MOUNT, Host};
 pub use lifetime::FileLifetime;

@@ -42,6 +42,7 @@ mod setting;
 
 mod ipoib;
 mod link;
+mod link_limits;
 mod links;
 mod vf;
 mod vf_list;
@@ -90,6 +91,7 @@ pub use events::{EventsEnded, LinkEvent, LinkEvents};
 pub use identity::{Guid, IfIndex, LinkAddress, LinkName, MacAddress, ParseIdentityError, PhysSwitchId};
 pub use ipoib::{Ipoib, IpoibMode};
 pub use link::{Link, LinkLayer, OperState};
+pub use link_limits::{HIGHEST_INT, ensure_address_fits, ensure_alias_fits, is_altname};
 pub use links::{Links, RecordedLinksError};
 pub use namespaces::{Elsewhere, LinkElsewhere};
 pub use netlink::{ChangeError, LinkError, LinksError, Netlink, VfChangeError};

@@ -2,12 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use nic_netlink::IfIndex;
+use nic_netlink::{HIGHEST_INT, IfIndex};
 
 use crate::DeviceSettings;
-
-/// The kernel counts indexes as signed numbers.
-const HIGHEST_INDEX: u32 = i32::MAX.unsigned_abs();
 
 /// Two statements that cannot both be true, or one that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +32,7 @@ impl DeviceSettings {
                 what,
             };
             let IfIndex(index) = device.index;
-            if !(1..=HIGHEST_INDEX).contains(&index) {
+            if !(1..=HIGHEST_INT).contains(&index) {
                 return Err(wrong("index", format!("{index} is no interface's index")));
             }
             if !seen.insert(index) {

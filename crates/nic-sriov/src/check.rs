@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use nic_host::Foreign;
-use nic_netlink::{IfIndex, VlanTag};
+use nic_netlink::{HIGHEST_INT, IfIndex, VlanTag, ensure_address_fits, ensure_alias_fits, is_altname};
 
 use crate::{Component, NetdevState, NicState, PfState, VfState};
 
@@ -18,14 +18,6 @@ const HIGHEST_PRIORITY: u8 = 7;
 const LONGEST_DRIVER: usize = 64;
 /// The longest name of an RDMA device: `IB_DEVICE_NAME_MAX` less the closing NUL (`include/rdma/ib_verbs.h`).
 const LONGEST_RDMA: usize = 63;
-/// The kernel counts MTUs and indexes as signed numbers.
-const HIGHEST_INT: u32 = i32::MAX.unsigned_abs();
-/// The longest hardware address, in bytes (`MAX_ADDR_LEN` in `include/linux/netdevice.h`).
-const LONGEST_ADDRESS: usize = 32;
-/// The longest alternative name, in bytes: `ALTIFNAMSIZ` less the closing NUL (`include/uapi/linux/if.h`).
-const LONGEST_ALTNAME: usize = 127;
-/// The longest description: `IFALIASZ` less the closing NUL (`include/uapi/linux/if.h`).
-const LONGEST_ALIAS: usize = 255;
 
 /// Two statements that cannot both be true, or one that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,28 +124,13 @@ fn check_netdev(netdev: &NetdevState) -> Result<(), String> {
     for (field, address) in
         [("address", Some(&netdev.address)), ("address_as_port", netdev.address_as_port.as_ref())]
     {
-        let length = address.map_or(0, |address| address.0.len());
-        if length > LONGEST_ADDRESS {
-            return Err(format!(
-                "netdev.{field}: {length} bytes are more than the {LONGEST_ADDRESS} of an address"
-            ));
-        }
+        let fits = address.map_or(Ok(()), ensure_address_fits);
+        fits.map_err(|what| format!("netdev.{field}: {what}"))?;
     }
-    // The kernel takes nearly any alternative name.
-    let is_name = |name: &String| {
-        (1..=LONGEST_ALTNAME).contains(&name.len())
-            && !name.chars().any(|character| character == '/' || character.is_control())
-    };
-    if let Some(name) = netdev.altnames.iter().find(|name| !is_name(name)) {
+    if let Some(name) = netdev.altnames.iter().find(|name| !is_altname(name)) {
         return Err(format!("netdev.altnames: {} is no name of an interface", Foreign(name)));
     }
-    let told = netdev.alias.as_ref().map_or(0, |alias| alias.chars().count());
-    if told > LONGEST_ALIAS {
-        return Err(format!(
-            "netdev.alias: {told} characters are more than the {LONGEST_ALIAS} of a description"
-        ));
-    }
-    Ok(())
+    netdev.alias.as_deref().map_or(Ok(()), ensure_alias_fits).map_err(|what| format!("netdev.alias: {what}"))
 }
 
 fn check_pf(pf: &PfState) -> Result<(), String> {

@@ -5,24 +5,16 @@ use std::net::IpAddr;
 
 use nic_host::Foreign;
 use nic_netlink::{
-    Address, ChildKind, ForwardingEntry, IfIndex, IpVersion, LinkAddress, LinkName, Neighbour, Port, Prefix,
-    Route, Rule,
+    Address, ChildKind, ForwardingEntry, HIGHEST_INT, IfIndex, IpVersion, LinkAddress, LinkName, Neighbour,
+    Port, Prefix, Route, Rule, ensure_address_fits, ensure_alias_fits, is_altname,
 };
 
 use crate::{LinkState, NetworkState, Place};
 
-/// The longest hardware address, in bytes (`MAX_ADDR_LEN` in `include/linux/netdevice.h`).
-const LONGEST_ADDRESS: usize = 32;
-/// The longest alternative name, in bytes: `ALTIFNAMSIZ` less the closing NUL (`include/uapi/linux/if.h`).
-const LONGEST_ALTNAME: usize = 127;
-/// The longest description: `IFALIASZ` less the closing NUL (`include/uapi/linux/if.h`).
-const LONGEST_ALIAS: usize = 255;
 /// The longest label of an address: `IFNAMSIZ` less the closing NUL.
 const LONGEST_LABEL: usize = 15;
 /// The longest word for a kind of link: it becomes part of the name of a module that the kernel asks for (`MODULE_NAME_LEN`).
 const LONGEST_KIND: usize = 55;
-/// The kernel counts MTUs and indexes as signed numbers.
-const HIGHEST_INT: u32 = i32::MAX.unsigned_abs();
 /// The highest number of a VLAN: 4095 is reserved (`vlan_validate` in `net/8021q/vlan_netlink.c`).
 const HIGHEST_VLAN: u16 = 4094;
 /// The highest number of a VXLAN's network: it has 24 bits.
@@ -134,13 +126,7 @@ fn check_link(link: &LinkState, before: &Links<'_>) -> Result<(), Wrong> {
     if let Some(own) = &link.own_address {
         hardware_address("own_address", own)?;
     }
-    let told = link.alias.as_ref().map_or(0, |alias| alias.chars().count());
-    if told > LONGEST_ALIAS {
-        return Err((
-            "alias",
-            format!("{told} characters are more than the {LONGEST_ALIAS} of a description"),
-        ));
-    }
+    link.alias.as_deref().map_or(Ok(()), ensure_alias_fits).map_err(|what| ("alias", what))?;
     if let Some(kind) = &link.kind {
         check_kind("kind", kind)?;
     }
@@ -195,9 +181,7 @@ fn check_names<'a>(link: &'a LinkState, names: &mut BTreeSet<&'a str>) -> Result
         return Err(("name", format!("{} is there twice", link.name)));
     }
     for name in &link.altnames {
-        let is_name = (1..=LONGEST_ALTNAME).contains(&name.len())
-            && !name.chars().any(|character| character == '/' || character.is_control());
-        if !is_name {
+        if !is_altname(name) {
             return Err(("altnames", format!("{} is no name of an interface", Foreign(name))));
         }
         if !names.insert(name) {
@@ -327,11 +311,7 @@ fn once(field: &'static str, is_new: bool) -> Result<(), Wrong> {
 }
 
 fn hardware_address(field: &'static str, address: &LinkAddress) -> Result<(), Wrong> {
-    let length = address.0.len();
-    if length > LONGEST_ADDRESS {
-        return Err((field, format!("{length} bytes are more than the {LONGEST_ADDRESS} of an address")));
-    }
-    Ok(())
+    ensure_address_fits(address).map_err(|what| (field, what))
 }
 
 fn check_kind(field: &'static str, kind: &str) -> Result<(), Wrong> {

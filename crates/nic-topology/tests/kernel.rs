@@ -185,6 +185,12 @@ fn a_manager_is_waited_for_and_what_it_did_not_do_is_done() {
     }
 }
 
+/// The route of metric 5 leads to a router that nothing saved leads to.
+fn lead_to_another_router(saved: &mut NetworkState) {
+    let route = saved.routes.iter_mut().find(|route| route.priority == 5).unwrap();
+    route.next_hops.first_mut().unwrap().gateway = Some("172.16.0.1".parse().unwrap());
+}
+
 #[test]
 fn what_cannot_be_given_back_is_named_with_the_kernels_reason() {
     if in_namespace("what_cannot_be_given_back_is_named_with_the_kernels_reason") {
@@ -195,8 +201,7 @@ fn what_cannot_be_given_back_is_named_with_the_kernels_reason() {
             let mut saved = NetworkState::observe(&host, &netlink, &[index(&netlink).await]).await.unwrap();
             let devices = reload(&netlink).await;
             // A router that no route leads to.
-            let route = saved.routes.iter_mut().find(|route| route.priority == 5).unwrap();
-            route.next_hops[0].gateway = Some("172.16.0.1".parse().unwrap());
+            lead_to_another_router(&mut saved);
             let outcome = restored(&host, &netlink, &saved, &devices).await;
             assert!(!outcome.is_verified());
             let [failure] = &outcome.failures[..] else { panic!("{outcome:#?}") };
@@ -225,8 +230,7 @@ fn fault_6_6_what_is_up_to_others_is_waited_for_and_nothing_else_is() {
             let mut saved = NetworkState::observe(&host, &netlink, &[index(&netlink).await]).await.unwrap();
             let devices = reload(&netlink).await;
             // A router that an address leads to which keepalived sets, and which is no part of what is saved.
-            let route = saved.routes.iter_mut().find(|route| route.priority == 5).unwrap();
-            route.next_hops[0].gateway = Some("172.16.0.1".parse().unwrap());
+            lead_to_another_router(&mut saved);
             // A link that somebody else makes again, and that nothing here can make.
             let lost = saved.links.iter_mut().find(|link| link.name.as_str() == "child0").unwrap();
             let Place::Child { lower, .. } = lost.place else { panic!("{lost:?}") };

@@ -3,16 +3,13 @@
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use nic_host::{Foreign, in_one_line, printable};
+use nic_host::{Foreign, LONGEST_MESSAGE, in_one_line, printable};
 use serde::Serialize;
 
 use super::arguments::{Cli, Command, LogFormat, Output};
 use super::debugging::DebuggingArguments;
 use super::terminal::{LineForm, LogWriter, Terminal};
 use crate::{Exit, error_chain};
-
-/// How many bytes of a reason are told; all of it is in the result.
-const LONGEST_REASON: usize = 4000;
 
 /// Logs that could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +80,7 @@ pub(super) fn show_outcome<T: Serialize + std::fmt::Display>(
     let exit = show(cli, result, exit);
     if let Some(why_not) = why_not {
         // What files and devices say is in it, too.
-        tell_line(&in_one_line(why_not, LONGEST_REASON));
+        tell_line(&in_one_line(why_not, LONGEST_MESSAGE));
     }
     exit
 }

@@ -8,6 +8,7 @@ mod messages;
 mod pages;
 mod parity;
 mod published;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -23,6 +23,7 @@ mod openvswitch;
 mod pinger;
 mod planned;
 mod pods;
+mod processes;
 mod program;
 mod rdma;
 mod readiness;

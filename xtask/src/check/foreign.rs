@@ -1,10 +1,9 @@
 //! Text of others in errors. It goes through `nic_host::Foreign`, which escapes and cuts it; a name of a field says which text is this program's
 //! own. An error that shows a text otherwise breaks lines, moves a terminal's cursor, and may be of any length.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
+use super::sources;
 
 /// The fields of errors whose text this program has made: sentences and words, not quotations. What they quote has gone through `Foreign`.
 const OWN: [&str; 29] = [
@@ -43,34 +42,16 @@ const OWN_SENTENCES: [&str; 3] = ["MalformedError", "NotReady", "NotVerified"];
 
 /// Finds them in all files below `folder`; paths are told from `root`.
 pub(super) fn find(folder: &Path, root: &Path) -> anyhow::Result<Vec<String>> {
-    let mut violations = Vec::new();
-    for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
-        let entry = entry.with_context(|| format!("cannot walk {}", folder.display()))?;
-        let path = entry.path();
-        if path.extension().is_none_or(|extension| extension != "rs") {
-            continue;
-        }
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let shown = path.strip_prefix(root).unwrap_or(path).display();
-        violations.extend(raw(&text).into_iter().map(|(line, field)| {
-            format!(
-                "{shown}:{line}: the text {field} is shown as it is: Foreign(…), or a name of the list OWN"
-            )
-        }));
-    }
-    Ok(violations)
+    let tell =
+        |field: &String| format!("the text {field} is shown as it is: Foreign(…), or a name of the list OWN");
+    sources::find(folder, root, raw, tell)
 }
 
 /// Line numbers of `#[error(…)]`, and the fields that they show.
 fn raw(text: &str) -> Vec<(usize, String)> {
     const HOLDER: &str = "#[error(";
     let mut found = Vec::new();
-    for (at, _) in text.match_indices(HOLDER) {
-        let line_so_far = text.get(..at).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
-        // In a comment, or in a string that speaks of one.
-        if line_so_far.contains("//") || line_so_far.contains('"') {
-            continue;
-        }
+    for at in sources::in_code(text, HOLDER) {
         let Some((shown, item)) = text.get(at + HOLDER.len()..).and_then(|rest| split_closed(rest, '('))
         else {
             continue;

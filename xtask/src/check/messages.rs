@@ -1,9 +1,8 @@
 //! Messages that do not name their subject: whoever reads one line of a log, or one error in a chain, does not know who "it" is.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
+use super::sources;
 
 /// With what no message begins.
 const WITHOUT_SUBJECT: [&str; 5] = ["it ", "its ", "not ", "tried ", "they "];
@@ -20,34 +19,15 @@ const HOLDERS: [&str; 6] = [
 
 /// Finds them in all files below `folder`; paths are told from `root`.
 pub(super) fn find(folder: &Path, root: &Path) -> anyhow::Result<Vec<String>> {
-    let mut violations = Vec::new();
-    for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
-        let entry = entry.with_context(|| format!("cannot walk {}", folder.display()))?;
-        let path = entry.path();
-        if path.extension().is_none_or(|extension| extension != "rs") {
-            continue;
-        }
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let shown = path.strip_prefix(root).unwrap_or(path).display();
-        let found = without_subject(&text);
-        violations.extend(found.iter().map(|(line, message)| {
-            format!("{shown}:{line}: the message {message:?} does not begin with its subject")
-        }));
-    }
-    Ok(violations)
+    let tell = |message: &String| format!("the message {message:?} does not begin with its subject");
+    sources::find(folder, root, without_subject, tell)
 }
 
 /// Line numbers and messages.
 fn without_subject(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for holder in HOLDERS {
-        for (at, _) in text.match_indices(holder) {
-            let line_so_far =
-                text.get(..at).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
-            // In a comment, or in a string that speaks of one, as in this file's tests.
-            if line_so_far.contains("//") || line_so_far.contains('"') {
-                continue;
-            }
+        for at in sources::in_code(text, holder) {
             let begin = at + holder.len();
             let Some((offset, message)) = text.get(begin..).and_then(message) else { continue };
             let words = message.to_lowercase();
@@ -101,6 +81,8 @@ fn message(arguments: &str) -> Option<(usize, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,7 @@
 //! What came of an upgrade, in numbers.
 
 use super::measured::Rates;
-use super::play::{Fate, Played, Span};
+use super::play::{Fate, Played, Span, edges};
 use super::{MINUTE_MS, SECOND_MS};
 
 /// What came of one run.
@@ -51,11 +51,8 @@ fn count(of: impl Iterator) -> u64 {
 
 /// How many of these overlap at most.
 fn most_at_a_time(spans: &[Span]) -> u64 {
-    // One that ends makes room before one begins at the same moment.
-    let mut edges: Vec<(u64, i64)> = spans.iter().flat_map(|span| [(span.from, 1), (span.to, -1)]).collect();
-    edges.sort_unstable();
     let (mut now, mut most) = (0_i64, 0_i64);
-    for (_, step) in edges {
+    for (_, step) in edges(spans.iter().copied()) {
         now += step;
         most = most.max(now);
     }

@@ -1,7 +1,7 @@
 //! An upgrade as a picture: how many nodes are upgraded, cordoned and without NICs, over time.
 
 use super::outcome::as_f64;
-use super::play::{Fate, Node, Played};
+use super::play::{Fate, Played, edges};
 
 const WIDTH: u32 = 960;
 /// Where each chart begins, from above, and how high it is.
@@ -19,10 +19,6 @@ struct Line<'a> {
 
 pub(super) fn svg(played: &Played) -> String {
     let until = played.nodes.iter().map(|node| node.cordoned.to).max().unwrap_or(1).max(1);
-    let during = |span: fn(&Node) -> Option<super::play::Span>| {
-        let spans = played.nodes.iter().filter_map(span);
-        spans.flat_map(|span| [(span.from, 1), (span.to, -1)]).collect::<Vec<_>>()
-    };
     let upgraded = played.nodes.iter().filter(|node| node.fate == Fate::Upgraded);
     let lines = [
         Line {
@@ -30,8 +26,16 @@ pub(super) fn svg(played: &Played) -> String {
             class: "done",
             steps: upgraded.map(|node| (node.cordoned.to, 1)).collect(),
         },
-        Line { title: "nodes cordoned", class: "cordoned", steps: during(|node| Some(node.cordoned)) },
-        Line { title: "nodes without NICs", class: "away", steps: during(|node| node.away) },
+        Line {
+            title: "nodes cordoned",
+            class: "cordoned",
+            steps: edges(played.nodes.iter().map(|node| node.cordoned)),
+        },
+        Line {
+            title: "nodes without NICs",
+            class: "away",
+            steps: edges(played.nodes.iter().filter_map(|node| node.away)),
+        },
     ];
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"13\">\n\

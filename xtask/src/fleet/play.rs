@@ -22,6 +22,13 @@ impl Span {
     }
 }
 
+/// Where the number of spans that are open changes, in order, and by how much. One that ends makes room before one begins at the same moment.
+pub(super) fn edges(spans: impl Iterator<Item = Span>) -> Vec<(u64, i64)> {
+    let mut edges: Vec<(u64, i64)> = spans.flat_map(|span| [(span.from, 1), (span.to, -1)]).collect();
+    edges.sort_unstable();
+    edges
+}
+
 /// How a node has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {

@@ -20,7 +20,7 @@ use crate::observe::{Nics, igb_pfs, pci_device, vfs_of};
 use crate::program::{NicDriver, Outcome, Running};
 use crate::readiness::READY;
 use crate::vfs::{self, VF_DRIVER};
-use crate::{boot, drivers, journal, report, say, wait, write};
+use crate::{boot, drivers, journal, processes, report, say, wait, write};
 
 /// What one operation may take, as it is given to the program, which adds 2 s for each VF of the PF where it makes them.
 const TIMEOUT: [&str; 2] = ["--timeout", "4"];
@@ -275,15 +275,7 @@ fn in_the_kernel(running: &Running) -> anyhow::Result<Option<()>> {
 
 /// The processes that modprobe has started.
 fn sleepers() -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").context("cannot list processes")? {
-        let process = entry.context("cannot list processes")?.path();
-        // A process may end meanwhile, and not everything in /proc is one.
-        if fs::read_to_string(process.join("cmdline")).unwrap_or_default() == SLEEP {
-            found.extend(process.file_name().map(|number| number.to_string_lossy().into_owned()));
-        }
-    }
-    Ok(found)
+    processes::find(|process| processes::read(process, "cmdline") == SLEEP)
 }
 
 fn lose_vfs(pf: &str) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use crate::program::NicDriver;
 use crate::restored::{ByHand, Restored};
 use crate::vfio::{Opened, bind_to_vfio, open_group};
 use crate::vfs::{self, VF_DRIVER};
-use crate::{boot, journal, report, say, wait, write};
+use crate::{boot, journal, processes, report, say, wait, write};
 
 /// What one operation may take, as it is given to the program. It adds 2 s for each VF.
 const TIMEOUT: &str = "20";
@@ -346,18 +346,10 @@ fn kill_udev() -> anyhow::Result<()> {
 
 /// The daemon's process number, and those of its workers.
 fn udev_processes() -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").context("cannot list processes")? {
-        let process = entry.context("cannot list processes")?.path();
-        // A process may end meanwhile.
-        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-        let state = fs::read_to_string(process.join("stat")).unwrap_or_default();
-        let is_udev = ["systemd-udevd", "(udev-worker)"].contains(&name.trim_end());
-        if is_udev && !state.contains(") Z ") {
-            found.extend(process.file_name().map(|number| number.to_string_lossy().into_owned()));
-        }
-    }
-    Ok(found)
+    processes::find(|process| {
+        let name = processes::read(process, "comm");
+        ["systemd-udevd", "(udev-worker)"].contains(&name.trim_end()) && !processes::has_ended(process)
+    })
 }
 
 fn nobody<T>(arranged: anyhow::Result<T>) -> anyhow::Result<Users> {

@@ -3,8 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use nic_driver::Exit;
@@ -17,7 +16,7 @@ use crate::installed::install;
 use crate::observe::{igb_pfs, netdev_of, pci_device};
 use crate::program::NicDriver;
 use crate::readiness::READY;
-use crate::{boot, journal, report, say, vfs, write};
+use crate::{boot, journal, processes, report, say, vfs, wait, write};
 
 pub(crate) fn run(guest: &Guest) -> anyhow::Result<()> {
     drivers::pretend_distribution(Flow::Rpm)?;
@@ -97,21 +96,12 @@ fn reset_in_mid_swap() -> anyhow::Result<()> {
 }
 
 fn await_end_of_modprobe() -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while runs("modprobe")? {
-        ensure!(Instant::now() < deadline, "modprobe has not ended");
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
-/// Whether a process of this name is there that has not ended (proc_pid_stat(5): its name in parentheses, and its state).
-fn runs(program: &str) -> anyhow::Result<bool> {
-    let processes = fs::read_dir("/proc").context("cannot list /proc")?.filter_map(Result::ok);
-    // A process that ends meanwhile has none any more.
-    let mut stats = processes.filter_map(|process| fs::read_to_string(process.path().join("stat")).ok());
-    let (named, ended) = (format!("({program}) "), format!("({program}) Z"));
-    Ok(stats.any(|stat| stat.contains(&named) && !stat.contains(&ended)))
+    wait::until("the end of modprobe", Duration::from_secs(60), || {
+        let running = processes::find(|process| {
+            processes::read(process, "comm").trim_end() == "modprobe" && !processes::has_ended(process)
+        })?;
+        Ok(running.is_empty().then_some(()))
+    })
 }
 
 fn unload() -> anyhow::Result<()> {
